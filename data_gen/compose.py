@@ -1,0 +1,249 @@
+"""The offline composer: twins without any language model.
+
+Each case draws a scenario family, a mechanism and everything the mechanism measures, computes and
+concludes; writes a sound rationale; and makes the flawed twin by exchanging one half of the
+argument, the premise or the conclusion, for its counterpart. Label, flaw type, evidence span,
+critique and fix follow from what was exchanged. The families of a split occur in no other split.
+
+    python -m data_gen.compose --count 20          # print examples to read
+"""
+
+import argparse
+import hashlib
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data_gen.case import Derived, Draw, Flaw, Hinge, Sound, joined, upper_first
+from data_gen.layout import LAYOUTS, Part, lay_out
+from data_gen.mechanisms import MECHANISMS, mechanisms_for
+from data_gen.scene import Scene, scenes
+from minicrit.records import Example
+from minicrit.taxonomy import FLAW_TYPES
+
+SOURCE = "composer"
+VERSION = "1"
+
+#: How the author sounds. It is the same in both twins, so it never tells them apart.
+TONES = {"plain": 40, "sure": 25, "hedged": 20, "contrary": 15}
+SURE = (
+    "I would sign this without a second look.",
+    "I am as sure of this as one can be.",
+    "There is no doubt left in my mind.",
+    "I'd put my name to it today.",
+    "This is as clear as it gets.",
+)
+HEDGED = (
+    "Circumstances may change, and then I'll reissue this.",
+    "I may of course have misread something and am glad to be corrected.",
+    "All this as of {day}; it will be looked at again in {month}.",
+    "The usual reserve applies to anything that lies in the future.",
+    "I say this with the caution that any single note deserves.",
+)
+CONNECTIVES = ("So ", "Therefore ", "On that footing ", "Hence ", "It follows that ", "")
+
+#: Sound texts that share their looks with a flaw: (mechanism, which conclusion).
+SUSPICIOUS = {
+    ("cherry_picking", 0), ("small_sample", 1), ("survivorship", 1), ("base_rate", 1),
+    ("sunk_cost", 0), ("sunk_cost", 1), ("fixed_criterion", 1), ("overfitting", 1),
+    ("false_dichotomy", 0), ("denominators", 1), ("anchoring", 1),
+}  # fmt: skip
+COGNITIVE = {"anchoring", "confirmation_bias", "sunk_cost", "overconfidence", "base_rate_neglect"}
+OMISSIONS = {"missing_alternative", "unaddressed_risk", "denominator_neglect", "selection_bias"}
+
+
+@dataclass(frozen=True)
+class Composed:
+    """An example with the figures its critique may cite beyond those of the rationale."""
+
+    example: Example
+    derived: tuple[Derived, ...]
+
+
+def compose(count: int, seed: int, split: str) -> Iterator[Composed]:
+    """`count` examples (rounded up to whole twins) of one split, the same for the same seed.
+
+    Families and mechanisms take turns in shuffled rounds, so that coverage is even at any count.
+    """
+    families = [scene for scene in scenes() if scene.split == split]
+    if not families:
+        raise ValueError(f"split: expected one with families, got {split!r}; add family files")
+    rng = random.Random(f"{VERSION}/{seed}/{split}")  # noqa: S311 - not for secrets
+    seen: set[bytes] = set()
+    made = 0
+    for scene, mechanism in _turns(families, rng):
+        twins = _twins(scene, mechanism, rng)
+        digests = [hashlib.blake2b(t.example.rationale.encode()).digest() for t in twins]
+        if seen.intersection(digests):
+            continue
+        seen.update(digests)
+        for twin in twins:
+            yield twin
+        made += len(twins)
+        if made >= count:
+            return
+
+
+def _turns(families: list[Scene], rng: random.Random) -> Iterator[tuple[Scene, str]]:
+    """Endless shuffled rounds over all (family, mechanism) pairs."""
+    pairs = [(scene, name) for scene in families for name in mechanisms_for(scene)]
+    while True:
+        yield from rng.sample(pairs, len(pairs))
+
+
+def _twins(scene: Scene, mechanism: str, rng: random.Random) -> tuple[Composed, Composed]:
+    draw = Draw(scene, rng)
+    hinge = MECHANISMS[mechanism].build(draw)
+    hinge = _with_stance(hinge, draw) if hinge.stance and rng.random() < 0.6 else hinge
+    sound_side = rng.randrange(2)
+    premise, conclusion = sound_side, sound_side
+    if rng.random() < 0.5:
+        premise = 1 - premise
+    else:
+        conclusion = 1 - conclusion
+    write = _frame(draw, hinge, mechanism)
+    tone = write.tone
+    key = f"{rng.getrandbits(48):012x}"
+    valid = write.text(hinge.premises[sound_side], hinge.conclusions[sound_side])
+    flawed = write.text(hinge.premises[premise], hinge.conclusions[conclusion])
+    twins = (
+        _sound_example(scene, mechanism, key, valid, hinge.sound[sound_side],
+                       _sound_kind(tone, mechanism, sound_side)),
+        _flawed_example(scene, mechanism, key, flawed, hinge.flaws[premise], tone),
+    )  # fmt: skip
+    return (Composed(twins[0], hinge.derived), Composed(twins[1], hinge.derived))
+
+
+def _with_stance(hinge: Hinge, draw: Draw) -> Hinge:
+    """Lets each conclusion end in what should be done, for the measure or against it."""
+    link = draw.pick(", and we should ", "; we should ")
+    ends = (draw["adopt"], draw["decline"])
+    first, second = (c + link + end for c, end in zip(hinge.conclusions, ends, strict=True))
+    return Hinge(hinge.premises, (first, second), hinge.flaws, hinge.sound, hinge.derived,
+                 hinge.either_order)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Everything of a text but premise and conclusion; both twins share it."""
+
+    before: tuple[str, ...]
+    between: tuple[str, ...]
+    after: tuple[str, ...]
+    connective: str
+    conclusion_first: bool
+    layout: str
+    tone: str
+
+    def text(self, premise: str, conclusion: str) -> str:
+        claim = self.connective + conclusion if self.connective else upper_first(conclusion)
+        claim += "."
+        parts = [Part("background", joined(self.before)), Part("evidence", premise),
+                 Part("background", joined(self.between)), Part("conclusion", claim)]  # fmt: skip
+        if self.conclusion_first:
+            parts[1], parts[3] = parts[3], parts[1]
+        return lay_out([*parts, Part("closing", joined(self.after))], self.layout)
+
+
+def _frame(draw: Draw, hinge: Hinge, mechanism: str) -> _Frame:
+    rng = draw.rng
+    tone = rng.choices(list(TONES), weights=list(TONES.values()))[0]
+    first = hinge.either_order and rng.random() < 0.2
+    fillers = draw.sample("fillers", rng.randrange(0, 4))
+    cut = rng.randrange(0, len(fillers) + 1)
+    between = fillers[cut:]
+    if tone == "contrary":
+        between.insert(rng.randrange(0, len(between) + 1), draw.sample("contrary", 1)[0])
+    if rng.random() < 0.2:
+        between.append(_decoy(draw, mechanism))
+    said = {"sure": SURE, "hedged": HEDGED}.get(tone, ())
+    after = [draw.fill(rng.choice(said))] if said else []
+    after += draw.sample("closings", 1) if rng.random() < 0.5 else []
+    return _Frame(
+        before=(draw.sample("openings", 1)[0], *fillers[:cut]),
+        between=tuple(between),
+        after=tuple(after),
+        connective="" if first else rng.choice(CONNECTIVES),
+        conclusion_first=first,
+        layout=rng.choices(list(LAYOUTS), weights=list(LAYOUTS.values()))[0],
+        tone=tone,
+    )
+
+
+def _decoy(draw: Draw, mechanism: str) -> str:
+    """A second, sound argument about something else, the same in both twins."""
+    used = set(MECHANISMS[mechanism].needs)
+    others = [
+        name for name in mechanisms_for(draw.scene)
+        if not used.intersection(MECHANISMS[name].needs) and name != mechanism
+    ]  # fmt: skip
+    hinge = MECHANISMS[draw.rng.choice(others)].build(draw)
+    side = draw.rng.randrange(2)
+    return f"{hinge.premises[side]} {upper_first(hinge.conclusions[side])}."
+
+
+def _sound_kind(tone: str, mechanism: str, side: int) -> str:
+    if tone == "contrary":
+        return "mixed_signals"
+    if tone == "hedged":
+        return "uncertain_correct"
+    if tone == "plain" and (mechanism, side) in SUSPICIOUS:
+        return "suspicious_valid"
+    return "sophisticated_valid"
+
+
+def _flawed_kind(tone: str, flaw_type: str) -> str:
+    if tone == "sure":
+        return "overconfident_wrong"
+    if tone == "contrary":
+        return "mixed_signals"
+    if flaw_type in COGNITIVE:
+        return "cognitive_bias"
+    return "missing_context" if flaw_type in OMISSIONS else "subtle_flaw"
+
+
+def _sound_example(
+    scene: Scene, mechanism: str, key: str, text: str, sound: Sound, kind: str
+) -> Example:
+    return Example(
+        id=f"{SOURCE}/{scene.family}/{mechanism}/{key}/valid", domain=scene.domain,
+        rationale=text, label="valid", critique=sound.critique, strengths=sound.strengths,
+        kind=kind, group=f"{SOURCE}/{scene.family}/{mechanism}/{key}",
+        source=f"{SOURCE}/{scene.family}/{mechanism}", split=scene.split,
+    )  # fmt: skip
+
+
+def _flawed_example(
+    scene: Scene, mechanism: str, key: str, text: str, flaw: Flaw, tone: str
+) -> Example:
+    evidence = flaw.evidence if flaw.evidence in text else upper_first(flaw.evidence)
+    return Example(
+        id=f"{SOURCE}/{scene.family}/{mechanism}/{key}/flawed", domain=scene.domain,
+        rationale=text, label="flawed", flaw_type=flaw.type,
+        severity=flaw.severity or FLAW_TYPES[flaw.type].severity, evidence=evidence,
+        critique=flaw.critique, fix=flaw.fix, kind=_flawed_kind(tone, flaw.type),
+        group=f"{SOURCE}/{scene.family}/{mechanism}/{key}",
+        source=f"{SOURCE}/{scene.family}/{mechanism}", split=scene.split,
+    )  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints composed twins for reading."""
+    parser = argparse.ArgumentParser(description="Print composed twins to read.")
+    parser.add_argument("--count", type=int, default=10, help="examples")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", default="train")
+    arguments = parser.parse_args(argv)
+    for composed in compose(arguments.count, arguments.seed, arguments.split):
+        e = composed.example
+        sys.stdout.write(
+            f"--- {e.source} [{e.label}, {e.kind}, {e.flaw_type}]\n{e.rationale}\n"
+            f"  evidence: {e.evidence}\n  strengths: {e.strengths}\n  critique: {e.critique}\n"
+            f"  fix: {e.fix}\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""Scenes: the vocabulary of one scenario family, read from `data_gen/families/<domain>/<name>.yaml`.
+
+A scene holds no reasoning. It says what a rationale in this scenario can be about: who measures
+what, on whom, under which conditions, which rival explanation is near. The mechanisms (in
+`data_gen/mechanisms/`) turn these words into an argument and break it. Every slot is a list of
+alternatives; one is drawn for each case. The grammar of each slot is fixed by the sentences
+that use it, shown in `SLOTS` with the slot in braces.
+
+    python -m data_gen.scene            # checks every family file
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from minicrit.taxonomy import DOMAINS
+
+FAMILIES = Path(__file__).parent / "families"
+SPLITS = ("train", "validation", "calibration", "test")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot: its fields (empty: a plain string), how many alternatives, and its sentence."""
+
+    fields: tuple[str, ...]
+    least: int
+    sentence: str
+    required: bool = False
+
+
+SLOTS: dict[str, Slot] = {
+    "things": Slot((), 3, "I credit {thing} with it.", required=True),
+    "adopt": Slot((), 2, "We should {adopt}.", required=True),
+    "decline": Slot((), 2, "We should {decline}.", required=True),
+    "openings": Slot((), 5, "{opening}", required=True),
+    "fillers": Slot((), 7, "{filler}", required=True),
+    "contrary": Slot((), 3, "{contrary}", required=True),
+    "closings": Slot((), 5, "{closing}", required=True),
+    "units": Slot(("one", "many", "success"), 2, "Of 40 {many}, 36 {success}; each {one} counts."),
+    "metric": Slot(
+        ("name", "unit", "low", "high", "step", "better"),
+        2,
+        "{name} went from 4.1{unit} to 2.9{unit}.  # better: lower or higher",
+    ),
+    "groups": Slot(("treated", "control"), 2, "{treated} got {thing}, {control} did not."),
+    "conditions": Slot(
+        ("a", "b", "why"),
+        2,
+        "The trial was run only {a}. We shall use it {b}. What holds in one need not hold in the "
+        "other: {why}.",
+    ),
+    "rosters": Slot(
+        ("all", "survivors", "lost", "starters", "did", "do"),
+        2,
+        "The table covers {all|survivors}; 70% of them {did}. About 70% of {starters} will {do}. "
+        "{lost} are not in the table.",
+    ),
+    "series": Slot(
+        ("many", "total", "subject", "ahead"),
+        2,
+        "I quote five of the twelve {many}. {subject} {ahead} over {total} as a whole.",
+    ),
+    "sequences": Slot(
+        ("a", "b"), 2, "{a} came nine minutes before {b}. {a} brought on {b}."
+    ),
+    "alarms": Slot(
+        ("alarm", "truth", "items"),
+        2,
+        "Of 1,000 {items} one is {truth}. {alarm} nearly always means {truth}.",
+    ),
+    "trackers": Slot(
+        ("who", "call", "hit"),
+        2,
+        "Of {who}'s last 40 {call}s, 36 {hit}. That the next {call} will do so too has a chance "
+        "of 90%.",
+    ),
+    "batches": Slot(
+        ("items", "period", "periods", "verb"), 2, "{verb} 40 {items} a {period} over 6 {periods}: 240 {items}."
+    ),
+    "entailments": Slot(
+        ("a", "b", "if_a", "if_b", "why"),
+        4,
+        "{a|b}. Therefore {if_a|if_b}. That does not fit: {why}.",
+    ),
+    "options": Slot(
+        ("one", "two", "third", "closed", "open"),
+        2,
+        "{closed|open}. That leaves {one} and {two}. {third} is possible too.",
+    ),
+    "checks": Slot(
+        ("figure", "source", "independent", "derived"),
+        2,
+        "{figure} agrees with {source}. {source} {independent|derived}.",
+    ),
+    "criteria": Slot(
+        ("hypothesis", "measure", "unit", "low", "high", "keep", "drop"),
+        2,
+        "{measure} above 50{unit} was to make us give up {hypothesis}. It came to 62{unit}. "
+        "We {keep|drop}.",
+    ),
+    "estimates": Slot(
+        ("quantity", "unit", "low", "high", "rumour", "first", "second"),
+        2,
+        "{rumour} put {quantity} at 3,000{unit}. {first} gives 1,000{unit}, {second} 1,050{unit}.",
+    ),
+    "relevance": Slot(
+        ("q1", "r1", "q2", "r2"),
+        3,
+        "The question is {q1|q2}. The answer is yes, because {r1|r2}.",
+    ),
+    "experts": Slot(
+        ("q1", "e1", "q2", "e2"),
+        2,
+        "The question is {q1|q2}. {e1|e2} says yes, and I go by that.",
+    ),
+    "projects": Slot(
+        ("project", "finish", "unit"), 2, "{project} has cost 400{unit} so far. We shall {finish}."
+    ),
+    "confounders": Slot(
+        ("present", "absent", "noun"),
+        2,
+        "{present|absent}. Besides {thing}, {noun} can explain it.",
+    ),
+    "assignments": Slot(
+        ("lot", "self", "who"), 2, "{lot|self}. The difference may come from {who}."
+    ),
+    "signs": Slot(
+        ("present", "absent", "risk", "proceed", "hold"),
+        3,
+        "{present|absent}. Nothing points to {risk}, so we {proceed}. / There is a sign of {risk}, "
+        "so we {hold}.",
+    ),
+    "extremes": Slot(
+        ("worst", "drawn"), 2, "{worst|drawn}. A month later their figures were better."
+    ),
+    "exposures": Slot(
+        ("a", "b", "events", "exposure"),
+        2,
+        "{a} had 40 {events} in 4,000 {exposure}, {b} 20 in 1,000.",
+    ),
+    "rules": Slot(
+        ("one", "many", "data"), 2, "{one} was the best of 60 {many} tried on {data}."
+    ),
+    "changes": Slot(
+        ("test", "change"), 2, "{test} was run two weeks before {change}. It shows how things stand now."
+    ),
+}
+META = ("name", "domain", "split")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One family. `slots[name]` is a tuple of strings or of mappings, as `SLOTS` says."""
+
+    name: str
+    domain: str
+    split: str
+    slots: Mapping[str, tuple[Any, ...]]
+
+    @property
+    def family(self) -> str:
+        return f"{self.domain}/{self.name}"
+
+
+class _StrictLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+    """YAML without silent surprises: a key that stands twice is an error."""
+
+
+def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} stands twice", node.start_mark
+            )
+    return {
+        key: loader.construct_object(value, deep=True)  # type: ignore[no-untyped-call]
+        for key, (_, value) in zip(keys, node.value, strict=True)
+    }
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
+
+
+def read_scene(path: Path) -> Scene:
+    """Reads and checks one family file; every fault is a ValueError naming file and slot."""
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, got {error}; mend the file") from error
+    faults = list(_faults(raw)) if isinstance(raw, dict) else ["expected a mapping at the top"]
+    if raw.get("domain") != path.parent.name or raw.get("name") != path.stem:
+        faults.append(f"name and domain must be those of the path, {path.parent.name}/{path.stem}")
+    if faults:
+        raise ValueError(f"{path}: " + f"\n{path}: ".join(faults))
+    slots = {key: tuple(value) for key, value in raw.items() if key not in META}
+    return Scene(raw["name"], raw["domain"], raw["split"], slots)
+
+
+def _faults(raw: dict[str, Any]) -> "list[str]":
+    faults = [f"missing key {key!r}" for key in META if key not in raw]
+    if raw.get("domain") not in DOMAINS:
+        faults.append(f"domain: expected one of {DOMAINS}, got {raw.get('domain')!r}")
+    if raw.get("split") not in SPLITS:
+        faults.append(f"split: expected one of {SPLITS}, got {raw.get('split')!r}")
+    faults += [f"unknown slot {key!r}" for key in raw if key not in META and key not in SLOTS]
+    faults += [f"missing slot {k!r}" for k, slot in SLOTS.items() if slot.required and k not in raw]
+    for key, slot in SLOTS.items():
+        if key in raw:
+            faults += _slot_faults(key, slot, raw[key])
+    return faults
+
+
+_NUMERIC = {"low", "high", "step"}
+_SENTENCES = {"openings", "fillers", "contrary", "closings"}
+
+
+def _slot_faults(key: str, slot: Slot, items: Any) -> "list[str]":
+    if not isinstance(items, list) or len(items) < slot.least:
+        return [f"{key}: expected a list of at least {slot.least}"]
+    faults = []
+    for number, item in enumerate(items, 1):
+        where = f"{key}[{number}]"
+        if slot.fields:
+            if not isinstance(item, dict) or set(item) != set(slot.fields):
+                faults.append(f"{where}: expected the fields {slot.fields}, got {item!r}")
+                continue
+            faults += [f"{where}.{f}: {m}" for f, v in item.items() if (m := _bad_value(f, v))]
+        elif message := _bad_value(key, item):
+            faults.append(f"{where}: {message}")
+    return faults
+
+
+def _bad_value(field: str, value: Any) -> str | None:
+    if field in _NUMERIC:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+        return None if good else f"expected a number above 0, got {value!r}"
+    if not isinstance(value, str) or (not value.strip() and field != "unit"):
+        return f"expected text, got {value!r}; put it in quotes"
+    if field == "better":
+        return None if value in ("lower", "higher") else f"expected lower or higher, got {value!r}"
+    if field in _SENTENCES:
+        return None if re.search(r"[.!?:)]$", value) else f"expected a full sentence: {value!r}"
+    if value.rstrip().endswith("."):
+        return f"expected a phrase without a full stop, got {value!r}"
+    return None
+
+
+@cache
+def scenes() -> tuple[Scene, ...]:
+    """All families, sorted by path so that drawing from them is reproducible."""
+    return tuple(read_scene(path) for path in sorted(FAMILIES.glob("*/*.yaml")))
+
+
+def main() -> int:
+    """Checks every family file and prints the faults; the exit status is 1 if there are any."""
+    bad = 0
+    for path in sorted(FAMILIES.glob("*/*.yaml")):
+        try:
+            read_scene(path)
+        except ValueError as error:
+            bad += 1
+            sys.stdout.write(f"{error}\n")
+    sys.stdout.write(f"{len(list(FAMILIES.glob('*/*.yaml')))} families, {bad} with faults\n")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

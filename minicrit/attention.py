@@ -1,0 +1,65 @@
+"""Attention over a packed batch: each segment sees its prefix and itself, nothing else.
+
+Registered with transformers as the attention implementation `packed`. A forward that passes
+`segments` runs scaled-dot-product attention segment by segment, with no mask tensor and no padding;
+a forward without them (generation, evaluation by others) is plain `sdpa`.
+
+Shapes: B batch (1 when packed), H heads, T tokens, D head size.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "packed"
+
+
+class Segment(NamedTuple):
+    """The next `length` tokens of the flat sequence; they also see the whole segment `parent`.
+
+    `parent` is the number of an earlier segment, or -1 for none.
+    """
+
+    length: int
+    parent: int = -1
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    segments: tuple[Segment, ...] | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of query (B, H, T, D) over key and value (B, H or fewer, T, D): (B, T, H, D)."""
+    if segments is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return,no-untyped-call]
+    options = {
+        "dropout_p": kwargs.get("dropout", 0.0),
+        "scale": kwargs.get("scaling"),
+        "enable_gqa": query.shape[1] != key.shape[1],
+    }
+    # Splitting, unlike slicing, has a backward pass that joins the gradients without zero-filling.
+    lengths = [segment.length for segment in segments]
+    queries, keys, values = (t.split(lengths, dim=2) for t in (query, key, value))
+    parts = []
+    for q, k, v, segment in zip(queries, keys, values, segments, strict=True):
+        if segment.parent < 0:
+            parts.append(scaled_dot_product_attention(q, k, v, is_causal=True, **options))
+            continue
+        k = torch.cat((keys[segment.parent], k), dim=2)  # noqa: PLW2901
+        v = torch.cat((values[segment.parent], v), dim=2)  # noqa: PLW2901
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+        mask = mask.tril(k.shape[2] - q.shape[2])
+        parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, **options))
+    return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

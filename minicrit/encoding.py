@@ -1,0 +1,120 @@
+"""From text to token ids. User text never becomes a control token; nothing is cut in silence."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerBase
+
+from minicrit.prompts import (
+    LEAD_IN,
+    PROMPT_VERSION,
+    VERDICT_WORDS,
+    Critique,
+    render_critique,
+    render_prompt,
+)
+
+
+class TooLongError(ValueError):
+    """A text does not fit into the token limit and cutting it was not allowed."""
+
+
+@dataclass
+class Encoder:
+    """Encodes prompts and critiques for one tokenizer.
+
+    Attributes:
+        tokenizer: any Hugging Face tokenizer.
+        max_tokens: limit for prompt and critique together, in tokens.
+        truncate: whether a rationale that is too long may be cut at its end. The answer marker
+            and the end token always survive. Every cut is counted in `ledger`.
+        style: the prompt style, see `prompts.STYLES`.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int = 1024
+    truncate: bool = False
+    style: str = PROMPT_VERSION
+    ledger: Counter[str] = field(default_factory=Counter)
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of plain text; text that looks like a control token is split into letters."""
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return list(encoded["input_ids"])
+
+    @cached_property
+    def opening(self) -> list[int]:
+        """The ids with which this tokenizer opens a text (a BOS token, or nothing)."""
+        ids = list(self.tokenizer("", add_special_tokens=True)["input_ids"])
+        return [i for i in ids if i != self.tokenizer.eos_token_id or i == self._bos]
+
+    @property
+    def _bos(self) -> int | None:
+        return self.tokenizer.bos_token_id if getattr(self.tokenizer, "add_bos_token", 0) else None
+
+    @cached_property
+    def end(self) -> int:
+        """The id that ends a critique."""
+        end = self.tokenizer.eos_token_id
+        if end is None:
+            raise ValueError("expected a tokenizer with an end token, got none; set eos_token")
+        return int(end)
+
+    @cached_property
+    def lead_in(self) -> list[int]:
+        """Ids of the words after which the verdict is read."""
+        return self.ids(LEAD_IN)
+
+    @cached_property
+    def verdict_words(self) -> dict[str, list[int]]:
+        """Ids of each verdict word as it continues the lead-in."""
+        lead = self.lead_in
+        words = {}
+        for label, word in VERDICT_WORDS.items():
+            whole = self.ids(LEAD_IN + word)
+            words[label] = whole[len(lead) :] if whole[: len(lead)] == lead else self.ids(word)
+        return words
+
+    def prompt(self, domain: str, rationale: str, reserve: int = 0) -> list[int]:
+        """Prompt ids that leave `reserve` tokens for what follows.
+
+        Raises:
+            TooLongError: if they do not fit and `truncate` is off.
+        """
+        ids = self.opening + self.ids(render_prompt(domain, rationale, self.style))
+        room = self.max_tokens - reserve
+        self.ledger["prompts"] += 1
+        if len(ids) <= room:
+            return ids
+        if not self.truncate:
+            raise TooLongError(
+                f"expected at most {room} prompt tokens, got {len(ids)}; raise data.max_tokens "
+                "or allow cutting with data.truncate"
+            )
+        self.ledger["truncated"] += 1
+        self.ledger["tokens_cut"] += len(ids) - room
+        return self._cut(domain, rationale, room)
+
+    def _cut(self, domain: str, rationale: str, room: int) -> list[int]:
+        """Drops the end of the rationale until the whole prompt fits, marker included."""
+        low, high = 0, len(rationale)
+        while low < high:
+            middle = (low + high + 1) // 2
+            text = render_prompt(domain, rationale[:middle], self.style)
+            fits = len(self.opening) + len(self.ids(text)) <= room
+            low, high = (middle, high) if fits else (low, middle - 1)
+        if low == 0:
+            raise TooLongError(f"expected room for a prompt, got {room} tokens; raise max_tokens")
+        return self.opening + self.ids(render_prompt(domain, rationale[:low], self.style))
+
+    def completion(self, critique: Critique) -> list[int]:
+        """Ids of a critique, with the end token.
+
+        The verdict is encoded word by word as the readout reads it, so that training and
+        inference see the same ids whatever the tokenizer merges.
+        """
+        head = LEAD_IN + VERDICT_WORDS[critique.label]
+        text = render_critique(critique)
+        rest = text[len(head) :]
+        return [*self.lead_in, *self.verdict_words[critique.label], *self.ids(rest), self.end]

@@ -1,0 +1,208 @@
+"""Durable files: content hashes, atomic files and atomic folders.
+
+A file or folder that exists under its own name is complete. Work in progress lies beside it under
+a hidden name (`.<name>.<host>-<pid>-<random>.tmp`), so that a reader never meets half of it.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+#: Seconds after which unfinished work of another machine counts as abandoned.
+_ABANDONED_AFTER = 86_400.0
+#: Written while reading or running, never part of what a folder *is*.
+_BY_PRODUCTS = (".log", ".rejected.jsonl")
+_LOG_FOLDERS = frozenset({"logs", "lightning_logs", "__pycache__"})
+
+
+def to_json(obj: object, *, indent: int | None = None) -> str:
+    """Canonical JSON: sorted keys, UTF-8 kept; ValueError for NaN and for what is not JSON."""
+    separators = (",", ":") if indent is None else (",", ": ")
+    try:
+        return json.dumps(
+            obj,
+            sort_keys=True,
+            ensure_ascii=False,
+            allow_nan=False,
+            indent=indent,
+            separators=separators,
+        )
+    except (TypeError, ValueError) as error:
+        message = f"expected JSON values, got {error}; turn it into finite numbers, text and lists"
+        raise ValueError(message) from error
+
+
+def sha256_json(obj: object) -> str:
+    """Hash of the canonical JSON of `obj`; the order of keys does not matter."""
+    return hashlib.sha256(to_json(obj).encode()).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hash of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_hashes(path: str | Path) -> dict[str, str]:
+    """Relative name -> hash of every file below `path`, without hidden files and logs.
+
+    A link to a file counts by content, a link to a folder by where it points (not followed).
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise ValueError(f"{root}: expected a folder, got none; check the path")
+    found: dict[str, str] = {}
+    for parent, folders, files in os.walk(root):
+        here = Path(parent)
+        folders[:] = [f for f in folders if not f.startswith(".") and f not in _LOG_FOLDERS]
+        for link in (here / f for f in folders if (here / f).is_symlink()):
+            text = f"link:{os.readlink(link)}"
+            found[link.relative_to(root).as_posix()] = hashlib.sha256(text.encode()).hexdigest()
+        for file in files:
+            if not file.startswith(".") and not file.endswith(_BY_PRODUCTS):
+                found[(here / file).relative_to(root).as_posix()] = sha256_file(here / file)
+    return dict(sorted(found.items()))
+
+
+def sha256_folder(path: str | Path) -> str:
+    """Hash over the names and contents below `path`; hidden files and logs do not count."""
+    return sha256_json(folder_hashes(path))
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Write a whole file at once: afterwards `path` holds the old bytes or the new ones."""
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def write_json(path: str | Path, obj: object) -> None:
+    """Write `obj` readably (sorted, indented by 2, newline at the end) and atomically."""
+    write_atomic(path, to_json(obj, indent=2) + "\n")
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of `path` when the block ends without an exception."""
+    target = Path(os.path.realpath(path))  # a link stays a link; what it points to is replaced
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(target, "tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _fsync_folder(target.parent)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` when the block ends without an exception.
+
+    Leftovers of earlier crashes are dealt with first, see `recover_folder`.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{path}: expected a folder or nothing, got a file; move it away")
+    recover_folder(target)
+    temporary = _beside(target, "tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        _fsync_tree(temporary)
+        _swap(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_folder(path: str | Path) -> None:
+    """Undo what a crash left of `atomic_folder(path)`: old or new stays, nothing in between.
+
+    Work of a process that is still alive is not touched.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        return
+    for old in _abandoned(target, "old"):
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:  # the crash came between moving the old one away and moving the new one in
+            os.rename(old, target)
+    for temporary in _abandoned(target, "tmp"):
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put `new` where `target` is; two renames, as folders cannot be replaced in one."""
+    if not target.exists():
+        os.rename(new, target)
+        _fsync_folder(target.parent)
+        return
+    old = _beside(target, "old")
+    os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except OSError:
+        os.rename(old, target)
+        raise
+    _fsync_folder(target.parent)
+    shutil.rmtree(old)
+
+
+def _beside(target: Path, ending: str) -> Path:
+    """A fresh hidden sibling of `target` that says whose it is."""
+    return target.with_name(f".{target.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.{ending}")
+
+
+def _abandoned(target: Path, ending: str) -> list[Path]:
+    """Hidden siblings of `target` whose writer is gone."""
+    start, end = f".{target.name}.", f".{ending}"
+    names = (e.name for e in os.scandir(target.parent))
+    own = (n for n in names if n.startswith(start) and n.endswith(end))
+    return [target.with_name(n) for n in own if _is_gone(target.with_name(n), n[len(start) :])]
+
+
+def _is_gone(path: Path, tag: str) -> bool:
+    host, _, rest = tag.partition("-")
+    pid = rest.partition("-")[0]
+    if len(host) != len(_HOST) or not pid.isdecimal() or not path.is_dir():
+        return False  # somebody else's, or of a longer name that begins with ours
+    if host != _HOST:  # its processes cannot be seen from here
+        return time.time() - path.stat().st_ctime > _ABANDONED_AFTER
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # alive, of another user
+        return False
+    return False
+
+
+def _fsync_tree(folder: Path) -> None:
+    for parent, _, files in os.walk(folder):
+        for path in (Path(parent) / name for name in files):
+            if not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        _fsync_folder(Path(parent))
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename durable; some network file systems refuse to sync a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,302 @@
+"""Records: the example (one rationale and what is known about it) and the preference pair.
+
+reading = read_examples("data/train.jsonl")
+reading.examples, reading.bad, reading.unlabelled
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Self
+
+from minicrit.jsonl import BadLine, RefusedError, parse_line, raw_lines, write_rows
+from minicrit.taxonomy import DOMAINS, FLAW_TYPES, KINDS, LABELS, SEVERITIES, flaw_type_of
+
+SPLITS = ("train", "validation", "calibration", "test")
+_CHOICES = {
+    "domain": DOMAINS,
+    "label": LABELS,
+    "flaw_type": tuple(FLAW_TYPES),
+    "severity": SEVERITIES,
+    "kind": KINDS,
+    "split": SPLITS,
+}
+_OLD_NAMES = {"input": "rationale", "expected_critique": "critique", "data_type": "kind"}
+_SPAN_BREAK = "\n[...]\n"
+_MARGIN_SLACK = 1e-6  # scores are rounded when written
+_FIRST = 5  # messages shown of many
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One rationale with its verdict. `group` holds together what must share a split."""
+
+    id: str
+    domain: str
+    rationale: str
+    label: str
+    flaw_type: str | None = None
+    severity: str | None = None
+    evidence: str | None = None
+    critique: str | None = None
+    fix: str | None = None
+    kind: str = "plain"
+    group: str
+    source: str
+    split: str
+    strengths: str | None = None
+    licence: str | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """The JSON object; `strengths` and `licence` only where there are any."""
+        row = asdict(self)
+        return {k: v for k, v in row.items() if v is not None or k not in ("strengths", "licence")}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], *, source: str = "unknown") -> Self:
+        """Check a row (of today's or upstream's names); ValueError says what is wrong with it.
+
+        Args:
+            row: the JSON object.
+            source: what a row that names no source gets.
+        """
+        new = {"kind": "plain", "split": "train", "source": source, **_today(row)}
+        new.setdefault("group", new.get("id"))
+        _check_keys(new, [f.name for f in fields(cls)])
+        for field in fields(cls):
+            _check_text(field.name, new.get(field.name), nullable=field.type == str | None)
+        new["flaw_type"] = flaw_type_of(new.get("flaw_type"))
+        for name, choices in _CHOICES.items():
+            _check_choice(name, new.get(name), choices)
+        _check_verdict(new)
+        _check_evidence(new.get("evidence"), new["rationale"])
+        return cls(**new)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """Two critiques of one rationale, the better one first; scores by `scorer`, higher better."""
+
+    domain: str
+    rationale: str
+    chosen: str
+    rejected: str
+    chosen_score: float
+    rejected_score: float
+    margin: float
+    scorer: str
+    group: str
+
+    def to_row(self) -> dict[str, Any]:
+        """The JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Check a row; ValueError says what is wrong with it."""
+        new = dict(row)
+        _check_keys(new, [f.name for f in fields(cls)])
+        for field in fields(cls):
+            if field.type is float:
+                new[field.name] = _number(field.name, new.get(field.name))
+            else:
+                _check_text(field.name, new.get(field.name), nullable=False)
+        _check_choice("domain", new["domain"], DOMAINS)
+        if new["chosen"] == new["rejected"]:
+            raise RefusedError("two different critiques", "the same text twice", "drop the pair")
+        margin = new["chosen_score"] - new["rejected_score"]
+        if abs(new["margin"] - margin) > _MARGIN_SLACK:
+            raise RefusedError(
+                f"margin {margin}", str(new["margin"]), "chosen minus rejected score"
+            )
+        return cls(**new)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one file held; `bad` lines were set aside, `unlabelled` rows have label null."""
+
+    examples: list[Example]
+    bad: int
+    unlabelled: int
+    path: Path
+
+
+def read_examples(
+    path: str | Path, *, max_bad: float = 0.01, rejects: str | Path | None = None
+) -> Reading:
+    """Read a file of examples; bad lines go to `<name>.rejected.jsonl`.
+
+    Args:
+        path: a .jsonl or .jsonl.gz file.
+        max_bad: largest share of bad lines, 0 to 1; more is a ValueError, as is no good line.
+        rejects: folder for the bad lines; None: beside the file.
+    """
+    path = Path(path)
+    examples: dict[str, Example] = {}
+    bad: list[BadLine] = []
+    unlabelled = 0
+    for line, raw in raw_lines(path):
+        try:
+            row = _today(parse_line(raw))
+            if row.get("label", "") is None:
+                unlabelled += 1
+                continue
+            example = Example.from_row(row, source=_stem(path))
+            if example.id in examples:
+                raise RefusedError("each id once", example.id, "give every row its own id")
+            examples[example.id] = example
+        except RefusedError as error:
+            bad.append(BadLine(path, line, error.expected, error.got, error.remedy, raw))
+    _set_aside(bad, Path(rejects or path.parent) / f"{_stem(path)}.rejected.jsonl")
+    _judge(path, bad, (len(examples), unlabelled), max_bad)
+    return Reading(list(examples.values()), len(bad), unlabelled, path)
+
+
+def read_folder(
+    path: str | Path, *, max_bad: float = 0.01, rejects: str | Path | None = None
+) -> list[Reading]:
+    """Read every .jsonl and .jsonl.gz file of a folder but refused lines, sorted by name."""
+    found = [*Path(path).glob("*.jsonl"), *Path(path).glob("*.jsonl.gz")]
+    files = [f for f in sorted(found) if f.name[0] != "." and not _stem(f).endswith(".rejected")]
+    if not files:
+        raise ValueError(f"{path}: expected .jsonl or .jsonl.gz files, got none; check the path")
+    if twice := [f for f in files if f.suffix == ".gz" and f.with_suffix("") in files]:
+        raise ValueError(f"{twice[0]}: expected it plain or zipped, got both; remove one of them")
+    return [read_examples(file, max_bad=max_bad, rejects=rejects) for file in files]
+
+
+def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
+    """Write examples that `read_examples` will take, atomically; the number of rows."""
+    return write_rows(path, _checked(path, examples))
+
+
+def _checked(path: str | Path, examples: Iterable[Example]) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for line, example in enumerate(examples, start=1):
+        row = example.to_row()
+        try:
+            Example.from_row(row)
+            if example.id in seen:
+                raise RefusedError("each id once", example.id, "give every example its own id")
+        except RefusedError as error:
+            raise ValueError(f"{path}:{line}: {error}") from error
+        seen.add(example.id)
+        yield row
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def _today(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row under today's names; a row that has them already comes back equal."""
+    new: dict[str, Any] = {}
+    for key, value in row.items():
+        name = _OLD_NAMES.get(key, key)
+        if name in new:
+            raise RefusedError(
+                f"{name} once", f"it under an older name too ({key})", "keep one of them"
+            )
+        new[name] = value
+    suspicious = new.get("kind") == "hard_negative"  # upstream: valid, but looks suspicious
+    labels = [new["label"]] if "label" in new else []
+    if "is_valid" in new:
+        labels.append(_label_of(new.pop("is_valid")))
+    if suspicious:
+        new["kind"] = "suspicious_valid"
+        labels.append("valid")
+    if any(label != labels[0] for label in labels):
+        got = " and ".join(map(str, labels))
+        raise RefusedError("label, is_valid and data_type to agree", got, "keep the right one")
+    return {**new, "label": labels[0]} if labels else new
+
+
+def _label_of(is_valid: object) -> str | None:
+    if is_valid is not None and not isinstance(is_valid, bool):
+        raise RefusedError(
+            "is_valid true, false or null", repr(is_valid), "write it without quotes"
+        )
+    return None if is_valid is None else LABELS[0] if is_valid else LABELS[1]
+
+
+def _check_keys(row: Mapping[str, Any], known: list[str]) -> None:
+    for key in row:
+        if key not in known:
+            nearest = get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise RefusedError(f"known keys ({', '.join(known)})", key, f"did you mean {nearest}?")
+
+
+def _check_text(name: str, value: object, *, nullable: bool) -> None:
+    if value is None and nullable:
+        return
+    remedy = "write null where there is none" if nullable else "fill it in"
+    if not isinstance(value, str):
+        got = "nothing" if value is None else f"{type(value).__name__} {value!r}"
+        raise RefusedError(f"{name} as text", got, remedy)
+    if not value.strip():
+        raise RefusedError(f"{name} with something in it", f"{value!r}", remedy)
+
+
+def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        nearest = get_close_matches(value, choices, n=1, cutoff=0.0)[0]
+        raise RefusedError(f"{name} of {', '.join(choices)}", value, f"did you mean {nearest}?")
+
+
+def _check_verdict(row: Mapping[str, Any]) -> None:
+    wrong = ("strengths",) if row["label"] == "flawed" else ("flaw_type", "severity", "fix")
+    for name in wrong:
+        if row.get(name) is not None:
+            remedy = "make it null or mend the label"
+            raise RefusedError(f"no {name} on a {row['label']} row", row[name], remedy)
+
+
+def _check_evidence(evidence: str | None, rationale: str) -> None:
+    if evidence is None or evidence in rationale:
+        return
+    for span in evidence.split(_SPAN_BREAK):
+        if not span.strip() or span not in rationale:
+            remedy = "copy the span, or join several by a line holding [...]"
+            raise RefusedError("evidence verbatim in the rationale", repr(span), remedy)
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RefusedError(f"{name} as a finite number", repr(value), "write it without quotes")
+    return float(value)
+
+
+def _set_aside(bad: list[BadLine], target: Path) -> None:
+    """Write the refused lines; without any, remove the file of an earlier reading."""
+    try:
+        if bad:
+            write_rows(target, (line.to_row() for line in bad))
+        elif target.exists():
+            target.unlink()
+    except OSError as error:
+        remedy = "pass another folder (rejects)"
+        message = f"{target}: expected a folder for refused lines, got {error.strerror}; {remedy}"
+        raise ValueError(message) from error
+
+
+def _judge(path: Path, bad: list[BadLine], other: tuple[int, int], max_bad: float) -> None:
+    """Log what was refused; ValueError if too much was, or if nothing was good."""
+    total = len(bad) + sum(other)
+    first = [str(line) for line in bad[:_FIRST]]
+    got = f"{len(bad)} bad lines of {total}"
+    for message in first:
+        _log.warning("%s", message)
+    if bad:
+        _log.warning("%s: %s set aside", path, got)
+    if other[0] == 0:
+        expected, remedy = "at least one labelled example", "check that this is the right file"
+    elif len(bad) / total > max_bad:
+        expected, remedy = f"at most {max_bad:.2%} bad lines", "mend them or allow more (max_bad)"
+    else:
+        return
+    raise ValueError("\n".join([f"{path}: expected {expected}, got {got}; {remedy}", *first]))

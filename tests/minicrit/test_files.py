@@ -1,0 +1,201 @@
+"""Durable files: hashes derived by hand, and what a crash or an exception leaves behind."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minicrit import files
+
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, "abc"
+
+CRASH = """
+import os, sys
+from minicrit import files
+rename = os.rename
+def crash(old, new):
+    rename(old, new)
+    if str(new).endswith(".old"):
+        os._exit(9)
+os.rename = crash
+with files.atomic_folder(sys.argv[1]) as folder:
+    (folder / "a").write_text("new")
+    if sys.argv[2] == "inside":
+        os._exit(9)
+"""
+
+
+def crash(target: Path, when: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CRASH, target, when], check=False)
+    assert done.returncode == 9
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_hash_of_a_file_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    assert files.sha256_file(tmp_path / "f") == ABC
+
+
+def test_hash_of_json_ignores_key_order_and_is_of_the_compact_text() -> None:
+    expected = hashlib.sha256('{"a":1,"b":["\u00e9"]}'.encode()).hexdigest()
+    assert files.sha256_json({"b": ["\u00e9"], "a": 1}) == expected
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), {1, 2}, Path("x"), {"a": 1, 2: 3}])
+def test_what_is_not_json_is_refused(bad: object) -> None:
+    with pytest.raises(ValueError, match=r"expected JSON values, got .*; turn it into"):
+        files.sha256_json(bad)
+
+
+def test_hash_of_a_folder_counts_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "f").write_bytes(b"abc")
+    assert files.folder_hashes(tmp_path) == {"sub/f": ABC}
+    before = files.sha256_folder(tmp_path)
+    assert before == files.sha256_json({"sub/f": ABC})
+    (tmp_path / "sub" / "f").rename(tmp_path / "sub" / "g")
+    assert files.sha256_folder(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden", ".git/config", "run.log", "logs/x.txt", "train.rejected.jsonl"]
+)
+def test_hash_of_a_folder_ignores_by_products(tmp_path: Path, name: str) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    before = files.sha256_folder(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("x")
+    assert files.sha256_folder(tmp_path) == before
+
+
+def test_hash_of_a_folder_notes_links_to_folders_without_following(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert list(files.folder_hashes(tmp_path)) == ["loop"]
+
+
+def test_hash_of_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a folder, got none; check"):
+        files.sha256_folder(tmp_path / "missing")
+
+
+def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "f"
+    files.write_atomic(target, "\u00e9")
+    files.write_atomic(target, b"abc")
+    assert target.read_bytes() == b"abc"
+    assert names(target.parent) == ["f"]
+
+
+def test_an_exception_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "f"
+    target.write_text("old")
+
+    def interrupted() -> None:
+        with files.atomic_file(target) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    files.write_atomic(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+def test_new_files_have_the_usual_rights(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("")
+    files.write_atomic(tmp_path / "f", "")
+    assert (tmp_path / "f").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_write_json_is_sorted_indented_and_ends_with_a_newline(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "f", {"b": [1], "a": "\u00e9"})
+    text = (tmp_path / "f").read_text(encoding="utf-8")
+    assert text == '{\n  "a": "\u00e9",\n  "b": [\n    1\n  ]\n}\n'
+    with pytest.raises(ValueError, match="finite"):
+        files.write_json(tmp_path / "f", {"a": float("nan")})
+    assert (tmp_path / "f").read_text(encoding="utf-8") == text
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    for name in ("a", "b"):
+        with files.atomic_folder(target) as folder:
+            (folder / name).write_text(name)
+            assert folder.parent == tmp_path
+    assert names(target) == ["b"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_an_exception_keeps_the_old_folder(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "a").write_text("old")
+
+    def failing() -> None:
+        with files.atomic_folder(target) as folder:
+            (folder / "a").write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing()
+    assert (target / "a").read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    with (
+        pytest.raises(ValueError, match="expected a folder or nothing, got a file"),
+        files.atomic_folder(tmp_path / "out"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("when", ["inside", "between"])
+def test_after_a_crash_the_old_folder_is_back(tmp_path: Path, when: str) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "a").write_text("old")
+    crash(target, when)
+    assert len(names(tmp_path)) == 2  # what the crash left beside or instead of it
+    files.recover_folder(target)
+    assert (target / "a").read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_the_next_writer_cleans_up_after_a_crash(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    crash(target, "between")
+    with files.atomic_folder(target) as folder:
+        (folder / "b").write_text("newer")
+    assert names(target) == ["b"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_others_are_writing_is_left_alone(tmp_path: Path) -> None:
+    host = "0" * 8 if files._HOST != "0" * 8 else "1" * 8
+    others = [
+        f".out.{files._HOST}-{os.getpid()}-00.tmp",  # alive
+        f".out.{host}-1-00.tmp",  # another machine, just now
+        f".out.more.{files._HOST}-999999999-00.tmp",  # of a folder named out.more
+        ".out.mine.tmp",  # not of this scheme
+    ]
+    for name in others:
+        (tmp_path / name).mkdir()
+    files.recover_folder(tmp_path / "out")
+    assert names(tmp_path) == sorted(others)
