@@ -6,6 +6,7 @@ texts, and only reading both tells them apart: no list of suspicious words can.
 """
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,6 +26,9 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
     "October", "November", "December",
 )  # fmt: skip
+
+#: "..., {month}. {thing} ..." must not go on with a small letter; "e.g. x" and "C. x" may.
+_AFTER_STOP = re.compile(r"(?<=[a-z\d]{2}[.!?] )[a-z]")
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ class Draw:
     def sample(self, slot: str, count: int) -> list[str]:
         """`count` different sentences of a slot, filled."""
         items = self.scene.slots[slot]
-        return [self.fill(item) for item in self.rng.sample(items, min(count, len(items)))]
+        drawn = self.rng.sample(items, min(count, len(items)))
+        return [upper_first(self.fill(item)) for item in drawn]
 
     def fill(self, item: Any) -> Any:
         """Replaces {name}, {day}, {month} and {thing}."""
@@ -109,7 +114,7 @@ class Draw:
             return item
         for key, value in self._names.items():
             item = item.replace("{" + key + "}", value)
-        return item
+        return _AFTER_STOP.sub(lambda match: match.group().upper(), item)
 
     def pick(self, *options: T) -> T:
         """One of the options."""

@@ -45,20 +45,26 @@ def packed_attention(
         "scale": kwargs.get("scaling"),
         "enable_gqa": query.shape[1] != key.shape[1],
     }
-    # Splitting, unlike slicing, has a backward pass that joins the gradients without zero-filling.
-    lengths = [segment.length for segment in segments]
-    queries, keys, values = (t.split(lengths, dim=2) for t in (query, key, value))
-    parts = []
-    for q, k, v, segment in zip(queries, keys, values, segments, strict=True):
-        if segment.parent < 0:
-            parts.append(scaled_dot_product_attention(q, k, v, is_causal=True, **options))
-            continue
-        k = torch.cat((keys[segment.parent], k), dim=2)  # noqa: PLW2901
-        v = torch.cat((values[segment.parent], v), dim=2)  # noqa: PLW2901
-        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
-        mask = mask.tril(k.shape[2] - q.shape[2])
-        parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, **options))
-    return torch.cat(parts, dim=2).transpose(1, 2), None
+    given = value.dtype
+    # The CPU kernel is slower in bfloat16 than in float32, forward and backward.
+    slow = query.device.type == "cpu" and given == torch.bfloat16
+    compute = torch.float32 if slow else given
+    query, key, value = query.to(compute), key.to(compute), value.to(compute)
+    with torch.autocast(query.device.type, enabled=False):
+        # Splitting, unlike slicing, joins the gradients backwards without filling zeros.
+        lengths = [segment.length for segment in segments]
+        queries, keys, values = (t.split(lengths, dim=2) for t in (query, key, value))
+        parts = []
+        for q, k, v, segment in zip(queries, keys, values, segments, strict=True):
+            if segment.parent < 0:
+                parts.append(scaled_dot_product_attention(q, k, v, is_causal=True, **options))
+                continue
+            k = torch.cat((keys[segment.parent], k), dim=2)  # noqa: PLW2901
+            v = torch.cat((values[segment.parent], v), dim=2)  # noqa: PLW2901
+            mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+            mask = mask.tril(k.shape[2] - q.shape[2])
+            parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, **options))
+    return torch.cat(parts, dim=2).transpose(1, 2).to(given), None
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -17,12 +17,12 @@ def difference_in_differences(d: Draw) -> Hinge:
     still, moved = (f"from {number(other)}{unit} to {number(other + sign * move)}{unit}"
                     for move in (step, fall - step if fall > 2 * step else fall))  # fmt: skip
     frame = d.pick(
-        "{treated_name} has had {thing} since {month}: {m} there went {a}. {control} went without "
+        "{treated_name} has had {thing} since {month}: {m} there went {a}. {Control} went without "
         "it; its figure went {b}.",
         "Where {thing} is in use, {treated_name}, {m} moved {a}. Where it is not, {control}, the "
         "same figure moved {b}.",
     )
-    words = {"thing": d.thing, "treated_name": g["treated"], "control": g["control"],
+    words = {"thing": d.thing, "treated_name": g["treated"], "control": g["control"], "Control": upper_first(g["control"]),
              "m": m["name"], "month": d.fill("{month}"), "a": treated}  # fmt: skip
     premises = tuple(upper_first(frame.format(b=b, **words)) for b in (still, moved))
     credit = d.pick(

@@ -75,8 +75,25 @@ def test_partial_tell_tale_within_its_interval() -> None:
     assert result == probe(*twins(leaky))
 
 
-def test_lengths_and_digits_are_seen() -> None:
-    """Identical in words that two texts share, but flawed twins hold a number of their own."""
+def test_one_more_letter_is_seen_among_other_differences() -> None:
+    """Flawed twins hold a word of their own that is one letter longer; another word differs freely.
+
+    Against texts of all lengths a letter is nothing: it must be measured against other twins.
+    """
+    names = iter(range(10**6))
+
+    def pair(rng: Rng) -> tuple[str, str, str, str]:
+        own = "".join(chr(ord("a") + int(digit)) for digit in f"{next(names):06d}")
+        free = [f"free{i}" for i in rng.integers(10, 40, 2)]
+        return f"{free[0]} k{own}", "buy " * 9, f"{free[1]} {own}", "buy " * 9
+
+    texts, flawed, groups, families = twins(pair)
+    padded = [text + " and so on" * (number // 2 % 50) for number, text in enumerate(texts)]
+    assert probe(padded, flawed, groups, families).within_twins_auc > SURE
+
+
+def test_a_digit_more_is_seen() -> None:
+    """Words that no two texts share, of one length; the flawed twin's has digits."""
     number = iter(range(10_000, 99_999))
     result = probe(*twins(lambda rng: ("rises", f"id{next(number)}", "rises", "idabcde"), 200))
     assert result.within_twins_auc > SURE

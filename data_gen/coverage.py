@@ -1,0 +1,69 @@
+"""What a data set covers: counts by domain, flaw type, kind, family and mechanism, and their gaps."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from minicrit.records import Example
+from minicrit.taxonomy import DOMAINS, KINDS
+
+SOUND = "valid"
+
+
+def cells(examples: Iterable[Example]) -> Counter[tuple[str, str, str]]:
+    """Counts by (domain, flaw type or `valid`, kind)."""
+    return Counter((e.domain, e.flaw_type or SOUND, e.kind) for e in examples)
+
+
+def coverage(splits: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
+    """A JSON summary of each split: sizes, cells, and words a rationale."""
+    return {name: _summary(examples) for name, examples in splits.items()}
+
+
+def table(splits: Mapping[str, Sequence[Example]]) -> str:
+    """Markdown: one line a split, then flaw by domain and flaw by kind over all splits."""
+    counts = cells(e for examples in splits.values() for e in examples)
+    flaws = sorted({flaw for _, flaw, _ in counts}, key=lambda flaw: (flaw == SOUND, flaw))
+    sizes = [
+        (name, str(len(rows)), str(len({e.group for e in rows})), str(len({e.source for e in rows})))
+        for name, rows in splits.items()
+    ]
+    return "\n".join([
+        *_markdown(("file", "examples", "groups", "sources"), sizes), "",
+        *_markdown(("flaw", *DOMAINS), [_line(f, counts, 0, DOMAINS) for f in flaws]), "",
+        *_markdown(("flaw", *KINDS), [_line(f, counts, 2, KINDS) for f in flaws]), "",
+    ])  # fmt: skip
+
+
+def _summary(examples: Sequence[Example]) -> dict[str, Any]:
+    words = [len(e.rationale.split()) for e in examples]
+    return {
+        "examples": len(examples),
+        "groups": len({e.group for e in examples}),
+        "flawed": sum(e.label == "flawed" for e in examples),
+        "sources": dict(sorted(Counter(e.source for e in examples).items())),
+        "words_mean": round(sum(words) / max(1, len(words)), 2),
+        "words_max": max(words, default=0),
+        "cells": [
+            {"domain": d, "flaw": f, "kind": k, "examples": n}
+            for (d, f, k), n in sorted(cells(examples).items())
+        ],
+    }
+
+
+def _line(
+    flaw: str, counts: Counter[tuple[str, str, str]], place: int, names: Sequence[str]
+) -> tuple[str, ...]:
+    row = Counter[str]()
+    for cell, number in counts.items():
+        if cell[1] == flaw:
+            row[cell[place]] += number
+    return (flaw, *(str(row[name] or "-") for name in names))
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+             for row in (head, *rows)]  # fmt: skip
+    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+    return [lines[0], rule, *lines[1:]]

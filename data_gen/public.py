@@ -1,0 +1,95 @@
+"""Public sets in the Example form: their splits are kept, nothing is cut, all that goes is counted.
+
+A public file's rows keep the split they came with. Rows without a label and rows that would not
+fit into the token limit are left out; a limit takes whole groups, so that no group is torn apart.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minicrit.records import Example, Reading, read_folder
+
+#: Tokens of an example, prompt and reference critique together.
+Length = Callable[[Example], int]
+
+
+@dataclass
+class Public:
+    """What was read: `splits[name]` holds examples in file order, `counts[set]` what became of it.
+
+    Attributes:
+        splits: examples by split.
+        counts: per set: kept, unlabelled, bad, too_long, over_limit.
+        files: the files that were read.
+    """
+
+    splits: dict[str, list[Example]] = field(default_factory=dict)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+
+
+def read_public(  # noqa: PLR0913 - each is one knob of the recipe
+    folder: Path,
+    *,
+    length: Length,
+    max_tokens: int,
+    limit: int = 0,
+    seed: int = 0,
+    max_bad: float = 0.01,
+    rejects: Path | None = None,
+) -> Public:
+    """Reads all sets of a folder.
+
+    Args:
+        folder: holds *.jsonl or *.jsonl.gz files; each file is a set.
+        length: tokens of prompt and reference critique.
+        max_tokens: longer rows are left out.
+        limit: at most so many rows a set and split, whole groups drawn by seed; 0 for all.
+        seed: of the draw.
+        max_bad: largest share of bad lines in a file.
+        rejects: folder for bad lines; None: beside the file.
+    """
+    public = Public()
+    for reading in read_folder(folder, max_bad=max_bad, rejects=rejects):
+        name = reading.path.name.removesuffix(".gz").removesuffix(".jsonl")
+        count = Counter(unlabelled=reading.unlabelled, bad=reading.bad)
+        for split, rows in _by_split(reading).items():
+            drawn = draw_groups(rows, limit, str(seed))
+            kept = [e for e in drawn if length(e) <= max_tokens]
+            count.update(over_limit=len(rows) - len(drawn), too_long=len(drawn) - len(kept))
+            count.update(kept=len(kept))
+            public.splits.setdefault(split, []).extend(kept)
+        public.counts[name] = count
+        public.files.append(reading.path)
+    return public
+
+
+def draw_groups(examples: list[Example], limit: int, seed: str) -> list[Example]:
+    """At most `limit` examples as whole groups, in the order given; all if the limit is 0.
+
+    A group that no longer fits is passed over, a smaller one behind it may still fit.
+    """
+    if limit == 0 or len(examples) <= limit:
+        return examples
+    sizes = Counter(example.group for example in examples)
+    room, taken = limit, set()
+    for group in sorted(sizes, key=lambda name: order_key(seed, name)):
+        if sizes[group] <= room:
+            taken.add(group)
+            room -= sizes[group]
+    return [example for example in examples if example.group in taken]
+
+
+def order_key(seed: str, name: str) -> bytes:
+    """A place in a shuffled order that depends on this name and the seed alone."""
+    return hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+
+
+def _by_split(reading: Reading) -> dict[str, list[Example]]:
+    splits: dict[str, list[Example]] = {}
+    for example in reading.examples:
+        splits.setdefault(example.split, []).append(example)
+    return splits

@@ -1,0 +1,214 @@
+"""The data stage: compose every split, mix public rows in, check it all, write it as one folder.
+
+    train.jsonl                  composed and public, shuffled by group, twins side by side
+    validation|calibration|test.jsonl          composed only
+    validation-public|test-public.jsonl        public only, as their verdicts mean other things
+    coverage.json, coverage.md, manifest.json
+
+A kill at any moment leaves the old folder or none; the same recipe gives the same bytes.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from data_gen.check import faults
+from data_gen.compose import SOURCE, VERSION, compose
+from data_gen.coverage import coverage, table
+from data_gen.public import Length, Public, order_key, read_public
+from minicrit.config import Recipe
+from minicrit.files import atomic_folder, write_atomic, write_json
+from minicrit.manifest import write_manifest
+from minicrit.prompts import critique_of, render_prompt
+from minicrit.records import SPLITS, Example, read_examples, write_examples
+
+if TYPE_CHECKING:
+    from minicrit.bagofwords import ProbeResult
+
+#: Above this AUC the words alone say too much about the label.
+BAR = 0.60
+_FIRST = 10  # faults shown of many
+
+
+def make_data(recipe: Recipe) -> None:
+    """Makes `data.folder` anew.
+
+    Raises:
+        ValueError: if an item is at fault or two splits share a group or a text.
+    """
+    with atomic_folder(recipe.data.folder) as box:
+        public, identity = _public(recipe, box)
+        composed = _composed(recipe)
+        splits = _arranged(composed, public, recipe.seed)
+        for name, examples in splits.items():
+            write_examples(box / f"{name}.jsonl", examples)
+        write_json(box / "coverage.json", coverage(splits))
+        write_atomic(box / "coverage.md", table(splits))
+        write_manifest(
+            box,
+            stage="data",
+            inputs={f"public/{path.name}": path for path in public.files},
+            settings=_settings(recipe),
+            facts={
+                "composer": VERSION,
+                "base": identity,
+                "examples": {name: len(examples) for name, examples in splits.items()},
+                "public": {name: dict(count) for name, count in public.counts.items()},
+            },
+        )
+    sys.stdout.write(table(splits) + _public_lines(public) + f"written: {recipe.data.folder}\n")
+
+
+def probe(recipe: Recipe) -> "ProbeResult":
+    """Whether words give the labels of the composed training data away.
+
+    Raises:
+        ValueError: if they do, by more than `BAR`, over items or within twins.
+    """
+    from minicrit import bagofwords  # noqa: PLC0415 - slow to import, used here only
+
+    path = recipe.data.folder / "train.jsonl"
+    examples = [e for e in read_examples(path).examples if e.source.startswith(f"{SOURCE}/")]
+    result = bagofwords.probe(
+        [e.rationale for e in examples],
+        [e.label == "flawed" for e in examples],
+        [e.group for e in examples],
+        [family_of(e) for e in examples],
+        seed=recipe.seed,
+    )
+    sys.stdout.write(
+        f"words alone: AUC {result.auc:.3f} [{result.low:.3f}, {result.high:.3f}] over "
+        f"{result.n} examples; within twins {result.within_twins_auc:.3f} "
+        f"[{result.within_twins_low:.3f}, {result.within_twins_high:.3f}] over "
+        f"{result.num_pairs} pairs; bar {BAR:.2f}\n"
+    )
+    if max(result.auc, result.within_twins_auc) > BAR:
+        raise ValueError(f"{path}: expected words to predict labels with an AUC of at most {BAR}, "
+                         "got more, see above; mend the mechanism whose wording leaks")  # fmt: skip
+    return result
+
+
+def family_of(example: Example) -> str:
+    """`composer/<domain>/<family>` of a composed example."""
+    return "/".join(example.source.split("/")[:3])
+
+
+def normalised(text: str) -> str:
+    """A text without its case and blanks; marks stay, as some sets reason about brackets."""
+    return "".join(text.casefold().split())
+
+
+def checked(splits: Mapping[str, Sequence[Example]]) -> None:
+    """Refuses data in which two splits share a group or a text."""
+    for what, key in (("group", _group), ("rationale", _text)):
+        home: dict[str, str] = {}
+        for name, examples in splits.items():
+            for example in examples:
+                split = name.removesuffix("-public")
+                if home.setdefault(key(example), split) != split:
+                    raise ValueError(
+                        f"{name}: expected every {what} in one split, got that of {example.id} in "
+                        f"{home[key(example)]} too; draw the splits by group"
+                    )
+
+
+def _group(example: Example) -> str:
+    return example.group
+
+
+def _text(example: Example) -> str:
+    return normalised(example.rationale)
+
+
+def _public(recipe: Recipe, box: Path) -> tuple[Public, str | None]:
+    """The public rows and the identity of the base whose tokens were counted."""
+    data = recipe.data
+    if data.public is None:
+        return Public(), None
+    length, identity = _tokens(recipe)
+    public = read_public(
+        data.public, length=length, max_tokens=data.max_tokens, limit=data.public_limit,
+        seed=recipe.seed, max_bad=data.max_bad, rejects=box,
+    )  # fmt: skip
+    return public, identity
+
+
+def _tokens(recipe: Recipe) -> tuple[Length, str]:
+    """Counts the tokens of prompt and critique as training will."""
+    from minicrit.base import load_tokenizer, prepare_base  # noqa: PLC0415 - imports torch
+    from minicrit.encoding import Encoder  # noqa: PLC0415
+
+    base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
+    encoder = Encoder(load_tokenizer(base))
+
+    def length(example: Example) -> int:
+        prompt = encoder.ids(render_prompt(example.domain, example.rationale))
+        critique = encoder.completion(critique_of(example))
+        return len(encoder.opening) + len(prompt) + len(critique)
+
+    return length, base.identity
+
+
+def _composed(recipe: Recipe) -> dict[str, list[Example]]:
+    """All composed splits, every item checked."""
+    counts = {name: int(getattr(recipe.data, name)) for name in SPLITS}
+    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    found: list[str] = []
+    with tqdm(total=sum(counts.values()), unit="example", desc="compose") as bar:
+        for name in (name for name, count in counts.items() if count):
+            for composed in compose(counts[name], recipe.seed, name):
+                found += faults(composed)
+                splits[name].append(composed.example)
+                bar.update()
+    if found:
+        shown = "\n".join(found[:_FIRST])
+        raise ValueError(f"expected no faults, got {len(found)}; mend the mechanism:\n{shown}")
+    return splits
+
+
+def _arranged(
+    composed: Mapping[str, list[Example]], public: Public, seed: int
+) -> dict[str, list[Example]]:
+    """The files to write, by name: public train rows join ours, the others stay apart."""
+    splits = dict(composed)
+    for name in reversed(SPLITS):  # a row that stands in two splits stays in the later one
+        rows = public.splits.get(name, [])
+        others = {key for other in splits if other != "train" for key in _keys(splits[other])}
+        kept = [e for e in rows if others.isdisjoint(_keys([e]))]
+        splits[f"{name}-public"] = kept
+        if len(kept) < len(rows):
+            count = public.counts.setdefault("all sets", Counter())
+            count["in_another_split"] += len(rows) - len(kept)
+    kept = splits.pop("train-public")
+    splits["train"] = _shuffled([*composed["train"], *kept], seed)
+    checked(splits)
+    return {name: rows for name, rows in splits.items() if rows}
+
+
+def _keys(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
+    for example in examples:
+        yield "group", example.group
+        yield "text", normalised(example.rationale)
+
+
+def _shuffled(examples: Iterable[Example], seed: int) -> list[Example]:
+    """In an order drawn by group; the members of a group stay neighbours, in their order."""
+    return sorted(examples, key=lambda e: order_key(f"{seed}/order", e.group))
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What decides the bytes: everything but where they go and where public files lie."""
+    data = {k: v for k, v in asdict(recipe.data).items() if k not in ("folder", "public")}
+    return {"seed": recipe.seed, "data": data}
+
+
+def _public_lines(public: Public) -> str:
+    lines = [f"public {name}: " + ", ".join(f"{n} {what.replace('_', ' ')}"
+             for what, n in sorted(count.items()) if n) + "\n"
+             for name, count in public.counts.items()]  # fmt: skip
+    return "".join(lines)

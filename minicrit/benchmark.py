@@ -1,0 +1,219 @@
+"""The benchmark: one or two critics and the baselines on the same items, with uncertainty.
+
+    minicrit benchmark --config recipe.yaml
+
+Writes `<out>.items.jsonl` (p of each judge by item), `<out>.md` (tables) and, last, `<out>.json`
+(everything). Run again, all bytes are the same but for times and memory, under `measured`. The
+threshold is the critic's own; it is never tuned on these items.
+"""
+
+# mypy: disable-error-code="import-untyped"
+import gc
+import logging
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from minicrit import latency, slices, tables, written
+from minicrit.bagofwords import BagOfWords
+from minicrit.config import Recipe
+from minicrit.files import write_atomic, write_json
+from minicrit.jsonl import write_rows
+from minicrit.judging import Judge, item_of, score_items
+from minicrit.manifest import code_version
+from minicrit.measures import DRAWS, HALF, Truth, compare, measure
+from minicrit.records import Example
+from minicrit.selection import facts_of, input_hashes, lessons_of, select
+
+Floats = npt.NDArray[np.float64]
+Load = Callable[[str], Judge]
+
+FORM = 1  # of the report; raise it when a key changes its meaning
+SIMPLE = ("f1", "fpr", "recall", "precision", "accuracy", "twin_consistency")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one judge gave: p (n,) with nan where unscored, and its parts of the report."""
+
+    p: Floats
+    threshold: float
+    row: dict[str, Any]
+    measured: dict[str, Any]
+    scratch: Path | None = None
+
+
+def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -> dict[str, Any]:
+    """Run it and return what `<out>.json` holds.
+
+    Args:
+        recipe: uses `benchmark`, `seed` and `base.folder`.
+        load: how a critic is loaded from `model_1` or `model_2`; `Critic.load` unless given.
+        draws: resamples of each interval.
+    """
+    settings = recipe.benchmark
+    examples, left_out = select(settings, recipe.seed)
+    truth = Truth.of(examples)
+    load = load or partial(_load_critic, base_folder=recipe.base.folder)
+    found: dict[str, Outcome] = {}
+    for key, model in (("model_1", settings.model_1), ("model_2", settings.model_2)):
+        if model:
+            found[key] = _run_critic(model, load, examples, recipe)
+    lessons = lessons_of(settings)
+    if lessons:
+        found["words"] = _run_words(lessons, examples, recipe.seed)
+    for key, outcome in tqdm(found.items(), unit="judge", desc="metrics and intervals"):
+        _measure(key, outcome, examples, truth, seed=recipe.seed, draws=draws)
+    report = {
+        "form": FORM,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "code": code_version(),
+        "seed": recipe.seed,
+        "draws": draws,
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
+        "inputs": input_hashes(settings),
+        "items": facts_of(examples, truth, lessons, left_out),
+        "judges": {key: outcome.row for key, outcome in found.items()},
+        "constants": _constants(truth, lessons),
+        "pairs": _pairs(found, truth, recipe.seed, draws),
+        "measured": {
+            "hardware": latency.hardware(),
+            **{key: o.measured for key, o in found.items() if o.measured},
+        },
+    }
+    _write(settings.out, report, examples, found)
+    return report
+
+
+def _load_critic(path: str, *, base_folder: Path) -> Judge:
+    from minicrit.critic import Critic
+
+    return Critic.load(path, base_folder=base_folder)
+
+
+def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe) -> Outcome:
+    """Load a critic, ask it everything, and let go of it."""
+    settings = recipe.benchmark
+    memory = latency.PeakMemory()
+    critic = load(model)
+    scored = score_items(critic, examples, settings.out, batch_tokens=settings.batch_tokens)
+    readable = [e for e, p in zip(examples, scored.p, strict=True) if not np.isnan(p)]
+    some = written.seeded_order(readable, recipe.seed)[: settings.latency_items]
+    alone = latency.verdict_times(critic, [item_of(e) for e in some])
+    texts = written.write_critiques(
+        critic,
+        written.balanced(readable, settings.critiques, recipe.seed),
+        settings.max_new_tokens,
+    )
+    spent, tokens = sum(texts.seconds), sum(w.tokens for w in texts.written)
+    rate = scored.items_per_second
+    measured = {
+        "verdict_ms": latency.milliseconds(alone),
+        "critique_ms": latency.milliseconds(texts.seconds),
+        "tokens_per_second": round(tokens / spent, 1) if spent else None,
+        "batched_verdicts_per_second": None if rate is None else round(rate, 1),
+        "device": str(getattr(getattr(critic, "model", None), "device", "unknown")),
+        **memory.mib(),
+    }
+    row = {
+        "name": critic.name,
+        "identity": critic.identity,
+        "adapter": critic.adapter,
+        "prompt_version": critic.prompt_version,
+        "threshold": critic.threshold,
+        "unscored": dict(scored.unscored),
+        "critiques": written.assess(texts),
+    }
+    outcome = Outcome(scored.p, critic.threshold, row, measured, scored.path)
+    del critic
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return outcome
+
+
+def _run_words(lessons: list[Example], examples: list[Example], seed: int) -> Outcome:
+    words = BagOfWords(seed)
+    words.fit([e.rationale for e in lessons], [e.label == "flawed" for e in lessons])
+    p = words.predict([e.rationale for e in examples])
+    row = {"name": "bag of words", "threshold": HALF, "unscored": {}, "trained_on": len(lessons)}
+    return Outcome(p, HALF, row, {})
+
+
+def _measure(
+    key: str,
+    outcome: Outcome,
+    examples: list[Example],
+    truth: Truth,
+    *,
+    seed: int,
+    draws: int,
+) -> None:
+    """Add metrics, slices and curves to the judge's part of the report."""
+    p, scored = outcome.p, ~np.isnan(outcome.p)
+    known = truth.only(scored)
+    outcome.row["n"] = int(scored.sum())
+    outcome.row["metrics"] = measure(p[scored], known, outcome.threshold, seed=seed, draws=draws)
+    outcome.row["slices"] = slices.slice_rates(p, examples, outcome.threshold)
+    outcome.row["roc"] = slices.roc(p[scored], known.flawed)
+    outcome.row["reliability"] = slices.reliability(p[scored], known.flawed)
+    if outcome.row["unscored"]:
+        _log.warning("%s: %s items unscored", key, sum(outcome.row["unscored"].values()))
+
+
+def _constants(truth: Truth, lessons: list[Example]) -> dict[str, Any]:
+    """What costs nothing: the more frequent label (of the training rows), and `flawed` always."""
+    labels = [e.label == "flawed" for e in lessons] or truth.flawed.tolist()
+    votes = {"majority": float(2 * sum(labels) > len(labels)), "always_flawed": 1.0}
+    found = {}
+    for name, vote in votes.items():
+        metrics = measure(np.full(len(truth.flawed), vote), truth, HALF, draws=1)
+        found[name] = {key: metrics[key]["value"] for key in SIMPLE}
+    return found
+
+
+def _pairs(found: dict[str, Outcome], truth: Truth, seed: int, draws: int) -> list[dict[str, Any]]:
+    """Each critic against the other and against the bag of words."""
+    asked = (("model_1", "model_2"), ("model_1", "words"), ("model_2", "words"))
+    return [
+        compare(
+            (a, b),
+            (found[a].p, found[b].p),
+            (found[a].threshold, found[b].threshold),
+            truth,
+            seed=seed,
+            draws=draws,
+        )
+        for a, b in asked
+        if a in found and b in found
+    ]
+
+
+def _write(
+    out: Path, report: dict[str, Any], examples: list[Example], found: dict[str, Outcome]
+) -> None:
+    rows = (
+        {"id": e.id, "group": e.group, "label": e.label}
+        | {
+            name: None if np.isnan(found[key].p[at]) else float(found[key].p[at])
+            for key, name in (("model_1", "p_1"), ("model_2", "p_2"), ("words", "p_words"))
+            if key in found
+        }
+        for at, e in enumerate(examples)
+    )
+    write_rows(f"{out}.items.jsonl", rows)
+    write_atomic(f"{out}.md", tables.benchmark_page(report))
+    write_json(f"{out}.json", report)
+    for outcome in found.values():
+        if outcome.scratch:
+            outcome.scratch.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""The command line: `minicrit <stage> --config recipe --section.field value`.
+
+Every stage takes all settings of a recipe (see `minicrit/config.py`). This file and
+`minicrit/train.py` are the only ones here that see other rooms, and only when a stage needs them.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from minicrit.config import Recipe
+from minicrit.settings import SettingsError, explain, load_recipe, nearest, shipped_recipes
+
+OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+_TALKATIVE = ("httpx", "httpcore", "huggingface_hub", "fsspec", "filelock", "urllib3")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: what it does, the sections of the recipe that it reads, and how it runs."""
+
+    about: str
+    sections: tuple[str, ...]
+    run: Callable[[Recipe], None]
+
+
+def _base(recipe: Recipe) -> None:
+    from minicrit.base import prepare_base
+
+    base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
+    sys.stdout.write(f"{base.folder} {base.identity}\n")
+
+
+def _data(recipe: Recipe) -> None:
+    from data_gen.stage import make_data
+
+    make_data(recipe)
+
+
+def _probe(recipe: Recipe) -> None:
+    from data_gen.stage import probe
+
+    probe(recipe)
+
+
+def _sft(recipe: Recipe) -> None:
+    from minicrit.train import train_sft
+
+    train_sft(recipe)
+
+
+def _benchmark(recipe: Recipe) -> None:
+    from minicrit.benchmark import benchmark
+
+    benchmark(recipe)
+
+
+def _quantize(recipe: Recipe) -> None:
+    from minicrit.quantize import quantize
+
+    quantize(recipe)
+
+
+def _report(recipe: Recipe) -> None:
+    from minicrit.report import write_report
+
+    write_report(recipe)
+
+
+STAGES = {
+    "base": Stage("Make the base model ready; print its folder and identity.", ("base",), _base),
+    "data": Stage("Compose the examples and mix public sets in.", ("base", "data"), _data),
+    "probe": Stage("Ask whether words alone give the labels away.", ("data",), _probe),
+    "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
+    "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
+    "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
+                      _quantize),
+    "report": Stage("Write one page about a run.", ("data", "sft", "benchmark", "quantize"),
+                    _report),
+}  # fmt: skip
+OTHERS = {
+    "critique": "Judge rationales: a text, files or standard input.",
+    "recipes": "List the recipes.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status: 0 done, 1 failed, 2 misused, 130 interrupted."""
+    _set_up_logging()
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return _stopped("interrupted; the same command continues where it stopped", INTERRUPTED)
+    except (ValueError, OSError) as error:
+        if os.environ.get("MINICRIT_DEBUG") == "1":
+            raise
+        return _stopped(str(error), MISUSED if isinstance(error, SettingsError) else FAILED)
+
+
+def _dispatch(argv: list[str]) -> int:
+    name, *rest = argv or ["--help"]
+    if name in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        return OK
+    if name == "critique":
+        from minicrit.consult import consult
+
+        consult(rest)
+    elif name == "recipes":
+        for recipe, about in shipped_recipes():
+            sys.stdout.write(f"{recipe:<14}{about}\n")
+    elif name in STAGES:
+        _run(name, rest)
+    else:
+        known = [*STAGES, *OTHERS]
+        raise SettingsError(f"expected a command ({', '.join(known)}), got {name!r}; did you mean "
+                            f"{nearest(name, known)}?")  # fmt: skip
+    return OK
+
+
+def _run(name: str, argv: Sequence[str]) -> None:
+    stage = STAGES[name]
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("-h", "--help", action="store_true")
+    try:
+        options, flags = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise SettingsError("expected --config RECIPE, got none; see minicrit recipes") from error
+    if options.help:
+        usage = f"minicrit {name} [--config RECIPE] [--section.field VALUE ...]"
+        about = f"{stage.about} RECIPE is a name (see minicrit recipes) or a YAML file; flags win."
+        sys.stdout.write(explain(("seed", *stage.sections), options.config, usage, about))
+        return
+    stage.run(load_recipe(options.config, flags))
+
+
+def _overview() -> str:
+    rows = [(name, stage.about) for name, stage in STAGES.items()] + list(OTHERS.items())
+    lines = [f"  {name:<12}{about}" for name, about in rows]
+    return "\n".join(["usage: minicrit COMMAND ...", "", *lines, "",
+                      "minicrit COMMAND --help explains its settings.", ""])  # fmt: skip
+
+
+def _set_up_logging() -> None:
+    # Read once when transformers is imported; it would warn about what nobody here uses.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _stopped(message: str, status: int) -> int:
+    sys.stderr.write(f"minicrit: {message}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""`minicrit critique`: rationales from an argument, files or standard input, judged by a critic.
+
+minicrit critique "RSI is oversold, so ..." --domain trading
+minicrit critique --file notes/*.txt --json
+git log -1 --format=%B | minicrit critique -
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from minicrit.jsonl import BadLine, read_lines, shown
+from minicrit.settings import SettingsError, nearest
+from minicrit.taxonomy import DOMAINS
+
+if TYPE_CHECKING:
+    from minicrit.critic import Written
+
+STDIN = "-"
+_BATCH = 8  # rationales written at once; answers appear after each batch
+_LONGEST = 1 << 20  # characters of one rationale that are shown or read
+Item = tuple[str, str]  # (domain, rationale)
+
+
+def consult(argv: Sequence[str]) -> None:
+    """Judges what the arguments name and prints an answer each, in order."""
+    options = _options(argv)
+    items = list(_items(options))
+    from minicrit.critic import Critic  # slow: not before the arguments are known to be right
+
+    critic = Critic.load(options.model, base_folder=options.base_folder)
+    show = as_json if options.json else readable
+    with tqdm(total=len(items), unit="rationale", desc="critique", disable=len(items) == 1) as bar:
+        for at in range(0, len(items), _BATCH):
+            batch = items[at : at + _BATCH]
+            for written in critic.critique(batch, max_new_tokens=options.max_new_tokens):
+                sys.stdout.write(show(written) + "\n")
+            sys.stdout.flush()
+            bar.update(len(batch))
+
+
+def as_json(written: "Written") -> str:
+    """The verdict as one line of ASCII JSON, so that no character of it steers a terminal."""
+    return json.dumps(written.verdict.to_row(), allow_nan=False)
+
+
+def readable(written: "Written") -> str:
+    """The verdict in a few lines for people."""
+    verdict = written.verdict
+    lines = [f"{verdict.label.upper()}   p(flawed) {verdict.p_flawed:.2f}, threshold "
+             f"{verdict.threshold:.2f}, {verdict.latency_ms:.0f} ms"]  # fmt: skip
+    rows = {
+        "Flaw": verdict.flaw_type and f"{verdict.flaw_type} ({verdict.severity})",
+        "Evidence": verdict.evidence,
+        "Strengths": written.parsed and written.parsed.strengths,
+        "Critique": verdict.critique,
+        "Fix": verdict.fix,
+        "Unparsed": written.reason and f"{written.reason}: {written.text}",
+    }
+    lines += [f"  {name + ':':<11}{shown(text, _LONGEST)}" for name, text in rows.items() if text]
+    return "\n".join(lines)
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="minicrit critique", allow_abbrev=False)
+    parser.description = "Say whether the reasoning of rationales is valid or flawed, and why."
+    parser.add_argument("text", nargs="?", help="the rationale; - reads it from standard input")
+    parser.add_argument("--file", nargs="+", default=[], metavar="FILE",
+                        help="files of one rationale each, or *.jsonl[.gz] with a rationale a "
+                        "line (fields rationale and, if it has one, domain)")  # fmt: skip
+    parser.add_argument("--domain", choices=DOMAINS, default="general",
+                        help="of what names no domain itself (default: general)")  # fmt: skip
+    parser.add_argument("--model", default="checkpoints/cpu/sft",
+                        help="an adapter or quantized folder, or a base (default: "
+                        "checkpoints/cpu/sft)")  # fmt: skip
+    parser.add_argument("--base-folder", type=Path, default=Path("checkpoints/base"),
+                        help="where bases are kept (default: checkpoints/base)")  # fmt: skip
+    parser.add_argument("--max-new-tokens", type=int, default=160,
+                        help="longest critique, in tokens (default: 160)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object a rationale")
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise SettingsError(f"expected a known flag, got {shown(unknown[0])}; did you mean "
+                            f"{nearest(unknown[0], flags)}? (quote a rationale)")  # fmt: skip
+    if (options.text is None) == (not options.file):
+        raise SettingsError('expected a rationale or --file FILE, got both or none; try minicrit '
+                            'critique "..."')  # fmt: skip
+    return options
+
+
+def _items(options: argparse.Namespace) -> Iterator[Item]:
+    if options.text not in (None, STDIN):
+        yield options.domain, _checked("argument", options.text)
+    for name in options.file or ([STDIN] if options.text == STDIN else []):
+        if name.endswith((".jsonl", ".jsonl.gz")):
+            yield from _rows(Path(name), options.domain)
+        else:
+            yield options.domain, _checked(name, _read(name))
+
+
+def _read(name: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        return raw.decode()
+    except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError) as error:
+        got = "other bytes" if isinstance(error, UnicodeDecodeError) else "none"
+        raise ValueError(f"{name}: expected a text file in UTF-8, got {got}; check it") from error
+
+
+def _rows(path: Path, domain: str) -> Iterator[Item]:
+    for line in read_lines(path):
+        if isinstance(line, BadLine):
+            raise ValueError(str(line))
+        number, row = line
+        where = f"{path}:{number}"
+        found = row.get("domain", domain)
+        if found not in DOMAINS:
+            raise ValueError(f"{where}: expected domain of {', '.join(DOMAINS)}, got "
+                             f"{shown(repr(found))}; pick one or leave it out")  # fmt: skip
+        yield found, _checked(where, row.get("rationale", row.get("input")))
+
+
+def _checked(where: str, text: object) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{where}: expected a rationale, got {shown(repr(text))}; fill it in")
+    if len(text) > _LONGEST:
+        raise ValueError(f"{where}: expected at most {_LONGEST} characters, got {len(text)}; "
+                         "split it")  # fmt: skip
+    return text.strip()

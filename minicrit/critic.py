@@ -1,0 +1,258 @@
+"""The critic at inference: one forward pass for a verdict, generation for a whole critique.
+
+    critic = Critic.load("checkpoints/cpu/sft")
+    critic.verdict([("trading", "RSI is oversold, so ...")])[0].p_flawed
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from minicrit import manifest
+from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prepare_base
+from minicrit.encoding import Encoder
+from minicrit.files import sha256_file
+from minicrit.logprobs import choice_logprobs, scored_logprobs
+from minicrit.lora import fuse
+from minicrit.packing import Tree, pack
+from minicrit.prompts import PROMPT_VERSION, Critique, UnparsedError, parse_critique
+from minicrit.readout import Judged, branch_sums, judging_tree, read_judged, verdict_tree
+from minicrit.records import Example
+from minicrit.verdict import Verdict, explained
+
+Item = tuple[str, str]  # (domain, rationale)
+BASES = Path("checkpoints/base")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A whole critique: the raw text, what it parses to, or why it does not."""
+
+    verdict: Verdict
+    text: str
+    parsed: Critique | None
+    reason: str | None
+    tokens: int
+
+
+class Critic:
+    """A causal LM that reads rationales. Build it with `Critic.load`."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        identity: str,
+        adapter: str | None = None,
+        max_tokens: int = 4096,
+        threshold: float = 0.5,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.encoder = Encoder(tokenizer, max_tokens=max_tokens)
+        self.name = name
+        self.identity = identity
+        self.adapter = adapter
+        self.prompt_version = PROMPT_VERSION
+        self.threshold = threshold
+
+    @classmethod
+    def load(cls, path: str | Path, *, base_folder: Path = BASES) -> "Critic":
+        """Loads an adapter folder, a quantized folder, or a base for zero-shot reading.
+
+        Raises:
+            ValueError: if nothing is there, or prompt, base or files are not the recorded ones.
+        """
+        folder = Path(path)
+        if str(path) in (EMBEDDED, TINY) or not (folder / "manifest.json").is_file():
+            return cls._from_base(prepare_base(str(path), base_folder), str(path))
+        record = manifest.read_manifest(folder)
+        if record["stage"] == "base":
+            return cls._from_base(Base(folder, record["facts"]["identity"]), str(path))
+        if faults := manifest.check_outputs(folder):
+            raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; "
+                             "restore the folder or make it again")  # fmt: skip
+        manifest.require(record, prompt_version=PROMPT_VERSION)
+        if record["stage"] == "quantize":
+            return cls._from_quantized(folder, record)
+        return cls._from_adapter(folder, record, base_folder)
+
+    @classmethod
+    def _from_base(cls, base: Base, name: str) -> "Critic":
+        return cls(load_model(base), load_tokenizer(base), name=name, identity=base.identity)
+
+    @classmethod
+    def _from_adapter(cls, folder: Path, record: dict, base_folder: Path) -> "Critic":  # type: ignore[type-arg]
+        facts = record["facts"]
+        base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
+        manifest.require(record, base=base.identity)
+        model = PeftModel.from_pretrained(load_model(base), folder, is_trainable=False)
+        fuse(model)
+        adapter = sha256_file(folder / "adapter_model.safetensors")
+        critic = cls(model.eval(), load_tokenizer(base), name=str(folder),
+                     identity=f"{base.identity}+{adapter}", adapter=adapter)  # type: ignore[arg-type]  # fmt: skip
+        critic._probe(model)
+        return critic
+
+    @classmethod
+    def _from_quantized(cls, folder: Path, record: dict) -> "Critic":  # type: ignore[type-arg]
+        from minicrit.quantize import load_quantized
+
+        model, tokenizer = load_quantized(folder)
+        outputs = sorted(record["outputs"].items())
+        identity = hashlib.sha256(repr(outputs).encode()).hexdigest()
+        return cls(model, tokenizer, name=str(folder), identity=identity,
+                   adapter=record["facts"].get("adapter"))  # fmt: skip
+
+    def _probe(self, model: PeftModel) -> None:
+        """An adapter that changes nothing was not applied: refuse it, never serve the base."""
+        item = [("general", "Three of three swans were white, so all swans are white.")]
+        with_adapter = self.log_odds(item)
+        with model.disable_adapter():
+            without = self.log_odds(item)
+        if np.array_equal(with_adapter, without):
+            raise ValueError(f"{self.name}: expected an adapter that changes the answer of its "
+                             "base, got none; train it or load the base itself")  # fmt: skip
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The model without peft's wrapper; the adapter stays in its layers."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model  # type: ignore[return-value]
+
+    def log_odds(
+        self,
+        items: Sequence[Item],
+        *,
+        batch_tokens: int = 4096,
+        progress: Callable[[int], object] | None = None,
+    ) -> np.ndarray:
+        """log p(flawed) - log p(valid) after the lead-in, (N,), in the order of the items."""
+        prompts = [self.encoder.prompt(*item) for item in items]
+        odds = np.empty(len(items))
+        for rows in _batches([len(p) for p in prompts], batch_tokens):
+            sums = self._score([verdict_tree(self.encoder, prompts[row]) for row in rows])
+            pairs = sums.view(-1, 2).cpu()
+            odds[rows] = (pairs[:, 1] - pairs[:, 0]).numpy()
+            if progress:
+                progress(len(rows))
+        return odds
+
+    def judge(self, examples: Sequence[Example], *, batch_tokens: int = 4096) -> list[Judged]:
+        """Log-odds, likeliest flaw type and likelihood of the reference, in one forward an item."""
+        trees = [judging_tree(self.encoder, example) for example in examples]
+        judged: dict[int, Judged] = {}
+        for rows in _batches([tree.tokens for tree in trees], batch_tokens):
+            chosen = [trees[row] for row in rows]
+            judged.update(zip(rows, read_judged(chosen, self._score(chosen)), strict=True))
+        return [judged[row] for row in range(len(trees))]
+
+    def _score(self, trees: Sequence[Tree]) -> torch.Tensor:
+        """Log-likelihood of every branch, in order."""
+        with torch.inference_mode():
+            batch = pack(trees).to(self.causal_lm.device)
+            return branch_sums(batch, scored_logprobs(self.causal_lm, batch))
+
+    def p_flawed(
+        self,
+        items: Sequence[Item],
+        *,
+        batch_tokens: int = 4096,
+        progress: Callable[[int], object] | None = None,
+    ) -> np.ndarray:
+        """Probability of `flawed` against `valid`, (N,)."""
+        odds = self.log_odds(items, batch_tokens=batch_tokens, progress=progress)
+        pairs = torch.from_numpy(np.stack([np.zeros_like(odds), odds], axis=1))
+        return choice_logprobs(pairs)[:, 1].exp().numpy()  # type: ignore[no-any-return]
+
+    def verdict(self, items: Sequence[Item], *, batch_tokens: int = 4096) -> list[Verdict]:
+        """Verdicts without a written critique: one batched forward."""
+        start = time.perf_counter()
+        chances = self.p_flawed(items, batch_tokens=batch_tokens)
+        spent = 1000 * (time.perf_counter() - start) / max(1, len(items))
+        return [self._verdict(i, p, spent) for i, p in zip(items, chances, strict=True)]
+
+    def critique(
+        self, items: Sequence[Item], *, max_new_tokens: int = 160, batch: int = 8
+    ) -> list[Written]:
+        """Verdicts with a written critique, greedy, that begins with the readout's verdict."""
+        chances = self.p_flawed(items)
+        written: list[Written] = []
+        for at in range(0, len(items), batch):
+            start = time.perf_counter()
+            chunk = items[at : at + batch]
+            labels = [self._label(p) for p in chances[at : at + batch]]
+            texts = self._write(chunk, labels, max_new_tokens)
+            spent = 1000 * (time.perf_counter() - start) / len(chunk)
+            for item, p, (text, tokens) in zip(chunk, chances[at:], texts, strict=False):
+                written.append(self._written(item, float(p), text, tokens, spent))
+        return written
+
+    def _written(self, item: Item, p: float, text: str, tokens: int, spent: float) -> Written:
+        try:
+            parsed, reason = parse_critique(text), None
+        except UnparsedError as error:
+            parsed, reason = None, str(error)
+        verdict = self._verdict(item, p, spent, parsed)
+        return Written(verdict, text, parsed, reason, tokens)
+
+    def _write(
+        self, items: Sequence[Item], labels: Sequence[str], max_new_tokens: int
+    ) -> list[tuple[str, int]]:
+        """Greedy continuations of prompt + lead-in + verdict word: (text, new tokens) each."""
+        encoder = self.encoder
+        heads = [[*encoder.lead_in, *encoder.verdict_words[label]] for label in labels]
+        prompts = [encoder.prompt(*item) + head for item, head in zip(items, heads, strict=True)]
+        longest = max(map(len, prompts))
+        pad = self.tokenizer.pad_token_id
+        fill = encoder.end if pad is None else pad
+        ids = torch.tensor([[fill] * (longest - len(p)) + p for p in prompts])
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+        with torch.inference_mode():
+            out = self.model.generate(  # type: ignore[operator]
+                input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device),
+                max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=encoder.end,
+                pad_token_id=fill,
+            )[:, longest:].tolist()  # fmt: skip
+        texts = []
+        for head, row in zip(heads, out, strict=True):
+            new = row[: row.index(encoder.end)] if encoder.end in row else row
+            texts.append((self.tokenizer.decode(head + new).lstrip(), len(new)))
+        return texts
+
+    def _label(self, p: float) -> str:
+        return "flawed" if p > self.threshold else "valid"
+
+    def _verdict(
+        self, item: Item, p: float, spent: float, parsed: Critique | None = None
+    ) -> Verdict:
+        domain, rationale = item
+        asked = "\0".join((self.identity, self.prompt_version, domain, rationale))
+        return Verdict(
+            label=self._label(p), p_flawed=float(p), threshold=self.threshold, domain=domain,
+            model=self.name, adapter=self.adapter, prompt_version=self.prompt_version,
+            latency_ms=spent, request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
+            **explained(parsed, rationale),
+        )  # fmt: skip
+
+
+def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Row numbers in batches of at most `most` tokens, longest first so that memory peaks early."""
+    batch: list[int] = []
+    total = 0
+    for row in sorted(range(len(lengths)), key=lambda r: -lengths[r]):
+        if batch and total + lengths[row] > most:
+            yield batch
+            batch, total = [], 0
+        batch.append(row)
+        total += lengths[row]
+    if batch:
+        yield batch

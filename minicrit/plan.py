@@ -1,0 +1,138 @@
+"""Training as a plan of optimizer steps, the same for every process and every restart.
+
+A step holds whole groups (twins stay together), packed into as many forward passes as the token
+limit asks for. Each process computes the whole plan and takes its share, so that nothing is left
+out or counted twice and the weight of a step is known everywhere before it starts.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from minicrit.packing import Branch, PackedBatch, Tree, pack
+from minicrit.records import Example
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """One optimizer step of one process.
+
+    Attributes:
+        packs: forward passes, one after the other.
+        weight: sum of the token weights of the whole step, over all processes.
+        examples: number of examples of the whole step.
+        tokens: number of tokens computed by this process.
+        ids: where the step's trees come from (group names), for error messages.
+    """
+
+    packs: tuple[PackedBatch, ...]
+    weight: float
+    examples: int
+    tokens: int
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The trees of examples that belong together, and their name."""
+
+    name: str
+    trees: tuple[Tree, ...]
+    examples: int
+
+
+class StepPlan:
+    """All optimizer steps of a run: epoch after epoch, each a seeded permutation of the groups."""
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        *,
+        epochs: int,
+        batch_examples: int,
+        pack_tokens: int,
+        seed: int,
+    ) -> None:
+        self.groups = groups
+        self.pack_tokens = pack_tokens
+        self.steps: list[list[int]] = []
+        for epoch in range(epochs):
+            order = list(range(len(groups)))
+            random.Random(f"{seed}/{epoch}").shuffle(order)  # noqa: S311 - not for secrets
+            self.steps += _cut(order, [groups[i].examples for i in order], batch_examples)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def step(self, number: int, rank: int = 0, world: int = 1) -> StepBatch:
+        """The share of one process in one step.
+
+        Every process gets the same number of packs, as gradients are summed over processes after
+        each; one that has fewer trees computes a pack of weight zero.
+        """
+        groups = [self.groups[i] for i in self.steps[number]]
+        trees = [tree for group in groups for tree in group.trees]
+        shares = _deal(trees, world)
+        packed = [_fill(share, self.pack_tokens) for share in shares]
+        most = max(len(packs) for packs in packed)
+        mine = packed[rank] + [[_unscored(trees[0])]] * (most - len(packed[rank]))
+        packs = tuple(pack(chosen) for chosen in mine)
+        return StepBatch(
+            packs=packs,
+            weight=sum(sum(b.weights) for tree in trees for b in tree.branches),
+            examples=sum(group.examples for group in groups),
+            tokens=sum(p.tokens for p in packs),
+            ids=tuple(group.name for group in groups),
+        )
+
+
+def _cut(order: list[int], sizes: list[int], least: int) -> list[list[int]]:
+    """Consecutive groups until a step holds at least `least` examples; the rest is a last step."""
+    steps: list[list[int]] = []
+    current: list[int] = []
+    held = 0
+    for index, size in zip(order, sizes, strict=True):
+        current.append(index)
+        held += size
+        if held >= least:
+            steps.append(current)
+            current, held = [], 0
+    return [*steps, current] if current else steps
+
+
+def _deal(trees: Sequence[Tree], world: int) -> list[list[Tree]]:
+    """Trees to processes, largest first to the one with the least; ties by rank."""
+    shares: list[list[Tree]] = [[] for _ in range(world)]
+    loads = [0] * world
+    for tree in sorted(trees, key=lambda tree: -tree.tokens):
+        rank = loads.index(min(loads))
+        shares[rank].append(tree)
+        loads[rank] += tree.tokens
+    return shares
+
+
+def _fill(trees: Sequence[Tree], most: int) -> list[list[Tree]]:
+    """Packs of at most `most` tokens; a longer tree has a pack of its own."""
+    packs: list[list[Tree]] = []
+    held = 0
+    for tree in trees:
+        if not packs or held + tree.tokens > most:
+            packs.append([])
+            held = 0
+        packs[-1].append(tree)
+        held += tree.tokens
+    return packs
+
+
+def _unscored(tree: Tree) -> Tree:
+    """The same tree with one token of weight zero that is nevertheless scored (a tiny weight)."""
+    branch = tree.branches[0]
+    kept = Branch(branch.ids[:1], (1e-30,))
+    return Tree(tree.prefix[-1:] or branch.ids[:1], (kept,))
+
+
+def grouped(examples: Sequence[Example]) -> list[list[Example]]:
+    """Examples of one group together, groups in the order of their names."""
+    ordered = sorted(examples, key=lambda example: (example.group, example.id))
+    return [list(members) for _, members in groupby(ordered, key=lambda e: e.group)]

@@ -1,0 +1,181 @@
+"""Plots as inline SVG: no script, no network, colours from the page (so light and dark both work).
+
+Coordinates are in a box 360 wide, about the width of a phone, so that text is readable there.
+Classes: `axis`, `grid`, `ink`, `s0`..`s3` (series). All text is escaped by `Markup.format`.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH = 360
+LEFT, RIGHT, TOP, BOTTOM = 38, 12, 10, 34
+ROW = 22  # height of a line of a dot plot
+NAME_WIDTH, COUNT_WIDTH = 138, 40
+MAX_NAME = 22
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named curve; `color` is the number of its series class."""
+
+    name: str
+    points: Sequence[Point]
+    color: int = 0
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A value in [0, 1] with its interval and the number of items behind it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Maps data to the box; y grows upwards."""
+
+    x: Point
+    y: Point
+    height: int
+
+    def at(self, x: float, y: float) -> Point:
+        """Position of a data point in the box."""
+        across = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1)
+        up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1)
+        return (
+            LEFT + across * (WIDTH - LEFT - RIGHT),
+            self.height - BOTTOM - up * (self.height - TOP - BOTTOM),
+        )
+
+
+def curves(lines: Sequence[Line], labels: tuple[str, str], *, top: float | None = None) -> Markup:
+    """Lines over a common x axis; y from 0 to `top` (the largest value if None)."""
+    points = [p for line in lines for p in line.points]
+    highest = top or max((y for _, y in points), default=1.0) * 1.05
+    frame = Frame((min(x for x, _ in points), max(x for x, _ in points)), (0, highest), 240)
+    drawn = (_curve(frame, line) for line in lines)
+    return _svg(240, [*_axes(frame, labels), *drawn], ", ".join(line.name for line in lines))
+
+
+def square(
+    lines: Sequence[Line], labels: tuple[str, str], dots: Iterable[tuple[Dot, int]] = ()
+) -> Markup:
+    """Unit square with its diagonal; each dot's name is its x, its number its series class."""
+    frame = Frame((0, 1), (0, 1), 330)
+    diagonal = Markup('<polyline class="guide" points="{}"/>').format(
+        _path([frame.at(0, 0), frame.at(1, 1)])
+    )
+    marks = (_error_bar(frame, dot, color) for dot, color in dots)
+    drawn = (_curve(frame, line) for line in lines)
+    return _svg(330, [*_axes(frame, labels), diagonal, *drawn, *marks], " against ".join(labels))
+
+
+def dot_plot(dots: Sequence[Dot], title: str) -> Markup:
+    """One line a slice: name, value with interval on [0, 1], n."""
+    height = TOP + ROW * len(dots) + BOTTOM - 10
+    parts = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = _across(share)
+        parts.append(_line("grid", (x, TOP), (x, height - 22)))
+        parts.append(_text(f"{share:g}", (x, height - 8), "middle"))
+    for number, dot in enumerate(dots):
+        y = TOP + ROW * (number + 0.5)
+        parts += [
+            _text(_short(dot.name), (NAME_WIDTH - 8, y + 4), "end", hint=dot.name),
+            _line("bar s0", (_across(dot.low), y), (_across(dot.high), y)),
+            _circle((_across(dot.value), y), 0, f"{dot.value:.3f} [{dot.low:.3f}, {dot.high:.3f}]"),
+            _text(str(dot.n), (WIDTH - 2, y + 4), "end"),
+        ]
+    return _svg(height, parts, title)
+
+
+def _across(share: float) -> float:
+    return NAME_WIDTH + share * (WIDTH - NAME_WIDTH - COUNT_WIDTH)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "..."
+
+
+def _svg(height: int, parts: Iterable[Markup], title: str) -> Markup:
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, height, title, Markup("").join(parts)
+    )
+
+
+def _axes(frame: Frame, labels: tuple[str, str]) -> list[Markup]:
+    """Grid, tick labels and the names of both axes."""
+    parts = []
+    for value in _ticks(*frame.y):
+        left, right = frame.at(frame.x[0], value), frame.at(frame.x[1], value)
+        parts += [
+            _line("grid", left, right),
+            _text(f"{value:g}", (LEFT - 6, left[1] + 4), "end"),
+        ]
+    for value in _ticks(*frame.x):
+        x, y = frame.at(value, frame.y[0])
+        parts.append(_text(f"{value:g}", (x, y + 14), "middle"))
+    middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
+    parts.append(_text(labels[0], (middle, frame.height - 4), "middle"))
+    if labels[1]:
+        turned = Markup('<text class="tick" transform="translate(10 {}) rotate(-90)" '
+                        'text-anchor="middle">{}</text>')  # fmt: skip
+        parts.append(turned.format(round(frame.height / 2 - 12), labels[1]))
+    return parts
+
+
+def _ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """At most about `most` round numbers from low to high."""
+    span = high - low
+    if span <= 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next(power * k for k in (1, 2, 2.5, 5, 10) if span / (power * k) <= most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(number * step, 10) for number in range(first, last + 1)]
+
+
+def _curve(frame: Frame, line: Line) -> Markup:
+    places = [frame.at(x, y) for x, y in line.points]
+    if len(places) == 1:
+        return _circle(places[0], line.color, line.name)
+    return Markup('<polyline class="line s{}" points="{}"><title>{}</title></polyline>').format(
+        line.color, _path(places), line.name
+    )
+
+
+def _error_bar(frame: Frame, dot: Dot, color: int) -> Markup:
+    x = float(dot.name)
+    bar = _line(f"bar s{color}", frame.at(x, dot.low), frame.at(x, dot.high))
+    return bar + _circle(frame.at(x, dot.value), color, f"{dot.value:.3f}, n={dot.n}")
+
+
+def _path(places: Iterable[Point]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+
+def _line(css: str, start: Point, end: Point) -> Markup:
+    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(
+        css, *start, *end
+    )
+
+
+def _circle(place: Point, color: int, hint: str) -> Markup:
+    return Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>'
+                  ).format(color, *place, hint)  # fmt: skip
+
+
+def _text(text: str, place: Point, anchor: str, hint: str = "") -> Markup:
+    title = Markup("<title>{}</title>").format(hint) if hint and hint != text else ""
+    return Markup('<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}{}</text>').format(
+        *place, anchor, escape(text), title
+    )

@@ -1,0 +1,23 @@
+"""Learning rates over a run."""
+
+import math
+from collections.abc import Callable
+
+
+def warmup_cosine(steps: int, warmup: float, final: float) -> Callable[[int], float]:
+    """Factor on the peak rate at each step: linear rise, then half a cosine down to `final`.
+
+    Args:
+        steps: optimizer steps of the run.
+        warmup: share of them in which the rate rises.
+        final: factor at the last step.
+    """
+    rise = max(1, round(steps * warmup))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        done = min(1.0, (step - rise) / max(1, steps - 1 - rise))
+        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+
+    return factor

@@ -1,0 +1,98 @@
+"""Which items a benchmark asks about, and what the bag of words may learn from."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicrit.config import BenchmarkConfig
+from minicrit.files import sha256_file, sha256_folder, sha256_json
+from minicrit.measures import Truth, plain
+from minicrit.records import SPLITS, Example, read_examples, read_folder
+
+_log = logging.getLogger(__name__)
+
+
+def select(settings: BenchmarkConfig, seed: int) -> tuple[list[Example], dict[str, int]]:
+    """The items, and how many were left out and why."""
+    if settings.split not in (*SPLITS, "all"):
+        raise ValueError(f"benchmark.split: expected {', '.join(SPLITS)} or all, got "
+                         f"{settings.split!r}; name the rows to use")  # fmt: skip
+    rows = [e for path in _data(settings) for e in _read(path)]
+    chosen = [e for e in rows if settings.split in (e.split, "all")]
+    if not chosen:
+        raise ValueError(f"{settings.data}: expected rows of split {settings.split}, got none of "
+                         f"{len(rows)}; change benchmark.split or benchmark.data")  # fmt: skip
+    ids = {e.id for e in chosen}
+    if len(ids) < len(chosen):
+        raise ValueError(f"{settings.data}: expected each id once over all files, got "
+                         f"{len(chosen) - len(ids)} twice; name each file once")  # fmt: skip
+    kept = _limited(chosen, settings.limit, seed) if settings.limit else chosen
+    return kept, {"other_split": len(rows) - len(chosen), "limit": len(chosen) - len(kept)}
+
+
+def _data(settings: BenchmarkConfig) -> list[Path]:
+    return [Path(name.strip()) for name in settings.data.split(",") if name.strip()]
+
+
+def _read(path: Path) -> list[Example]:
+    readings = read_folder(path) if path.is_dir() else [read_examples(path)]
+    return [example for reading in readings for example in reading.examples]
+
+
+def _limited(examples: Sequence[Example], limit: int, seed: int) -> list[Example]:
+    """Whole groups in a seeded order, as long as they fit; the items keep their order."""
+    sizes = Counter(e.group for e in examples)
+    room, kept = limit, set()
+    for group in sorted(sizes, key=lambda name: sha256_json([seed, name])):
+        if sizes[group] <= room:
+            room -= sizes[group]
+            kept.add(group)
+    if not kept:
+        raise ValueError(f"benchmark.limit: expected room for a whole group, got {limit}; the "
+                         f"smallest holds {min(sizes.values())} items")  # fmt: skip
+    return [e for e in examples if e.group in kept]
+
+
+def lessons_of(settings: BenchmarkConfig) -> list[Example]:
+    """Training rows of the bag of words; none if it is not asked for."""
+    if not settings.words or settings.words_data is None:
+        return []
+    rows = [e for e in _read(settings.words_data) if e.split == "train"]
+    if not rows:
+        raise ValueError(f"{settings.words_data}: expected rows of split train, got none; change "
+                         "benchmark.words_data or switch benchmark.words off")  # fmt: skip
+    return rows
+
+
+def input_hashes(settings: BenchmarkConfig) -> dict[str, str]:
+    """SHA-256 of every file or folder that is read, by its path."""
+    paths = _data(settings)
+    if settings.words and settings.words_data:
+        paths.append(settings.words_data)
+    return {p.as_posix(): sha256_folder(p) if p.is_dir() else sha256_file(p) for p in paths}
+
+
+def facts_of(
+    examples: list[Example], truth: Truth, lessons: list[Example], left_out: dict[str, int]
+) -> dict[str, Any]:
+    """Sizes of what was asked, and a hash of it; warns of items the bag of words has learnt."""
+    learnt = {e.rationale for e in lessons}
+    seen = sum(e.rationale in learnt for e in examples)
+    if seen:
+        _log.warning("%s of %s items are training rows of the bag of words", seen, len(examples))
+    return {
+        "n": len(examples),
+        "flawed": int(truth.flawed.sum()),
+        "prevalence": plain(float(truth.flawed.mean())),
+        "groups": len(set(truth.groups)),
+        "families": len(set(truth.families)),
+        "twins": truth.num_twins(),
+        "words_mean": plain(float(np.mean([len(e.rationale.split()) for e in examples]))),
+        "left_out": left_out,
+        "seen_by_words": seen,
+        "sha256": sha256_json([e.to_row() for e in examples]),
+    }

@@ -1,0 +1,203 @@
+"""From recipe files and flags to a `Recipe`: known keys only, checked types, flags last.
+
+recipe = load_recipe(["cpu"], ["--sft.epochs", "2"])
+"""
+
+import re
+from argparse import ArgumentError
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import jsonargparse
+
+from minicrit.config import Recipe
+from minicrit.jsonl import shown
+from minicrit.strictyaml import Setting, read_settings
+
+RECIPES = Path(__file__).parent / "recipes"
+_ENDINGS = (".yaml", ".yml")
+_NAMES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text",
+          Path: "a path", NoneType: "null"}  # fmt: skip
+_PARSER_KEY = re.compile(r'Parser key "([\w.]+)"')
+_GOT = re.compile(r"Got value: (.*)", re.DOTALL)
+
+
+class SettingsError(ValueError):
+    """What was asked for cannot be understood: an unknown key, flag, type or recipe."""
+
+
+def load_recipe(config: Sequence[str], flags: Sequence[str]) -> Recipe:
+    """The recipe that files (names or paths, later ones win) and then flags make.
+
+    Raises:
+        SettingsError: with file and line or the flag, and the nearest right one.
+    """
+    parser = build_parser([field.name for field in fields(Recipe)])
+    for name in config:
+        _apply(parser, recipe_file(name))
+    try:
+        found = parser.parse_args(list(flags))
+    except ArgumentError as error:
+        raise _refused_flag(error, flags) from error
+    parts = {
+        name: hint(**vars(found[name])) if is_dataclass(hint) else found[name]
+        for name, hint in get_type_hints(Recipe).items()
+    }
+    return Recipe(**parts)
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a recipe: one of ours by name, else a path."""
+    path = Path(name)
+    if path.name == name and path.suffix not in _ENDINGS:
+        path = RECIPES / f"{name}.yaml"
+    if path.is_file():
+        return path
+    ours = [recipe for recipe, _ in shipped_recipes()]
+    raise SettingsError(
+        f"expected a recipe ({', '.join(ours)}) or a YAML file, got {shown(name)}; "
+        f"did you mean {nearest(path.stem, ours)}?"
+    )
+
+
+def shipped_recipes() -> list[tuple[str, str]]:
+    """(name, what its first line says) of the recipes that come with the package."""
+    files = sorted(RECIPES.glob("*.yaml"))
+    return [(file.stem, file.read_text().split("\n", 1)[0].lstrip("# ")) for file in files]
+
+
+def explain(sections: Sequence[str], config: Sequence[str], usage: str, description: str) -> str:
+    """The help text of a stage: its sections of the recipe, with the values of the files given."""
+    parser = build_parser(sections, usage=usage, description=description)
+    for name in config:
+        _apply(parser, recipe_file(name), only=sections)
+    # jsonargparse names a type by its repr where it is not a builtin.
+    return re.sub(r"<class\s+'Path'>", "path", parser.format_help())
+
+
+def build_parser(sections: Iterable[str], **options: str) -> jsonargparse.ArgumentParser:
+    """One flag a field, explained by the docstrings of the dataclasses."""
+    parser = jsonargparse.ArgumentParser(
+        exit_on_error=False, allow_abbrev=False, add_help=False, **options
+    )
+    hints = get_type_hints(Recipe)
+    nested = {name for name, hint in hints.items() if is_dataclass(hint)}
+    parser.add_class_arguments(Recipe, None, as_group=False, skip=nested)
+    for name in sections:
+        if name in nested:
+            group = parser.add_argument_group(hints[name].__doc__.split(".", 1)[0])
+            group.add_class_arguments(hints[name], name, as_group=False)
+    return parser
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The known key that `key` most likely meant; one with the same last part comes first."""
+    known = list(known)
+    same_end = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    return get_close_matches(key, same_end or known, n=1, cutoff=0.0)[0]
+
+
+@cache
+def known_keys() -> dict[str, Any]:
+    """The type of every setting, by dotted key."""
+    keys: dict[str, Any] = {}
+    for name, hint in get_type_hints(Recipe).items():
+        below = get_type_hints(hint) if is_dataclass(hint) else {}
+        keys |= {f"{name}.{key}": type_ for key, type_ in below.items()} or {name: hint}
+    return keys
+
+
+def _apply(
+    parser: jsonargparse.ArgumentParser, path: Path, only: Sequence[str] | None = None
+) -> None:
+    """Makes the values of a file the parser's defaults."""
+    settings = {
+        key: setting for key, setting in _known_settings(path).items()
+        if only is None or key.partition(".")[0] in only
+    }  # fmt: skip
+    for key, setting in settings.items():
+        # jsonargparse would read text in the way of YAML 1.1, `12:30` as 750.
+        if isinstance(setting.value, str) and not _takes_text(known_keys()[key]):
+            raise _wrong_type(f"{path}:{setting.line}: ", key, repr(setting.value))
+    try:
+        checked = parser.parse_object(_nested(settings))
+    except ArgumentError as error:
+        wrong = _PARSER_KEY.search(str(error))
+        if wrong is None or wrong[1] not in settings:
+            raise SettingsError(f"{path}: {_flat(error)}") from error
+        setting = settings[wrong[1]]
+        got = "null" if setting.value is None else repr(setting.value)
+        raise _wrong_type(f"{path}:{setting.line}: ", wrong[1], got) from error
+    parser.set_defaults({key: checked[key] for key in settings})
+
+
+def _takes_text(hint: object) -> bool:
+    if get_origin(hint) is Literal:
+        return isinstance(get_args(hint)[0], str)
+    return hint in (str, Path) or any(map(_takes_text, get_args(hint)))
+
+
+def _known_settings(path: Path) -> dict[str, Setting]:
+    sections = {key.partition(".")[0] for key in known_keys() if "." in key}
+    settings: dict[str, Setting] = {}
+    try:
+        found = read_settings(path)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    for key, setting in found.items():
+        if key in known_keys():
+            settings[key] = setting
+        elif key not in sections:
+            meant = nearest(key, known_keys())
+            raise SettingsError(f"{path}:{setting.line}: expected a known setting, got "
+                                f"{shown(key)}; did you mean {meant}?")  # fmt: skip
+        elif setting.value is not None:
+            raise SettingsError(f"{path}:{setting.line}: expected settings below {key}, got "
+                                f"{setting.value!r}; write each on a line below it")  # fmt: skip
+    return settings
+
+
+def _nested(settings: Mapping[str, Setting]) -> dict[str, object]:
+    tree: dict[str, object] = {}
+    for key, setting in settings.items():
+        section, _, name = key.rpartition(".")
+        below = tree.setdefault(section, {}) if section else tree
+        below[name] = setting.value  # type: ignore[index]
+    return tree
+
+
+def _refused_flag(error: ArgumentError, flags: Sequence[str]) -> SettingsError:
+    text = str(error)
+    key = _PARSER_KEY.search(text)
+    if key:
+        got = _GOT.search(text)
+        return _wrong_type("--", key[1], repr(got[1]) if got else "something else")
+    known = {f"--{name}" for name in known_keys()}
+    words = [flag.partition("=")[0] for flag in flags]
+    unknown = [word for word in words if word.startswith("-") and word not in known]
+    if "unrecognized" in text and unknown:
+        meant = nearest(unknown[0].lstrip("-"), known_keys())
+        return SettingsError(f"expected a known flag, got {shown(unknown[0])}; did you mean "
+                             f"--{meant}?")  # fmt: skip
+    return SettingsError(f"expected flags as --section.field VALUE, got: {_flat(error)}; see --help")
+
+
+def _wrong_type(where: str, key: str, got: str) -> SettingsError:
+    expected = describe(known_keys()[key])
+    return SettingsError(f"{where}{key}: expected {expected}, got {shown(got)}; see --help")
+
+
+def describe(hint: object) -> str:
+    """A type in words."""
+    if isinstance(hint, UnionType):
+        return " or ".join(map(describe, get_args(hint)))
+    return _NAMES[hint] if isinstance(hint, type) else f"one of {', '.join(map(str, get_args(hint)))}"
+
+
+def _flat(error: object) -> str:
+    return " ".join(shown(str(error), 300).replace("\\n", " ").split())

@@ -1,0 +1,75 @@
+"""What callers get: the verdict on one rationale, with everything that it rests on."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from minicrit.prompts import Critique
+from minicrit.taxonomy import FLAW_TYPES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One verdict.
+
+    Attributes:
+        label: valid or flawed: flawed if p_flawed is above the threshold.
+        p_flawed: probability that the reasoning is flawed, in [0, 1].
+        threshold: the operating point.
+        flaw_type: from the taxonomy; None if valid, not asked for, or unparsed.
+        flags: upstream's names for what is wrong, from the flaw type.
+        severity: low, medium, high or critical; None as above.
+        evidence: the span that carries the flaw, as written by the critic.
+        evidence_offsets: where it stands in the rationale (start, end in characters); None if it
+            is not there word for word.
+        critique: why, in a sentence or two.
+        fix: what would mend it.
+        domain: as given.
+        model: the base or the folder the weights came from.
+        adapter: hash of the adapter, None without one.
+        prompt_version: of the words that the critic read.
+        latency_ms: time of the forward pass divided by the items in it; of the whole answer where
+            a critique was written.
+        cached: whether the answer came from a cache.
+        request_id: hash of what was asked.
+    """
+
+    label: str
+    p_flawed: float
+    threshold: float
+    domain: str
+    model: str
+    adapter: str | None
+    prompt_version: str
+    latency_ms: float
+    request_id: str
+    flaw_type: str | None = None
+    flags: tuple[str, ...] = ()
+    severity: str | None = None
+    evidence: str | None = None
+    evidence_offsets: tuple[int, int] | None = None
+    critique: str | None = None
+    fix: str | None = None
+    cached: bool = False
+
+    def to_row(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def explained(critique: Critique | None, rationale: str) -> dict[str, Any]:
+    """The fields of a Verdict that come from a written critique."""
+    if critique is None:
+        return {}
+    offsets = None
+    if critique.evidence and (start := rationale.find(critique.evidence)) >= 0:
+        offsets = (start, start + len(critique.evidence))
+    flags = (FLAW_TYPES[critique.flaw_type].flag,) if critique.flaw_type else ()
+    return {
+        "flaw_type": critique.flaw_type,
+        "flags": flags,
+        "severity": critique.severity,
+        "evidence": critique.evidence,
+        "evidence_offsets": offsets,
+        "critique": critique.critique,
+        "fix": critique.fix,
+    }

@@ -1,0 +1,137 @@
+"""Whole critiques against their references: form, verdict, flaw type, evidence.
+
+What is missing or unparsed counts as a miss in every share over items, and is counted apart.
+"""
+
+# mypy: disable-error-code="import-untyped"
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from minicrit.judging import Judge, item_of
+from minicrit.measures import plain
+from minicrit.prompts import critique_of, render_critique
+from minicrit.records import Example
+from minicrit.statistics import wilson
+
+if TYPE_CHECKING:
+    from minicrit.critic import Written
+
+SPAN_BREAK = "\n[...]\n"  # joins the spans of one piece of evidence, see records
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What was written for some examples, each by itself, with times in seconds."""
+
+    examples: list[Example]
+    written: "list[Written]"
+    seconds: list[float]
+
+
+def seeded_order(examples: Iterable[Example], seed: int) -> list[Example]:
+    """A random order that depends on seed and ids only, not on the order of the files."""
+    return sorted(examples, key=lambda e: hashlib.sha256(f"{seed}:{e.id}".encode()).digest())
+
+
+def balanced(examples: Sequence[Example], num: int, seed: int) -> list[Example]:
+    """`num` items in a seeded order, valid and flawed in turn while both last."""
+    order = seeded_order(examples, seed)
+    sides = [[e for e in order if e.label == label] for label in ("flawed", "valid")]
+    turns = sorted((place, side) for side in (0, 1) for place in range(len(sides[side])))
+    return [sides[side][place] for place, side in turns[:num]]
+
+
+def write_critiques(judge: Judge, examples: Sequence[Example], max_new_tokens: int) -> Texts:
+    """One whole critique at a time, as an operator would ask for it."""
+    texts = Texts([], [], [])
+    for example in tqdm(examples, unit="critique", desc=f"critiques {judge.name}"):
+        begin = time.perf_counter()
+        texts.written.extend(
+            judge.critique([item_of(example)], max_new_tokens=max_new_tokens, batch=1)
+        )
+        texts.seconds.append(time.perf_counter() - begin)
+        texts.examples.append(example)
+    return texts
+
+
+def assess(texts: Texts) -> dict[str, Any]:
+    """Shares with Wilson intervals, the reasons of what did not parse, and the samples."""
+    pairs = list(zip(texts.examples, texts.written, strict=True))
+    typed = [(e, w) for e, w in pairs if e.flaw_type]
+    parsed = [(e, w.parsed) for e, w in pairs if w.parsed]
+    quoted = [(e, c.evidence) for e, c in parsed if c.evidence]
+    located = [(e, w) for e, w in pairs if e.evidence]
+    overlaps = [
+        evidence_f1(e.rationale, e.evidence or "", (w.parsed and w.parsed.evidence) or "")
+        for e, w in located
+    ]
+    return {
+        "n": len(pairs),
+        "parsed": _share(len(parsed), len(pairs)),
+        "unparsed_reasons": dict(Counter(w.reason or "unknown" for _, w in pairs if not w.parsed)),
+        "text_agrees_with_readout": _share(
+            sum(w.parsed.label == w.verdict.label for _, w in pairs if w.parsed), len(parsed)
+        ),
+        "flaw_type_right": _share(
+            sum(w.parsed is not None and w.parsed.flaw_type == e.flaw_type for e, w in typed),
+            len(typed),
+        ),
+        "evidence_verbatim": _share(sum(is_verbatim(e, x) for e, x in quoted), len(quoted)),
+        "evidence_overlap": {
+            "value": plain(sum(overlaps) / len(overlaps)) if overlaps else None,
+            "n": len(overlaps),
+        },
+        "samples": [_sample(e, w) for e, w in pairs],
+    }
+
+
+def is_verbatim(example: Example, evidence: str) -> bool:
+    """Whether every span of written evidence stands in the rationale word for word."""
+    return all(span and span in example.rationale for span in evidence.split(SPAN_BREAK))
+
+
+def evidence_f1(rationale: str, reference: str, written: str) -> float:
+    """F1 over the characters of the rationale that either marks; 0 for what is not found there.
+
+    A span that stands there several times is taken at its first place.
+    """
+    true, said = places(rationale, reference), places(rationale, written)
+    return 2 * len(true & said) / (len(true) + len(said)) if true and said else 0.0
+
+
+def places(rationale: str, evidence: str) -> set[int]:
+    """Offsets of the characters of the rationale that a piece of evidence marks."""
+    found: set[int] = set()
+    for span in evidence.split(SPAN_BREAK):
+        start = rationale.find(span) if span else -1
+        if start >= 0:
+            found.update(range(start, start + len(span)))
+    return found
+
+
+def _share(hits: int, n: int) -> dict[str, Any]:
+    found = wilson(hits, n)
+    return {k: plain(getattr(found, k)) for k in ("value", "low", "high")} | {"n": n}
+
+
+def _sample(example: Example, written: "Written") -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "domain": example.domain,
+        "label": example.label,
+        "flaw_type": example.flaw_type,
+        "p_flawed": plain(written.verdict.p_flawed),
+        "verdict": written.verdict.label,
+        "rationale": example.rationale,
+        "evidence": example.evidence,
+        "reference": render_critique(critique_of(example)),
+        "written": written.text,
+        "written_evidence": written.parsed.evidence if written.parsed else None,
+        "unparsed": written.reason if written.parsed is None else None,
+    }

@@ -1,0 +1,115 @@
+"""Supervised fine-tuning of the critic."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+
+from minicrit.critic import Critic
+from minicrit.logprobs import scored_logprobs
+from minicrit.losses import sft_loss
+from minicrit.metrics import FlawTypeF1, TokenPerplexity, VerdictMetrics
+from minicrit.records import Example
+from minicrit.schedule import warmup_cosine
+from minicrit.plan import StepBatch
+
+
+class SFTModule(LightningModule):
+    """Trains an adapter on reference critiques; validates it as the critic it is.
+
+    One batch is one optimizer step, made of one or more packed forward passes, so a restart never
+    finds half-accumulated gradients. The loss of a step is the weighted token sum over all passes
+    and processes, divided once by the weight of the step.
+    """
+
+    def __init__(
+        self,
+        critic: Critic,
+        *,
+        steps: int,
+        learning_rate: float,
+        warmup: float,
+        final_rate: float,
+        weight_decay: float,
+        clip: float,
+        loss_chunk: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["critic"], logger=False)
+        self.automatic_optimization = False
+        self.strict_loading = False
+        self.critic = critic
+        self.model = critic.model
+        self.verdicts, self.flaw_types = VerdictMetrics(), FlawTypeF1()
+        self.critique_perplexity = TokenPerplexity()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW on the adapter alone; linear warm-up, then cosine."""
+        h = self.hparams
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=h.learning_rate, weight_decay=h.weight_decay)
+        shape = warmup_cosine(h.steps, h.warmup, h.final_rate)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, shape),
+        }
+
+    def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
+        """Randomness of a step depends on seed, step and process alone, never on the past."""
+        torch.manual_seed(hash((self.hparams.seed, self.global_step, self.global_rank)) % 2**63)
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> torch.Tensor:
+        """One optimizer step; returns this process's part of the loss."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        total = torch.zeros((), device=self.device)
+        for packed in batch.packs:
+            packed = packed.to(self.device)  # noqa: PLW2901
+            logprobs = scored_logprobs(
+                self.critic.causal_lm, packed, chunk=self.hparams.loss_chunk
+            )
+            # Gradients are averaged over processes; the weight is that of all of them together.
+            part = sft_loss(logprobs, packed.weights).total / batch.weight
+            self.manual_backward(part * self.trainer.world_size)
+            total += part.detach()
+        norm = torch.nn.utils.clip_grad_norm_(self.trained(), self.hparams.clip)
+        rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
+        optimizer.step()  # type: ignore[union-attr]
+        scheduler.step()  # type: ignore[union-attr,call-arg]
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        self.log("train/loss", total, prog_bar=True, sync_dist=True, reduce_fx="sum")
+        self.log_dict({"train/grad_norm": norm, "train/learning_rate": rate})
+        return total
+
+    def validation_step(self, examples: Sequence[Example], batch_idx: int) -> None:
+        """Reads verdict, flaw type and perplexity of the reference in one forward an item."""
+        judged = self.critic.judge(examples)
+        chances = torch.tensor([j.log_odds for j in judged], dtype=torch.float64).sigmoid()
+        labels = torch.tensor([e.label == "flawed" for e in examples])
+        self.verdicts.update(chances, labels, [e.group for e in examples])
+        typed = [(j, e) for j, e in zip(judged, examples, strict=True) if e.flaw_type]
+        self.flaw_types.update([j.flaw_type for j, _ in typed], [e.flaw_type for _, e in typed])
+        self.critique_perplexity.update(
+            torch.tensor(sum(j.nll for j in judged), dtype=torch.float64),
+            torch.tensor(sum(j.tokens for j in judged)),
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs what the critic is judged by."""
+        scores = {f"val/{name}": value for name, value in self.verdicts.compute().items()}
+        scores["val/flaw_type_f1"] = self.flaw_types.compute()
+        scores["val/perplexity"] = self.critique_perplexity.compute()
+        self.log_dict({name: torch.as_tensor(v, dtype=torch.float32) for name, v in scores.items()})
+        for metric in (self.verdicts, self.flaw_types, self.critique_perplexity):
+            metric.reset()
+
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The parameters of the adapter."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the adapter alone; the base is on disk already."""
+        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: state[name] for name in state if name in trained}
