@@ -26,9 +26,16 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
     "October", "November", "December",
 )  # fmt: skip
+#: What leads from the premise to the conclusion.
+LINKS = (
+    "So ", "Therefore ", "On that footing ", "Hence ", "It follows that ", "Accordingly ",
+    "In short, ", "All told, ", "That means that ", "",
+)  # fmt: skip
+#: The same for a conclusion that is an answer or a decision and "follows" from nothing.
+ANSWER_LINKS = ("", "", "In my view ", "As I see it, ")
 
 #: "..., {month}. {thing} ..." must not go on with a small letter; "e.g. x" and "C. x" may.
-_AFTER_STOP = re.compile(r"(?<=[a-z\d]{2}[.!?] )[a-z]")
+_AFTER_STOP = re.compile(r"(?:(?<=[^.\s]{2}[.!?] )|(?<=[ .][a-z\d][.!?] )(?<!\.[a-z]\. ))[a-z]")
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ class Hinge:
     flaws: tuple[Flaw, Flaw]
     sound: tuple[Sound, Sound]
     derived: tuple[Derived, ...] = ()
-    either_order: bool = True  # whether the conclusion may stand before the premise
+    either_order: bool = False  # whether the conclusion may stand before the premise
+    links: tuple[str, ...] = LINKS  # what may lead over to the conclusion
     stance: bool = False  # whether conclusion 0 speaks for the measure and 1 against it
 
 
@@ -114,7 +122,7 @@ class Draw:
             return item
         for key, value in self._names.items():
             item = item.replace("{" + key + "}", value)
-        return _AFTER_STOP.sub(lambda match: match.group().upper(), item)
+        return after_stops(item)
 
     def pick(self, *options: T) -> T:
         """One of the options."""
@@ -133,7 +141,7 @@ def grid(value: float, item: Mapping[str, Any]) -> float:
     """Rounds to the slot's step, if it has one, else to two significant figures."""
     step = item.get("step")
     if step:
-        return round(round(value / step) * step, 6)
+        return float(round(round(value / step) * step, 6))
     magnitude = 10 ** (len(str(int(value))) - 2)
     return float(round(value / magnitude) * magnitude)
 
@@ -146,6 +154,23 @@ def number(value: float) -> str:
 def upper_first(text: str) -> str:
     """Capitalises the first letter and leaves the rest."""
     return text[:1].upper() + text[1:]
+
+
+def after_stops(text: str) -> str:
+    """Capitalises what follows a full stop."""
+    return _AFTER_STOP.sub(lambda match: match.group().upper(), text)
+
+
+def sentences(frame: str, /, **words: object) -> str:
+    """A filled frame whose sentences all start with a capital."""
+    return after_stops(upper_first(frame.format(**words)))
+
+
+def both(
+    frame: str, first: Mapping[str, object], second: Mapping[str, object], /, **words: object
+) -> tuple[str, str]:
+    """The two premises that one frame gives with two fillings; they differ there alone."""
+    return sentences(frame, **words, **first), sentences(frame, **words, **second)
 
 
 def joined(parts: Sequence[str]) -> str:

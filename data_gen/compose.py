@@ -13,9 +13,9 @@ import hashlib
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from data_gen.case import Derived, Draw, Flaw, Hinge, Sound, joined, upper_first
+from data_gen.case import Derived, Draw, Hinge, joined, upper_first
 from data_gen.layout import LAYOUTS, Part, lay_out
 from data_gen.mechanisms import MECHANISMS, mechanisms_for
 from data_gen.scene import Scene, scenes
@@ -23,16 +23,18 @@ from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
 
 SOURCE = "composer"
-VERSION = "1"
+VERSION = "2"
 
 #: How the author sounds. It is the same in both twins, so it never tells them apart.
 TONES = {"plain": 40, "sure": 25, "hedged": 20, "contrary": 15}
 SURE = (
     "I would sign this without a second look.",
-    "I am as sure of this as one can be.",
-    "There is no doubt left in my mind.",
+    "I am quite sure of this.",
+    "On this I stand firm.",
     "I'd put my name to it today.",
-    "This is as clear as it gets.",
+    "I have no hesitation in saying so.",
+    "You may quote me on it.",
+    "I say this with full confidence.",
 )
 HEDGED = (
     "Circumstances may change, and then I'll reissue this.",
@@ -40,8 +42,9 @@ HEDGED = (
     "All this as of {day}; it will be looked at again in {month}.",
     "The usual reserve applies to anything that lies in the future.",
     "I say this with the caution that any single note deserves.",
+    "If somebody sees it differently, I am happy to talk it over.",
+    "That is my reading for now, and I hold it loosely.",
 )
-CONNECTIVES = ("So ", "Therefore ", "On that footing ", "Hence ", "It follows that ", "")
 
 #: Sound texts that share their looks with a flaw: (mechanism, which conclusion).
 SUSPICIOUS = {
@@ -50,6 +53,11 @@ SUSPICIOUS = {
     ("false_dichotomy", 0), ("denominators", 1), ("anchoring", 1),
 }  # fmt: skip
 COGNITIVE = {"anchoring", "confirmation_bias", "sunk_cost", "overconfidence", "base_rate_neglect"}
+#: Mechanisms that say nothing about the measure, so that a decoy cannot disagree with the main one.
+DECOYS = {
+    "product", "calibration", "denominators", "base_rate", "anchoring", "circular_reasoning",
+    "contradiction", "stale_evidence", "sunk_cost", "reverse_causation",
+}  # fmt: skip
 OMISSIONS = {"missing_alternative", "unaddressed_risk", "denominator_neglect", "selection_bias"}
 
 
@@ -61,10 +69,13 @@ class Composed:
     derived: tuple[Derived, ...]
 
 
-def compose(count: int, seed: int, split: str) -> Iterator[Composed]:
-    """`count` examples (rounded up to whole twins) of one split, the same for the same seed.
+def compose(count: int, seed: int, split: str, *, squares: bool = False) -> Iterator[Composed]:
+    """`count` examples (rounded up to whole groups) of one split, the same for the same seed.
 
     Families and mechanisms take turns in shuffled rounds, so that coverage is even at any count.
+    A group is a pair of twins; with `squares` it is all four corners of a hinge, two sound and two
+    flawed, in which each half stands once in either: for training, where it leaves a learner
+    nothing to go by but the fit of the two halves.
     """
     families = [scene for scene in scenes() if scene.split == split]
     if not families:
@@ -73,7 +84,7 @@ def compose(count: int, seed: int, split: str) -> Iterator[Composed]:
     seen: set[bytes] = set()
     made = 0
     for scene, mechanism in _turns(families, rng):
-        twins = _twins(scene, mechanism, rng)
+        twins = _twins(scene, mechanism, rng, squares=squares)
         digests = [hashlib.blake2b(t.example.rationale.encode()).digest() for t in twins]
         if seen.intersection(digests):
             continue
@@ -92,36 +103,62 @@ def _turns(families: list[Scene], rng: random.Random) -> Iterator[tuple[Scene, s
         yield from rng.sample(pairs, len(pairs))
 
 
-def _twins(scene: Scene, mechanism: str, rng: random.Random) -> tuple[Composed, Composed]:
+def _twins(
+    scene: Scene, mechanism: str, rng: random.Random, *, squares: bool
+) -> tuple[Composed, ...]:
     draw = Draw(scene, rng)
     hinge = MECHANISMS[mechanism].build(draw)
     hinge = _with_stance(hinge, draw) if hinge.stance and rng.random() < 0.6 else hinge
-    sound_side = rng.randrange(2)
-    premise, conclusion = sound_side, sound_side
-    if rng.random() < 0.5:
-        premise = 1 - premise
-    else:
-        conclusion = 1 - conclusion
-    write = _frame(draw, hinge, mechanism)
-    tone = write.tone
-    key = f"{rng.getrandbits(48):012x}"
-    valid = write.text(hinge.premises[sound_side], hinge.conclusions[sound_side])
-    flawed = write.text(hinge.premises[premise], hinge.conclusions[conclusion])
-    twins = (
-        _sound_example(scene, mechanism, key, valid, hinge.sound[sound_side],
-                       _sound_kind(tone, mechanism, sound_side)),
-        _flawed_example(scene, mechanism, key, flawed, hinge.flaws[premise], tone),
-    )  # fmt: skip
-    return (Composed(twins[0], hinge.derived), Composed(twins[1], hinge.derived))
+    side = rng.randrange(2)
+    other = (1 - side, side) if rng.random() < 0.5 else (side, 1 - side)
+    frame = _frame(draw, hinge, mechanism)
+    case = _Case(scene, mechanism, f"{rng.getrandbits(48):012x}", hinge, frame)
+    corners = [(side, side), other]
+    if squares:
+        corners = [(0, 0), (0, 1), (1, 1), (1, 0)]
+    return tuple(Composed(case.example(*corner), hinge.derived) for corner in corners)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One draw: its texts differ in premise and conclusion alone."""
+
+    scene: Scene
+    mechanism: str
+    key: str
+    hinge: Hinge
+    frame: "_Frame"
+
+    def example(self, premise: int, conclusion: int) -> Example:
+        """The example with this premise and this conclusion: sound if they go together."""
+        text = self.frame.text(self.hinge.premises[premise], self.hinge.conclusions[conclusion])
+        group = f"{SOURCE}/{self.scene.family}/{self.mechanism}/{self.key}"
+        shared = {
+            "id": f"{group}/{premise}{conclusion}", "domain": self.scene.domain,
+            "rationale": text, "group": group, "split": self.scene.split,
+            "source": f"{SOURCE}/{self.scene.family}/{self.mechanism}",
+        }  # fmt: skip
+        if premise == conclusion:
+            sound = self.hinge.sound[premise]
+            return Example(**shared, label="valid", critique=sound.critique,
+                           strengths=sound.strengths,
+                           kind=_sound_kind(self.frame.tone, self.mechanism, premise))  # fmt: skip
+        flaw = self.hinge.flaws[premise]
+        return Example(
+            **shared, label="flawed", flaw_type=flaw.type,
+            severity=flaw.severity or FLAW_TYPES[flaw.type].severity,
+            evidence=flaw.evidence if flaw.evidence in text else upper_first(flaw.evidence),
+            critique=flaw.critique, fix=flaw.fix,
+            kind=_flawed_kind(self.frame.tone, flaw.type),
+        )  # fmt: skip
 
 
 def _with_stance(hinge: Hinge, draw: Draw) -> Hinge:
     """Lets each conclusion end in what should be done, for the measure or against it."""
-    link = draw.pick(", and we should ", "; we should ")
+    link = draw.pick("; we should ", ". We should ", ". My advice is to ", "; I would ")
     ends = (draw["adopt"], draw["decline"])
     first, second = (c + link + end for c, end in zip(hinge.conclusions, ends, strict=True))
-    return Hinge(hinge.premises, (first, second), hinge.flaws, hinge.sound, hinge.derived,
-                 hinge.either_order)  # fmt: skip
+    return replace(hinge, conclusions=(first, second))
 
 
 @dataclass(frozen=True)
@@ -149,7 +186,7 @@ class _Frame:
 def _frame(draw: Draw, hinge: Hinge, mechanism: str) -> _Frame:
     rng = draw.rng
     tone = rng.choices(list(TONES), weights=list(TONES.values()))[0]
-    first = hinge.either_order and rng.random() < 0.2
+    first = hinge.either_order and rng.random() < 0.3
     fillers = draw.sample("fillers", rng.randrange(0, 4))
     cut = rng.randrange(0, len(fillers) + 1)
     between = fillers[cut:]
@@ -164,7 +201,7 @@ def _frame(draw: Draw, hinge: Hinge, mechanism: str) -> _Frame:
         before=(draw.sample("openings", 1)[0], *fillers[:cut]),
         between=tuple(between),
         after=tuple(after),
-        connective="" if first else rng.choice(CONNECTIVES),
+        connective="" if first else rng.choice(hinge.links),
         conclusion_first=first,
         layout=rng.choices(list(LAYOUTS), weights=list(LAYOUTS.values()))[0],
         tone=tone,
@@ -176,7 +213,7 @@ def _decoy(draw: Draw, mechanism: str) -> str:
     used = set(MECHANISMS[mechanism].needs)
     others = [
         name for name in mechanisms_for(draw.scene)
-        if not used.intersection(MECHANISMS[name].needs) and name != mechanism
+        if name in DECOYS and not used.intersection(MECHANISMS[name].needs)
     ]  # fmt: skip
     hinge = MECHANISMS[draw.rng.choice(others)].build(draw)
     side = draw.rng.randrange(2)
@@ -201,31 +238,6 @@ def _flawed_kind(tone: str, flaw_type: str) -> str:
     if flaw_type in COGNITIVE:
         return "cognitive_bias"
     return "missing_context" if flaw_type in OMISSIONS else "subtle_flaw"
-
-
-def _sound_example(
-    scene: Scene, mechanism: str, key: str, text: str, sound: Sound, kind: str
-) -> Example:
-    return Example(
-        id=f"{SOURCE}/{scene.family}/{mechanism}/{key}/valid", domain=scene.domain,
-        rationale=text, label="valid", critique=sound.critique, strengths=sound.strengths,
-        kind=kind, group=f"{SOURCE}/{scene.family}/{mechanism}/{key}",
-        source=f"{SOURCE}/{scene.family}/{mechanism}", split=scene.split,
-    )  # fmt: skip
-
-
-def _flawed_example(
-    scene: Scene, mechanism: str, key: str, text: str, flaw: Flaw, tone: str
-) -> Example:
-    evidence = flaw.evidence if flaw.evidence in text else upper_first(flaw.evidence)
-    return Example(
-        id=f"{SOURCE}/{scene.family}/{mechanism}/{key}/flawed", domain=scene.domain,
-        rationale=text, label="flawed", flaw_type=flaw.type,
-        severity=flaw.severity or FLAW_TYPES[flaw.type].severity, evidence=evidence,
-        critique=flaw.critique, fix=flaw.fix, kind=_flawed_kind(tone, flaw.type),
-        group=f"{SOURCE}/{scene.family}/{mechanism}/{key}",
-        source=f"{SOURCE}/{scene.family}/{mechanism}", split=scene.split,
-    )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

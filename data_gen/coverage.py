@@ -1,4 +1,4 @@
-"""What a data set covers: counts by domain, flaw type, kind, family and mechanism, and their gaps."""
+"""What a data set covers: counts by domain, flaw type, kind and source, and the gaps."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ def table(splits: Mapping[str, Sequence[Example]]) -> str:
     counts = cells(e for examples in splits.values() for e in examples)
     flaws = sorted({flaw for _, flaw, _ in counts}, key=lambda flaw: (flaw == SOUND, flaw))
     sizes = [
-        (name, str(len(rows)), str(len({e.group for e in rows})), str(len({e.source for e in rows})))
+        (name, *map(str, (len(rows), len({e.group for e in rows}), len({e.source for e in rows}))))
         for name, rows in splits.items()
     ]
     return "\n".join([

@@ -31,7 +31,7 @@ class Public:
     files: list[Path] = field(default_factory=list)
 
 
-def read_public(  # noqa: PLR0913 - each is one knob of the recipe
+def read_public(
     folder: Path,
     *,
     length: Length,

@@ -26,6 +26,7 @@ from minicrit.files import atomic_folder, write_atomic, write_json
 from minicrit.manifest import write_manifest
 from minicrit.prompts import critique_of, render_prompt
 from minicrit.records import SPLITS, Example, read_examples, write_examples
+from minicrit.taxonomy import LABELS
 
 if TYPE_CHECKING:
     from minicrit.bagofwords import ProbeResult
@@ -70,14 +71,14 @@ def probe(recipe: Recipe) -> "ProbeResult":
     Raises:
         ValueError: if they do, by more than `BAR`, over items or within twins.
     """
-    from minicrit import bagofwords  # noqa: PLC0415 - slow to import, used here only
+    from minicrit import bagofwords
 
     path = recipe.data.folder / "train.jsonl"
     examples = [e for e in read_examples(path).examples if e.source.startswith(f"{SOURCE}/")]
     result = bagofwords.probe(
         [e.rationale for e in examples],
         [e.label == "flawed" for e in examples],
-        [e.group for e in examples],
+        _pairs(examples),
         [family_of(e) for e in examples],
         seed=recipe.seed,
     )
@@ -91,6 +92,12 @@ def probe(recipe: Recipe) -> "ProbeResult":
         raise ValueError(f"{path}: expected words to predict labels with an AUC of at most {BAR}, "
                          "got more, see above; mend the mechanism whose wording leaks")  # fmt: skip
     return result
+
+
+def _pairs(examples: Sequence[Example]) -> list[str]:
+    """What twins share. Of a group of four, the two with the same premise are twins."""
+    sizes = Counter(e.group for e in examples)
+    return [e.id[:-1] if sizes[e.group] > len(LABELS) else e.group for e in examples]
 
 
 def family_of(example: Example) -> str:
@@ -140,8 +147,8 @@ def _public(recipe: Recipe, box: Path) -> tuple[Public, str | None]:
 
 def _tokens(recipe: Recipe) -> tuple[Length, str]:
     """Counts the tokens of prompt and critique as training will."""
-    from minicrit.base import load_tokenizer, prepare_base  # noqa: PLC0415 - imports torch
-    from minicrit.encoding import Encoder  # noqa: PLC0415
+    from minicrit.base import load_tokenizer, prepare_base
+    from minicrit.encoding import Encoder
 
     base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
     encoder = Encoder(load_tokenizer(base))

@@ -19,7 +19,7 @@ NAME = "packed"
 
 
 class Segment(NamedTuple):
-    """The next `length` tokens of the flat sequence; they also see the whole segment `parent`.
+    """The next `length` tokens of the flat sequence; they also see what `parent` sees, and it.
 
     `parent` is the number of an earlier segment, or -1 for none.
     """
@@ -54,16 +54,19 @@ def packed_attention(
         # Splitting, unlike slicing, joins the gradients backwards without filling zeros.
         lengths = [segment.length for segment in segments]
         queries, keys, values = (t.split(lengths, dim=2) for t in (query, key, value))
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # keys and values of each whole path
         parts = []
         for q, k, v, segment in zip(queries, keys, values, segments, strict=True):
             if segment.parent < 0:
+                seen.append((k, v))
                 parts.append(scaled_dot_product_attention(q, k, v, is_causal=True, **options))
                 continue
-            k = torch.cat((keys[segment.parent], k), dim=2)  # noqa: PLW2901
-            v = torch.cat((values[segment.parent], v), dim=2)  # noqa: PLW2901
-            mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
-            mask = mask.tril(k.shape[2] - q.shape[2])
-            parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, **options))
+            above_k, above_v = seen[segment.parent]
+            path = torch.cat((above_k, k), dim=2), torch.cat((above_v, v), dim=2)
+            seen.append(path)
+            mask = torch.ones(q.shape[2], path[0].shape[2], dtype=torch.bool, device=q.device)
+            mask = mask.tril(path[0].shape[2] - q.shape[2])
+            parts.append(scaled_dot_product_attention(q, *path, attn_mask=mask, **options))
     return torch.cat(parts, dim=2).transpose(1, 2).to(given), None
 
 

@@ -28,7 +28,7 @@ from minicrit.bagofwords import BagOfWords
 from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.jsonl import write_rows
-from minicrit.judging import Judge, item_of, score_items
+from minicrit.judging import Judge, item_of, remove_partial, score_items
 from minicrit.manifest import code_version
 from minicrit.measures import DRAWS, HALF, Truth, compare, measure
 from minicrit.records import Example
@@ -50,7 +50,6 @@ class Outcome:
     threshold: float
     row: dict[str, Any]
     measured: dict[str, Any]
-    scratch: Path | None = None
 
 
 def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe)
         "unscored": dict(scored.unscored),
         "critiques": written.assess(texts),
     }
-    outcome = Outcome(scored.p, critic.threshold, row, measured, scored.path)
+    outcome = Outcome(scored.p, critic.threshold, row, measured)
     del critic
     gc.collect()
     if torch.cuda.is_available():
@@ -168,7 +167,7 @@ def _measure(
     outcome.row["roc"] = slices.roc(p[scored], known.flawed)
     outcome.row["reliability"] = slices.reliability(p[scored], known.flawed)
     if outcome.row["unscored"]:
-        _log.warning("%s: %s items unscored", key, sum(outcome.row["unscored"].values()))
+        _log.warning("%s: unscored items: %s of %s", key, len(p) - int(scored.sum()), len(p))
 
 
 def _constants(truth: Truth, lessons: list[Example]) -> dict[str, Any]:
@@ -214,6 +213,4 @@ def _write(
     write_rows(f"{out}.items.jsonl", rows)
     write_atomic(f"{out}.md", tables.benchmark_page(report))
     write_json(f"{out}.json", report)
-    for outcome in found.values():
-        if outcome.scratch:
-            outcome.scratch.unlink(missing_ok=True)
+    remove_partial(out)

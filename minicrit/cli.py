@@ -15,7 +15,15 @@ from minicrit.config import Recipe
 from minicrit.settings import SettingsError, explain, load_recipe, nearest, shipped_recipes
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
-_TALKATIVE = ("httpx", "httpcore", "huggingface_hub", "fsspec", "filelock", "urllib3")
+_TALKATIVE = (
+    "bitsandbytes",
+    "filelock",
+    "fsspec",
+    "httpcore",
+    "httpx",
+    "huggingface_hub",
+    "urllib3",
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ def _quantize(recipe: Recipe) -> None:
 def _report(recipe: Recipe) -> None:
     from minicrit.report import write_report
 
-    write_report(recipe)
+    sys.stdout.write(f"{write_report(recipe)}\n")
 
 
 STAGES = {
@@ -133,7 +141,7 @@ def _run(name: str, argv: Sequence[str]) -> None:
     if options.help:
         usage = f"minicrit {name} [--config RECIPE] [--section.field VALUE ...]"
         about = f"{stage.about} RECIPE is a name (see minicrit recipes) or a YAML file; flags win."
-        sys.stdout.write(explain(("seed", *stage.sections), options.config, usage, about))
+        sys.stdout.write(explain(stage.sections, options.config, usage, about))
         return
     stage.run(load_recipe(options.config, flags))
 
@@ -151,7 +159,7 @@ def _set_up_logging() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _stopped(message: str, status: int) -> int:

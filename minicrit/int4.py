@@ -4,6 +4,8 @@ A group is GROUP neighbours of a row (inputs of one output), with a float16 scal
 own: 5 bits a weight. Kept on disk; a CPU computes with the int8 rows made from it at load, as
 unpacking nibbles on the fly is slower than float32. So 4 bits save disk, not time.
 
+Embeddings, which suffer most, get 6 bits: w ~ scale (q - 31), q in 0..62, groups of WIDE_GROUP.
+
 Shapes: O outputs, I inputs, G = I / GROUP groups a row.
 """
 
@@ -14,6 +16,8 @@ from torch import Tensor
 
 GROUP = 32
 TOP = 15
+WIDE_GROUP = 64
+WIDE_TOP = 31
 #: Shares of a group's range that are tried. Cutting off an extreme can make the rest finer.
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8)
 
@@ -26,14 +30,14 @@ class Groups(NamedTuple):
     offsets: Tensor
 
 
-def fits(weight: Tensor) -> bool:
+def fits(weight: Tensor, group: int = GROUP) -> bool:
     """Whether the rows divide into groups."""
-    return weight.ndim == 2 and weight.shape[1] % GROUP == 0
+    return weight.shape[1] % group == 0
 
 
 def quantize_groups(weight: Tensor) -> Groups:
     """Codes of weight (O, I), of the clip share with the least squared error in each group."""
-    groups = weight.detach().float().unflatten(1, (-1, GROUP))
+    groups = _grouped(weight.detach().float(), GROUP)
     low, high = groups.amin(dim=2, keepdim=True), groups.amax(dim=2, keepdim=True)
     middle, span = (high + low) / 2, high - low
     best = _rounded(groups, low, span / TOP)
@@ -48,9 +52,39 @@ def quantize_groups(weight: Tensor) -> Groups:
 
 def dequantize_groups(groups: Groups) -> Tensor:
     """(O, I) float32."""
-    codes = unpack_nibbles(groups.codes).float().unflatten(1, (-1, GROUP))
+    codes = _grouped(unpack_nibbles(groups.codes).float(), GROUP)
     wide = codes * groups.scales.float()[..., None] + groups.offsets.float()[..., None]
     return wide.flatten(1)
+
+
+def quantize_wide(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """6-bit codes (V, I * 3 / 4) uint8 and scales (V, I / WIDE_GROUP) float16 of weight (V, I)."""
+    groups = _grouped(weight.detach().float(), WIDE_GROUP)
+    scales = (groups.abs().amax(dim=2) / WIDE_TOP).half()
+    steps = torch.where(scales > 0, scales, torch.ones_like(scales)).float()[..., None]
+    codes = torch.round(groups / steps).clamp_(-WIDE_TOP, WIDE_TOP) + WIDE_TOP
+    return pack_sixes(codes.flatten(1).to(torch.uint8)), scales
+
+
+def dequantize_wide(codes: Tensor, scales: Tensor) -> Tensor:
+    """(V, I) float32."""
+    values = _grouped(unpack_sixes(codes).float(), WIDE_GROUP) - WIDE_TOP
+    return (values * scales.float()[..., None]).flatten(1)
+
+
+def pack_sixes(values: Tensor) -> Tensor:
+    """Values 0..63 (..., 4n) -> bytes (..., 3n): three values, each with 2 bits of the fourth."""
+    four = _grouped(values, 4)
+    last = four[..., 3:] >> torch.tensor([0, 2, 4], dtype=torch.uint8) & 3
+    return (four[..., :3] | last << 6).flatten(-2)
+
+
+def unpack_sixes(packed: Tensor) -> Tensor:
+    """Bytes (..., 3n) -> values 0..63 (..., 4n)."""
+    three = _grouped(packed, 3)
+    bits = (three >> 6) << torch.tensor([0, 2, 4], dtype=torch.uint8)
+    last = bits.sum(dim=-1, keepdim=True, dtype=torch.uint8)
+    return torch.cat((three & 63, last), dim=-1).flatten(-2)
 
 
 def pack_nibbles(values: Tensor) -> Tensor:
@@ -61,6 +95,11 @@ def pack_nibbles(values: Tensor) -> Tensor:
 def unpack_nibbles(packed: Tensor) -> Tensor:
     """Bytes (..., n) -> values 0..15 (..., 2n)."""
     return torch.stack((packed & TOP, packed >> 4), dim=-1).flatten(-2)
+
+
+def _grouped(values: Tensor, size: int) -> Tensor:
+    """(..., n * size) -> (..., n, size)."""
+    return values.reshape(*values.shape[:-1], -1, size)
 
 
 def _rounded(groups: Tensor, low: Tensor, scale: Tensor) -> tuple[Tensor, ...]:

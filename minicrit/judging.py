@@ -6,6 +6,7 @@ meet these scores. An item that cannot be read (too long, or p undefined) is cou
 
 # mypy: disable-error-code="import-untyped"
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -67,7 +68,6 @@ class Scores:
     p: npt.NDArray[np.float64]
     unscored: Counter[str]
     items_per_second: float | None
-    path: Path
 
 
 def item_of(example: Example) -> Item:
@@ -78,7 +78,7 @@ def item_of(example: Example) -> Item:
 def score_items(
     judge: Judge, examples: Sequence[Example], out: Path, *, batch_tokens: int
 ) -> Scores:
-    """Score all examples in order; the file of partial scores stays, for the caller to remove."""
+    """Score all examples in order; the partial scores stay on disk until `remove_partial`."""
     path = _path(judge, examples, out, batch_tokens)
     size = max(32, batch_tokens // 64)
     starts = range(0, len(examples), size)
@@ -101,7 +101,15 @@ def score_items(
     p = np.array([x for row in rows for x in row["p"]], dtype=np.float64)  # None becomes nan
     reasons = Counter(reason for row in rows for reason in row["unscored"])
     _check_unscored(judge.name, reasons, len(examples))
-    return Scores(p, reasons, rate, path)
+    return Scores(p, reasons, rate)
+
+
+def remove_partial(out: Path) -> None:
+    """Remove the partial scores of this benchmark, also those of models or data since changed."""
+    ours = re.compile(re.escape(out.name) + r"\.[0-9a-f]{16}\.scores\.jsonl")
+    for path in out.parent.iterdir():
+        if ours.fullmatch(path.name):
+            path.unlink()
 
 
 def _score(judge: Judge, items: Sequence[Item], batch_tokens: int) -> dict[str, Any]:

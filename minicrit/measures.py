@@ -74,8 +74,10 @@ class Truth:
 
 def family_of(example: Example) -> str:
     """`composer/<domain>/<family>` of a composed item, else its group."""
-    parts = example.source.split("/")
-    return "/".join(parts[:3]) if parts[0] == COMPOSER and len(parts) > 2 else example.group
+    match example.source.split("/"):
+        case [origin, domain, family, *_] if origin == COMPOSER:
+            return f"{origin}/{domain}/{family}"
+    return example.group
 
 
 def measure(

@@ -32,15 +32,27 @@ class Branch:
 
 @dataclass(frozen=True)
 class Tree:
-    """A prefix (possibly empty) and at least one branch."""
+    """A prefix (possibly empty, never scored) and at least one branch, which may fork again."""
 
     prefix: tuple[int, ...]
-    branches: tuple[Branch, ...]
+    branches: "tuple[Branch | Tree, ...]"
+
+    @property
+    def leaves(self) -> tuple[Branch, ...]:
+        """The ends of all sequences, in order."""
+        nested = (b.leaves if isinstance(b, Tree) else (b,) for b in self.branches)
+        return tuple(leaf for leaves in nested for leaf in leaves)
 
     @property
     def tokens(self) -> int:
         """Number of tokens computed for this tree."""
-        return len(self.prefix) + sum(len(branch.ids) for branch in self.branches)
+        parts = (b.tokens if isinstance(b, Tree) else len(b.ids) for b in self.branches)
+        return len(self.prefix) + sum(parts)
+
+    @property
+    def weight(self) -> float:
+        """Sum of the weights of all scored tokens."""
+        return sum(sum(leaf.weights) for leaf in self.leaves)
 
 
 @dataclass(frozen=True)
@@ -90,56 +102,97 @@ class PackedBatch:
 
 def pack(trees: Iterable[Tree]) -> PackedBatch:
     """Lays trees out one behind the other."""
-    ids: list[int] = []
-    positions: list[int] = []
-    segments: list[Segment] = []
-    scored: list[tuple[int, int, float, int]] = []
-    owner = 0
+    layout = _Layout()
     for tree in trees:
-        root = len(ids)
-        trunk = len(segments) if tree.prefix else -1
-        if tree.prefix:
-            segments.append(Segment(len(tree.prefix)))
-            ids += tree.prefix
-            positions += range(len(tree.prefix))
-        for branch in tree.branches:
-            start = len(ids)
-            last = root + len(tree.prefix) - 1
-            segments.append(Segment(len(branch.ids), trunk))
-            for offset, (token, weight) in enumerate(zip(branch.ids, branch.weights, strict=True)):
-                if weight:
-                    scored.append((start + offset - 1 if offset else last, token, weight, owner))
-            ids += branch.ids
-            positions += range(len(tree.prefix), len(tree.prefix) + len(branch.ids))
-            owner += 1
-    columns = list(zip(*scored, strict=True)) or [(), (), (), ()]
+        layout.tree(tree, parent=-1, depth=0, last=-1)
+    sources, targets, weights, owners = layout.columns()
     return PackedBatch(
-        input_ids=torch.tensor([ids]),
-        position_ids=torch.tensor([positions]),
-        segments=tuple(segments),
-        sources=torch.tensor(columns[0], dtype=torch.long),
-        targets=torch.tensor(columns[1], dtype=torch.long),
-        weights=torch.tensor(columns[2], dtype=torch.float32),
-        owners=torch.tensor(columns[3], dtype=torch.long),
-        branches=owner,
+        input_ids=torch.tensor([layout.ids]),
+        position_ids=torch.tensor([layout.positions]),
+        segments=tuple(layout.segments),
+        sources=torch.tensor(sources, dtype=torch.long),
+        targets=torch.tensor(targets, dtype=torch.long),
+        weights=torch.tensor(weights, dtype=torch.float32),
+        owners=torch.tensor(owners, dtype=torch.long),
+        branches=layout.leaves,
     )
+
+
+class _Layout:
+    """The flat sequence while it grows. `last` is the index of the token before, -1 for none."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.positions: list[int] = []
+        self.segments: list[Segment] = []
+        self.scored: list[tuple[int, int, float, int]] = []
+        self.leaves = 0
+
+    def tree(self, tree: Tree, parent: int, depth: int, last: int) -> None:
+        """Adds a tree whose prefix goes on from the segment `parent` at position `depth`."""
+        if tree.prefix:
+            parent = self._segment(tree.prefix, parent, depth)
+            depth, last = depth + len(tree.prefix), len(self.ids) - 1
+        for branch in tree.branches:
+            if isinstance(branch, Tree):
+                self.tree(branch, parent, depth, last)
+            else:
+                self._leaf(branch, parent, depth, last)
+
+    def columns(self) -> tuple[tuple[float, ...], ...]:
+        """Sources, targets, weights and owners of the scored tokens."""
+        return tuple(zip(*self.scored, strict=True)) or ((), (), (), ())
+
+    def _leaf(self, branch: Branch, parent: int, depth: int, last: int) -> None:
+        start = len(self.ids)
+        self._segment(branch.ids, parent, depth)
+        for offset, (token, weight) in enumerate(zip(branch.ids, branch.weights, strict=True)):
+            source = start + offset - 1 if offset else last
+            if weight:
+                if source < 0:
+                    raise ValueError("expected a token before every scored one, got none; the "
+                                     "first token of a text cannot be scored")  # fmt: skip
+                self.scored.append((source, token, weight, self.leaves))
+        self.leaves += 1
+
+    def _segment(self, ids: Sequence[int], parent: int, depth: int) -> int:
+        self.segments.append(Segment(len(ids), parent))
+        self.ids += ids
+        self.positions += range(depth, depth + len(ids))
+        return len(self.segments) - 1
+
+
+#: A fork saves less than it costs below so many shared tokens.
+_WORTH_A_FORK = 8
 
 
 def grow(sequences: Sequence[Branch]) -> Tree:
-    """The tree of sequences that begin alike: what all share, unscored, becomes the prefix.
+    """The tree of sequences that begin alike: what they share, unscored, is computed once.
 
-    At least one token of each sequence stays in its branch.
+    At least one token of each sequence stays in its leaf. Leaves may come in another order.
     """
-    shared = 0
-    shortest = min(len(sequence.ids) for sequence in sequences) - 1
+    shared = _shared(sequences)
     first = sequences[0].ids
-    while (
-        len(sequences) > 1
-        and shared < shortest
-        and all(s.ids[shared] == first[shared] and not s.weights[shared] for s in sequences)
+    rest = [Branch(s.ids[shared:], s.weights[shared:]) for s in sequences]
+    kin: dict[int, list[Branch]] = {}
+    for branch in rest:
+        kin.setdefault(branch.ids[0], []).append(branch)
+    branches: list[Branch | Tree] = []
+    for members in kin.values():
+        forks = len(members) > 1 and _shared(members) >= _WORTH_A_FORK
+        branches += [grow(members)] if forks else members
+    return Tree(first[:shared], tuple(branches))
+
+
+def _shared(sequences: Sequence[Branch]) -> int:
+    """How many unscored tokens all sequences share at their start, short of the whole."""
+    if len(sequences) == 1:
+        return 0
+    first = sequences[0].ids
+    most = min(len(s.ids) for s in sequences) - 1
+    shared = 0
+    while shared < most and all(
+        s.ids[shared] == first[shared] and not s.weights[shared] for s in sequences
     ):
         shared += 1
-    return Tree(
-        first[:shared],
-        tuple(Branch(s.ids[shared:], s.weights[shared:]) for s in sequences),
-    )
+    return shared

@@ -80,7 +80,7 @@ class StepPlan:
         packs = tuple(pack(chosen) for chosen in mine)
         return StepBatch(
             packs=packs,
-            weight=sum(sum(b.weights) for tree in trees for b in tree.branches),
+            weight=sum(tree.weight for tree in trees),
             examples=sum(group.examples for group in groups),
             tokens=sum(p.tokens for p in packs),
             ids=tuple(group.name for group in groups),
@@ -127,7 +127,7 @@ def _fill(trees: Sequence[Tree], most: int) -> list[list[Tree]]:
 
 def _unscored(tree: Tree) -> Tree:
     """The same tree with one token of weight zero that is nevertheless scored (a tiny weight)."""
-    branch = tree.branches[0]
+    branch = tree.leaves[0]
     kept = Branch(branch.ids[:1], (1e-30,))
     return Tree(tree.prefix[-1:] or branch.ids[:1], (kept,))
 

@@ -68,7 +68,7 @@ def read_judged(trees: Sequence[Tree], sums: torch.Tensor) -> list[Judged]:
     """Takes the sums of `branch_sums` apart again, one Judged a tree."""
     judged = []
     names = list(FLAW_TYPES)
-    parts = sums.cpu().split([len(tree.branches) for tree in trees])
+    parts = sums.cpu().split([len(tree.leaves) for tree in trees])
     for tree, part in zip(trees, parts, strict=True):
         types = part[3:]
         judged.append(
@@ -76,7 +76,7 @@ def read_judged(trees: Sequence[Tree], sums: torch.Tensor) -> list[Judged]:
                 log_odds=float(part[1] - part[0]),
                 flaw_type=names[int(types.argmax())] if len(types) else None,
                 nll=-float(part[2]),
-                tokens=len(tree.branches[2].ids),
+                tokens=len(tree.leaves[2].ids),
             )
         )
     return judged

@@ -20,11 +20,11 @@ from minicrit.config import Recipe
 from minicrit.files import write_atomic
 from minicrit.jsonl import parse_object, raw_lines
 from minicrit.plots import Dot, Line
+from minicrit.side_tables import coverage_rows, quantize_rows
+from minicrit.targets import CURVES, summary, targets
 from minicrit.written import places
 
-MAX_FPR, MIN_F1, MAX_MS = 0.08, 0.90, 30.0  # what the critic has to keep people's trust
 MAX_SAMPLES = 12
-CURVES = ("val/f1", "val/fpr", "val/auroc", "val/twin_consistency")
 Table = tuple[tables.Row, list[tables.Row]]
 
 
@@ -32,7 +32,10 @@ def write_report(recipe: Recipe) -> Path:
     """Write `index.html` and `summary.md` into the folder of the benchmark; the page's path."""
     out = recipe.benchmark.out
     benchmark = _read(out.with_name(f"{out.name}.json"))
-    quantized = {p.stem: _read(p) for p in sorted(out.parent.glob("quantize-*.json"))}
+    quantized = {
+        path.stem.removeprefix("quantize-"): _read(path) or {}
+        for path in sorted(out.parent.glob("quantize-*.json"), reverse=True)
+    }
     history = _history(recipe.sft.out / "history.jsonl")
     coverage = _read(recipe.data.folder / "coverage.json")
     if not (benchmark or quantized or history or coverage):
@@ -42,9 +45,8 @@ def write_report(recipe: Recipe) -> Path:
         benchmark=benchmark,
         targets=targets(benchmark) if benchmark else [],
         learning=_learning(history),
-        last=history[-1] if history else {},
-        quantized=_flat_table(quantized),
-        coverage=_coverage_table(coverage),
+                quantized=quantize_rows(quantized),
+        coverage=coverage_rows(coverage),
         samples=[_marked(s) for s in _samples(benchmark)],
         **(_views(benchmark) if benchmark else {}),
     )  # fmt: skip
@@ -52,73 +54,6 @@ def write_report(recipe: Recipe) -> Path:
     write_atomic(out.with_name("summary.md"), summary(benchmark, history))
     write_atomic(target, page)
     return target
-
-
-def targets(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The three headline numbers of model 1 against their targets."""
-    judge = report["judges"]["model_1"]
-    fpr, f1 = judge["metrics"]["fpr"], judge["metrics"]["f1"]
-    times = report["measured"]["model_1"]["verdict_ms"]
-    hardware = report["measured"]["hardware"]
-    return [
-        {
-            "name": "False-positive rate",
-            "value": _percent(fpr["value"]),
-            "detail": f"95 %: {_percent(fpr['low'])} to {_percent(fpr['high'])}, "
-            f"{fpr['n']} valid items",
-            "target": f"under {MAX_FPR:.0%}",
-            "status": _status(fpr["value"], fpr["low"], fpr["high"], MAX_FPR, below=True),
-        },
-        {
-            "name": "Flaw detection F1",
-            "value": tables.number(f1["value"]),
-            "detail": f"95 %: {tables.number(f1['low'])} to {tables.number(f1['high'])}, "
-            f"{report['items']['prevalence']:.0%} flawed",
-            "target": f"over {MIN_F1:.2f}",
-            "status": _status(f1["value"], f1["low"], f1["high"], MIN_F1, below=False),
-        },
-        {
-            "name": "One verdict",
-            "value": f"{tables.number(times.get('p50'), 1)} ms",
-            "detail": f"p95 {tables.number(times.get('p95'), 1)} ms, "
-            f"{hardware['gpu'] or hardware['cpu']}",
-            "target": f"under {MAX_MS:.0f} ms",
-            "status": _status(
-                times.get("p50"), times.get("p50"), times.get("p95"), MAX_MS, below=True
-            ),
-        },
-    ]
-
-
-def summary(benchmark: Mapping[str, Any] | None, history: Sequence[Mapping[str, Any]]) -> str:
-    """The headline table, as Markdown for the terminal."""
-    if not benchmark:
-        last = history[-1] if history else {}
-        rows = [(key, tables.number(last.get(key))) for key in CURVES if key in last]
-        return "# Summary\n\nNo benchmark yet.\n\n" + tables.markdown(("validation", "last"), rows)
-    rows = [(t["name"], t["value"], t["detail"], t["target"], t["status"])
-            for t in targets(benchmark)]  # fmt: skip
-    head = ("", "value", "", "target", "status")
-    parts = ["# Summary", tables.markdown(head, rows), tables.markdown(*_main_rows(benchmark))]
-    return "\n\n".join(parts) + "\n"
-
-
-def _main_rows(report: Mapping[str, Any]) -> Table:
-    """The table of judges without what a constant cannot have."""
-    head, rows = tables.metric_rows(report)
-    return head, rows[: len(tables.LABELS) - 3]
-
-
-def _status(
-    value: float | None, low: float | None, high: float | None, target: float, *, below: bool
-) -> str:
-    """`met` or `missed` if the whole interval is on one side, else `open`."""
-    if value is None:
-        return "unknown"
-    low, high = (value if low is None else low), (value if high is None else high)
-    best, worst = (low, high) if below else (-high, -low)
-    limit = target if below else -target
-    return "met" if worst < limit else "missed" if best >= limit else "open"
 
 
 def _views(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,37 +126,6 @@ def _marked(sample: Mapping[str, Any]) -> dict[str, Any]:
     return {**sample, "pieces": pieces, "right": sample["verdict"] == sample["label"]}
 
 
-def _flat_table(reports: Mapping[str, Any]) -> Table | None:
-    """Numbers and words of the quantization reports side by side; None without any."""
-    flat = {name: dict(_leaves(report)) for name, report in reports.items() if report}
-    keys = list(dict.fromkeys(key for leaves in flat.values() for key in leaves))
-    if not keys:
-        return None
-    return ("", *flat), [(key, *(leaves.get(key, "-") for leaves in flat.values())) for key in keys]
-
-
-def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """Path and text of every number, word or switch; lists and hashes are left out."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path} {key}".strip())
-    elif isinstance(value, float):
-        yield path, f"{value:.4g}"
-    elif isinstance(value, bool | int) or (isinstance(value, str) and len(value) < 64):
-        yield path, str(value)
-
-
-def _coverage_table(coverage: Mapping[str, Any] | None) -> Table | None:
-    """Sizes of the data by split; None where there is no coverage."""
-    keys = ("examples", "groups", "flawed", "words_mean", "words_max")
-    rows = [
-        (split, *(str(found.get(key, "-")) for key in keys), str(len(found.get("sources", {}))))
-        for split, found in (coverage or {}).items()
-        if isinstance(found, Mapping) and "examples" in found
-    ]
-    return (("data", *(k.replace("_", " ") for k in keys), "sources"), rows) if rows else None
-
-
 def _read(path: Path) -> dict[str, Any] | None:
     """A JSON object, None if the file is not there."""
     if not path.is_file():
@@ -249,10 +153,6 @@ def _history(path: Path) -> list[dict[str, Any]]:
 
 def _finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _environment() -> Environment:

@@ -3,10 +3,11 @@
 recipe = load_recipe(["cpu"], ["--sft.epochs", "2"])
 """
 
+import math
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -21,8 +22,8 @@ from minicrit.strictyaml import Setting, read_settings
 
 RECIPES = Path(__file__).parent / "recipes"
 _ENDINGS = (".yaml", ".yml")
-_NAMES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text",
-          Path: "a path", NoneType: "null"}  # fmt: skip
+_NAMES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false",
+                           str: "text", Path: "a path", NoneType: "null"}  # fmt: skip
 _PARSER_KEY = re.compile(r'Parser key "([\w.]+)"')
 _GOT = re.compile(r"Got value: (.*)", re.DOTALL)
 
@@ -37,18 +38,18 @@ def load_recipe(config: Sequence[str], flags: Sequence[str]) -> Recipe:
     Raises:
         SettingsError: with file and line or the flag, and the nearest right one.
     """
-    parser = build_parser([field.name for field in fields(Recipe)])
+    parser = build_parser(_sections())
     for name in config:
         _apply(parser, recipe_file(name))
     try:
         found = parser.parse_args(list(flags))
     except ArgumentError as error:
         raise _refused_flag(error, flags) from error
-    parts = {
-        name: hint(**vars(found[name])) if is_dataclass(hint) else found[name]
-        for name, hint in get_type_hints(Recipe).items()
-    }
-    return Recipe(**parts)
+    for key, hint in known_keys().items():
+        if not _possible(found[key], hint):
+            raise _wrong_type("--", key, str(found[key]))
+    sections = {name: make(**vars(found[name])) for name, make in _sections().items()}
+    return Recipe(**{key: found[key] for key in known_keys() if "." not in key}, **sections)
 
 
 def recipe_file(name: str) -> Path:
@@ -67,7 +68,7 @@ def recipe_file(name: str) -> Path:
 
 def shipped_recipes() -> list[tuple[str, str]]:
     """(name, what its first line says) of the recipes that come with the package."""
-    files = sorted(RECIPES.glob("*.yaml"))
+    files = sorted(RECIPES.glob("*.yaml"), key=lambda file: file.stem)
     return [(file.stem, file.read_text().split("\n", 1)[0].lstrip("# ")) for file in files]
 
 
@@ -80,18 +81,18 @@ def explain(sections: Sequence[str], config: Sequence[str], usage: str, descript
     return re.sub(r"<class\s+'Path'>", "path", parser.format_help())
 
 
-def build_parser(sections: Iterable[str], **options: str) -> jsonargparse.ArgumentParser:
+def build_parser(
+    sections: Iterable[str], usage: str | None = None, description: str | None = None
+) -> jsonargparse.ArgumentParser:
     """One flag a field, explained by the docstrings of the dataclasses."""
     parser = jsonargparse.ArgumentParser(
-        exit_on_error=False, allow_abbrev=False, add_help=False, **options
-    )
-    hints = get_type_hints(Recipe)
-    nested = {name for name, hint in hints.items() if is_dataclass(hint)}
-    parser.add_class_arguments(Recipe, None, as_group=False, skip=nested)
+        usage=usage, description=description, exit_on_error=False, allow_abbrev=False,
+        add_help=False,
+    )  # fmt: skip
+    parser.add_class_arguments(Recipe, None, as_group=False, skip=set(_sections()))
     for name in sections:
-        if name in nested:
-            group = parser.add_argument_group(hints[name].__doc__.split(".", 1)[0])
-            group.add_class_arguments(hints[name], name, as_group=False)
+        group = parser.add_argument_group(_sections()[name].__doc__.split(".", 1)[0])
+        group.add_class_arguments(_sections()[name], name, as_group=False)
     return parser
 
 
@@ -105,11 +106,16 @@ def nearest(key: str, known: Iterable[str]) -> str:
 @cache
 def known_keys() -> dict[str, Any]:
     """The type of every setting, by dotted key."""
-    keys: dict[str, Any] = {}
-    for name, hint in get_type_hints(Recipe).items():
-        below = get_type_hints(hint) if is_dataclass(hint) else {}
-        keys |= {f"{name}.{key}": type_ for key, type_ in below.items()} or {name: hint}
+    keys = {k: hint for k, hint in get_type_hints(Recipe).items() if k not in _sections()}
+    for section, class_ in _sections().items():
+        keys |= {f"{section}.{k}": hint for k, hint in get_type_hints(class_).items()}
     return keys
+
+
+@cache
+def _sections() -> dict[str, Any]:
+    """The dataclass of every section."""
+    return {name: hint for name, hint in get_type_hints(Recipe).items() if is_dataclass(hint)}
 
 
 def _apply(
@@ -118,12 +124,14 @@ def _apply(
     """Makes the values of a file the parser's defaults."""
     settings = {
         key: setting for key, setting in _known_settings(path).items()
-        if only is None or key.partition(".")[0] in only
+        if only is None or "." not in key or key.partition(".")[0] in only
     }  # fmt: skip
     for key, setting in settings.items():
+        hint = known_keys()[key]
         # jsonargparse would read text in the way of YAML 1.1, `12:30` as 750.
-        if isinstance(setting.value, str) and not _takes_text(known_keys()[key]):
-            raise _wrong_type(f"{path}:{setting.line}: ", key, repr(setting.value))
+        text = isinstance(setting.value, str) and not _takes_text(hint)
+        if text or not _possible(setting.value, hint):
+            raise _wrong_type(f"{path}:{setting.line}: ", key, _shown(setting))
     try:
         checked = parser.parse_object(_nested(settings))
     except ArgumentError as error:
@@ -131,9 +139,19 @@ def _apply(
         if wrong is None or wrong[1] not in settings:
             raise SettingsError(f"{path}: {_flat(error)}") from error
         setting = settings[wrong[1]]
-        got = "null" if setting.value is None else repr(setting.value)
-        raise _wrong_type(f"{path}:{setting.line}: ", wrong[1], got) from error
+        raise _wrong_type(f"{path}:{setting.line}: ", wrong[1], _shown(setting)) from error
     parser.set_defaults({key: checked[key] for key in settings})
+
+
+def _possible(value: object, hint: object) -> bool:
+    """Refuses what jsonargparse lets through: null anywhere, and nan and infinity."""
+    if value is None:
+        return NoneType in get_args(hint)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _shown(setting: Setting) -> str:
+    return "null" if setting.value is None else repr(setting.value)
 
 
 def _takes_text(hint: object) -> bool:
@@ -143,7 +161,6 @@ def _takes_text(hint: object) -> bool:
 
 
 def _known_settings(path: Path) -> dict[str, Setting]:
-    sections = {key.partition(".")[0] for key in known_keys() if "." in key}
     settings: dict[str, Setting] = {}
     try:
         found = read_settings(path)
@@ -152,8 +169,8 @@ def _known_settings(path: Path) -> dict[str, Setting]:
     for key, setting in found.items():
         if key in known_keys():
             settings[key] = setting
-        elif key not in sections:
-            meant = nearest(key, known_keys())
+        elif key not in _sections():
+            meant = nearest(key, [*known_keys(), *_sections()])
             raise SettingsError(f"{path}:{setting.line}: expected a known setting, got "
                                 f"{shown(key)}; did you mean {meant}?")  # fmt: skip
         elif setting.value is not None:
@@ -184,7 +201,7 @@ def _refused_flag(error: ArgumentError, flags: Sequence[str]) -> SettingsError:
         meant = nearest(unknown[0].lstrip("-"), known_keys())
         return SettingsError(f"expected a known flag, got {shown(unknown[0])}; did you mean "
                              f"--{meant}?")  # fmt: skip
-    return SettingsError(f"expected flags as --section.field VALUE, got: {_flat(error)}; see --help")
+    return SettingsError(f"expected --section.field VALUE, got: {_flat(error)}; see --help")
 
 
 def _wrong_type(where: str, key: str, got: str) -> SettingsError:
@@ -196,7 +213,9 @@ def describe(hint: object) -> str:
     """A type in words."""
     if isinstance(hint, UnionType):
         return " or ".join(map(describe, get_args(hint)))
-    return _NAMES[hint] if isinstance(hint, type) else f"one of {', '.join(map(str, get_args(hint)))}"
+    if isinstance(hint, type):
+        return _NAMES[hint]
+    return "one of " + ", ".join(map(str, get_args(hint)))
 
 
 def _flat(error: object) -> str:

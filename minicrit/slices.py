@@ -20,8 +20,10 @@ MAX_POINTS = 101
 
 def mechanism_of(example: Example) -> str | None:
     """The mechanism of a composed item (`composer/<domain>/<family>/<mechanism>`), else None."""
-    parts = example.source.split("/")
-    return parts[3] if parts[0] == COMPOSER and len(parts) > 3 else None
+    match example.source.split("/"):
+        case [origin, _, _, mechanism, *_] if origin == COMPOSER:
+            return mechanism
+    return None
 
 
 #: Slices by name: what an item falls under; None leaves it out.

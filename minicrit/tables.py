@@ -36,6 +36,7 @@ SHARES = {
     "evidence_verbatim": "evidence word for word in the rationale",
     "evidence_overlap": "evidence overlap (character F1, flawed items)",
 }
+LEAST_CHANCE = 1e-4  # what four decimals can show
 INTERVALS = (
     "Intervals are 95 %. `wilson` takes items as independent; `by group` and `by family` resample "
     "whole twin groups and whole scenario families (for items that were not composed, the group). "
@@ -216,7 +217,7 @@ def _difference(gap: Mapping[str, Any]) -> str:
 
 
 def _chance(p: float | None) -> str:
-    return "-" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+    return "-" if p is None else "< 0.0001" if p < LEAST_CHANCE else f"{p:.4f}"
 
 
 def _hardware(machine: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from minicrit.encoding import Encoder
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
 from minicrit.lora import attach_lora
 from minicrit.manifest import read_manifest, write_manifest
-from minicrit.packing import Branch, grow
+from minicrit.packing import Branch, Tree, grow
 from minicrit.plan import Group, StepPlan, grouped
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION, critique_of
 from minicrit.records import Example, read_examples
@@ -151,10 +151,13 @@ def _groups(
         name = members[0].group
         explained = random.Random(f"{seed}/{name}").random() < settings.explained  # noqa: S311
         branches = [sft_branch(e, encoder, settings.verdict_weight, explained) for e in members]
-        shares = settings.share_prefix and len(branches) == 2  # noqa: PLR2004 - twins
-        trees = (grow(branches),) if shares else tuple(grow([b]) for b in branches)
+        trees = (grow(branches),) if settings.share_prefix else tuple(map(_alone, branches))
         groups.append(Group(name, trees, len(members)))
     return groups
+
+
+def _alone(branch: Branch) -> Tree:
+    return Tree((), (branch,))
 
 
 def sft_branch(

@@ -8,7 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data_gen.case import Draw, Hinge
-from data_gen.mechanisms import causal, decision, figures, logic, probability, sampling, transfer
+from data_gen.mechanisms import (
+    causal,
+    decision,
+    figures,
+    groups,
+    logic,
+    probability,
+    sampling,
+    transfer,
+)
 from data_gen.scene import Scene
 
 
@@ -24,14 +33,14 @@ MECHANISMS: dict[str, Mechanism] = {
     "small_sample": Mechanism(sampling.small_sample, ("units",)),
     "survivorship": Mechanism(sampling.survivorship, ("rosters",)),
     "cherry_picking": Mechanism(sampling.cherry_picking, ("series",)),
-    "selection_bias": Mechanism(sampling.selection_bias, ("assignments", "metric")),
-    "regression_to_mean": Mechanism(sampling.regression_to_mean, ("extremes", "metric")),
+    "selection_bias": Mechanism(groups.selection_bias, ("assignments", "metric")),
+    "regression_to_mean": Mechanism(groups.regression_to_mean, ("extremes", "metric")),
     "difference_in_differences": Mechanism(causal.difference_in_differences, ("groups", "metric")),
     "reverse_causation": Mechanism(causal.reverse_causation, ("sequences",)),
     "missing_alternative": Mechanism(causal.missing_alternative, ("confounders", "metric")),
     "base_rate": Mechanism(probability.base_rate, ("alarms",)),
     "calibration": Mechanism(probability.calibration, ("trackers",)),
-    "denominators": Mechanism(probability.denominators, ("exposures",)),
+    "denominators": Mechanism(figures.denominators, ("exposures",)),
     "overfitting": Mechanism(probability.overfitting, ("rules",)),
     "extrapolation": Mechanism(transfer.extrapolation, ("conditions",)),
     "stale_evidence": Mechanism(transfer.stale_evidence, ("changes",)),

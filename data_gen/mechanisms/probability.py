@@ -1,6 +1,29 @@
-"""How likely, how often, out of how many."""
+"""How likely: base rates, track records, rules found by searching."""
 
-from data_gen.case import Derived, Draw, Flaw, Hinge, Sound, number, upper_first
+from data_gen.case import Derived, Draw, Flaw, Hinge, Sound, both, number, upper_first
+
+DETECTOR = (
+    "{alarm} comes up {catch}% of the time where there is {truth}, and {false}% of the time where "
+    "there is not. Here one in {n} {items} is {truth}.",
+    "About one in {n} {items} is {truth}. Where that is so, {alarm} comes up {catch}% of the "
+    "time; where it is not, {false}% of the time.",
+    "One out of {n} {items} is {truth}. We get {alarm} for {catch}% of those and for {false}% of "
+    "all the others.",
+    "Of our {items}, one in {n} is {truth}. For those we get {alarm} in {catch}% of cases, for "
+    "the rest in {false}%.",
+)
+SURELY = (
+    "{alarm} means {truth} in the great majority of cases",
+    "when we get {alarm}, {truth} is by far the likeliest reason",
+    "behind {alarm} there is usually {truth}",
+    "as a rule {alarm} can be taken for {truth}",
+)
+SELDOM = (
+    "{alarm} means something other than {truth} in the great majority of cases",
+    "when we get {alarm}, {truth} is by far the less likely reason",
+    "behind {alarm} there is only rarely {truth}",
+    "as a rule {alarm} cannot be taken for {truth}",
+)
 
 
 def base_rate(d: Draw) -> Hinge:
@@ -8,22 +31,7 @@ def base_rate(d: Draw) -> Hinge:
     a = d["alarms"]
     catch, false = d.pick(90, 92, 95, 98), d.pick(2, 3, 4, 5)
     rare, common = d.pick(500, 1000, 2000), d.pick(2, 3)
-    frame = d.pick(
-        "The detector catches {catch}% of the true cases and errs on {false}% of the rest. "
-        "Here one in {n} {items} is {truth}.",
-        "About one in {n} {items} is {truth}. The detector finds {catch}% of those and errs on "
-        "{false}% of the others.",
-    )
-    words = {"catch": catch, "false": false, "items": a["items"], "truth": a["truth"]}
-    premises = tuple(frame.format(n=number(n), **words) for n in (common, rare))
-    surely = d.pick(
-        f"{a['alarm']} means {a['truth']} in the great majority of cases",
-        f"when we get {a['alarm']}, {a['truth']} is by far the likeliest reason",
-    )
-    seldom = d.pick(
-        f"{a['alarm']} is most often a false one",
-        f"only a small part of the times that we get {a['alarm']} will there be {a['truth']}",
-    )
+    surely, seldom = d.pick(*SURELY).format(**a), d.pick(*SELDOM).format(**a)
     shares = []
     for n in (common, rare):
         share = 100 * catch / (catch + false * (n - 1))
@@ -34,13 +42,16 @@ def base_rate(d: Draw) -> Hinge:
         return Flaw(
             "base_rate_neglect",
             claim,
-            f"With one true case in {number(n)}, {catch}% caught and {false}% false alarms, "
-            f"{share.text} of the alarms are real. The claim ignores that rate.",
+            f"With one true case in {number(n)}, {catch}% of them caught and {false}% of the rest "
+            f"flagged too, {share.text} of the alarms are real. The claim ignores that rate.",
             f"Work out the share of real alarms from the rate of one in {number(n)}.",
         )
 
     return Hinge(
-        premises=(premises[0], premises[1]),
+        premises=both(
+            d.pick(*DETECTOR), {"n": number(common)}, {"n": number(rare)},
+            catch=catch, false=false, **a,
+        ),
         conclusions=(surely, seldom),
         flaws=(wrong(common, shares[0], seldom), wrong(rare, shares[1], surely)),
         sound=(
@@ -49,131 +60,102 @@ def base_rate(d: Draw) -> Hinge:
                   f"At one in {number(rare)}, only {shares[1].text} of alarms are real."),
         ),
         derived=tuple(shares),
+        either_order=True,
     )  # fmt: skip
+
+
+RECORD = (
+    "Of {who}'s last {n} {call}s, none left out, {k} {hit}.",
+    "I went through the last {n} {call}s of {who}: {k} {hit}.",
+    "Looking back over {n} {call}s from {who}, {k} {hit}.",
+    "On file for {who} are {n} {call}s, of which {k} {hit}.",
+    "We kept all of the last {n} {call}s from {who}, and {k} {hit}.",
+)
+CHANCE = (
+    "the chance of the same for the next {call} is about {p}",
+    "for the next {call} that makes a chance of about {p}",
+    "the next {call} has a chance of about {p} of turning out as well",
+    "about {p} is the chance to give to the next {call}",
+)
 
 
 def calibration(d: Draw) -> Hinge:
     """The stated chance against the record."""
     t = d["trackers"]
-    total = d.pick(20, 40, 50)
-    good, poor = round(total * d.pick(0.9, 0.95)), round(total * d.pick(0.5, 0.55, 0.6))
-    frame = d.pick(
-        "Of {who}'s last {n} {call}s, none left out, {k} {hit}.",
-        "I went through the last {n} {call}s of {who}: {k} {hit}.",
-        "Looking back over {n} {call}s from {who}, {k} {hit}.",
-    )
-    words = {"who": t["who"], "n": total, "call": t["call"], "hit": t["hit"]}
-    premises = tuple(upper_first(frame.format(k=k, **words)) for k in (good, poor))
-    rates = [Derived(f"{100 * k / total:.0f}%", f"100*{k}/{total}") for k in (good, poor)]
-    frame_c = d.pick(
-        "I put the chance that the next {call} holds at about {p}",
-        "for the next {call} I reckon with a chance of {p}",
-    )
-    conclusions = tuple(frame_c.format(call=t["call"], p=r.text) for r in rates)
+    n = d.pick(20, 40, 50)
+    good, poor = round(n * d.pick(0.9, 0.95)), round(n * d.pick(0.5, 0.55, 0.6))
+    high, low = (Derived(f"{100 * k / n:.0f}%", f"100*{k}/{n}") for k in (good, poor))
+    frame = d.pick(*CHANCE)
+    claims = tuple(frame.format(call=t["call"], p=rate.text) for rate in (high, low))
     return Hinge(
-        premises=(premises[0], premises[1]),
-        conclusions=(conclusions[0], conclusions[1]),
+        premises=both(d.pick(*RECORD), {"k": good}, {"k": poor}, n=n, **t),
+        conclusions=(claims[0], claims[1]),
         flaws=(
             Flaw(
                 "underconfidence",
-                conclusions[1],
-                f"{good} of {total} held, which is {rates[0].text}; a chance of {rates[1].text} is "
-                "far below that record.",
-                f"State about {rates[0].text}, or say why the next should be worse.",
+                claims[1],
+                f"The record is {good} of {n}, which is {high.text}; a chance of {low.text} is far "
+                "below it.",
+                f"State about {high.text}, or say why the next should be worse.",
             ),
             Flaw(
                 "overconfidence",
-                conclusions[0],
-                f"Only {poor} of {total} held, which is {rates[1].text}; a chance of "
-                f"{rates[0].text} is far above that record.",
-                f"State about {rates[1].text}, or say why the next should be better.",
+                claims[0],
+                f"The record is {poor} of {n}, which is {low.text}; a chance of {high.text} is far "
+                "above it.",
+                f"State about {low.text}, or say why the next should be better.",
             ),
         ),
         sound=(
-            Sound("certainty fits the record", f"{good} of {total} is {rates[0].text}, as stated."),
-            Sound("certainty fits the record", f"{poor} of {total} is {rates[1].text}, as stated."),
+            Sound("certainty fits the record", f"{good} of {n} is {high.text}, as stated."),
+            Sound("certainty fits the record", f"{poor} of {n} is {low.text}, as stated."),
         ),
-        derived=tuple(rates),
+        derived=(high, low),
     )
 
 
-def denominators(d: Draw) -> Hinge:
-    """More events because there was more exposure, or in spite of less."""
-    e = d["exposures"]
-    base = d.whole(2, 9)
-    many, few = 4 * base, 2 * base
-    big, small = 1000 * d.whole(8, 16, 2), 1000 * d.pick(1, 2)
-    frame = d.pick(
-        "{a} had {x} {events} in {m} {exposure}, {b} {y} in {n}.",
-        "We count {x} {events} for {a} (over {m} {exposure}) and {y} for {b} (over {n}).",
-    )
-    words = {"a": e["a"], "b": e["b"], "events": e["events"], "exposure": e["exposure"]}
-    premises = tuple(
-        upper_first(frame.format(x=many, y=few, m=number(m), n=number(n), **words))
-        for m, n in ((small, big), (big, small))
-    )
-    ends = d.pick(
-        (f"{e['a']} is the one with the worse rate", f"{e['b']} is the one with the worse rate"),
-        (
-            f"{e['a']} is more prone to {e['events']}",
-            f"{e['b']} is more prone to {e['events']}",
-        ),
-    )
-
-    def rates(m: int, n: int) -> tuple[Derived, Derived]:
-        first, second = 1000 * many / m, 1000 * few / n
-        return (
-            Derived(number(round(first, 2)), f"1000*{many}/{m}"),
-            Derived(number(round(second, 2)), f"1000*{few}/{n}"),
-        )
-
-    near, far = rates(small, big), rates(big, small)
-
-    def wrong(pair: tuple[Derived, Derived], claim: str) -> Flaw:
-        return Flaw(
-            "denominator_neglect",
-            claim,
-            f"Per 1,000 {e['exposure']} {e['a']} had {pair[0].text} {e['events']} and {e['b']} "
-            f"{pair[1].text}, so the claim has the rates the wrong way round.",
-            f"Divide the {e['events']} by the {e['exposure']} before comparing.",
-        )
-
-    return Hinge(
-        premises=(premises[0], premises[1]),
-        conclusions=ends,
-        flaws=(wrong(near, ends[1]), wrong(far, ends[0])),
-        sound=(
-            Sound("compares rates", f"Per 1,000 it is {near[0].text} against {near[1].text}."),
-            Sound("compares rates", f"Per 1,000 it is {far[0].text} against {far[1].text}."),
-        ),
-        derived=(*near, *far),
-    )
+_FIXED = (
+    "was fixed in writing before anybody had seen {data}",
+    "was the only one tried, and tried once, on {data}",
+    "was agreed on before the first look at {data}",
+    "was written down first and then run a single time on {data}",
+)
+_SEARCHED = (
+    "was the best of {tries} {many} tried on {data}",
+    "came out on top when {tries} {many} were run on {data}",
+    "was picked as the winner among {tries} {many} run on {data}",
+    "was kept because none of {tries} {many} did better on {data}",
+)
+_GAINED = (
+    ", and it improved the result by {gain}%.",
+    "; the result was {gain}% better.",
+    ". The gain was {gain}%.",
+    ", with a gain of {gain}%.",
+)
+_TRUST = (
+    "the {gain}% is a fair test result, and we may expect a good part of it again",
+    "there is sound reason to expect a gain near {gain}% from here on",
+    "the gain of {gain}% was earned in a clean test and can be planned with",
+    "something close to {gain}% should come again",
+)
+_LUCK = (
+    "the {gain}% is what the luckiest of many tries would show, and no forecast",
+    "a gain of {gain}% here is no test, as it was found by searching",
+    "some gain near {gain}% was bound to turn up in so many tries and need not come again",
+    "the {gain}% was picked out of many tries and promises little",
+)
 
 
 def overfitting(d: Draw) -> Hinge:
     """One rule fixed beforehand against the best of many."""
     r = d["rules"]
-    tries = d.whole(40, 120, 10)
-    gain = d.whole(6, 14)
-    one = d.pick(
-        f"{upper_first(r['one'])} was fixed in writing before anybody had seen {r['data']}",
-        f"{upper_first(r['one'])} was the only one tried, and tried once, on {r['data']}",
-    )
-    best = d.pick(
-        f"{upper_first(r['one'])} was the best of {tries} {r['many']} tried on {r['data']}",
-        f"{upper_first(r['one'])} came out on top when {tries} {r['many']} were run on {r['data']}",
-    )
-    end = d.pick(f", and it improved the result by {gain}%.", f"; the result was {gain}% better.")
-    trust = d.pick(
-        f"the {gain}% is a fair test result, and we may expect a good part of it again",
-        f"there is sound reason to expect a gain near {gain}% from here on",
-    )
-    luck = d.pick(
-        f"the {gain}% is what the luckiest of many tries would show, and no forecast",
-        f"a gain of {gain}% on these data is no test, as it was found by searching them",
-    )
+    tries, gain = d.whole(40, 120, 10), d.whole(6, 14)
+    words = {"tries": tries, "gain": gain, **r}
+    one, best = (f"{{one}} {d.pick(*how)}".format(**words) for how in (_FIXED, _SEARCHED))
+    trust, luck = d.pick(*_TRUST).format(**words), d.pick(*_LUCK).format(**words)
+    frame = "{how}" + d.pick(*_GAINED)
     return Hinge(
-        premises=(one + end, best + end),
+        premises=both(frame, {"how": one}, {"how": best}, **words),
         conclusions=(trust, luck),
         flaws=(
             Flaw(
@@ -193,6 +175,7 @@ def overfitting(d: Draw) -> Hinge:
         ),
         sound=(
             Sound("fixed beforehand", f"One rule, set in advance, makes the {gain}% a fair test."),
-            Sound("discounts the search", f"After {tries} tries the best says little, as stated."),
+            Sound("discounts the search", f"{upper_first(r['one'])} won out of {tries}; that says "
+                  "little, as stated."),
         ),
-    )
+    )  # fmt: skip

@@ -1,0 +1,197 @@
+# MiniCrit: make help lists what can be done. Each stage below is one command, one file that says it
+# is done, and the list of what that file was made from; so only what is stale is redone.
+
+#? RECIPE   recipe: a name (minicrit recipes) or a YAML file; default cpu
+#? RUN      name of the run: data/RUN, checkpoints/RUN, reports/RUN; default: the recipe's
+#? BASE     base model in place of the recipe's: embedded, tiny, a folder or a Hugging Face id
+#? ARGS     more settings, e.g. ARGS="--sft.epochs 2"; lasting ones belong in a recipe
+#? DATA     folder of public sets to mix in
+#? BITS     of the quantized critic: 8 or 4; default 8
+#? MODEL    critic to quantize or to ask; default: that of the run
+#? MODEL_1  critic to benchmark; default: that of the run
+#? MODEL_2  critic to compare it with; default: the recipe's, or BASE
+#? TEXT     rationale to judge; DOMAIN: its domain
+#? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
+RECIPE ?= cpu
+RUN ?= $(basename $(notdir $(RECIPE)))
+BITS ?= 8
+PYTHON ?= python3
+DOMAIN ?= general
+BASE :=
+ARGS :=
+DATA :=
+MODEL :=
+MODEL_1 :=
+MODEL_2 := $(BASE)
+TEXT :=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+
+export OMP_WAIT_POLICY := passive
+export TOKENIZERS_PARALLELISM := false
+# As it was typed: a $ in a rationale is a dollar.
+export MINICRIT_TEXT := $(value TEXT)
+
+# A run's name becomes folders that clean removes.
+ifneq ($(words $(RUN))$(findstring /,$(RUN))$(filter .% base released,$(RUN)),1)
+  $(error RUN: expected one plain name, neither base nor released, got "$(RUN)")
+endif
+
+RECIPE_FILE := $(if $(filter %.yaml %.yml,$(RECIPE)),$(RECIPE),minicrit/recipes/$(RECIPE).yaml)
+SETUP := .venv/.ready
+MINICRIT := .venv/bin/minicrit
+STAMPS := .make/$(RUN)
+DATA_DIR := data/$(RUN)
+ADAPTER := checkpoints/$(RUN)/sft
+SMALL := checkpoints/$(RUN)/int$(BITS)
+REPORTS := reports/$(RUN)
+MODEL_USED := $(or $(MODEL),$(ADAPTER))
+comma := ,
+
+SPLITS := train validation calibration test
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft benchmark int$(BITS))
+PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
+# A critic of another run counts as it is; a base, which may be judged too, has no such file.
+JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum)
+SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
+modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
+DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
+    $(call modules,records taxonomy config)
+BENCHMARK_CODE := $(call modules,benchmark* critic readout encoding prompts judging latency \
+    measures slices selection written scores statistics bagofwords tables)
+QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
+REPORT_CODE := $(call modules,report tables plots targets) minicrit/report.html
+
+# What each stage is told beside the recipe; ARGS come last, so they win.
+CONFIG := --config $(RECIPE)
+SETTINGS_base := $(if $(BASE),--base.model $(BASE))
+SETTINGS_data := $(SETTINGS_base) --data.folder $(DATA_DIR) $(if $(DATA),--data.public $(DATA))
+SETTINGS_sft := $(SETTINGS_base) --data.folder $(DATA_DIR) --sft.out $(ADAPTER)
+SETTINGS_benchmark := --benchmark.model_1 $(or $(MODEL_1),$(ADAPTER)) \
+    $(if $(MODEL_2),--benchmark.model_2 $(MODEL_2)) --benchmark.words_data $(DATA_DIR)/train.jsonl \
+    --benchmark.data $(DATA_DIR)/test.jsonl$(if $(DATA),$(comma)$(DATA_DIR)/test-public.jsonl) \
+    --benchmark.out $(REPORTS)/benchmark
+SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
+    --quantize.data $(DATA_DIR)/test.jsonl --quantize.out $(SMALL) \
+    --quantize.report $(REPORTS)/quantize-int$(BITS)
+SETTINGS_report := --data.folder $(DATA_DIR) --sft.out $(ADAPTER) \
+    --benchmark.out $(REPORTS)/benchmark
+
+# Sections of the recipe that decide what a stage makes.
+SECTIONS_base := base
+SECTIONS_data := seed base data
+SECTIONS_sft := seed base data lora sft
+SECTIONS_benchmark := seed benchmark
+SECTIONS_int$(BITS) := seed quantize
+
+.PHONY: help setup base data sft benchmark quantize report pipeline critique probe test test-slow \
+    lint types tensorboard clean distclean FORCE
+
+help: ## list the targets and variables
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo; sed -n 's/^#? /  /p' $(firstword $(MAKEFILE_LIST))
+
+setup: $(SETUP) ## make .venv and install everything at exact versions
+base: $(STAMPS)/base ## make the base model ready
+data: $(DATA_DIR)/manifest.json ## compose the examples, mix DATA in
+sft: $(ADAPTER)/manifest.json ## train the adapter
+benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
+quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
+report: $(REPORTS)/index.html ## write one page about the run
+
+pipeline: $(REPORTS)/index.html ## everything: setup, base, data, sft, benchmark, quantize, report
+	@echo; cat $(REPORTS)/summary.md; echo; echo "report: $<"
+
+critique: $(SETUP) ## judge one rationale: TEXT="...", DOMAIN=trading
+	@$(MINICRIT) critique "$$MINICRIT_TEXT" --domain $(DOMAIN) --model $(MODEL_USED) $(ARGS)
+
+probe: $(DATA_DIR)/manifest.json ## ask whether words alone give the labels away
+	$(MINICRIT) probe $(CONFIG) $(SETTINGS_data) $(ARGS)
+
+test: lint types ## lint, types, fast tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
+
+test-slow: $(SETUP) ## the tests that take minutes
+	.venv/bin/python -m pytest -m slow $(ARGS)
+
+lint: $(SETUP) ## ruff: rules and format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: $(SETUP) ## mypy, strict
+	.venv/bin/mypy
+
+tensorboard: $(SETUP) ## show training curves, on this machine only
+	.venv/bin/tensorboard --logdir runs --host 127.0.0.1 $(ARGS)
+
+clean: ## remove what this RUN made, except what is committed
+	@for path in $(DATA_DIR) checkpoints/$(RUN) $(REPORTS) runs/$(RUN) $(STAMPS); do \
+	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done
+
+distclean: ## remove everything that was made here: all runs, bases, .venv, caches
+	@for path in data reports runs .make .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis \
+	    minicrit.egg-info $(filter-out %/README.md %/released,$(wildcard checkpoints/*)); do \
+	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done
+
+# The stamp is written last: an installation that failed or was stopped is tried again.
+$(SETUP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or \
+	    sys.exit(f"expected Python 3.11 or later, got {v[0]}.{v[1]}; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install "$$(grep '^torch==' constraints.txt)" -c constraints.txt
+	.venv/bin/python -m pip install -e '.[dev]' -c constraints.txt
+	@touch $@
+
+# A stage's settings: what it is told, its sections of the recipe, its words of ARGS. The stamp's
+# time changes only when this text does, so other settings make nothing stale.
+any_of = ($(subst $() ,|,$(strip $(1))))
+replace_if_new = if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(ALL_ARGS): $(STAMPS)/%.args: FORCE
+	@mkdir -p $(@D)
+	@{ echo '$(SETTINGS_$*)'; \
+	    awk '/^ *(#|$$)/{next} /^[^ ]/{k = !/^[a-z_]+:/ || /^$(call any_of,$(SECTIONS_$*)):/} k' \
+	        $(RECIPE_FILE); \
+	    printf '%s\n' $(ARGS) | awk '/^--/{k = /^--$(call any_of,$(SECTIONS_$*))/} k'; \
+	} > $@.new; $(replace_if_new)
+
+# The base may lie anywhere; the stamp says where. If it is gone, it is made again.
+BASE_FOLDER := $(firstword $(shell cat $(STAMPS)/base 2>/dev/null))
+$(STAMPS)/base: $(STAMPS)/base.args $(if $(wildcard $(BASE_FOLDER)/config.json),,FORCE) | $(SETUP)
+	$(MINICRIT) base $(CONFIG) $(SETTINGS_base) $(ARGS) > $@.new
+	@mv $@.new $@
+
+$(DATA_DIR)/manifest.json: $(STAMPS)/data.args $(DATA_CODE) $(PUBLIC) | $(STAMPS)/base $(SETUP)
+	$(MINICRIT) data $(CONFIG) $(SETTINGS_data) $(ARGS)
+
+# Base, data files and adapter count by content: made again the same, they make nothing stale.
+$(SPLITS:%=$(DATA_DIR)/%.jsonl): $(DATA_DIR)/manifest.json ;
+$(SPLITS:%=$(STAMPS)/%.sum): $(STAMPS)/%.sum: $(DATA_DIR)/%.jsonl
+$(STAMPS)/base.sum: $(STAMPS)/base
+$(STAMPS)/sft.sum: $(ADAPTER)/manifest.json
+$(patsubst %,$(STAMPS)/%.sum,$(SPLITS) base sft):
+	@cksum < $< > $@.new; $(replace_if_new)
+
+$(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
+    $(STAMPS)/validation.sum | $(SETUP)
+	$(MINICRIT) sft $(CONFIG) $(SETTINGS_sft) $(ARGS)
+	@touch $@
+
+$(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
+    $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)
+	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) $(ARGS)
+
+$(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_CODE) \
+    $(SHRUNK) | $(SETUP)
+	$(MINICRIT) quantize $(CONFIG) $(SETTINGS_int$(BITS)) $(ARGS)
+	@touch $@
+
+$(REPORTS)/index.html: $(REPORTS)/benchmark.json $(SMALL)/manifest.json $(DATA_DIR)/manifest.json \
+    $(REPORT_CODE) | $(SETUP)
+	$(MINICRIT) report $(CONFIG) $(SETTINGS_report) $(ARGS)

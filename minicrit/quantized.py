@@ -1,0 +1,129 @@
+"""Folders of quantized critics: how they are laid out, and back to a model.
+
+`weights.safetensors` (tensors of `shrinking`), `quantize.json` (the scheme), and config, generation
+config and tokenizer as transformers writes them. Nothing is unpickled.
+"""
+
+# mypy: disable-error-code="import-untyped,no-untyped-call"
+import json
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from minicrit import attention, int4
+from minicrit.int8 import Int8Embedding, Int8Linear, dequantize_rows, quantize_rows
+from minicrit.manifest import check_outputs
+from minicrit.shrinking import Tensors, smoothing
+
+WEIGHTS = "weights.safetensors"
+SCHEME = "quantize.json"
+BITSANDBYTES = "bitsandbytes"
+_GENERATION = "generation_config.json"
+
+
+def save_tensors(
+    box: Path, tensors: Tensors, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Writes all but the scheme and the manifest."""
+    save_file(tensors, box / WEIGHTS, metadata={"format": "pt"})
+    model.config.save_pretrained(box)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(box)
+    tokenizer.save_pretrained(box)
+
+
+def load_quantized(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model in evaluation mode and its tokenizer.
+
+    Raises:
+        ValueError: if files are missing or not those that the manifest recorded.
+    """
+    folder = Path(folder)
+    if faults := check_outputs(folder):
+        raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; restore "
+                         "the folder or make it again")  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    scheme = json.loads((folder / SCHEME).read_text(encoding="utf-8"))["scheme"]
+    if scheme.startswith(BITSANDBYTES):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder, attn_implementation=attention.NAME, trust_remote_code=False,
+            use_safetensors=True, device_map={"": torch.get_default_device()},
+        )  # fmt: skip
+        return loaded.eval(), tokenizer
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    model = build_model(config, load_file(folder / WEIGHTS))
+    if (folder / _GENERATION).exists():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model, tokenizer
+
+
+def build_model(config: AutoConfig, tensors: Tensors) -> PreTrainedModel:
+    """A model of small layers; the weights of the skeleton are never in memory."""
+    # Buffers are computed, not loaded (rotary frequencies), so they must be real.
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(
+            config, attn_implementation=attention.NAME, dtype=torch.float32
+        )
+    left = dict(tensors)
+    for name, module in list(model.named_modules()):
+        parts = _take(left, name) if isinstance(module, nn.Linear | nn.Embedding) else {}
+        if parts and isinstance(module, nn.Embedding):
+            model.set_submodule(name, Int8Embedding(*_embedding_rows(parts)))
+        elif parts:
+            model.set_submodule(name, _linear(parts))
+    if model.config.tie_word_embeddings:
+        table = model.get_input_embeddings()
+        model.set_output_embeddings(Int8Linear(table.rows, table.scales))
+    unknown = model.load_state_dict(left, strict=False, assign=True).unexpected_keys
+    absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if unknown or absent:
+        raise ValueError(f"expected the weights of a {type(model).__name__}, got unknown {unknown} "
+                         f"and no {absent}; make the folder again")  # fmt: skip
+    return model.requires_grad_(False).eval()  # type: ignore[no-any-return]
+
+
+def _take(tensors: Tensors, name: str) -> Tensors:
+    """Takes out the parts of a layer, if it was shrunk."""
+    if not any(f"{name}.{part}" in tensors for part in ("rows", "codes", "wide", "base.rows")):
+        return {}
+    keys = [key for key in tensors if key.startswith(f"{name}.")]
+    return {key.removeprefix(f"{name}."): tensors.pop(key) for key in keys}
+
+
+def _embedding_rows(parts: Tensors) -> tuple[Tensor, Tensor]:
+    if "rows" in parts:
+        return parts["rows"], parts["scales"]
+    return quantize_rows(int4.dequantize_wide(parts["wide"], parts["scales"]))
+
+
+def _linear(parts: Tensors) -> Int8Linear:
+    """8 bits as they are; 4 bits are widened, joined with the adapter, and become 8."""
+    smooth = smoothing(parts["smoothing"]) if "smoothing" in parts else None
+    if "rows" in parts:
+        return Int8Linear(parts["rows"], parts["scales"], parts.get("bias"), smooth)
+    weight = _widened(parts)
+    rows, scales = quantize_rows(weight if smooth is None else weight * smooth)
+    return Int8Linear(rows, scales, parts.get("bias"), smooth)
+
+
+def _widened(parts: Tensors) -> Tensor:
+    if "codes" in parts:
+        groups = int4.Groups(parts["codes"], parts["scales"], parts["offsets"])
+        weight = int4.dequantize_groups(groups)
+    else:
+        weight = dequantize_rows(parts["base.rows"], parts["base.scales"])
+    if "left.rows" in parts:
+        left = dequantize_rows(parts["left.rows"], parts["left.scales"])
+        weight += left.t() @ dequantize_rows(parts["right.rows"], parts["right.scales"])
+    return weight

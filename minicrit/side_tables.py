@@ -1,0 +1,72 @@
+"""Tables of the page that are not the benchmark's: quantized critics, sizes of the data."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from minicrit.tables import Row, bounds, number
+
+Report = Mapping[str, Any]
+SIZES = ("examples", "groups", "flawed", "words_mean", "words_max")
+Show = Callable[[Any], str]
+
+
+def _rate(found: Report) -> str:
+    """Value and interval of a metric, four decimals as flips are rare."""
+    return f"{number(found['value'], 4)} {bounds(found.get('low'), found.get('high'))}"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.0f}"
+
+
+def _tenths(value: float) -> str:
+    return f"{value:.1f}"
+
+
+#: Label, where the float critic's figure stands in a report, where the quantized one's, its form.
+_LINES: tuple[tuple[str, str | None, str, Show], ...] = (
+    ("status", None, "status", str),
+    ("bits", None, "bits", str),
+    ("weights, MB", "size.float_critic", "size.quantized", _megabytes),
+    ("verdicts flipped", None, "flips", _rate),
+    ("F1", "metrics.f1.float", "metrics.f1.quantized", _rate),
+    ("false-positive rate", "metrics.fpr.float", "metrics.fpr.quantized", _rate),
+    ("perplexity of plain English", "perplexity.float", "perplexity.quantized", _tenths),
+    ("one verdict, p50, ms", "measured.latency.float.p50_ms", "measured.latency.quantized.p50_ms",
+     _tenths),
+    ("one verdict, p95, ms", "measured.latency.float.p95_ms", "measured.latency.quantized.p95_ms",
+     _tenths),
+)  # fmt: skip
+
+
+def quantize_rows(reports: Mapping[str, Report]) -> tuple[Row, list[Row]] | None:
+    """Each quantized critic beside the float critic that it was measured with; None without any."""
+    if not reports:
+        return None
+    head = ("", *(cell for name in reports for cell in (f"float for {name}", name)))
+    rows = [
+        (label, *(_cell(r, path, show) for r in reports.values() for path in (floating, quantized)))
+        for label, floating, quantized, show in _LINES
+    ]
+    return head, rows
+
+
+def coverage_rows(coverage: Report | None) -> tuple[Row, list[Row]] | None:
+    """Sizes of the data by split; None where there is no coverage."""
+    rows = [
+        (split, *(str(found.get(key, "-")) for key in SIZES), str(len(found.get("sources", {}))))
+        for split, found in (coverage or {}).items()
+        if isinstance(found, Mapping) and "examples" in found
+    ]
+    return (("data", *(key.replace("_", " ") for key in SIZES), "sources"), rows) if rows else None
+
+
+def _cell(report: Report, path: str | None, show: Show) -> str:
+    """The figure at the end of a path; `-` where a step is missing or the value undefined."""
+    if path is None:
+        return ""
+    found: Any = report
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    undefined = isinstance(found, Mapping) and found.get("value") is None
+    return "-" if found is None or undefined else show(found)

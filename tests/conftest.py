@@ -1,0 +1,69 @@
+"""What many tests share: the tiny base, one torch thread, no network."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from minicrit.base import Base, load_model, load_tokenizer, prepare_base
+from minicrit.encoding import Encoder
+from minicrit.lora import attach_lora
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tiny base is kept for this test run."""
+    return tmp_path_factory.mktemp("bases")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> Base:
+    """The tiny random base."""
+    return prepare_base("tiny", tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny: Base) -> Encoder:
+    """An encoder of the tiny base with room for long texts."""
+    return Encoder(load_tokenizer(tiny), max_tokens=4096)
+
+
+def _exact(model):
+    """Lets the norms work in float64: Llama's own round to float32 whatever the model has."""
+
+    def forward(norm, x):
+        scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
+        return norm.weight * x * scale
+
+    for module in model.modules():
+        if type(module).__name__ == "LlamaRMSNorm":
+            module.forward = forward.__get__(module)
+    return model
+
+
+@pytest.fixture
+def tiny_model(tiny: Base):
+    """A fresh tiny model in float64, so that equalities can be tested closely."""
+    return _exact(load_model(tiny, torch.float64))
+
+
+@pytest.fixture
+def tiny_adapted(tiny: Base):
+    """A tiny model with an adapter that does something, in float64."""
+    model = attach_lora(
+        _exact(load_model(tiny, torch.float64)), rank=4, alpha=8, dropout=0.0, targets="all-linear", seed=1
+    ).double()
+    generator = torch.Generator().manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.data.copy_(0.05 * noise)
+    return model

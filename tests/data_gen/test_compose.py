@@ -1,0 +1,128 @@
+"""The composer: twins, corners, coverage, and that words alone cannot tell the labels."""
+
+import random
+import time
+from collections import Counter
+from itertools import pairwise, product
+
+import pytest
+
+from data_gen.case import Draw
+from data_gen.check import faults
+from data_gen.compose import Composed, compose
+from data_gen.mechanisms import MECHANISMS, mechanisms_for
+from data_gen.scene import Scene, scenes
+from data_gen.stage import BAR, family_of
+from minicrit.bagofwords import probe
+from minicrit.records import SPLITS, Example
+from minicrit.taxonomy import DOMAINS, KINDS
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Example]:
+    return [c.example for c in compose(2400, 0, "train")]
+
+
+def difference(one: str, two: str) -> tuple[str, str]:
+    """What is left of two texts without the start and the end that they share."""
+    start = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), 0)
+    one, two = one[start:], two[start:]
+    ends = zip(reversed(one), reversed(two), strict=False)
+    end = next((i for i, (a, b) in enumerate(ends) if a != b), min(len(one), len(two)))
+    return one[: len(one) - end], two[: len(two) - end]
+
+
+def test_there_are_enough_families_and_no_family_is_in_two_splits() -> None:
+    families = [scene.family for scene in scenes()]
+    assert len(families) == len(set(families)) >= 60
+    assert {scene.split for scene in scenes()} == set(SPLITS)
+    for split, domain in product(SPLITS, DOMAINS):
+        assert any(s.split == split and s.domain == domain for s in scenes())
+
+
+def test_same_seed_same_examples() -> None:
+    first, second, other = (list(compose(60, seed, "test")) for seed in (3, 3, 4))
+    assert first == second != other
+
+
+def test_twins_share_a_group_and_differ_in_one_half(examples: list[Example]) -> None:
+    twins = list(zip(examples[::2], examples[1::2], strict=True))
+    for one, two in twins:
+        assert one.group == two.group
+        assert {one.label, two.label} == {"valid", "flawed"}
+        left, right = difference(one.rationale, two.rationale)
+        assert left != right
+        # one contiguous stretch: at least the opening is shared, and never most of a long text
+        assert len(left) + len(right) < len(one.rationale) + len(two.rationale)
+    assert all(a.group != b.group for (_, a), (b, _) in pairwise(twins))
+
+
+def test_all_kinds_domains_and_enough_flaws_appear(examples: list[Example]) -> None:
+    assert {e.domain for e in examples} == set(DOMAINS)
+    assert {e.kind for e in examples} == set(KINDS) - {"plain"}
+    assert len({e.flaw_type for e in examples} - {None}) >= 16
+    mechanisms = Counter(e.source.rpartition("/")[2] for e in examples)
+    assert set(mechanisms) == set(MECHANISMS)
+    assert max(mechanisms.values()) <= 2 * min(mechanisms.values())
+
+
+def test_words_do_not_give_the_label_away(examples: list[Example]) -> None:
+    result = probe(
+        [e.rationale for e in examples],
+        [e.label == "flawed" for e in examples],
+        [e.group for e in examples],
+        [family_of(e) for e in examples],
+    )
+    assert result.num_left_out == 0
+    assert result.auc <= BAR
+    assert result.within_twins_auc <= BAR
+
+
+def test_squares_hold_every_half_once_sound_and_once_flawed() -> None:
+    found = [c.example for c in compose(40, 1, "train", squares=True)]
+    for square in (found[i : i + 4] for i in range(0, len(found), 4)):
+        assert len({e.group for e in square}) == 1
+        for place in (-2, -1):
+            halves = Counter((e.id[place], e.label) for e in square)
+            assert set(halves.values()) == {1}
+
+
+@pytest.mark.parametrize("scene", scenes(), ids=lambda scene: scene.family)
+def test_every_mechanism_builds_in_all_corners_without_faults(scene: Scene) -> None:
+    assert len(mechanisms_for(scene)) >= len(MECHANISMS) - 2
+    for name, seed in product(mechanisms_for(scene), range(3)):
+        for composed in corners(scene, name, seed):
+            assert faults(composed) == []
+
+
+def corners(scene: Scene, mechanism: str, seed: int) -> list[Composed]:
+    """The four texts of one draw, without anything round the hinge."""
+    hinge = MECHANISMS[mechanism].build(Draw(scene, random.Random(seed)))
+    found = []
+    for i, j in product(range(2), range(2)):
+        text = f"{hinge.premises[i]} So {hinge.conclusions[j]}."
+        sound, flaw = hinge.sound[i], hinge.flaws[i]
+        shared = {
+            "id": f"{i}{j}", "domain": scene.domain, "rationale": text, "group": "g",
+            "source": f"composer/{scene.family}/{mechanism}", "split": scene.split,
+        }  # fmt: skip
+        if i == j:
+            row = {"label": "valid", "critique": sound.critique, "strengths": sound.strengths}
+        else:
+            evidence = flaw.evidence
+            row = {
+                "label": "flawed", "flaw_type": flaw.type, "severity": "medium",
+                "critique": flaw.critique, "fix": flaw.fix,
+                "evidence": evidence if evidence in text else evidence[0].upper() + evidence[1:],
+            }  # fmt: skip
+        found.append(Composed(Example(**shared, **row), hinge.derived))  # type: ignore[arg-type]
+    return found
+
+
+def test_speed() -> None:
+    start = time.perf_counter()
+    count = sum(not faults(composed) for composed in compose(1000, 5, "train"))
+    seconds = time.perf_counter() - start
+    print(f"{count} examples composed and checked in {seconds:.2f} s")  # noqa: T201 - a measurement
+    assert count >= 1000
+    assert seconds < 6

@@ -1,0 +1,162 @@
+"""The data stage: the same bytes each time, nothing half-written, splits apart, public rows in."""
+
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from data_gen.public import draw_groups, read_public
+from data_gen.stage import checked, family_of, make_data, normalised, probe
+from minicrit.config import DataConfig, Recipe
+from minicrit.files import folder_hashes
+from minicrit.manifest import check_outputs, read_manifest
+from minicrit.records import Example, read_examples
+
+ROOT = Path(__file__).parents[2]
+
+
+def recipe_for(folder: Path, **more: object) -> Recipe:
+    counts = {"train": 240, "validation": 48, "calibration": 48, "test": 48}
+    return Recipe(data=DataConfig(folder=folder, **{**counts, **more}))  # type: ignore[arg-type]
+
+
+def row(number: int, split: str, **more: object) -> dict[str, object]:
+    return {
+        "id": f"set/{number}", "domain": "general", "rationale": f"Text number {number}.",
+        "label": "valid", "group": f"g{number // 2}", "source": "set", "split": split, **more,
+    }  # fmt: skip
+
+
+def write_set(folder: Path, rows: list[dict[str, object]]) -> Path:
+    folder.mkdir()
+    with gzip.open(folder / "set.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(r) + "\n" for r in rows)
+    return folder
+
+
+def example(number: int, split: str = "train", **more: object) -> Example:
+    return Example.from_row(row(number, split, **more))
+
+
+def test_two_runs_give_the_same_bytes_and_whole_splits(tmp_path: Path) -> None:
+    make_data(recipe_for(tmp_path / "a"))
+    make_data(recipe_for(tmp_path / "b"))
+    make_data(recipe_for(tmp_path / "b"))
+    assert folder_hashes(tmp_path / "a") == folder_hashes(tmp_path / "b")
+    assert check_outputs(tmp_path / "a") == []
+    splits = {n: read_examples(tmp_path / "a" / f"{n}.jsonl").examples
+              for n in ("train", "validation", "calibration", "test")}  # fmt: skip
+    assert {n: len(rows) for n, rows in splits.items()} == read_manifest(tmp_path / "a")["facts"][
+        "examples"
+    ]
+    homes = Counter(f for rows in splits.values() for f in {family_of(e) for e in rows})
+    assert set(homes.values()) == {1}
+    train = splits["train"]
+    assert all(a.group == b.group for a, b in zip(train[::2], train[1::2], strict=True))
+    assert [e.group for e in train] != sorted(e.group for e in train)
+    cells = json.loads((tmp_path / "a" / "coverage.json").read_text())["train"]["cells"]
+    assert sum(cell["examples"] for cell in cells) == len(train)
+
+
+def test_another_seed_gives_other_examples(tmp_path: Path) -> None:
+    one, two = recipe_for(tmp_path / "a"), recipe_for(tmp_path / "b")
+    two.seed = 1
+    make_data(one)
+    make_data(two)
+    assert (tmp_path / "a/train.jsonl").read_bytes() != (tmp_path / "b/train.jsonl").read_bytes()
+
+
+def test_killed_at_any_moment_then_rerun(tmp_path: Path) -> None:
+    make_data(recipe_for(tmp_path / "whole"))
+    wanted = folder_hashes(tmp_path / "whole")
+    code = (
+        "from pathlib import Path; from data_gen.stage import make_data;"
+        "from minicrit.config import DataConfig, Recipe;"
+        f"make_data(Recipe(data=DataConfig(folder=Path({str(tmp_path / 'cut')!r}), train=240,"
+        "validation=48, calibration=48, test=48)))"
+    )
+    rng = random.Random(0)
+    for _ in range(4):
+        run = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        time.sleep(rng.uniform(0.2, 1.2))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        if (tmp_path / "cut").exists():
+            assert folder_hashes(tmp_path / "cut") == wanted
+    make_data(recipe_for(tmp_path / "cut"))
+    assert folder_hashes(tmp_path / "cut") == wanted
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_public_rows_keep_their_split_and_what_goes_is_counted(tmp_path: Path) -> None:
+    rows = [row(n, "train") for n in range(8)] + [row(n, "test") for n in range(8, 12)]
+    rows += [row(20, "train", label=None), row(22, "train", rationale="long " * 50)]
+    folder = write_set(tmp_path / "sets", rows)
+    public = read_public(folder, length=lambda e: len(e.rationale), max_tokens=100,
+                         rejects=tmp_path)  # fmt: skip
+    assert {split: len(found) for split, found in public.splits.items()} == {"train": 8, "test": 4}
+    assert public.counts["set"] == Counter(kept=12, unlabelled=1, too_long=1)
+
+
+def test_a_limit_takes_whole_groups() -> None:
+    examples = [example(n) for n in range(40)]
+    drawn = draw_groups(examples, 11, "0")
+    assert len(drawn) == 10
+    assert set(Counter(e.group for e in drawn).values()) == {2}
+    assert drawn == draw_groups(examples, 11, "0") != draw_groups(examples, 11, "1")
+    assert draw_groups(examples, 0, "0") == examples
+
+
+def test_public_sets_are_mixed_and_kept_apart(tmp_path: Path) -> None:
+    rows = [row(0, "train"), row(2, "train"), row(4, "validation"), row(6, "test")]
+    rows.append(row(8, "train", rationale="text  number 6."))  # the same text as a test row
+    recipe = recipe_for(tmp_path / "data", public=write_set(tmp_path / "sets", rows))
+    recipe.base.model, recipe.base.folder = "tiny", tmp_path / "base"
+    make_data(recipe)
+    found = {p.name: read_examples(p).examples for p in (tmp_path / "data").glob("*.jsonl")}
+    assert len(found["train.jsonl"]) == 242
+    assert [e.id for e in found["test-public.jsonl"]] == ["set/6"]
+    assert [e.id for e in found["validation-public.jsonl"]] == ["set/4"]
+    manifest = read_manifest(tmp_path / "data")
+    assert manifest["facts"]["public"]["all sets"] == {"in_another_split": 1}
+    assert set(manifest["inputs"]) == {"public/set.jsonl.gz"}
+
+
+def test_a_group_or_a_text_in_two_splits_is_refused() -> None:
+    with pytest.raises(ValueError, match="every group in one split"):
+        checked({"train": [example(0)], "test": [example(1)]})
+    with pytest.raises(ValueError, match="every rationale in one split"):
+        checked({"train": [example(0)], "test": [example(9, rationale="TEXT number  0.")]})
+    checked({"test": [example(0)], "test-public": [example(1)]})
+
+
+def test_normalised_keeps_brackets() -> None:
+    assert normalised("A ( b") == normalised("a (B") != normalised("a b")
+
+
+def test_the_probe_refuses_data_whose_words_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_for(tmp_path, train=600)
+    make_data(recipe)
+    result = probe(recipe)
+    assert result.num_pairs == 300
+    assert "within twins" in capsys.readouterr().out
+    path = tmp_path / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for r in rows:
+        r["rationale"] += " Clearly." if r["label"] == "flawed" else " Perhaps."
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    with pytest.raises(ValueError, match="AUC of at most"):
+        probe(recipe)

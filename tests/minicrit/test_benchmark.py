@@ -1,0 +1,302 @@
+"""The benchmark on eight items whose numbers are derived by hand, and how it fails and resumes."""
+
+import json
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minicrit.benchmark import benchmark
+from minicrit.config import Recipe
+from minicrit.records import write_examples
+from tests.minicrit.benchmark_case import StandIn, recipe, small, twins
+
+
+def run(made: Recipe, load: Callable[[str], Any] = StandIn, draws: int = 30) -> dict[str, Any]:
+    return benchmark(made, load=load, draws=draws)
+
+
+def lasting(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in report.items() if key not in ("measured", "settings")}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run(recipe(tmp_path_factory.mktemp("bench")))
+
+
+def test_metrics_by_hand(report: dict[str, Any]) -> None:
+    """Critic a at 0.5: one valid item flagged (.6), one flawed one passed (.4), six right.
+
+    F1 = 3/4; AUROC: of 16 pairs only .4 < .6 is wrong; Brier: (1+1+36+4+4+36+9+9)/100/8 = .125.
+    """
+    metrics = report["judges"]["model_1"]["metrics"]
+    value = {name: entry["value"] for name, entry in metrics.items()}
+    assert value["f1"] == value["recall"] == value["precision"] == value["accuracy"] == 0.75
+    assert (value["fpr"], value["twin_consistency"]) == (0.25, 0.5)
+    assert (value["auroc"], value["brier"]) == (0.9375, 0.125)
+    # 2 pi R / (pi (1 + R) + (1 - pi) FPR) = .15 / (.175 + .225) at pi = .1
+    assert (value["f1_at_50"], value["f1_at_10"]) == (0.75, 0.375)
+    assert {k: metrics[k]["n"] for k in ("f1", "fpr", "recall", "precision", "twin_consistency")} \
+        == {"f1": 8, "fpr": 4, "recall": 4, "precision": 4, "twin_consistency": 4}  # fmt: skip
+
+
+def test_intervals_are_named_and_the_widest_is_shown(report: dict[str, Any]) -> None:
+    """Wilson at 1 of 4 is [.0456, .6994]."""
+    fpr = report["judges"]["model_1"]["metrics"]["fpr"]
+    assert list(fpr["intervals"]) == ["wilson", "by group", "by family"]
+    assert fpr["intervals"]["wilson"] == pytest.approx([0.0456, 0.6994], abs=1e-4)
+    assert fpr["low"] == min(low for low, _ in fpr["intervals"].values())
+    assert fpr["high"] == max(high for _, high in fpr["intervals"].values())
+
+
+def test_facts_and_constants(report: dict[str, Any]) -> None:
+    """Half flawed: `always flawed` has F1 2/3; a tied majority says valid."""
+    facts = report["items"]
+    assert (facts["n"], facts["flawed"], facts["groups"], facts["families"]) == (8, 4, 4, 2)
+    assert (facts["twins"], facts["seen_by_words"], facts["prevalence"]) == (4, 0, 0.5)
+    assert report["constants"]["always_flawed"]["f1"] == pytest.approx(2 / 3, abs=1e-6)
+    assert report["constants"]["majority"]["recall"] == 0
+
+
+def test_comparison_by_hand(report: dict[str, Any]) -> None:
+    """Critic b is right on .2 .6 .3 .8 only (4 of 8), a on 6 of 8, both on .1|.2, .9|.6.
+
+    Only a: g1 flawed, g3 valid, g3 flawed, g2 valid; only b: g1 valid, g2 flawed; p = 2 P(Bin(6,
+    1/2) <= 2) = 44/64. F1 of b: tp 2, fp 2, fn 2 gives 1/2.
+    """
+    pair = report["pairs"][0]
+    assert (pair["a"], pair["b"], pair["n"]) == ("model_1", "model_2", 8)
+    assert (pair["only_a_right"], pair["only_b_right"]) == (4, 2)
+    assert pair["mcnemar_p"] == 0.6875
+    assert pair["f1_difference"]["value"] == 0.25
+    assert [(p["a"], p["b"]) for p in report["pairs"][1:]] == [("model_1", "words"),
+                                                               ("model_2", "words")]  # fmt: skip
+
+
+def test_slices_by_hand(report: dict[str, Any]) -> None:
+    """Groups 0 and 2 are medical, 1 and 3 trading."""
+    found = report["judges"]["model_1"]["slices"]
+    assert found["domain"]["medical"]["recall"]["value"] == 0.5
+    assert found["domain"]["trading"]["fpr"]["value"] == 0.5
+    assert found["flaw_type"]["small_sample"]["fpr"] is None
+    assert found["mechanism"]["sampling"]["n"] == found["source"]["composer"]["n"] == 8
+
+
+def test_critiques_by_hand(report: dict[str, Any]) -> None:
+    """Two flawed and two valid items in a seeded order; quoted evidence is that of the reference.
+
+    `Most dips recover.` does not hold it, so a flagged valid item quotes what is not there.
+    """
+    found = report["judges"]["model_1"]["critiques"]
+    assert [s["label"] for s in found["samples"]] == ["flawed", "valid"] * 2
+    said = [s for s in found["samples"] if s["verdict"] == "flawed"]
+    hits = [s for s in said if s["label"] == "flawed"]
+    assert found["parsed"]["value"] == found["text_agrees_with_readout"]["value"] == 1
+    assert found["flaw_type_right"]["value"] == len(hits) / 2
+    assert found["evidence_overlap"] == {"value": len(hits) / 2, "n": 2}
+    assert found["evidence_verbatim"]["n"] == len(said)
+
+
+def test_swapping_the_models_mirrors_every_number(tmp_path: Path) -> None:
+    """Judges change places; differences change sign and bounds."""
+    made = recipe(tmp_path)
+    one = run(made)
+    made.benchmark.model_1, made.benchmark.model_2 = "b", "a"
+    two = run(made)
+    assert one["judges"]["model_1"] == two["judges"]["model_2"]
+    assert one["judges"]["model_2"] == two["judges"]["model_1"]
+    there, back = one["pairs"][0], two["pairs"][0]
+    assert (there["only_a_right"], there["mcnemar_p"]) == (back["only_b_right"], back["mcnemar_p"])
+    for name in ("f1_difference", "auroc_difference"):
+        assert there[name]["value"] == -back[name]["value"]
+        assert (there[name]["low"], there[name]["high"]) == (-back[name]["high"],
+                                                             -back[name]["low"])  # fmt: skip
+        assert there[name]["p"] == back[name]["p"]
+
+
+def test_written_again_to_the_byte_and_readable(tmp_path: Path) -> None:
+    """Everything but the measured part; partial scores are gone."""
+    made = recipe(tmp_path)
+    files = [made.benchmark.out.with_name(f"benchmark.{end}") for end in ("items.jsonl", "json")]
+    first = lasting(run(made))
+    items = files[0].read_bytes()
+    assert lasting(run(made)) == first
+    assert files[0].read_bytes() == items
+    assert lasting(json.loads(files[1].read_text())) == first
+    row = json.loads(items.splitlines()[1])
+    assert (row["id"], row["label"], row["p_1"], row["p_2"]) == ("0/flawed", "flawed", 0.9, 0.6)
+    page = made.benchmark.out.with_name("benchmark.md").read_text()
+    assert "0.250 [" in page
+    assert "by family" in page
+    assert sorted(p.name for p in files[0].parent.iterdir()) == [
+        "benchmark.items.jsonl", "benchmark.json", "benchmark.md"]  # fmt: skip
+
+
+def test_one_model_in_memory_at_a_time(tmp_path: Path) -> None:
+    """When the second is loaded nothing holds the first."""
+    alive: list[weakref.ref[StandIn]] = []
+
+    def load(name: str) -> StandIn:
+        assert all(ref() is None for ref in alive)
+        critic = StandIn(name)
+        alive.append(weakref.ref(critic))
+        return critic
+
+    run(recipe(tmp_path), load)
+    assert len(alive) == 2
+
+
+def many() -> list[Any]:
+    return [e for number in range(50) for e in twins(number, (0.1, 0.9), (0.2, 0.8))]
+
+
+def killed(made: Recipe) -> Path:
+    """A run that dies in the second batch of 64; the file of its scores."""
+
+    def load(name: str) -> StandIn:
+        critic = StandIn(name)
+        critic.dies_after = 1
+        return critic
+
+    with pytest.raises(KeyboardInterrupt):
+        run(made, load)
+    (scores,) = made.benchmark.out.parent.glob("*.scores.jsonl")
+    return Path(scores)
+
+
+def asked(made: Recipe, identity: str = "") -> tuple[dict[str, int], dict[str, Any]]:
+    """Run on: how many items each critic was asked, and the report."""
+    critics = {}
+
+    def load(name: str) -> StandIn:
+        critics[name] = StandIn(name)
+        critics[name].identity += identity
+        return critics[name]
+
+    report = run(made, load)
+    return {name: critic.asked for name, critic in critics.items()}, report
+
+
+def test_a_killed_run_continues(tmp_path: Path) -> None:
+    """The first 64 of 100 are not asked again, and the result is that of a whole run."""
+    made = recipe(tmp_path, many())
+    killed(made)
+    number, resumed = asked(made)
+    assert number == {"a": 36, "b": 100}
+    assert lasting(resumed) == lasting(run(made))
+    assert not list(made.benchmark.out.parent.glob("*.scores.jsonl"))
+
+
+@pytest.mark.parametrize("tail", [b'{"p": [0.1, 0.', b'{"p": 3}\n', b"\xff\n", b'{"p": [0.5], '
+                                  b'"unscored": []}\n'])  # fmt: skip
+def test_a_broken_last_line_is_dropped(tmp_path: Path, tail: bytes) -> None:
+    """Half a line, a line of another form or of another length: asked again."""
+    made = recipe(tmp_path, many())
+    scores = killed(made)
+    with scores.open("ab") as file:
+        file.write(tail)
+    number, report = asked(made)
+    assert number["a"] == 36
+    assert report["judges"]["model_1"]["n"] == 100
+
+
+def test_another_model_or_other_data_reuse_nothing(tmp_path: Path) -> None:
+    """The key holds the critic's identity and every item."""
+    made = recipe(tmp_path, many())
+    killed(made)
+    assert asked(made, identity=" changed")[0]["a"] == 100
+    killed(made)
+    write_examples(tmp_path / "test.jsonl", [*many(), *twins(99, (0.1, 0.9), (0.2, 0.8))])
+    assert asked(made)[0]["a"] == 102
+
+
+def test_unscored_items_are_counted_not_guessed(tmp_path: Path) -> None:
+    """One of 100 is too long and one undefined: the rest is measured, twins of 48 groups."""
+    odd = [*twins(50, ("nan", 0.9), (0.2, 0.8)), *twins(51, ("0.1 too long", 0.9), (0.2, 0.8))]
+    made = recipe(tmp_path, [*many()[:96], *odd])
+    report = run(made, draws=5)
+    judge = report["judges"]["model_1"]
+    assert (judge["n"], judge["unscored"]) == (98, {"too long": 1, "undefined p": 1})
+    assert judge["metrics"]["twin_consistency"]["n"] == 48
+    assert report["judges"]["model_2"]["unscored"] == {"too long": 1}
+    assert report["pairs"][0]["n"] == 98
+    rows = [
+        json.loads(x) for x in Path(f"{made.benchmark.out}.items.jsonl").read_text().splitlines()
+    ]
+    assert [r["id"] for r in rows if r["p_1"] is None] == ["50/valid", "51/valid"]
+
+
+def test_too_many_unscored_fail(tmp_path: Path) -> None:
+    """One of eight is more than 5 %."""
+    made = recipe(tmp_path, [*small()[:6], *twins(3, ("nan", 0.9), (0.2, 0.8))])
+    with pytest.raises(ValueError, match=r"at most 5% unscored.*got 1 of 8 \(1 undefined p\)"):
+        run(made)
+
+
+def test_unparsed_critiques_are_misses_with_reasons(tmp_path: Path) -> None:
+    """'No flaw found.' is no verdict."""
+    mumbling = [e for n in range(3) for e in twins(n, ("0.1 mumbles", "0.9 mumbles"), (0.2, 0.8))]
+    report = run(recipe(tmp_path, mumbling), draws=5)
+    found = report["judges"]["model_1"]["critiques"]
+    assert (found["parsed"]["value"], found["text_agrees_with_readout"]["n"]) == (0, 0)
+    assert found["flaw_type_right"]["value"] == found["evidence_overlap"]["value"] == 0
+    (reason,) = found["unparsed_reasons"]
+    assert reason.startswith("line 1: expected 'Verdict: valid'")
+    assert found["unparsed_reasons"][reason] == 4
+
+
+def test_limit_keeps_whole_groups(tmp_path: Path) -> None:
+    """At most 5 items are two twins, the same on every run; one item is no group."""
+    made = recipe(tmp_path)
+    made.benchmark.limit = 5
+    made.benchmark.model_2 = None
+    report = run(made, draws=5)
+    assert (report["items"]["n"], report["items"]["twins"]) == (4, 2)
+    assert report["items"]["left_out"] == {"other_split": 0, "limit": 4}
+    assert "p_2" not in Path(f"{made.benchmark.out}.items.jsonl").read_text()
+    made.benchmark.limit = 1
+    with pytest.raises(ValueError, match=r"room for a whole group, got 1; .* 2 items"):
+        run(made)
+
+
+def test_own_threshold_is_used_and_half_shown_beside_it(tmp_path: Path) -> None:
+    """At .65, critic a: no false positive, still one miss: F1 = 6/7; at .5 it stays .75."""
+    report = run(recipe(tmp_path), lambda name: StandIn(name, threshold=0.65), draws=5)
+    metrics = report["judges"]["model_1"]["metrics"]
+    assert metrics["f1"]["value"] == pytest.approx(6 / 7, abs=1e-6)
+    assert (metrics["f1_threshold_half"]["value"], metrics["fpr"]["value"]) == (0.75, 0)
+    assert metrics["fpr"]["high"] > 0.4  # the bootstrap sees no spread; Wilson does
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("split", "tset", r"benchmark.split: expected train, .* or all, got 'tset'"),
+        ("split", "train", r"expected rows of split train, got none of 8"),
+        ("data", "{0}/test.jsonl,{0}/test.jsonl", r"expected each id once .* got 8 twice"),
+        ("words_data", "{0}/test.jsonl", r"expected rows of split train, got none"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, name: str, value: str, message: str) -> None:
+    """Before any model is asked for its scores, or after, with the remedy."""
+    made = recipe(tmp_path)
+    text = value.format(tmp_path)
+    setattr(made.benchmark, name, Path(text) if name == "words_data" else text)
+    with pytest.raises(ValueError, match=message):
+        run(made)
+
+
+def test_with_a_real_critic(tmp_path: Path, tiny_folder: Path) -> None:
+    """The tiny base, loaded as any base: every item scored, repeated to the byte."""
+    made = recipe(tmp_path)
+    made.base.folder = tiny_folder
+    made.benchmark.model_1, made.benchmark.model_2 = "tiny", None
+    made.benchmark.critiques, made.benchmark.max_new_tokens = 2, 8
+    report = benchmark(made, draws=5)
+    judge = report["judges"]["model_1"]
+    assert (judge["n"], judge["name"], judge["threshold"]) == (8, "tiny", 0.5)
+    assert report["measured"]["model_1"]["verdict_ms"]["p50"] > 0
+    assert lasting(benchmark(made, draws=5)) == lasting(report)

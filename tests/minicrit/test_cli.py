@@ -1,0 +1,213 @@
+"""The command line: what it prints, where, and with which exit status."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minicrit import cli
+from minicrit.cli import FAILED, INTERRUPTED, MISUSED, OK, STAGES, Stage, main
+from minicrit.settings import shipped_recipes
+
+ROOT = Path(__file__).parent.parent.parent
+RATIONALE = "Three of three swans were white, so all swans are white."
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MINICRIT_DEBUG", raising=False)
+
+
+def run(capsys, *argv: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = main(argv)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.mark.parametrize("argv", [(), ("--help",), ("-h",)])
+def test_overview_lists_every_command(capsys, argv):
+    status, out, _ = run(capsys, *argv)
+    assert status == OK
+    for name in (*STAGES, "critique", "recipes"):
+        assert f"\n  {name} " in out
+
+
+@pytest.mark.parametrize("name", list(STAGES))
+def test_help_of_a_stage_shows_its_sections(capsys, name):
+    status, out, _ = run(capsys, name, "--help")
+    assert status == OK
+    assert f"usage: minicrit {name} [--config RECIPE]" in out
+    shown = {line.split()[0].split(".")[0].lstrip("-") for line in out.splitlines()
+             if line.startswith("  --")}  # fmt: skip
+    assert shown == {"seed", *STAGES[name].sections}
+
+
+def test_help_mentions_units_and_the_values_of_the_recipe(capsys):
+    _, out, _ = run(capsys, "sft", "--config", "tiny", "--help")
+    text = " ".join(out.split())
+    assert "optimizer steps between resumable checkpoints. (type: int, default: 2)" in text
+    assert "examples an optimizer step, over all devices. (type: int, default: 8)" in text
+    assert "most tokens in one forward pass" in text
+
+
+def test_recipes_are_listed_with_what_they_are(capsys):
+    status, out, _ = run(capsys, "recipes")
+    assert status == OK
+    assert [line.split()[0] for line in out.splitlines()] == [n for n, _ in shipped_recipes()]
+    assert "1.3 M parameters" in out
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (["quantise"], "got 'quantise'; did you mean quantize?"),
+    (["sft", "--sft.learnin_rate", "1"], "got --sft.learnin_rate; did you mean --sft.learning_rate"),
+    (["sft", "--config", "cpus"], "got cpus; did you mean cpu?"),
+    (["sft", "--config"], "expected --config RECIPE, got none"),
+    (["critique"], "expected a rationale or --file FILE, got both or none"),
+    (["critique", "a", "--file", "b"], "expected a rationale or --file FILE, got both or none"),
+    (["critique", "a", "--jsn"], "expected a known flag, got --jsn; did you mean --json?"),
+])  # fmt: skip
+def test_misuse_is_named_in_one_line(capsys, argv, message):
+    status, out, err = run(capsys, *argv)
+    assert (status, out) == (MISUSED, "")
+    assert err.startswith("minicrit: expected ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_what_a_stage_refuses_is_one_line_and_status_1(capsys):
+    status, out, err = run(capsys, "report", "--benchmark.out", "none/benchmark",
+                           "--sft.out", "none/sft", "--data.folder", "none/data")  # fmt: skip
+    assert (status, out) == (FAILED, "")
+    assert err.startswith("minicrit: none/benchmark.json: expected results to report, got none")
+    assert err.count("\n") == 1
+
+
+def test_debug_shows_where(monkeypatch):
+    monkeypatch.setenv("MINICRIT_DEBUG", "1")
+    with pytest.raises(ValueError, match="did you mean quantize"):
+        main(["quantise"])
+
+
+@pytest.mark.parametrize(("error", "status", "message"), [
+    (KeyboardInterrupt(), INTERRUPTED, "interrupted; the same command continues"),
+    (OSError(28, "No space left on device"), FAILED, "No space left on device"),
+    (ValueError("a.jsonl:3: expected x, got y; mend it"), FAILED, "a.jsonl:3: expected x"),
+])  # fmt: skip
+def test_how_a_stage_ends(capsys, monkeypatch, error, status, message):
+    def stage(_):
+        raise error
+
+    monkeypatch.setitem(STAGES, "base", Stage("", ("base",), stage))
+    found, _, err = run(capsys, "base")
+    assert found == status
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_bugs_keep_their_traceback(monkeypatch):
+    def stage(_):
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(STAGES, "base", Stage("", ("base",), stage))
+    with pytest.raises(ZeroDivisionError):
+        main(["base"])
+
+
+def test_a_stage_gets_the_recipe(monkeypatch):
+    seen = []
+    monkeypatch.setitem(STAGES, "base", Stage("", ("base",), seen.append))
+    assert main(["base", "--seed", "3", "--config", "tiny", "--base.revision", "abc"]) == OK
+    assert (seen[0].seed, seen[0].base.model, seen[0].base.revision) == (3, "tiny", "abc")
+
+
+def test_base_prints_folder_and_identity(capsys, tiny, tiny_folder):
+    status, out, _ = run(capsys, "base", "--config", "tiny", "--base.folder", str(tiny_folder))
+    assert status == OK
+    assert out == f"{tiny_folder}/tiny {tiny.identity}\n"
+
+
+@pytest.fixture
+def ask(capsys, tiny, tiny_folder):
+    """Runs `critique` on the tiny base."""
+    options = ["--model", "tiny", "--base-folder", str(tiny_folder), "--max-new-tokens", "6"]
+    return lambda *argv: run(capsys, "critique", *argv, *options)
+
+
+def test_critique_for_people(ask):
+    status, out, _ = ask(RATIONALE, "--domain", "general")
+    assert status == OK
+    label, p = out.split()[0], float(out.split("p(flawed) ")[1][:4])
+    assert label == ("FLAWED" if p > 0.5 else "VALID")
+    assert "threshold 0.50" in out
+
+
+def test_critique_as_json_lines_in_order(ask):
+    Path("a.txt").write_text(RATIONALE + "\n")
+    Path("b.jsonl").write_text(json.dumps({"rationale": "Buy.", "domain": "trading"}) + "\n"
+                               + json.dumps({"input": "Wait.", "label": None}) + "\n")  # fmt: skip
+    status, out, _ = ask("--file", "a.txt", "b.jsonl", "--json", "--domain", "medical")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == OK
+    assert [row["domain"] for row in rows] == ["medical", "trading", "medical"]
+    assert len({row["request_id"] for row in rows}) == 3
+    assert all(0 <= row["p_flawed"] <= 1 and row["prompt_version"] == "plain-1" for row in rows)
+    assert ask(RATIONALE, "--json", "--domain", "medical")[1].count("\n") == 1
+
+
+def test_critique_of_standard_input(ask, monkeypatch):
+    texts = []
+    for argv in (["-"], ["--file", "-"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(RATIONALE.encode())))
+        texts.append(json.loads(ask(*argv, "--json")[1])["request_id"])
+    assert texts == [json.loads(ask(RATIONALE, "--json")[1])["request_id"]] * 2
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("none.txt", None, "none.txt: expected a text file in UTF-8, got none"),
+    ("x.txt", b"\xff\xfe", "x.txt: expected a text file in UTF-8, got other bytes"),
+    ("x.txt", b" \n", "x.txt: expected a rationale, got ' \\n'; fill it in"),
+    ("x.jsonl", b'{"rationale": 3}\n', "x.jsonl:1: expected a rationale, got 3"),
+    ("x.jsonl", b'\n{"rationale": "a", "domain": "law"}\n', "x.jsonl:2: expected domain of trading"),
+    ("x.jsonl", b'{"rationale": NaN}\n', "x.jsonl:1: expected a finite number, got NaN"),
+])  # fmt: skip
+def test_what_cannot_be_judged_is_named(capsys, name, content, message):
+    if content is not None:
+        Path(name).write_bytes(content)
+    status, out, err = run(capsys, "critique", "--file", name)
+    assert (status, out) == (FAILED, "")
+    assert err.startswith(f"minicrit: {message}")
+
+
+def test_answers_never_steer_the_terminal(ask):
+    evil = "\x1b[2J\u202eeurt"
+    status, out, _ = ask(evil)
+    assert status == OK
+    assert not {"\x1b", "\u202e"} & set(out)
+    assert ask(evil, "--json")[1].isascii()
+
+
+def subprocess_of(*argv: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *argv], capture_output=True, text=True, check=False, env=env
+    )
+
+
+def test_as_a_process():
+    done = subprocess_of("-m", "minicrit.cli", "sft", "--config", "cpu", "--sft.epoch", "1")
+    assert done.returncode == MISUSED
+    assert done.stderr == (
+        "minicrit: expected a known flag, got --sft.epoch; did you mean --sft.epochs?\n"
+    )
+
+
+def test_help_does_not_wait_for_slow_imports():
+    code = f"import sys, {cli.__name__} as c; c.main(['sft', '--help']); print(set(sys.modules) & "
+    done = subprocess_of("-c", code + "{'torch', 'transformers', 'lightning', 'sklearn'})")
+    assert done.stdout.endswith("\nset()\n")

@@ -1,0 +1,89 @@
+"""The int8 layers against float, within the bound that rounding allows."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minicrit.int8 import (
+    FULL,
+    REDUCED,
+    Int8Embedding,
+    Int8Linear,
+    activation_levels,
+    dequantize_rows,
+    quantize_rows,
+)
+
+
+def test_rows_by_hand() -> None:
+    """Largest 2 -> scale 2 / 127; 1 -> 63.5, which rounds to the even 64; a row of zeros stays."""
+    rows, scales = quantize_rows(torch.tensor([[2.0, -1.0, 0.0], [0.0, 0.0, 0.0]]))
+    assert rows.tolist() == [[127, -64, 0], [0, 0, 0]]
+    assert scales.tolist() == pytest.approx([2 / 127, 1.0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.floats(1e-3, 1e3), st.booleans())
+def test_linear_is_within_the_rounding_bound(
+    seed: int, tokens: int, size: float, smoothed: bool
+) -> None:
+    """|y - y'| <= sum |w| a / 2L + sum |x'| s / 2, and sums in int32 add nothing to that."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(24, 64, generator=generator)
+    bias = torch.randn(24, generator=generator)
+    x = size * torch.randn(tokens, 64, generator=generator)
+    factors = torch.exp2(torch.randint(-3, 4, (64,), generator=generator).float())
+    smoothing = factors if smoothed else torch.ones(64)
+    rows, scales = quantize_rows(weight * smoothing)
+    got = Int8Linear(rows, scales, bias, smoothing if smoothed else None)(x)
+
+    inner, exact = (
+        x / smoothing,
+        torch.nn.functional.linear(x.double(), weight.double(), bias.double()),
+    )
+    half = inner.abs().amax(1, keepdim=True) / (2 * activation_levels())
+    bound = (
+        half * (weight * smoothing).abs().sum(1) + (inner.abs() + half).sum(1)[:, None] * scales / 2
+    )
+    assert ((got - exact).abs() <= bound * 1.001 + 1e-4 * size).all()
+
+
+def test_packed_and_plain_agree() -> None:
+    """The path for machines without FBGEMM gives the same integers."""
+    torch.manual_seed(0)
+    rows, scales = quantize_rows(torch.randn(48, 96))
+    layer, x = Int8Linear(rows, scales), torch.randn(7, 96)
+    fast = layer(x)
+    layer.packed, layer.rows = None, rows
+    torch.testing.assert_close(layer(x), fast, rtol=1e-5, atol=1e-5)
+
+
+def test_a_token_does_not_depend_on_its_neighbours() -> None:
+    """Alone, among others, and beside one that is a thousand times as large: the same bits."""
+    torch.manual_seed(0)
+    layer = Int8Linear(*quantize_rows(torch.randn(32, 64)))
+    x = torch.randn(1, 50, 64)
+    x[0, 3] *= 1000
+    together = layer(x)
+    assert torch.equal(together[:, 10], layer(x[:, 10]))
+    assert torch.equal(together[:, :3], layer(x[:, :3]))
+
+
+def test_zero_tokens_and_zero_input() -> None:
+    layer = Int8Linear(*quantize_rows(torch.randn(8, 16)), bias=torch.arange(8.0))
+    assert layer(torch.zeros(2, 16)).tolist() == [list(range(8))] * 2
+    assert layer(torch.empty(0, 16)).shape == (0, 8)
+
+
+def test_levels_are_those_of_a_kernel_that_does_not_saturate() -> None:
+    assert activation_levels() in (FULL, REDUCED)
+
+
+def test_embedding_widens_the_rows_looked_up() -> None:
+    torch.manual_seed(0)
+    rows, scales = quantize_rows(torch.randn(10, 4))
+    ids = torch.tensor([[3, 3], [9, 0]])
+    got = Int8Embedding(rows, scales)(ids)
+    assert got.shape == (2, 2, 4)
+    assert torch.equal(got, dequantize_rows(rows, scales)[ids])

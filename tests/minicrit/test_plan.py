@@ -1,0 +1,66 @@
+"""The plan of optimizer steps: nothing left out, nothing twice, the same for every process."""
+
+import pytest
+
+from minicrit.packing import Branch, Tree
+from minicrit.plan import Group, StepPlan, grouped
+from minicrit.records import Example
+
+
+def groups(count: int, members: int = 2) -> list[Group]:
+    made = []
+    for g in range(count):
+        leaves = tuple(Branch((g, m + 3, 9), (0.0, 1.0, 2.0)) for m in range(members))
+        made.append(Group(f"g{g}", (Tree((g,) * (g % 5 + 1), leaves),), members))
+    return made
+
+
+def plan(count: int = 11, **changed) -> StepPlan:
+    options = {"epochs": 2, "batch_examples": 4, "pack_tokens": 20, "seed": 0, **changed}
+    return StepPlan(groups(count), **options)
+
+
+def targets(step) -> list[int]:
+    return sorted(t for p in step.packs for t, w in zip(p.targets.tolist(), p.weights.tolist(),
+                                                        strict=True) if w > 1e-20)  # fmt: skip
+
+
+def test_each_epoch_holds_every_group_once_in_another_order():
+    steps = plan().steps
+    flat = [i for step in steps for i in step]
+    assert sorted(flat[:11]) == sorted(flat[11:]) == list(range(11))
+    assert flat[:11] != flat[11:]
+    assert [len(s) for s in steps] == [2, 2, 2, 2, 2, 1] * 2
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_a_step_without_gap_or_overlap(world):
+    whole = plan()
+    for number in range(len(whole)):
+        shares = [whole.step(number, rank, world) for rank in range(world)]
+        alone = whole.step(number)
+        assert sorted(t for s in shares for t in targets(s)) == targets(alone)
+        assert {s.weight for s in shares} == {alone.weight}
+        assert len({len(s.packs) for s in shares}) == 1
+        scored = sum(float(p.weights.sum()) for s in shares for p in s.packs)
+        assert scored == pytest.approx(alone.weight)
+
+
+def test_packs_respect_the_token_limit_unless_one_tree_is_longer():
+    for number in range(len(plan())):
+        for packed in plan().step(number).packs:
+            assert packed.tokens <= 20
+
+
+def test_plan_is_the_same_for_the_same_seed_and_another_for_another():
+    assert plan().steps == plan().steps
+    assert plan().steps != plan(seed=1).steps
+
+
+def test_twins_stay_neighbours():
+    def example(name: str, group: str) -> Example:
+        return Example(id=name, domain="general", rationale=name, label="valid", group=group,
+                       source="s", split="train")  # fmt: skip
+
+    rows = [example("a", "g2"), example("b", "g1"), example("c", "g2")]
+    assert [[e.id for e in members] for members in grouped(rows)] == [["b"], ["a", "c"]]

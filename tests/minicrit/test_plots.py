@@ -1,0 +1,44 @@
+"""Plots: data to places, ticks, escaping."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import escape
+
+from minicrit.plots import Dot, Frame, Line, _ticks, curves, dot_plot, square
+
+
+def test_corners_of_the_frame() -> None:
+    """In a box 330 high: left 38, right 12, top 10, bottom 34."""
+    frame = Frame((0, 1), (0, 1), 330)
+    assert frame.at(0, 0) == (38, 296)
+    assert frame.at(1, 1) == (348, 10)
+
+
+def test_one_step_is_drawn_as_a_dot() -> None:
+    """A single validation has no line; the axis has no span."""
+    assert "<circle" in curves([Line("f1", [(50, 0.5)])], ("steps", ""), top=1)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+def test_ticks_are_few_and_inside(low: float, span: float) -> None:
+    """At most six, whatever the range."""
+    ticks = _ticks(low, low + span)
+    assert len(ticks) <= 6
+    assert all(low - 1e-6 * span - 1e-9 <= x <= low + span * (1 + 1e-6) + 1e-9 for x in ticks)
+
+
+@pytest.mark.parametrize("name", ["<script>x</script>", '"><b>', "a & b", "x" * 60])
+def test_names_are_text(name: str) -> None:
+    """Every plot stays well-formed, with the name as text in it."""
+    plots = (
+        dot_plot([Dot(name, 0.5, 0.2, 0.7, 12)], name),
+        curves([Line(name, [(0, 0), (1, 1)])], (name, name)),
+        square([Line(name, [(0, 0), (1, 1)])], (name, name), [(Dot("0.5", 0.5, 0.4, 0.6, 3), 0)]),
+    )
+    for plot in plots:
+        texts = "".join(ET.fromstring(plot).itertext())
+        assert name in texts
+        assert str(escape(name)) in plot

@@ -1,0 +1,225 @@
+"""A tiny critic, shrunk, saved and loaded."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from minicrit.base import load_model, load_tokenizer, prepare_base
+from minicrit.config import Recipe
+from minicrit.critic import Critic
+from minicrit.files import folder_hashes
+from minicrit.manifest import read_manifest, write_manifest
+from minicrit.prompts import PROMPT_VERSION
+from minicrit.quantize import gate, load_quantized, quantize, shrink_bitsandbytes
+from minicrit.quantize_compare import load_float, whole_groups
+from minicrit.records import Example, write_examples
+
+RANK = 2
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with base, critic and data."""
+    root = tmp_path_factory.mktemp("quantize")
+    base = prepare_base("tiny", root / "base")
+    lora = LoraConfig(r=RANK, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    torch.manual_seed(0)
+    adapted = get_peft_model(load_model(base), lora)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    adapted.save_pretrained(root / "critic")
+    sign(root / "critic", base.identity)
+    rows = [
+        Example(id=f"{g}-{label}", domain="trading", rationale=f"Sign {g} is {label}, so I buy.",
+                label=label, flaw_type="overconfidence" if label == "flawed" else None,
+                severity="low" if label == "flawed" else None, group=f"g{g}", source="hand",
+                split="test")
+        for g in range(20) for label in ("valid", "flawed")
+    ]  # fmt: skip
+    write_examples(root / "test.jsonl", rows)
+    return root
+
+
+def sign(folder: Path, identity: str) -> None:
+    facts = {"base": identity, "base_model": "tiny", "prompt_version": PROMPT_VERSION}
+    write_manifest(folder, stage="sft", inputs={}, settings={}, facts=facts)
+
+
+def recipe_of(world: Path, bits: int, name: str = "", critic: str = "critic") -> Recipe:
+    recipe = Recipe()
+    recipe.base.folder = world / "base"
+    recipe.quantize.model = world / critic
+    recipe.quantize.bits = bits  # type: ignore[assignment]
+    recipe.quantize.data = world / "test.jsonl"
+    recipe.quantize.out = world / f"int{bits}{name}"
+    recipe.quantize.report = world / f"report{bits}{name}"
+    return recipe
+
+
+@pytest.fixture(scope="module", params=[8, 4])
+def made(world: Path, request: pytest.FixtureRequest) -> tuple[Path, dict, int]:
+    """(folder, report, bits)."""
+    report = quantize(recipe_of(world, request.param))
+    return world / f"int{request.param}", report, request.param
+
+
+def test_report_and_manifest(world: Path, made: tuple[Path, dict, int]) -> None:
+    folder, report, bits = made
+    assert json.loads((world / f"report{bits}.json").read_text()) == report
+    table = (world / f"report{bits}.md").read_text()
+    assert all(word in table for word in ("F1", "false-positive", "perplexity", report["status"]))
+    facts = read_manifest(folder)["facts"]
+    assert facts["status"] == report["status"] in ("released", "not released")
+    assert (facts["bits"], facts["prompt_version"]) == (bits, PROMPT_VERSION)
+    assert report["flips"]["n"] == 40
+    assert report["p_difference"]["max"] < 0.1
+    ratio = {8: 0.56, 4: 0.40}[bits]  # norms, scales and the adapter weigh more in 1.3 M
+    assert report["size"]["ratio_to_bfloat16"] < ratio
+    assert report["measured"]["latency"]["speedup"] > 0
+
+
+def test_close_to_the_float_critic(world: Path, made: tuple[Path, dict, int]) -> None:
+    """Logits of the shrunk critic correlate with those of the float one, the adapter included."""
+    model, tokenizer = load_quantized(made[0])
+    floating = load_float(world / "critic", world / "base").causal_lm
+    base = load_model(prepare_base("tiny", world / "base"))
+    ids = tokenizer("The adapter must not be lost.", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        small, full, without = (m(input_ids=ids).logits.flatten() for m in (model, floating, base))
+    assert (small - full).norm() < {8: 0.1, 4: 0.25}[made[2]] * full.norm()
+    assert (small - full).norm() < 0.5 * (small - without).norm()
+
+
+def test_loads_to_the_same_bits_and_generates(made: tuple[Path, dict, int]) -> None:
+    first, tokenizer = load_quantized(made[0])
+    second, _ = load_quantized(made[0])
+    assert first.config._attn_implementation == "packed"
+    ids = tokenizer("Buy now.", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        assert torch.equal(first(input_ids=ids).logits, second(input_ids=ids).logits)
+    out = first.generate(input_ids=ids, max_new_tokens=4, do_sample=False)
+    assert out.shape[1] > ids.shape[1]
+
+
+def test_a_verdict_does_not_depend_on_the_batch(made: tuple[Path, dict, int]) -> None:
+    critic = Critic.load(made[0])
+    items = [("trading", "Two dips recovered, so this one will."), ("medicine", "It is viral.")]
+    alone = [critic.p_flawed([item])[0] for item in items]
+    assert critic.p_flawed(items) == pytest.approx(alone, abs=1e-6)
+    assert critic.critique(items[:1], max_new_tokens=3)[0].tokens <= 3
+
+
+def test_again_gives_the_same_bytes(world: Path, made: tuple[Path, dict, int]) -> None:
+    folder, report, bits = made
+    again = quantize(recipe_of(world, bits, "-again"))
+    assert folder_hashes(folder) == folder_hashes(world / f"int{bits}-again")
+    names = "manifest.json"
+    assert (folder / names).read_bytes() == (world / f"int{bits}-again" / names).read_bytes()
+    assert {**report, "measured": 0} == {**again, "measured": 0}
+
+
+def test_tampered_weights_are_refused(made: tuple[Path, dict, int], tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(made[0], broken)
+    data = bytearray((broken / "weights.safetensors").read_bytes())
+    data[-1] ^= 1
+    (broken / "weights.safetensors").write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"weights\.safetensors: expected sha256"):
+        load_quantized(broken)
+
+
+def test_another_base_is_refused(world: Path) -> None:
+    shutil.copytree(world / "critic", world / "foreign")
+    sign(world / "foreign", "0" * 64)
+    with pytest.raises(ValueError, match="base: expected"):
+        quantize(recipe_of(world, 8, "-foreign", critic="foreign"))
+    assert not (world / "int8-foreign").exists()
+
+
+def test_a_base_is_no_critic(world: Path) -> None:
+    with pytest.raises(ValueError, match="expected an adapter folder"):
+        quantize(recipe_of(world, 8, "-base", critic="base/tiny"))
+
+
+def test_four_bits_want_a_plain_adapter(world: Path) -> None:
+    base = prepare_base("tiny", world / "base")
+    lora = LoraConfig(r=2, use_dora=True, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(load_model(base), lora).save_pretrained(world / "dora")
+    sign(world / "dora", base.identity)
+    with pytest.raises(ValueError, match="expected a plain LoRA"):
+        quantize(recipe_of(world, 4, "-dora", critic="dora"))
+
+
+def test_gate() -> None:
+    """1 of 200 is 0.5 %: released at 8 bits. 2 of 200 only at 4, 4 of 200 not at all."""
+    flips = [{"count": c, "n": 200, "value": c / 200} for c in (1, 2, 4)]
+    assert [gate(f, 8)["status"] for f in flips] == ["released", "not released", "not released"]
+    assert [gate(f, 4)["status"] for f in flips] == ["released", "released", "not released"]
+    assert gate(flips[2], 4)["reason"] == "4 of 200 verdicts flipped, at most 1.5% may"
+
+
+def test_whole_groups_only(world: Path) -> None:
+    row = {"domain": "d", "rationale": "r", "label": "valid", "source": "s", "split": "test"}
+    rows = [Example(id=f"{i}", group=f"g{i // 2}", **row) for i in range(6)]
+    assert [e.id for e in whole_groups(rows, 5)] == ["0", "1", "2", "3"]
+    assert len(whole_groups(rows, 0)) == 6
+    with pytest.raises(ValueError, match="at least one group"):
+        whole_groups(rows, 1)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_bitsandbytes_saves_and_loads(world: Path, tmp_path: Path, bits: int) -> None:
+    """On the CPU, which it also supports: what runs on a GPU is the same code."""
+    pytest.importorskip("bitsandbytes")
+    base = prepare_base("tiny", world / "base")
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(load_model(base), lora)
+    scheme = shrink_bitsandbytes(adapted, load_tokenizer(base), bits, tmp_path, device="cpu")
+    (tmp_path / "quantize.json").write_text(json.dumps({"scheme": scheme}))
+    write_manifest(tmp_path, stage="quantize", inputs={}, settings={}, facts={})
+    model, tokenizer = load_quantized(tmp_path)
+    ids = tokenizer("Buy now, as it is cheap.", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        small = model(input_ids=ids).logits.float().flatten()
+        full = load_model(base)(input_ids=ids).logits.flatten()
+    assert (small - full).norm() < {8: 0.1, 4: 0.4}[bits] * full.norm()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.minicrit.test_quantize import recipe_of
+from minicrit.quantize import quantize
+print("ready", flush=True)
+quantize(recipe_of(Path(sys.argv[2]), 8, "-killed"))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_and_run_again(world: Path, made: tuple[Path, dict, int]) -> None:
+    """After SIGKILL at five moments a rerun gives the files of an undisturbed run."""
+    if made[2] == 4:
+        pytest.skip("the same code as for 8 bits")
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", KILLED, root, str(world)]
+    target = world / "int8-killed"
+    for delay in (0.05, 0.3, 0.6, 1.0, 1.5):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(delay)
+            child.kill()
+        if target.exists():
+            assert folder_hashes(target) == folder_hashes(made[0])
+    quantize(recipe_of(world, 8, "-killed"))
+    assert folder_hashes(target) == folder_hashes(made[0])
+    assert not list(world.glob(".int8-killed.*"))

@@ -1,0 +1,149 @@
+"""The page: what is there is shown, what is not is left out, and no text gets out of its place."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minicrit.benchmark import benchmark
+from minicrit.config import Recipe
+from minicrit.report import write_report
+from minicrit.targets import targets
+from tests.minicrit.benchmark_case import StandIn, recipe, small, twins
+
+HOSTILE = '</div><script>alert("x")</script><img/src=x/onerror=alert(1)>{{7*7}}'
+
+
+def made(folder: Path) -> Recipe:
+    """A benchmark of the eight items, with history, coverage and a quantization beside it."""
+    new = recipe(folder)
+    benchmark(new, load=StandIn, draws=20)
+    new.sft.out.mkdir()
+    rows = [{"step": s, "val/f1": s / 100, "val/fpr": 0.5, "train/loss": 2 - s / 100}
+            for s in (50, 25, 75)]  # fmt: skip
+    (new.sft.out / "history.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    test = {"examples": 8, "groups": 4, "flawed": 4, "sources": {"composer": 8}, "words_mean": 9.5}
+    (folder / "coverage.json").write_text(json.dumps({"test": test}))
+    report = {"bits": 8, "status": "not released",
+              "flips": {"value": 0.0125, "low": 0, "high": 0.1},
+              "metrics": {"f1": {"float": {"value": None}}},
+              "size": {"float_critic": 513_200_000, "quantized": 137_800_000}}  # fmt: skip
+    (new.benchmark.out.parent / "quantize-int8.json").write_text(json.dumps(report))
+    return new
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(made(tmp_path_factory.mktemp("page"))).read_text()
+
+
+def test_shows_every_part(page: str) -> None:
+    """Headline, judges, plots, learning, slices, quantization, data, samples, how to."""
+    for text in ("25.0 %", "0.750", "critic a against critic b", "How well scores separate",
+                 "Learning", "Domain: accuracy", "Flaw type", "not released",
+                 "0.0125 [0.000, 0.100]", ">513<", ">138<", "float for int8", "9.5",
+                 "How to make this again", "bag of words", "always flawed"):  # fmt: skip
+        assert (text in page) == (text != "Flaw type"), text  # one flaw type is no comparison
+    assert page.count("<svg") == 2 + 2 + 1  # ROC, reliability; two learning plots; domain
+
+
+def test_is_one_file_without_network_or_script(page: str) -> None:
+    """No request is made, and the browser is told to refuse any."""
+    assert "default-src 'none'" in page
+    assert not re.findall(r"<(script|link|img|iframe)|https?://|url\(|@import", page)
+
+
+def test_evidence_is_marked_where_it_stands(page: str) -> None:
+    """What critic and reference both quote carries both marks."""
+    assert "<mark><u>all dips recover</u></mark>" in page
+
+
+def test_hostile_texts_do_not_survive(tmp_path: Path) -> None:
+    """In rationale, model name and data path alike: shown as text, never as markup."""
+    pairs = [*small()[2:], *twins(0, (f"0.1 {HOSTILE}", f"0.9 {HOSTILE}"), (0.2, 0.8))]
+    new = recipe(tmp_path, pairs)
+
+    def load(letter: str) -> StandIn:
+        critic = StandIn(letter)
+        critic.name = HOSTILE
+        return critic
+
+    benchmark(new, load=load, draws=5)
+    text = write_report(new).read_text()
+    assert not re.findall(r"<script|<img", text)
+    assert text.count("&lt;script&gt;alert(") > 4
+    assert "{{7*7}}" in text
+    markdown = new.benchmark.out.with_name("benchmark.md").read_text()
+    summary = new.benchmark.out.with_name("summary.md").read_text()
+    assert "<script" not in markdown + summary
+
+
+def test_summary_is_the_headline_table(tmp_path: Path) -> None:
+    """Value, interval, target and status of each; then all judges."""
+    new = made(tmp_path)
+    write_report(new)
+    text = new.benchmark.out.with_name("summary.md").read_text()
+    assert "| False-positive rate | 25.0 % |" in text
+    assert "| both twins right | 0.500 [" in text
+
+
+def test_the_page_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    """No time of day in it."""
+    new = made(tmp_path)
+    first = write_report(new).read_bytes()
+    assert write_report(new).read_bytes() == first
+
+
+def test_history_alone_makes_a_page(tmp_path: Path) -> None:
+    """Before any benchmark; steps come in order, one of each."""
+    new = recipe(tmp_path)
+    new.sft.out.mkdir()
+    row = '{{"step": {}, "val/f1": {}, "train/loss": null}}\n'
+    history = row.format(20, 0.8) + row.format(10, 0.4) + row.format(20, 0.9)
+    (new.sft.out / "history.jsonl").write_text(history)
+    text = write_report(new).read_text()
+    assert "No benchmark yet" in text
+    assert text.count("<svg") == 1
+    assert "| val/f1 | 0.900 |" in new.benchmark.out.with_name("summary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("sft/history.jsonl", "[]\n", r"history.jsonl:1: expected an object with step"),
+        ("sft/history.jsonl", '{"loss": 1}\n', r"history.jsonl:1: expected an object with step"),
+        ("coverage.json", "{", r"coverage.json: .*make it again"),
+        ("none", "", r"expected results to report, got none; run the benchmark"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+    """Broken files are named."""
+    new = recipe(tmp_path)
+    (tmp_path / "sft").mkdir()
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        write_report(new)
+
+
+def headline(fpr: tuple[float, float, float], p50: float | None, p95: float | None) -> list[str]:
+    """Statuses of a report with this false-positive rate and these times; F1 is .95 for sure."""
+    keys = ("value", "low", "high")
+    metrics = {"fpr": {**dict(zip(keys, fpr, strict=True)), "n": 9},
+               "f1": {"value": 0.95, "low": 0.92, "high": 0.97}}  # fmt: skip
+    times = {"verdict_ms": {"n": 0} if p50 is None else {"p50": p50, "p95": p95, "n": 5}}
+    report: dict[str, Any] = {
+        "judges": {"model_1": {"metrics": metrics}},
+        "items": {"prevalence": 0.5},
+        "measured": {"model_1": times, "hardware": {"gpu": None, "cpu": "a cpu"}},
+    }
+    return [found["status"] for found in targets(report)]
+
+
+def test_status_asks_the_whole_interval() -> None:
+    """Met and missed need all of it; the rest is open."""
+    assert headline((0.02, 0.01, 0.07), 10, 29) == ["met", "met", "met"]
+    assert headline((0.02, 0.01, 0.09), 10, 31) == ["open", "met", "open"]
+    assert headline((0.20, 0.08, 0.30), 31, 40) == ["missed", "met", "missed"]
+    assert headline((0.02, 0.01, 0.07), None, None)[2] == "unknown"

@@ -1,0 +1,155 @@
+"""SFT: the loss of a step does not depend on how it is split, shared or interrupted."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_gen.compose import compose
+from minicrit.files import folder_hashes
+from minicrit.logprobs import scored_logprobs
+from minicrit.losses import sft_loss
+from minicrit.packing import grow, pack
+from minicrit.plan import Group, StepPlan
+from minicrit.records import write_examples
+from minicrit.train import sft_branch
+
+OPTIONS = {"verdict_weight": 10.0, "explained": True}
+
+
+@pytest.fixture(scope="module")
+def twins():
+    return [composed.example for composed in compose(8, 3, "train", squares=True)]
+
+
+def gradients(model, packs, weight):
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        p.grad = None
+    total = 0.0
+    for packed in packs:
+        loss = sft_loss(scored_logprobs(model.get_base_model(), packed), packed.weights)
+        (loss.total / weight).backward()
+        total += loss.total.item() / weight
+    return total, [p.grad.clone() for p in trained]
+
+
+def assert_same(a, b):
+    assert a[0] == pytest.approx(b[0], rel=1e-9)
+    for x, y in zip(a[1], b[1], strict=True):
+        torch.testing.assert_close(x, y, atol=1e-10, rtol=1e-7)
+
+
+def test_a_batch_of_eight_equals_eight_of_one_and_shared_equals_alone(
+    tiny_adapted, tiny_encoder, twins
+):
+    branches = [sft_branch(e, tiny_encoder, **OPTIONS) for e in twins]
+    weight = sum(sum(b.weights) for b in branches)
+    whole = gradients(tiny_adapted, [pack([grow([b]) for b in branches])], weight)
+    single = gradients(tiny_adapted, [pack([grow([b])]) for b in branches], weight)
+    shared = gradients(tiny_adapted, [pack([grow(branches[:4]), grow(branches[4:])])], weight)
+    assert_same(whole, single)
+    assert_same(whole, shared)
+
+
+def test_two_processes_together_give_the_step_of_one(tiny_adapted, tiny_encoder, twins):
+    groups = [
+        Group(str(g), (grow([sft_branch(e, tiny_encoder, **OPTIONS) for e in members]),), 4)
+        for g, members in enumerate((twins[:4], twins[4:]))
+    ]
+    plan = StepPlan(groups, epochs=1, batch_examples=8, pack_tokens=600, seed=0)
+    one = plan.step(0)
+    both = [packed for rank in (0, 1) for packed in plan.step(0, rank, 2).packs]
+    assert_same(
+        gradients(tiny_adapted, one.packs, one.weight),
+        gradients(tiny_adapted, both, one.weight),
+    )
+
+
+def test_loss_falls_on_the_critique_alone(tiny_encoder, twins):
+    flawed = next(e for e in twins if e.label == "flawed")
+    branch = sft_branch(flawed, tiny_encoder, **OPTIONS)
+    decode = tiny_encoder.tokenizer.decode
+    scored = [i for i, w in zip(branch.ids, branch.weights, strict=True) if w]
+    text = decode(scored[:-1])
+    assert text.startswith(f" flawed\nFlaw: {flawed.flaw_type}\n")
+    assert text.endswith(f"Fix: {flawed.fix}")
+    assert scored[-1] == tiny_encoder.end
+    word = len(tiny_encoder.verdict_words["flawed"])
+    weights = [w for w in branch.weights if w]
+    assert sum(weights[:word]) == pytest.approx(10.0)
+    assert set(weights[word:]) == {1.0}
+    silent = sft_branch(flawed, tiny_encoder, verdict_weight=10.0, explained=False)
+    assert decode([i for i, w in zip(silent.ids, silent.weights, strict=True) if w]) == " flawed"
+
+
+RUN = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from minicrit.config import Recipe
+from minicrit.train import train_sft
+out, bases = Path(sys.argv[1]), Path(sys.argv[2])
+recipe = Recipe()
+recipe.base.model, recipe.base.folder = "tiny", bases
+recipe.data.folder = Path("data")
+recipe.lora.rank, recipe.lora.dropout = 4, 0.1
+sft = recipe.sft
+sft.out, sft.log_folder = out / "sft", out / "logs"
+sft.precision, sft.batch_examples, sft.validate_every, sft.save_every = "32-true", 8, 5, 2
+sft.samples, sft.epochs = 1, 2
+train_sft(recipe)
+"""
+
+
+def start(folder: Path, name: str, bases: Path) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, name, str(bases)],
+        cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-2000:]
+
+
+def killed_and_restarted(folder: Path, bases: Path, moments: list[float]) -> None:
+    """Kills a run so many seconds after its first checkpoint each time, then lets it finish."""
+    for wait in moments:
+        process = start(folder, "killed", bases)
+        work = folder / "killed" / "sft.work"
+        before = set(work.glob("*.sha256"))
+        deadline = time.monotonic() + 120
+        while set(work.glob("*.sha256")) <= before and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(start(folder, "killed", bases))
+
+
+@pytest.mark.parametrize(
+    "kills", [1, pytest.param(6, marks=pytest.mark.slow)], ids=["once", "six-times"]
+)
+def test_killed_at_any_moment_ends_in_the_same_bytes(tmp_path, tiny, kills):
+    (tmp_path / "data").mkdir()
+    for split, count in (("train", 48), ("validation", 8)):
+        rows = [c.example for c in compose(count, 0, split)]
+        write_examples(tmp_path / "data" / f"{split}.jsonl", rows)
+    bases = tiny.folder.parent
+    finish(start(tmp_path, "whole", bases))
+    rng = random.Random(kills)
+    killed_and_restarted(tmp_path, bases, [rng.uniform(0, 0.5) for _ in range(kills)])
+    whole, again = (folder_hashes(tmp_path / name / "sft") for name in ("whole", "killed"))
+    assert whole == again
+    assert not (tmp_path / "killed" / "sft.work").exists()
