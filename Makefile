@@ -66,7 +66,7 @@ DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
 BENCHMARK_CODE := $(call modules,benchmark* critic readout encoding prompts judging latency \
     measures slices selection written scores statistics bagofwords tables)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
-REPORT_CODE := $(call modules,report tables plots targets) minicrit/report.html
+REPORT_CODE := $(call modules,report *tables plots targets) minicrit/report.html
 
 # What each stage is told beside the recipe; ARGS come last, so they win.
 CONFIG := --config $(RECIPE)

@@ -1,5 +1,6 @@
 """The learning curve as a file: one JSON object a validation, in step with the checkpoints."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class History(Callback):
         if trainer.sanity_checking:
             return
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        scores = {k: round(v, 6) if v == v else None for k, v in values.items()}
+        scores = {k: round(v, 6) if math.isfinite(v) else None for k, v in values.items()}
         loss = round(self._loss / self._steps, 6) if self._steps else None
         self._loss, self._steps = 0.0, 0
         self.rows.append({"step": trainer.global_step, "train/loss": loss, **scores})

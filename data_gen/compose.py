@@ -23,7 +23,12 @@ from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
 
 SOURCE = "composer"
-VERSION = "2"
+VERSION = "3"
+
+#: Share of groups without any background, and of conclusions that stand before their premise.
+TERSE, FIRST = 0.15, 0.3
+#: Share of cases that end in what should be done, and of those with a second, sound argument.
+STANCE, DECOY = 0.6, 0.2
 
 #: How the author sounds. It is the same in both twins, so it never tells them apart.
 TONES = {"plain": 40, "sure": 25, "hedged": 20, "contrary": 15}
@@ -69,13 +74,16 @@ class Composed:
     derived: tuple[Derived, ...]
 
 
-def compose(count: int, seed: int, split: str, *, squares: bool = False) -> Iterator[Composed]:
+def compose(
+    count: int, seed: int, split: str, *, squares: bool = False, terse: float = TERSE
+) -> Iterator[Composed]:
     """`count` examples (rounded up to whole groups) of one split, the same for the same seed.
 
     Families and mechanisms take turns in shuffled rounds, so that coverage is even at any count.
     A group is a pair of twins; with `squares` it is all four corners of a hinge, two sound and two
     flawed, in which each half stands once in either: for training, where it leaves a learner
-    nothing to go by but the fit of the two halves.
+    nothing to go by but the fit of the two halves. `terse` is the share of groups that say nothing
+    but premise and conclusion.
     """
     families = [scene for scene in scenes() if scene.split == split]
     if not families:
@@ -84,13 +92,12 @@ def compose(count: int, seed: int, split: str, *, squares: bool = False) -> Iter
     seen: set[bytes] = set()
     made = 0
     for scene, mechanism in _turns(families, rng):
-        twins = _twins(scene, mechanism, rng, squares=squares)
+        twins = _twins(scene, mechanism, rng, squares=squares, terse=terse)
         digests = [hashlib.blake2b(t.example.rationale.encode()).digest() for t in twins]
         if seen.intersection(digests):
             continue
         seen.update(digests)
-        for twin in twins:
-            yield twin
+        yield from twins
         made += len(twins)
         if made >= count:
             return
@@ -104,14 +111,14 @@ def _turns(families: list[Scene], rng: random.Random) -> Iterator[tuple[Scene, s
 
 
 def _twins(
-    scene: Scene, mechanism: str, rng: random.Random, *, squares: bool
+    scene: Scene, mechanism: str, rng: random.Random, *, squares: bool, terse: float
 ) -> tuple[Composed, ...]:
     draw = Draw(scene, rng)
     hinge = MECHANISMS[mechanism].build(draw)
-    hinge = _with_stance(hinge, draw) if hinge.stance and rng.random() < 0.6 else hinge
+    hinge = _with_stance(hinge, draw) if hinge.stance and rng.random() < STANCE else hinge
     side = rng.randrange(2)
-    other = (1 - side, side) if rng.random() < 0.5 else (side, 1 - side)
-    frame = _frame(draw, hinge, mechanism)
+    other = (1 - side, side) if rng.randrange(2) else (side, 1 - side)
+    frame = _bare(draw, hinge) if rng.random() < terse else _frame(draw, hinge, mechanism)
     case = _Case(scene, mechanism, f"{rng.getrandbits(48):012x}", hinge, frame)
     corners = [(side, side), other]
     if squares:
@@ -186,17 +193,17 @@ class _Frame:
 def _frame(draw: Draw, hinge: Hinge, mechanism: str) -> _Frame:
     rng = draw.rng
     tone = rng.choices(list(TONES), weights=list(TONES.values()))[0]
-    first = hinge.either_order and rng.random() < 0.3
+    first = hinge.either_order and rng.random() < FIRST
     fillers = draw.sample("fillers", rng.randrange(0, 4))
     cut = rng.randrange(0, len(fillers) + 1)
     between = fillers[cut:]
     if tone == "contrary":
         between.insert(rng.randrange(0, len(between) + 1), draw.sample("contrary", 1)[0])
-    if rng.random() < 0.2:
+    if rng.random() < DECOY:
         between.append(_decoy(draw, mechanism))
     said = {"sure": SURE, "hedged": HEDGED}.get(tone, ())
     after = [draw.fill(rng.choice(said))] if said else []
-    after += draw.sample("closings", 1) if rng.random() < 0.5 else []
+    after += draw.sample("closings", 1) if rng.randrange(2) else []
     return _Frame(
         before=(draw.sample("openings", 1)[0], *fillers[:cut]),
         between=tuple(between),
@@ -206,6 +213,13 @@ def _frame(draw: Draw, hinge: Hinge, mechanism: str) -> _Frame:
         layout=rng.choices(list(LAYOUTS), weights=list(LAYOUTS.values()))[0],
         tone=tone,
     )
+
+
+def _bare(draw: Draw, hinge: Hinge) -> _Frame:
+    """Nothing but the argument, as people write in a chat or a log."""
+    first = hinge.either_order and draw.rng.random() < FIRST
+    link = "" if first else draw.rng.choice(hinge.links)
+    return _Frame((), (), (), link, first, "prose", "plain")
 
 
 def _decoy(draw: Draw, mechanism: str) -> str:

@@ -169,7 +169,7 @@ READERS: dict[str, Reader] = {
     "anchoring": Reader(("estimates",), figures.SOURCES, _simple(figures.ESTIMATE, _near_counts)),
     "calibration": Reader(
         ("trackers",), probability.RECORD,
-        _simple(probability.CHANCE, lambda f: abs(f["p"] - 100 * f["k"] / f["n"]) <= 0.5)),
+        _simple(probability.CHANCE, lambda f: abs(f["p"] - 100 * f["k"] / f["n"]) <= HALF)),
     "base_rate": Reader(("alarms",), probability.DETECTOR,
                         _either(probability.SURELY, probability.SELDOM, _share_above_half)),
     "small_sample": Reader(("units",), sampling.RUN,

@@ -1,4 +1,4 @@
-"""Scenes: the vocabulary of one scenario family, read from `data_gen/families/<domain>/<name>.yaml`.
+"""Scenes: the vocabulary of one scenario family, from `families/<domain>/<name>.yaml`.
 
 A scene holds no reasoning. It says what a rationale in this scenario can be about: who measures
 what, on whom, under which conditions, which rival explanation is near. The mechanisms (in
@@ -67,9 +67,7 @@ SLOTS: dict[str, Slot] = {
         2,
         "I quote five of the twelve {many}. {subject} {ahead} over {total} as a whole.",
     ),
-    "sequences": Slot(
-        ("a", "b"), 2, "{a} came nine minutes before {b}. {a} brought on {b}."
-    ),
+    "sequences": Slot(("a", "b"), 2, "{a} came nine minutes before {b}. {a} brought on {b}."),
     "alarms": Slot(
         ("alarm", "truth", "items"),
         2,
@@ -82,7 +80,9 @@ SLOTS: dict[str, Slot] = {
         "of 90%.",
     ),
     "batches": Slot(
-        ("items", "period", "periods", "verb"), 2, "{verb} 40 {items} a {period} over 6 {periods}: 240 {items}."
+        ("items", "period", "periods", "verb"),
+        2,
+        "{verb} 40 {items} a {period} over 6 {periods}: 240 {items}.",
     ),
     "entailments": Slot(
         ("a", "b", "if_a", "if_b", "why"),
@@ -145,11 +145,11 @@ SLOTS: dict[str, Slot] = {
         2,
         "{a} had 40 {events} in 4,000 {exposure}, {b} 20 in 1,000.",
     ),
-    "rules": Slot(
-        ("one", "many", "data"), 2, "{one} was the best of 60 {many} tried on {data}."
-    ),
+    "rules": Slot(("one", "many", "data"), 2, "{one} was the best of 60 {many} tried on {data}."),
     "changes": Slot(
-        ("test", "change"), 2, "{test} was run two weeks before {change}. It shows how things stand now."
+        ("test", "change"),
+        2,
+        "{test} was run two weeks before {change}. It shows how things stand now.",
     ),
 }
 META = ("name", "domain", "split")
@@ -166,6 +166,7 @@ class Scene:
 
     @property
     def family(self) -> str:
+        """Domain and name, as in the path."""
         return f"{self.domain}/{self.name}"
 
 

@@ -168,7 +168,7 @@ def _composed(recipe: Recipe) -> dict[str, list[Example]]:
     found: list[str] = []
     with tqdm(total=sum(counts.values()), unit="example", desc="compose") as bar:
         for name in (name for name, count in counts.items() if count):
-            for composed in compose(counts[name], recipe.seed, name):
+            for composed in compose(counts[name], recipe.seed, name, **_manner(recipe, name)):
                 found += faults(composed)
                 splits[name].append(composed.example)
                 bar.update()
@@ -176,6 +176,13 @@ def _composed(recipe: Recipe) -> dict[str, list[Example]]:
         shown = "\n".join(found[:_FIRST])
         raise ValueError(f"expected no faults, got {len(found)}; mend the mechanism:\n{shown}")
     return splits
+
+
+def _manner(recipe: Recipe, split: str) -> dict[str, Any]:
+    """Training data may be squares and terse; what is measured on are twins, as people write."""
+    if split != "train":
+        return {}
+    return {"squares": recipe.data.squares, "terse": recipe.data.terse}
 
 
 def _arranged(

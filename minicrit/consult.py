@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STDIN = "-"
 _BATCH = 8  # rationales written at once; answers appear after each batch
 _LONGEST = 1 << 20  # characters of one rationale that are shown or read
+_REASON = 300  # characters shown of why a critique is unparsed; it quotes the text
 Item = tuple[str, str]  # (domain, rationale)
 
 
@@ -60,7 +61,7 @@ def readable(written: "Written") -> str:
         "Strengths": written.parsed and written.parsed.strengths,
         "Critique": verdict.critique,
         "Fix": verdict.fix,
-        "Unparsed": written.reason and f"{written.reason}: {written.text}",
+        "Unparsed": written.reason and shown(written.reason, _REASON),
     }
     lines += [f"  {name + ':':<11}{shown(text, _LONGEST)}" for name, text in rows.items() if text]
     return "\n".join(lines)

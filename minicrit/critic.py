@@ -1,7 +1,7 @@
 """The critic at inference: one forward pass for a verdict, generation for a whole critique.
 
-    critic = Critic.load("checkpoints/cpu/sft")
-    critic.verdict([("trading", "RSI is oversold, so ...")])[0].p_flawed
+critic = Critic.load("checkpoints/cpu/sft")
+critic.verdict([("trading", "RSI is oversold, so ...")])[0].p_flawed
 """
 
 import hashlib
@@ -135,7 +135,7 @@ class Critic:
         batch_tokens: int = 4096,
         progress: Callable[[int], object] | None = None,
     ) -> np.ndarray:
-        """log p(flawed) - log p(valid) after the lead-in, (N,), in the order of the items."""
+        """Log p(flawed) - log p(valid) after the lead-in, (N,), in the order of the items."""
         prompts = [self.encoder.prompt(*item) for item in items]
         odds = np.empty(len(items))
         for rows in _batches([len(p) for p in prompts], batch_tokens):

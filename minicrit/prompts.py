@@ -140,13 +140,13 @@ def _checked(number: int, field: str, value: str) -> str:
         raise UnparsedError(f"line {number}: expected a known {field}, got {value!r}")
     if field != "evidence":
         return value
-    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+    if value in ("", '"') or value[0] != '"' or value[-1] != '"':
         raise UnparsedError(f"line {number}: expected evidence in quotes, got {value!r}")
     return _unescaped(value[1:-1])
 
 
 def _escaped(text: str) -> str:
-    """Keeps a span on one line: line breaks become \\n, backslashes are doubled."""
+    r"""Keeps a span on one line: line breaks become \n, backslashes are doubled."""
     return text.replace("\\", "\\\\").replace("\n", "\\n")
 
 

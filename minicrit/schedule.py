@@ -1,7 +1,20 @@
-"""Learning rates over a run."""
+"""How the optimizer moves over a run."""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """AdamW over a number of steps; see `config.SFTConfig` for units."""
+
+    steps: int
+    learning_rate: float
+    warmup: float
+    final_rate: float
+    weight_decay: float
+    clip: float
 
 
 def warmup_cosine(steps: int, warmup: float, final: float) -> Callable[[int], float]:

@@ -20,6 +20,7 @@ from minicrit.packing import Branch, Tree, grow
 from minicrit.plan import Group, StepPlan, grouped
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION, critique_of
 from minicrit.records import Example, read_examples
+from minicrit.schedule import Optimization
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -53,12 +54,14 @@ def train_sft(recipe: Recipe) -> Path:
     data = CriticData(plan, validation, fingerprint=fingerprint)
     module = SFTModule(
         critic,
-        steps=len(plan),
-        learning_rate=settings.learning_rate,
-        warmup=settings.warmup,
-        final_rate=settings.final_rate,
-        weight_decay=settings.weight_decay,
-        clip=settings.clip,
+        Optimization(
+            steps=len(plan),
+            learning_rate=settings.learning_rate,
+            warmup=settings.warmup,
+            final_rate=settings.final_rate,
+            weight_decay=settings.weight_decay,
+            clip=settings.clip,
+        ),
         loss_chunk=settings.loss_chunk,
         seed=recipe.seed,
     )

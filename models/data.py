@@ -1,6 +1,7 @@
 """The data module: steps of a plan for training, examples for validation."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from lightning import LightningDataModule
 
@@ -52,9 +53,7 @@ class CriticData(LightningDataModule):
     def train_dataloader(self) -> StepLoader:
         """The rest of the plan for this process."""
         assert self.trainer is not None
-        loader = StepLoader(
-            self.plan, rank=self.trainer.global_rank, world=self.trainer.world_size
-        )
+        loader = StepLoader(self.plan, rank=self.trainer.global_rank, world=self.trainer.world_size)
         loader.first = self.first
         return loader
 
@@ -64,7 +63,9 @@ class CriticData(LightningDataModule):
         mine = self.validation[self.trainer.global_rank :: self.trainer.world_size]
         return ExampleLoader(mine, self.chunk)
 
-    def transfer_batch_to_device(self, batch: object, device: object, dataloader_idx: int) -> object:
+    def transfer_batch_to_device(
+        self, batch: object, device: object, dataloader_idx: int
+    ) -> object:
         """Leaves batches where they are: a step moves each of its packs when it needs it."""
         return batch
 

@@ -10,9 +10,9 @@ from minicrit.critic import Critic
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import sft_loss
 from minicrit.metrics import FlawTypeF1, TokenPerplexity, VerdictMetrics
-from minicrit.records import Example
-from minicrit.schedule import warmup_cosine
 from minicrit.plan import StepBatch
+from minicrit.records import Example
+from minicrit.schedule import Optimization, warmup_cosine
 
 
 class SFTModule(LightningModule):
@@ -26,18 +26,13 @@ class SFTModule(LightningModule):
     def __init__(
         self,
         critic: Critic,
+        optimization: Optimization,
         *,
-        steps: int,
-        learning_rate: float,
-        warmup: float,
-        final_rate: float,
-        weight_decay: float,
-        clip: float,
-        loss_chunk: int,
-        seed: int,
+        loss_chunk: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["critic"], logger=False)
+        self.optimization, self.loss_chunk, self.seed = optimization, loss_chunk, seed
         self.automatic_optimization = False
         self.strict_loading = False
         self.critic = critic
@@ -47,10 +42,10 @@ class SFTModule(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW on the adapter alone; linear warm-up, then cosine."""
-        h = self.hparams
+        o = self.optimization
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=h.learning_rate, weight_decay=h.weight_decay)
-        shape = warmup_cosine(h.steps, h.warmup, h.final_rate)
+        optimizer = torch.optim.AdamW(trained, lr=o.learning_rate, weight_decay=o.weight_decay)
+        shape = warmup_cosine(o.steps, o.warmup, o.final_rate)
         return {
             "optimizer": optimizer,
             "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, shape),
@@ -58,7 +53,7 @@ class SFTModule(LightningModule):
 
     def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
         """Randomness of a step depends on seed, step and process alone, never on the past."""
-        torch.manual_seed(hash((self.hparams.seed, self.global_step, self.global_rank)) % 2**63)
+        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> torch.Tensor:
         """One optimizer step; returns this process's part of the loss."""
@@ -66,14 +61,12 @@ class SFTModule(LightningModule):
         total = torch.zeros((), device=self.device)
         for packed in batch.packs:
             packed = packed.to(self.device)  # noqa: PLW2901
-            logprobs = scored_logprobs(
-                self.critic.causal_lm, packed, chunk=self.hparams.loss_chunk
-            )
+            logprobs = scored_logprobs(self.critic.causal_lm, packed, chunk=self.loss_chunk)
             # Gradients are averaged over processes; the weight is that of all of them together.
             part = sft_loss(logprobs, packed.weights).total / batch.weight
             self.manual_backward(part * self.trainer.world_size)
             total += part.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.trained(), self.hparams.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained(), self.optimization.clip)
         rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
         optimizer.step()  # type: ignore[union-attr]
         scheduler.step()  # type: ignore[union-attr,call-arg]

@@ -59,7 +59,12 @@ def tiny_model(tiny: Base):
 def tiny_adapted(tiny: Base):
     """A tiny model with an adapter that does something, in float64."""
     model = attach_lora(
-        _exact(load_model(tiny, torch.float64)), rank=4, alpha=8, dropout=0.0, targets="all-linear", seed=1
+        _exact(load_model(tiny, torch.float64)),
+        rank=4,
+        alpha=8,
+        dropout=0.0,
+        targets="all-linear",
+        seed=1,
     ).double()
     generator = torch.Generator().manual_seed(2)
     for name, parameter in model.named_parameters():

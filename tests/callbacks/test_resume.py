@@ -49,7 +49,7 @@ def test_nothing_there_is_none(tmp_path):
 def test_failed_save_leaves_the_folder_as_it_was(tmp_path):
     saved(tmp_path, 2)
     before = sorted(p.name for p in tmp_path.iterdir())
-    with pytest.raises(Exception, match="pickle|serializ|local"):
+    with pytest.raises(Exception, match=r"pickle|serializ|local"):
         DurableIO().save_checkpoint({"bad": lambda: 0}, tmp_path / "step-4.ckpt")
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
@@ -60,6 +60,6 @@ def test_pickled_code_is_refused(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"x": Evil()}, tmp_path / "step-1.ckpt")
-    with pytest.raises(Exception, match="[Ww]eights"):
+    with pytest.raises(Exception, match=r"[Ww]eights"):
         DurableIO().load_checkpoint(tmp_path / "step-1.ckpt")
     assert not (tmp_path / "ran").exists()

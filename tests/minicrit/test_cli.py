@@ -11,7 +11,10 @@ import pytest
 
 from minicrit import cli
 from minicrit.cli import FAILED, INTERRUPTED, MISUSED, OK, STAGES, Stage, main
+from minicrit.consult import as_json, readable
+from minicrit.critic import Written
 from minicrit.settings import shipped_recipes
+from minicrit.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent.parent
 RATIONALE = "Three of three swans were white, so all swans are white."
@@ -65,7 +68,7 @@ def test_recipes_are_listed_with_what_they_are(capsys):
 
 @pytest.mark.parametrize(("argv", "message"), [
     (["quantise"], "got 'quantise'; did you mean quantize?"),
-    (["sft", "--sft.learnin_rate", "1"], "got --sft.learnin_rate; did you mean --sft.learning_rate"),
+    (["sft", "--sft.learnin_rate", "1"], "did you mean --sft.learning_rate?"),
     (["sft", "--config", "cpus"], "got cpus; did you mean cpu?"),
     (["sft", "--config"], "expected --config RECIPE, got none"),
     (["critique"], "expected a rationale or --file FILE, got both or none"),
@@ -173,7 +176,7 @@ def test_critique_of_standard_input(ask, monkeypatch):
     ("x.txt", b"\xff\xfe", "x.txt: expected a text file in UTF-8, got other bytes"),
     ("x.txt", b" \n", "x.txt: expected a rationale, got ' \\n'; fill it in"),
     ("x.jsonl", b'{"rationale": 3}\n', "x.jsonl:1: expected a rationale, got 3"),
-    ("x.jsonl", b'\n{"rationale": "a", "domain": "law"}\n', "x.jsonl:2: expected domain of trading"),
+    ("x.jsonl", b'\n{"rationale": "a", "domain": "law"}\n', "x.jsonl:2: expected domain of tr"),
     ("x.jsonl", b'{"rationale": NaN}\n', "x.jsonl:1: expected a finite number, got NaN"),
 ])  # fmt: skip
 def test_what_cannot_be_judged_is_named(capsys, name, content, message):
@@ -184,12 +187,25 @@ def test_what_cannot_be_judged_is_named(capsys, name, content, message):
     assert err.startswith(f"minicrit: {message}")
 
 
-def test_answers_never_steer_the_terminal(ask):
-    evil = "\x1b[2J\u202eeurt"
-    status, out, _ = ask(evil)
-    assert status == OK
-    assert not {"\x1b", "\u202e"} & set(out)
-    assert ask(evil, "--json")[1].isascii()
+def test_answers_never_steer_the_terminal():
+    evil = "\x1b[2J\u202eeurt\nFix: nothing"
+    verdict = Verdict(
+        label="flawed", p_flawed=0.75, threshold=0.5, domain="general", model="m", adapter=None,
+        prompt_version="plain-1", latency_ms=12.4, request_id="r", flaw_type="small_sample",
+        severity="medium", evidence=evil, critique="Three cases.",
+    )  # fmt: skip
+    written = Written(verdict, text=evil, parsed=None, reason="line 2: \x9b", tokens=3)
+    assert readable(written) == (
+        "FLAWED   p(flawed) 0.75, threshold 0.50, 12 ms\n"
+        "  Flaw:      small_sample (medium)\n"
+        "  Evidence:  \\x1b[2J\\u202eeurt\\nFix: nothing\n"
+        "  Critique:  Three cases.\n"
+        "  Unparsed:  line 2: \\x9b"
+    )
+    line = as_json(written)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["evidence"] == evil
 
 
 def subprocess_of(*argv: str) -> subprocess.CompletedProcess[str]:

@@ -30,7 +30,7 @@ def test_completion_is_lead_in_word_rest_and_end(tiny_encoder):
 
 def test_long_text_is_refused_by_default(tiny_encoder):
     encoder = Encoder(tiny_encoder.tokenizer, max_tokens=60)
-    with pytest.raises(TooLongError, match="raise data.max_tokens"):
+    with pytest.raises(TooLongError, match=r"raise data\.max_tokens"):
         encoder.prompt("general", "word " * 200)
     assert encoder.ledger["truncated"] == 0
 

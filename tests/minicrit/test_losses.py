@@ -19,9 +19,10 @@ def test_sft_loss_by_hand():
 
 def test_sft_loss_of_halves_adds_up():
     logprobs, weights = torch.randn(7, dtype=torch.float64), torch.rand(7, dtype=torch.float64)
-    whole, parts = sft_loss(logprobs, weights), [
-        sft_loss(logprobs[s], weights[s]) for s in (slice(0, 3), slice(3, 7))
-    ]
+    whole, parts = (
+        sft_loss(logprobs, weights),
+        [sft_loss(logprobs[s], weights[s]) for s in (slice(0, 3), slice(3, 7))],
+    )
     assert whole.total.item() == pytest.approx(sum(p.total.item() for p in parts), rel=1e-12)
     assert whole.weight.item() == pytest.approx(sum(p.weight.item() for p in parts), rel=1e-12)
 

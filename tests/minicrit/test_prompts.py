@@ -81,7 +81,7 @@ UNPARSED = [
 
 @pytest.mark.parametrize("text", UNPARSED)
 def test_anything_but_the_form_is_unparsed(text):
-    with pytest.raises(UnparsedError, match="line 1|line 2|line 3"):
+    with pytest.raises(UnparsedError, match=r"line [123]"):
         parse_critique(text)
 
 
