@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
+from minicrit.critic import Critic
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example
 
@@ -20,15 +22,16 @@ class SampleCritiques(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or not self.examples:
             return
         items = [(example.domain, example.rationale) for example in self.examples]
-        written = module.critic.critique(items, max_new_tokens=self.max_new_tokens)
+        critic, logger = module.critic, trainer.logger
+        assert isinstance(critic, Critic)
+        assert isinstance(logger, TensorBoardLogger)
+        written = critic.critique(items, max_new_tokens=self.max_new_tokens)
         rows = ["| rationale | reference | critic |", "|---|---|---|"]
         for example, answer in zip(self.examples, written, strict=True):
             reference = render_critique(critique_of(example))
             cells = (example.rationale, reference, f"{answer.verdict.p_flawed:.2f} {answer.text}")
             rows.append("| " + " | ".join(map(_cell, cells)) + " |")
-        trainer.logger.experiment.add_text(  # type: ignore[union-attr,attr-defined]
-            "critiques", "\n".join(rows), trainer.global_step
-        )
+        logger.experiment.add_text("critiques", "\n".join(rows), trainer.global_step)
 
 
 def _cell(text: str) -> str:

@@ -23,6 +23,7 @@ _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _LARGE = 30
 #: How far an estimate may lie outside the two counts, as a share.
 _NEAR = 0.15
+HALF = 0.5  # a percentage is written to the nearest whole
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of query (B, H, T, D) over key and value (B, H or fewer, T, D): (B, T, H, D)."""
     if segments is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return,no-untyped-call]
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     options = {
         "dropout_p": kwargs.get("dropout", 0.0),
         "scale": kwargs.get("scaling"),

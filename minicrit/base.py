@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -100,7 +100,7 @@ def identity_of(folder: Path) -> str:
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer of a base."""
-    return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)  # type: ignore[no-any-return]
+    return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
 
 
 def load_model(base: Base, dtype: torch.dtype = torch.float32, **options: Any) -> PreTrainedModel:
@@ -113,7 +113,7 @@ def load_model(base: Base, dtype: torch.dtype = torch.float32, **options: Any) -
         use_safetensors=True,
         **options,
     )
-    return model.eval()  # type: ignore[no-any-return]
+    return cast("PreTrainedModel", model.eval())
 
 
 def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> float:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class Critic:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | PeftModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str,
@@ -56,7 +57,7 @@ class Critic:
         max_tokens: int = 4096,
         threshold: float = 0.5,
     ) -> None:
-        self.model = model
+        self.model = model.to("cuda") if torch.cuda.is_available() else model
         self.tokenizer = tokenizer
         self.encoder = Encoder(tokenizer, max_tokens=max_tokens)
         self.name = name
@@ -91,7 +92,7 @@ class Critic:
         return cls(load_model(base), load_tokenizer(base), name=name, identity=base.identity)
 
     @classmethod
-    def _from_adapter(cls, folder: Path, record: dict, base_folder: Path) -> "Critic":  # type: ignore[type-arg]
+    def _from_adapter(cls, folder: Path, record: dict[str, Any], base_folder: Path) -> "Critic":
         facts = record["facts"]
         base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
         manifest.require(record, base=base.identity)
@@ -99,12 +100,12 @@ class Critic:
         fuse(model)
         adapter = sha256_file(folder / "adapter_model.safetensors")
         critic = cls(model.eval(), load_tokenizer(base), name=str(folder),
-                     identity=f"{base.identity}+{adapter}", adapter=adapter)  # type: ignore[arg-type]  # fmt: skip
+                     identity=f"{base.identity}+{adapter}", adapter=adapter)  # fmt: skip
         critic._probe(model)
         return critic
 
     @classmethod
-    def _from_quantized(cls, folder: Path, record: dict) -> "Critic":  # type: ignore[type-arg]
+    def _from_quantized(cls, folder: Path, record: dict[str, Any]) -> "Critic":
         from minicrit.quantize import load_quantized
 
         model, tokenizer = load_quantized(folder)
@@ -126,7 +127,8 @@ class Critic:
     @property
     def causal_lm(self) -> PreTrainedModel:
         """The model without peft's wrapper; the adapter stays in its layers."""
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model  # type: ignore[return-value]
+        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return cast("PreTrainedModel", model)
 
     def log_odds(
         self,
@@ -171,7 +173,7 @@ class Critic:
         """Probability of `flawed` against `valid`, (N,)."""
         odds = self.log_odds(items, batch_tokens=batch_tokens, progress=progress)
         pairs = torch.from_numpy(np.stack([np.zeros_like(odds), odds], axis=1))
-        return choice_logprobs(pairs)[:, 1].exp().numpy()  # type: ignore[no-any-return]
+        return choice_logprobs(pairs)[:, 1].exp().numpy()
 
     def verdict(self, items: Sequence[Item], *, batch_tokens: int = 4096) -> list[Verdict]:
         """Verdicts without a written critique: one batched forward."""
@@ -217,7 +219,8 @@ class Critic:
         ids = torch.tensor([[fill] * (longest - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         with torch.inference_mode():
-            out = self.model.generate(  # type: ignore[operator]
+            generate = cast("Callable[..., torch.Tensor]", self.causal_lm.generate)
+            out = generate(
                 input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device),
                 max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=encoder.end,
                 pad_token_id=fill,
@@ -225,7 +228,7 @@ class Critic:
         texts = []
         for head, row in zip(heads, out, strict=True):
             new = row[: row.index(encoder.end)] if encoder.end in row else row
-            texts.append((self.tokenizer.decode(head + new).lstrip(), len(new)))
+            texts.append((str(self.tokenizer.decode(head + new)).lstrip(), len(new)))
         return texts
 
     def _label(self, p: float) -> str:

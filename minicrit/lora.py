@@ -7,7 +7,7 @@ matrix products. The fused step accumulates in place and keeps x and x A' only.
 Shapes: T tokens, I inputs, O outputs, R rank.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
@@ -23,20 +23,24 @@ def attach_lora(
     """Adds a fresh adapter (B is zero, so nothing changes yet) and fuses what can be fused."""
     named: str | list[str] = targets if targets == "all-linear" else targets.split(",")
     settings = PeftLoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=named, task_type="CAUSAL_LM"
-    )  # type: ignore[call-arg]
+        r=rank,
+        lora_alpha=int(alpha),
+        lora_dropout=dropout,
+        target_modules=named,
+        task_type="CAUSAL_LM",
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted = get_peft_model(model, settings)
     fuse(adapted)
-    return adapted  # type: ignore[return-value]
+    return cast("PeftModel", adapted)
 
 
 def fuse(model: nn.Module) -> int:
     """Gives every plain LoRA layer the fused forward; returns how many there are."""
     layers = [m for m in model.modules() if type(m) is LoraLinear]
     for layer in layers:
-        layer.forward = _Fused(layer)  # type: ignore[method-assign,assignment]
+        layer.forward = _Fused(layer)  # type: ignore[method-assign]
     return len(layers)
 
 
@@ -51,11 +55,12 @@ class _Fused:
         layer = self.layer
         name = layer.active_adapters[0] if layer.active_adapters else ""
         if not self._plain(name):
-            return LoraLinear.forward(layer, x, *args, **kwargs)  # type: ignore[no-any-return]
+            return LoraLinear.forward(layer, x, *args, **kwargs)
         a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
         dtype = _compute_dtype(x)
         weight = self._weight(dtype)
-        return _LoraStep.apply(x, weight, a, b, float(layer.scaling[name]), dtype)  # type: ignore[no-any-return,no-untyped-call]
+        step = _LoraStep.apply(x, weight, a, b, float(layer.scaling[name]), dtype)  # type: ignore[no-untyped-call]
+        return cast("torch.Tensor", step)
 
     def _plain(self, name: str) -> bool:
         layer = self.layer
@@ -72,9 +77,9 @@ class _Fused:
         )
 
     def _weight(self, dtype: torch.dtype) -> torch.Tensor:
-        weight = self.layer.base_layer.weight
+        weight = cast("torch.Tensor", self.layer.base_layer.weight)
         if weight.dtype == dtype:
-            return weight  # type: ignore[no-any-return]
+            return weight
         if self.low is None or self.low.dtype != dtype or self.low.device != weight.device:
             # A copy born in inference mode could not be used for training afterwards.
             with torch.inference_mode(mode=False), torch.no_grad():

@@ -121,7 +121,7 @@ def _trainee(recipe: Recipe, base: Base) -> Critic:
     )
     adapted.train()
     return Critic(
-        adapted,  # type: ignore[arg-type]
+        adapted,
         load_tokenizer(base),
         name="training",
         identity="training",
@@ -141,7 +141,7 @@ def _precision(config: BaseConfig) -> dict[str, Any]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-    )  # type: ignore[no-untyped-call]
+    )
     return {"dtype": torch.bfloat16, "quantization_config": settings}
 
 
@@ -241,7 +241,7 @@ def _save(
 ) -> None:
     """Adapter, learning curve and manifest, all or nothing."""
     with atomic_folder(recipe.sft.out) as box:
-        critic.model.save_pretrained(box)
+        critic.model.save_pretrained(str(box))
         (box / "README.md").unlink(missing_ok=True)  # peft's empty model card
         _sort_lists(box / "adapter_config.json")
         write_atomic(box / "history.jsonl", (work / "history.jsonl").read_bytes())

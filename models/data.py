@@ -1,7 +1,6 @@
 """The data module: steps of a plan for training, examples for validation."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from lightning import LightningDataModule
 

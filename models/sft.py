@@ -5,6 +5,9 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from minicrit.critic import Critic
 from minicrit.logprobs import scored_logprobs
@@ -40,7 +43,7 @@ class SFTModule(LightningModule):
         self.verdicts, self.flaw_types = VerdictMetrics(), FlawTypeF1()
         self.critique_perplexity = TokenPerplexity()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW on the adapter alone; linear warm-up, then cosine."""
         o = self.optimization
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -48,7 +51,7 @@ class SFTModule(LightningModule):
         shape = warmup_cosine(o.steps, o.warmup, o.final_rate)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, shape),
+            "lr_scheduler": LambdaLR(optimizer, shape),
         }
 
     def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
@@ -58,6 +61,8 @@ class SFTModule(LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> torch.Tensor:
         """One optimizer step; returns this process's part of the loss."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer)
+        assert isinstance(scheduler, LambdaLR)
         total = torch.zeros((), device=self.device)
         for packed in batch.packs:
             packed = packed.to(self.device)  # noqa: PLW2901
@@ -67,10 +72,10 @@ class SFTModule(LightningModule):
             self.manual_backward(part * self.trainer.world_size)
             total += part.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.trained(), self.optimization.clip)
-        rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
-        optimizer.step()  # type: ignore[union-attr]
-        scheduler.step()  # type: ignore[union-attr,call-arg]
-        optimizer.zero_grad()  # type: ignore[union-attr]
+        rate = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
         self.log("train/loss", total, prog_bar=True, sync_dist=True, reduce_fx="sum")
         self.log_dict({"train/grad_norm": norm, "train/learning_rate": rate})
         return total
@@ -81,8 +86,9 @@ class SFTModule(LightningModule):
         chances = torch.tensor([j.log_odds for j in judged], dtype=torch.float64).sigmoid()
         labels = torch.tensor([e.label == "flawed" for e in examples])
         self.verdicts.update(chances, labels, [e.group for e in examples])
-        typed = [(j, e) for j, e in zip(judged, examples, strict=True) if e.flaw_type]
-        self.flaw_types.update([j.flaw_type for j, _ in typed], [e.flaw_type for _, e in typed])
+        pairs = zip(judged, examples, strict=True)
+        typed = [(j.flaw_type, e.flaw_type) for j, e in pairs if e.flaw_type]
+        self.flaw_types.update([said for said, _ in typed], [true for _, true in typed])
         self.critique_perplexity.update(
             torch.tensor(sum(j.nll for j in judged), dtype=torch.float64),
             torch.tensor(sum(j.tokens for j in judged)),

@@ -1,0 +1,166 @@
+"""The critic at inference, on the tiny base: the readout, its batches, and what it refuses."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from minicrit.base import load_model, load_tokenizer
+from minicrit.critic import Critic
+from minicrit.files import write_json
+from minicrit.logprobs import token_logprobs
+from minicrit.lora import attach_lora
+from minicrit.manifest import read_manifest, write_manifest
+from minicrit.prompts import LEAD_IN, PROMPT_VERSION, render_prompt
+from minicrit.readout import judging_tree
+from minicrit.records import Example
+from minicrit.taxonomy import FLAW_TYPES
+
+ITEMS = [
+    ("trading", "RSI is low, so buy."),
+    ("medical", "The test was negative in all 40 cases. So the drug is safe for everybody, always."),
+    ("general", "Swans are white."),
+]
+
+
+@pytest.fixture(scope="module")
+def critic(tiny) -> Critic:
+    return Critic.load("tiny", base_folder=tiny.folder.parent)
+
+
+def by_hand(critic: Critic, item: tuple[str, str]) -> float:
+    """Log-odds from two ordinary forward passes over the whole text."""
+    tokenizer, sums = critic.tokenizer, {}
+    for label in ("valid", "flawed"):
+        head = tokenizer(render_prompt(*item))["input_ids"] + tokenizer(LEAD_IN)["input_ids"]
+        word = critic.encoder.verdict_words[label]
+        ids = torch.tensor([head + word])
+        with torch.inference_mode():
+            logits = critic.model(input_ids=ids, use_cache=False).logits[0]
+        scores = token_logprobs(logits[:-1], ids[0, 1:])
+        sums[label] = float(scores[-len(word) :].sum())
+    return sums["flawed"] - sums["valid"]
+
+
+def test_readout_is_the_likelihood_ratio_of_the_two_words(critic):
+    odds = critic.log_odds(ITEMS)
+    assert odds == pytest.approx([by_hand(critic, item) for item in ITEMS], abs=1e-4)
+    chances = critic.p_flawed(ITEMS)
+    assert chances == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-9)
+
+
+def test_batching_and_order_change_no_verdict(critic):
+    alone = np.array([critic.p_flawed([item])[0] for item in ITEMS])
+    together = critic.p_flawed(ITEMS)
+    narrow = critic.p_flawed(ITEMS, batch_tokens=60)
+    turned = critic.p_flawed(ITEMS[::-1])[::-1]
+    for other in (together, narrow, turned):
+        np.testing.assert_allclose(other, alone, atol=1e-6)
+
+
+def test_verdict_follows_the_threshold_strictly(critic):
+    p = float(critic.p_flawed(ITEMS[:1])[0])
+    for threshold, label in ((p, "valid"), (math.nextafter(p, 0.0), "flawed")):
+        critic.threshold = threshold
+        verdict = critic.verdict(ITEMS[:1])[0]
+        assert verdict.label == label
+        assert verdict.threshold == threshold
+    critic.threshold = 0.5
+    json.dumps(verdict.to_row())
+    assert verdict.prompt_version == PROMPT_VERSION
+
+
+def test_critique_begins_with_the_verdict_and_counts_what_is_not_parsed(critic):
+    written = critic.critique(ITEMS, max_new_tokens=5, batch=2)
+    assert len(written) == 3
+    for item, answer in zip(ITEMS, written, strict=True):
+        assert answer.text.startswith(f"Verdict: {answer.verdict.label}")
+        assert answer.verdict.domain == item[0]
+        assert (answer.parsed is None) == (answer.reason is not None)
+        assert answer.tokens <= 5
+
+
+def test_padding_in_generation_changes_nothing(critic):
+    together = [w.text for w in critic.critique(ITEMS, max_new_tokens=8, batch=3)]
+    alone = [critic.critique([item], max_new_tokens=8)[0].text for item in ITEMS]
+    assert together == alone
+
+
+def test_judging_reads_verdict_type_and_perplexity(critic):
+    flawed = Example(id="1", domain="general", rationale="Three of three, so always.",
+                     label="flawed", flaw_type="small_sample", critique="Too few.",
+                     group="g", source="s", split="test")  # fmt: skip
+    valid = Example(id="2", domain="general", rationale="Two and two make four.", label="valid",
+                    group="h", source="s", split="test")  # fmt: skip
+    first, second = critic.judge([flawed, valid])
+    odds = critic.log_odds([(e.domain, e.rationale) for e in (flawed, valid)])
+    assert [first.log_odds, second.log_odds] == pytest.approx(odds.tolist(), abs=1e-5)
+    assert first.flaw_type in FLAW_TYPES
+    assert second.flaw_type is None
+    tree = judging_tree(critic.encoder, flawed)
+    assert len(tree.leaves) == 3 + len(FLAW_TYPES)
+    assert first.tokens == len(tree.leaves[2].ids)
+    assert first.nll > 0
+
+
+@pytest.fixture
+def adapter(tiny, tmp_path):
+    """A saved adapter that does something, with its manifest."""
+    model = attach_lora(load_model(tiny), rank=2, alpha=4, dropout=0.0, targets="all-linear",
+                        seed=0)  # fmt: skip
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.05)
+    folder = tmp_path / "sft"
+    model.save_pretrained(folder)
+    sign(folder, tiny.identity)
+    return folder
+
+
+def sign(folder, identity: str, prompt: str = PROMPT_VERSION) -> None:
+    (folder / "manifest.json").unlink(missing_ok=True)
+    facts = {"base": identity, "base_model": "tiny", "prompt_version": prompt}
+    write_manifest(folder, stage="sft", inputs={}, settings={}, facts=facts)
+
+
+def test_adapter_is_loaded_and_applied(adapter, critic, tiny):
+    adapted = Critic.load(adapter, base_folder=tiny.folder.parent)
+    assert adapted.adapter is not None
+    assert not np.allclose(adapted.log_odds(ITEMS), critic.log_odds(ITEMS), atol=1e-4)
+
+
+def test_other_base_other_prompt_and_changed_files_are_refused(adapter, tiny):
+    bases = tiny.folder.parent
+    sign(adapter, "another")
+    with pytest.raises(ValueError, match=r"base.*expected another"):
+        Critic.load(adapter, base_folder=bases)
+    sign(adapter, tiny.identity, prompt="plain-0")
+    with pytest.raises(ValueError, match="prompt_version"):
+        Critic.load(adapter, base_folder=bases)
+    sign(adapter, tiny.identity)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    write_json(adapter / "adapter_config.json", {**config, "lora_alpha": 1})
+    with pytest.raises(ValueError, match="expected the files of its manifest"):
+        Critic.load(adapter, base_folder=bases)
+
+
+def test_adapter_that_changes_nothing_is_refused(tiny, tmp_path):
+    fresh = attach_lora(load_model(tiny), rank=2, alpha=4, dropout=0.0, targets="all-linear",
+                        seed=0)  # fmt: skip
+    fresh.save_pretrained(tmp_path / "sft")
+    sign(tmp_path / "sft", tiny.identity)
+    with pytest.raises(ValueError, match="expected an adapter that changes"):
+        Critic.load(tmp_path / "sft", base_folder=tiny.folder.parent)
+
+
+def test_missing_model_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a folder or a Hugging Face id.*BASE=embedded"):
+        Critic.load(str(tmp_path / "nothing" / "here" / "at all"))
+
+
+def test_manifest_of_the_tiny_base_is_its_identity(tiny):
+    assert read_manifest(tiny.folder)["facts"]["identity"] == tiny.identity
+    assert load_tokenizer(tiny).decode(load_tokenizer(tiny)("a b")["input_ids"]) == "a b"
