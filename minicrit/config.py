@@ -52,9 +52,9 @@ class DataConfig:
 
     folder: Path = Path("data/cpu")
     train: int = 2000
-    validation: int = 240
+    validation: int = 96
     calibration: int = 600
-    test: int = 600
+    test: int = 400
     squares: bool = True
     terse: float = 0.5
     public: Path | None = None
@@ -99,7 +99,8 @@ class SFTConfig:
             the verdict alone. Saves time where the verdict is what is hard.
         share_prefix: compute what two twins have in common once.
         precision: of the forward pass; see Lightning's `precision`.
-        validate_every: optimizer steps between validations; 0 for only at the end.
+        validate_every: optimizer steps between validations, rounded so that they are evenly spaced
+            and the last falls at the end; 0 for only at the end.
         save_every: optimizer steps between resumable checkpoints.
         samples: validation items whose critique is written out to TensorBoard.
         loss_chunk: scored tokens whose logits exist at once; 0 for all.
@@ -123,7 +124,7 @@ class SFTConfig:
     explained: float = 0.5
     share_prefix: bool = True
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
-    validate_every: int = 50
+    validate_every: int = 60
     save_every: int = 25
     samples: int = 4
     loss_chunk: int = 0
@@ -160,8 +161,8 @@ class BenchmarkConfig:
     limit: int = 0
     words: bool = True
     words_data: Path | None = Path("data/cpu/train.jsonl")
-    critiques: int = 24
-    latency_items: int = 30
+    critiques: int = 16
+    latency_items: int = 20
     max_new_tokens: int = 160
     batch_tokens: int = 4096
     out: Path = Path("reports/cpu/benchmark")
@@ -183,7 +184,7 @@ class QuantizeConfig:
     model: Path = Path("checkpoints/cpu/sft")
     bits: Literal[8, 4] = 8
     data: Path = Path("data/cpu/test.jsonl")
-    limit: int = 0
+    limit: int = 160
     out: Path = Path("checkpoints/cpu/int8")
     report: Path = Path("reports/cpu/quantize-int8")
 

@@ -194,8 +194,8 @@ def _trainer(
     from callbacks.throughput import Throughput
 
     settings = recipe.sft
-    every = settings.validate_every
-    every = min(every, len(plan)) if every else len(plan)
+    rounds = max(1, round(len(plan) / settings.validate_every)) if settings.validate_every else 1
+    every = len(plan) // rounds
     resume = Resume(work, every=settings.save_every, validate_every=every)
     logger = TensorBoardLogger(
         settings.log_folder, name=settings.out.parent.name, version=settings.out.name

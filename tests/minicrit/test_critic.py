@@ -20,7 +20,10 @@ from minicrit.taxonomy import FLAW_TYPES
 
 ITEMS = [
     ("trading", "RSI is low, so buy."),
-    ("medical", "The test was negative in all 40 cases. So the drug is safe for everybody, always."),
+    (
+        "medical",
+        "The test was negative in all 40 cases. So the drug is safe for everybody, always.",
+    ),
     ("general", "Swans are white."),
 ]
 
@@ -135,7 +138,7 @@ def test_adapter_is_loaded_and_applied(adapter, critic, tiny):
 def test_other_base_other_prompt_and_changed_files_are_refused(adapter, tiny):
     bases = tiny.folder.parent
     sign(adapter, "another")
-    with pytest.raises(ValueError, match=r"base.*expected another"):
+    with pytest.raises(ValueError, match="base: expected"):
         Critic.load(adapter, base_folder=bases)
     sign(adapter, tiny.identity, prompt="plain-0")
     with pytest.raises(ValueError, match="prompt_version"):
