@@ -56,7 +56,7 @@ class DataConfig:
     calibration: int = 600
     test: int = 400
     squares: bool = True
-    terse: float = 0.5
+    terse: float = 0.7
     public: Path | None = None
     public_limit: int = 0
     max_tokens: int = 1024
@@ -87,7 +87,9 @@ class SFTConfig:
     Attributes:
         out: folder of the finished adapter.
         epochs: passes over the training data.
-        batch_examples: examples an optimizer step, over all devices.
+        batch_examples: examples an optimizer step, over all devices. The fit of two halves is
+            learnt after a plateau that ends with the number of steps, not of examples: keep it
+            small on small machines.
         pack_tokens: most tokens in one forward pass; a step is split into as many as it takes.
         learning_rate: peak learning rate of AdamW.
         warmup: share of the steps in which the learning rate rises linearly.
@@ -113,7 +115,7 @@ class SFTConfig:
 
     out: Path = Path("checkpoints/cpu/sft")
     epochs: int = 1
-    batch_examples: int = 16
+    batch_examples: int = 4
     pack_tokens: int = 4096
     learning_rate: float = 8e-4
     warmup: float = 0.05
@@ -121,11 +123,11 @@ class SFTConfig:
     weight_decay: float = 0.0
     clip: float = 1.0
     verdict_weight: float = 10.0
-    explained: float = 0.5
+    explained: float = 0.25
     share_prefix: bool = True
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
-    validate_every: int = 60
-    save_every: int = 25
+    validate_every: int = 250
+    save_every: int = 50
     samples: int = 4
     loss_chunk: int = 0
     gradient_checkpointing: bool = False

@@ -165,7 +165,7 @@ def test_nearest_prefers_the_same_last_part():
 
 def test_help_explains_every_field_from_its_docstring_with_units():
     text = " ".join(explain(["base", "data", "sft"], ["tiny"], "minicrit sft", "About.").split())
-    assert "optimizer steps between validations; 0 for only at the end" in text
+    assert "optimizer steps between validations, rounded so that they are evenly spaced" in text
     assert "share of the steps in which the learning rate rises linearly" in text
     assert "longest prompt plus critique, in tokens" in text
     assert "default: 64)" in text  # the value of the recipe, not of the dataclass
