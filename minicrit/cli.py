@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,16 @@ _TALKATIVE = (
     "httpcore",
     "httpx",
     "huggingface_hub",
+    "lightning.pytorch.trainer.connectors.checkpoint_connector",
+    "lightning.pytorch.utilities.rank_zero",
     "urllib3",
+)
+#: Warnings of libraries about each other, or about what is meant to be so.
+_SETTLED = (
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*is_gradient_checkpointing.*",
+    r".*does not have many workers.*",
+    r".*is not currently a supported.*",
 )
 
 
@@ -160,6 +170,8 @@ def _set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for message in _SETTLED:
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _stopped(message: str, status: int) -> int:

@@ -51,7 +51,7 @@ class DataConfig:
     """
 
     folder: Path = Path("data/cpu")
-    train: int = 2000
+    train: int = 1200
     validation: int = 96
     calibration: int = 600
     test: int = 400
@@ -126,7 +126,7 @@ class SFTConfig:
     explained: float = 0.25
     share_prefix: bool = True
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
-    validate_every: int = 250
+    validate_every: int = 150
     save_every: int = 50
     samples: int = 4
     loss_chunk: int = 0

@@ -185,6 +185,7 @@ def _trainer(
     recipe: Recipe, plan: StepPlan, validation: Sequence[Example], work: Path
 ) -> tuple["Trainer", Any]:
     from lightning import Trainer
+    from lightning.pytorch.callbacks import TQDMProgressBar
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from callbacks.health import HealthGuard
@@ -211,8 +212,8 @@ def _trainer(
         log_every_n_steps=5,
         val_check_interval=every,
         num_sanity_val_steps=0,
-        callbacks=[Throughput(), HealthGuard(), History(work / "history.jsonl"),
-                   SampleCritiques(chosen), resume],
+        callbacks=[TQDMProgressBar(refresh_rate=5), Throughput(), HealthGuard(),
+                   History(work / "history.jsonl"), SampleCritiques(chosen), resume],
         plugins=[DurableIO()],
         enable_checkpointing=False,
         use_distributed_sampler=False,
