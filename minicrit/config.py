@@ -56,7 +56,7 @@ class DataConfig:
     calibration: int = 600
     test: int = 400
     squares: bool = True
-    terse: float = 0.7
+    terse: float = 0.8
     public: Path | None = None
     public_limit: int = 0
     max_tokens: int = 1024
@@ -117,7 +117,7 @@ class SFTConfig:
     epochs: int = 1
     batch_examples: int = 4
     pack_tokens: int = 4096
-    learning_rate: float = 8e-4
+    learning_rate: float = 1e-3
     warmup: float = 0.05
     final_rate: float = 0.05
     weight_decay: float = 0.0
