@@ -67,9 +67,10 @@ def train_sft(recipe: Recipe) -> Path:
     )
     work = settings.out.with_name(settings.out.name + ".work")
     trainer, resume = _trainer(recipe, plan, validation, work)
-    trainer.fit(module, data, ckpt_path=_checkpoint(work))
-    if trainer.global_step < len(plan):
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, data, ckpt_path=_checkpoint(work))
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C and SIGTERM, with any status
+        raise KeyboardInterrupt from stop
     if trainer.is_global_zero:
         facts = {"fingerprint": fingerprint, "steps": len(plan), "encoded": encoded}
         _save(recipe, base, critic, files, facts, work)

@@ -122,8 +122,8 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors[-2000:]
 
 
-def killed_and_restarted(folder: Path, bases: Path, moments: list[float]) -> None:
-    """Kills a run so many seconds after its first checkpoint each time, then lets it finish."""
+def killed_and_restarted(folder: Path, bases: Path, moments: list[float], how: int) -> None:
+    """Stops a run so many seconds after its first checkpoint each time, then lets it finish."""
     for wait in moments:
         process = start(folder, "killed", bases)
         work = folder / "killed" / "sft.work"
@@ -133,15 +133,21 @@ def killed_and_restarted(folder: Path, bases: Path, moments: list[float]) -> Non
             assert time.monotonic() < deadline
             time.sleep(0.02)
         time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(how)
         process.communicate()
     finish(start(folder, "killed", bases))
 
 
 @pytest.mark.parametrize(
-    "kills", [1, pytest.param(6, marks=pytest.mark.slow)], ids=["once", "six-times"]
+    ("kills", "how"),
+    [
+        pytest.param(1, signal.SIGKILL, id="killed"),
+        pytest.param(1, signal.SIGINT, id="ctrl-c", marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGTERM, id="terminated", marks=pytest.mark.slow),
+        pytest.param(6, signal.SIGKILL, id="killed-six-times", marks=pytest.mark.slow),
+    ],
 )
-def test_killed_at_any_moment_ends_in_the_same_bytes(tmp_path, tiny, kills):
+def test_stopped_at_any_moment_ends_in_the_same_bytes(tmp_path, tiny, kills, how):
     (tmp_path / "data").mkdir()
     for split, count in (("train", 48), ("validation", 8)):
         rows = [c.example for c in compose(count, 0, split)]
@@ -149,7 +155,7 @@ def test_killed_at_any_moment_ends_in_the_same_bytes(tmp_path, tiny, kills):
     bases = tiny.folder.parent
     finish(start(tmp_path, "whole", bases))
     rng = random.Random(kills)
-    killed_and_restarted(tmp_path, bases, [rng.uniform(0, 0.5) for _ in range(kills)])
+    killed_and_restarted(tmp_path, bases, [rng.uniform(0, 0.5) for _ in range(kills)], how)
     whole, again = (folder_hashes(tmp_path / name / "sft") for name in ("whole", "killed"))
     assert whole == again
     assert not (tmp_path / "killed" / "sft.work").exists()
