@@ -51,7 +51,7 @@ class DataConfig:
     """
 
     folder: Path = Path("data/cpu")
-    train: int = 1200
+    train: int = 1000
     validation: int = 96
     calibration: int = 600
     test: int = 400
@@ -126,7 +126,7 @@ class SFTConfig:
     explained: float = 0.25
     share_prefix: bool = True
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
-    validate_every: int = 150
+    validate_every: int = 125
     save_every: int = 50
     samples: int = 4
     loss_chunk: int = 0
@@ -163,9 +163,9 @@ class BenchmarkConfig:
     limit: int = 0
     words: bool = True
     words_data: Path | None = Path("data/cpu/train.jsonl")
-    critiques: int = 16
+    critiques: int = 8
     latency_items: int = 20
-    max_new_tokens: int = 160
+    max_new_tokens: int = 120
     batch_tokens: int = 4096
     out: Path = Path("reports/cpu/benchmark")
 
