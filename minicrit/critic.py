@@ -57,7 +57,8 @@ class Critic:
         max_tokens: int = 4096,
         threshold: float = 0.5,
     ) -> None:
-        self.model = model.to("cuda") if torch.cuda.is_available() else model
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = cast("PreTrainedModel | PeftModel", torch.nn.Module.to(model, device))
         self.tokenizer = tokenizer
         self.encoder = Encoder(tokenizer, max_tokens=max_tokens)
         self.name = name
