@@ -58,7 +58,7 @@ class Critic:
         threshold: float = 0.5,
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = cast("PreTrainedModel | PeftModel", torch.nn.Module.to(model, device))
+        self.model = torch.nn.Module.to(model, device)
         self.tokenizer = tokenizer
         self.encoder = Encoder(tokenizer, max_tokens=max_tokens)
         self.name = name
