@@ -55,7 +55,7 @@ def test_help_mentions_units_and_the_values_of_the_recipe(capsys):
     _, out, _ = run(capsys, "sft", "--config", "tiny", "--help")
     text = " ".join(out.split())
     assert "optimizer steps between resumable checkpoints. (type: int, default: 2)" in text
-    assert "examples an optimizer step, over all devices. (type: int, default: 8)" in text
+    assert "keep it small on small machines. (type: int, default: 8)" in text
     assert "most tokens in one forward pass" in text
 
 
