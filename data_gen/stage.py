@@ -135,11 +135,12 @@ def _text(example: Example) -> str:
 def _public(recipe: Recipe, box: Path) -> tuple[Public, str | None]:
     """The public rows and the identity of the base whose tokens were counted."""
     data = recipe.data
+    most = sys.maxsize if data.truncate else data.max_tokens  # training cuts them
     if data.public is None:
         return Public(), None
     length, identity = _tokens(recipe)
     public = read_public(
-        data.public, length=length, max_tokens=data.max_tokens, limit=data.public_limit,
+        data.public, length=length, max_tokens=most, limit=data.public_limit,
         seed=recipe.seed, max_bad=data.max_bad, rejects=box,
     )  # fmt: skip
     return public, identity

@@ -40,13 +40,15 @@ class DataConfig:
         test: composed test examples, from families of their own.
         squares: compose training data as squares, all four corners of an argument in one group,
             instead of pairs of twins.
-        terse: share of the training groups that say nothing but premise and conclusion; short
-            texts teach the same relation in a fraction of the time.
+        terse: share of the training groups that say nothing but premise and conclusion: fewer
+            tokens for the same relation.
         public: folder with public sets (*.jsonl, *.jsonl.gz in the Example form); null for none.
             Their train, validation and test parts join ours; see `public_limit`.
         public_limit: at most so many public rows a set and split, drawn by group; 0 for all.
         max_tokens: longest prompt plus critique, in tokens; longer public rows are left out and
             counted.
+        truncate: cut rationales that are too long at their end instead, and count them; the answer
+            marker and the end token always stay.
         max_bad: share of bad lines in an input file above which the stage stops.
     """
 
@@ -60,6 +62,7 @@ class DataConfig:
     public: Path | None = None
     public_limit: int = 0
     max_tokens: int = 1024
+    truncate: bool = False
     max_bad: float = 0.01
 
 
@@ -87,9 +90,9 @@ class SFTConfig:
     Attributes:
         out: folder of the finished adapter.
         epochs: passes over the training data.
-        batch_examples: examples an optimizer step, over all devices. The fit of two halves is
-            learnt after a plateau that ends with the number of steps, not of examples: keep it
-            small on small machines.
+        batch_examples: examples an optimizer step, over all devices. Training stands still
+            for a number of steps before the fit of two halves is learnt (docs/results.md), so
+            keep it small on small machines.
         pack_tokens: most tokens in one forward pass; a step is split into as many as it takes.
         learning_rate: peak learning rate of AdamW.
         warmup: share of the steps in which the learning rate rises linearly.

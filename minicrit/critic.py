@@ -30,6 +30,7 @@ from minicrit.verdict import Verdict, explained
 
 Item = tuple[str, str]  # (domain, rationale)
 BASES = Path("checkpoints/base")
+LONGEST = 4096  # tokens of a prompt, unless an encoder says otherwise
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,13 @@ class Critic:
         name: str,
         identity: str,
         adapter: str | None = None,
-        max_tokens: int = 4096,
+        encoder: Encoder | None = None,
         threshold: float = 0.5,
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = torch.nn.Module.to(model, device)
         self.tokenizer = tokenizer
-        self.encoder = Encoder(tokenizer, max_tokens=max_tokens)
+        self.encoder = encoder or Encoder(tokenizer, max_tokens=LONGEST)
         self.name = name
         self.identity = identity
         self.adapter = adapter

@@ -89,8 +89,8 @@ class Encoder:
             return ids
         if not self.truncate:
             raise TooLongError(
-                f"expected at most {room} prompt tokens, got {len(ids)}; raise data.max_tokens "
-                "or allow cutting with data.truncate"
+                f"expected at most {room} prompt tokens, got {len(ids)}; shorten the "
+                "text; in training, raise data.max_tokens or set data.truncate"
             )
         self.ledger["truncated"] += 1
         self.ledger["tokens_cut"] += len(ids) - room

@@ -96,6 +96,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
         "lora": vars(recipe.lora),
         "sft": sft,
         "max_tokens": recipe.data.max_tokens,
+        "truncate": recipe.data.truncate,
         "dtype": recipe.base.dtype,
     }
 
@@ -121,13 +122,9 @@ def _trainee(recipe: Recipe, base: Base) -> Critic:
         seed=recipe.seed,
     )
     adapted.train()
-    return Critic(
-        adapted,
-        load_tokenizer(base),
-        name="training",
-        identity="training",
-        max_tokens=recipe.data.max_tokens,
-    )
+    tokenizer, data = load_tokenizer(base), recipe.data
+    encoder = Encoder(tokenizer, max_tokens=data.max_tokens, truncate=data.truncate)
+    return Critic(adapted, tokenizer, name="training", identity="training", encoder=encoder)
 
 
 def _precision(config: BaseConfig) -> dict[str, Any]:
