@@ -7,6 +7,7 @@ a forward without them (generation, evaluation by others) is plain `sdpa`.
 Shapes: B batch (1 when packed), H heads, T tokens, D head size.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -64,10 +65,18 @@ def packed_attention(
             above_k, above_v = seen[segment.parent]
             path = torch.cat((above_k, k), dim=2), torch.cat((above_v, v), dim=2)
             seen.append(path)
-            mask = torch.ones(q.shape[2], path[0].shape[2], dtype=torch.bool, device=q.device)
-            mask = mask.tril(path[0].shape[2] - q.shape[2])
+            mask = _path_mask(q.shape[2], path[0].shape[2], q.device)
             parts.append(scaled_dot_product_attention(q, *path, attn_mask=mask, **options))
     return torch.cat(parts, dim=2).transpose(1, 2).to(given), None
+
+
+@lru_cache(maxsize=256)
+def _path_mask(rows: int, columns: int, device: torch.device) -> torch.Tensor:
+    """(rows, columns): the last `rows` tokens of a path see all that stands before them."""
+    # All layers ask for the same masks. One that is born in inference mode could not be trained on.
+    with torch.inference_mode(mode=False):
+        whole = torch.ones(rows, columns, dtype=torch.bool, device=device)
+        return whole.tril(columns - rows)
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -102,7 +102,11 @@ class SFTConfig:
         verdict_weight: weight of the verdict word in the loss; every other token has 1.
         explained: share of the twins whose whole critique is trained; of the others the loss sees
             the verdict alone. Saves time where the verdict is what is hard.
-        share_prefix: compute what two twins have in common once.
+        coherence: weight of the loss by which sound texts become likelier than their twins; squares
+            only, as the next two (docs/architecture.md, "What twins teach").
+        running: weight of the verdict after every token from where a text departs from its twin.
+        deep: weight of the same verdict, read from middle layers.
+        share_prefix: compute what two twins have in common once; the last three need it.
         precision: of the forward pass; see Lightning's `precision`.
         validate_every: optimizer steps between validations, rounded so that they are evenly spaced
             and the last falls at the end; 0 for only at the end.
@@ -127,6 +131,9 @@ class SFTConfig:
     clip: float = 1.0
     verdict_weight: float = 10.0
     explained: float = 0.25
+    coherence: float = 0.5
+    running: float = 2.0
+    deep: float = 2.0
     share_prefix: bool = True
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
     validate_every: int = 125

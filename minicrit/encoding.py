@@ -76,6 +76,15 @@ class Encoder:
             words[label] = whole[len(lead) :] if whole[: len(lead)] == lead else self.ids(word)
         return words
 
+    @cached_property
+    def verdict_heads(self) -> tuple[int, int]:
+        """The first ids of ` valid` and ` flawed`."""
+        valid, flawed = (self.verdict_words[label][0] for label in ("valid", "flawed"))
+        if valid == flawed:
+            raise ValueError("expected a tokenizer whose verdict words begin differently, got one "
+                             "first token for both; choose another base")  # fmt: skip
+        return valid, flawed
+
     def prompt(self, domain: str, rationale: str, reserve: int = 0) -> list[int]:
         """Prompt ids that leave `reserve` tokens for what follows.
 

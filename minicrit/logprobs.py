@@ -1,6 +1,6 @@
 """The one place where logits become log-probabilities.
 
-Shapes: S scored tokens, V vocabulary.
+Shapes: T tokens, S scored tokens, D width, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -35,15 +35,30 @@ def scored_logprobs(
     if not chunk or batch.sources.numel() <= chunk:
         logits = model(**batch.model_inputs()).logits  # type: ignore[attr-defined]
         return token_logprobs(logits[0], batch.targets)
-    backbone, head = model.model, model.lm_head  # type: ignore[attr-defined]
+    hidden = hidden_states(model, batch)[-1][batch.sources]
+    return head_logprobs(model, hidden, batch.targets, chunk=chunk)
+
+
+def hidden_states(model: Callable[..., object], batch: PackedBatch) -> tuple[torch.Tensor, ...]:
+    """States (T, D) of a packed batch after the embedding and after each layer, the last normed."""
     inputs = batch.model_inputs()
     del inputs["logits_to_keep"]
-    hidden = backbone(**inputs).last_hidden_state[0, batch.sources]
+    states = model.model(**inputs, output_hidden_states=True).hidden_states  # type: ignore[attr-defined]
+    return tuple(state[0] for state in states)
 
-    def part(rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return token_logprobs(head(rows), targets)
 
-    pieces = zip(hidden.split(chunk), batch.targets.split(chunk), strict=True)
+def head_logprobs(
+    model: Callable[..., object], hidden: torch.Tensor, targets: torch.Tensor, *, chunk: int = 0
+) -> torch.Tensor:
+    """Log-probabilities (S,) of targets (S,) after last states (S, D); `chunk` as above."""
+    head = model.lm_head  # type: ignore[attr-defined]
+    if not chunk or targets.numel() <= chunk:
+        return token_logprobs(head(hidden), targets)
+
+    def part(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return token_logprobs(head(rows), wanted)
+
+    pieces = zip(hidden.split(chunk), targets.split(chunk), strict=True)
     return torch.cat([checkpoint(part, h, t, use_reentrant=False) for h, t in pieces])
 
 

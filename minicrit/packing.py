@@ -17,10 +17,17 @@ from minicrit.attention import Segment
 
 @dataclass(frozen=True)
 class Branch:
-    """Token ids after the prefix, and the weight of each in the loss (0: not scored)."""
+    """Token ids after the prefix, and the weight of each in the loss (0: not scored).
+
+    Attributes:
+        ids: the tokens. weights: one each.
+        departure: where the text departs from its nearest twin of the other label: (first token,
+            behind the last, +1 in a sound text or -1 in a flawed one); None for no such mark.
+    """
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
+    departure: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.weights) or not self.ids:
@@ -54,6 +61,11 @@ class Tree:
         """Sum of the weights of all scored tokens."""
         return sum(sum(leaf.weights) for leaf in self.leaves)
 
+    @property
+    def departures(self) -> int:
+        """Number of leaves that depart from a twin."""
+        return sum(leaf.departure is not None for leaf in self.leaves)
+
 
 @dataclass(frozen=True)
 class PackedBatch:
@@ -66,6 +78,10 @@ class PackedBatch:
         targets: (S,) ids of the scored tokens. weights: (S,) their weights.
         owners: (S,) number of the branch that each scored token belongs to.
         branches: number of branches.
+        departed: (M,) index of each token from where a text departs from its twin.
+        before: (M,) index of the token before each of them.
+        signs: (M,) +1 in a sound text, -1 in a flawed one.
+        departed_owners: (M,) number of the branch. trees: (branches,) number of the tree of each.
     """
 
     input_ids: torch.Tensor
@@ -76,6 +92,11 @@ class PackedBatch:
     weights: torch.Tensor
     owners: torch.Tensor
     branches: int
+    departed: torch.Tensor
+    before: torch.Tensor
+    signs: torch.Tensor
+    departed_owners: torch.Tensor
+    trees: torch.Tensor
 
     @property
     def tokens(self) -> int:
@@ -103,9 +124,12 @@ class PackedBatch:
 def pack(trees: Iterable[Tree]) -> PackedBatch:
     """Lays trees out one behind the other."""
     layout = _Layout()
-    for tree in trees:
+    numbers: list[int] = []
+    for number, tree in enumerate(trees):
         layout.tree(tree, parent=-1, depth=0, last=-1)
-    sources, targets, weights, owners = layout.columns()
+        numbers += [number] * len(tree.leaves)
+    sources, targets, weights, owners = _columns(layout.scored, 4)
+    departed, before, signs, departed_owners = _columns(layout.departed, 4)
     return PackedBatch(
         input_ids=torch.tensor([layout.ids]),
         position_ids=torch.tensor([layout.positions]),
@@ -115,7 +139,16 @@ def pack(trees: Iterable[Tree]) -> PackedBatch:
         weights=torch.tensor(weights, dtype=torch.float32),
         owners=torch.tensor(owners, dtype=torch.long),
         branches=layout.leaves,
+        departed=torch.tensor(departed, dtype=torch.long),
+        before=torch.tensor(before, dtype=torch.long),
+        signs=torch.tensor(signs, dtype=torch.float32),
+        departed_owners=torch.tensor(departed_owners, dtype=torch.long),
+        trees=torch.tensor(numbers, dtype=torch.long),
     )
+
+
+def _columns(rows: Sequence[tuple[float, ...]], width: int) -> tuple[tuple[float, ...], ...]:
+    return tuple(zip(*rows, strict=True)) or ((),) * width
 
 
 class _Layout:
@@ -126,6 +159,7 @@ class _Layout:
         self.positions: list[int] = []
         self.segments: list[Segment] = []
         self.scored: list[tuple[int, int, float, int]] = []
+        self.departed: list[tuple[int, int, int, int]] = []
         self.leaves = 0
 
     def tree(self, tree: Tree, parent: int, depth: int, last: int) -> None:
@@ -139,10 +173,6 @@ class _Layout:
             else:
                 self._leaf(branch, parent, depth, last)
 
-    def columns(self) -> tuple[tuple[float, ...], ...]:
-        """Sources, targets, weights and owners of the scored tokens."""
-        return tuple(zip(*self.scored, strict=True)) or ((), (), (), ())
-
     def _leaf(self, branch: Branch, parent: int, depth: int, last: int) -> None:
         start = len(self.ids)
         self._segment(branch.ids, parent, depth)
@@ -153,6 +183,11 @@ class _Layout:
                     raise ValueError("expected a token before every scored one, got none; the "
                                      "first token of a text cannot be scored")  # fmt: skip
                 self.scored.append((source, token, weight, self.leaves))
+        if branch.departure:
+            first, behind, sign = branch.departure
+            for offset in range(first, behind):
+                source = start + offset - 1 if offset else last
+                self.departed.append((start + offset, source, sign, self.leaves))
         self.leaves += 1
 
     def _segment(self, ids: Sequence[int], parent: int, depth: int) -> int:
@@ -173,7 +208,7 @@ def grow(sequences: Sequence[Branch]) -> Tree:
     """
     shared = _shared(sequences)
     first = sequences[0].ids
-    rest = [Branch(s.ids[shared:], s.weights[shared:]) for s in sequences]
+    rest = [_without(s, shared) for s in sequences]
     kin: dict[int, list[Branch]] = {}
     for branch in rest:
         kin.setdefault(branch.ids[0], []).append(branch)
@@ -184,12 +219,19 @@ def grow(sequences: Sequence[Branch]) -> Tree:
     return Tree(first[:shared], tuple(branches))
 
 
+def _without(branch: Branch, shared: int) -> Branch:
+    """The branch without its first tokens, which its departure never reaches into."""
+    marked = branch.departure
+    moved = marked and (marked[0] - shared, marked[1] - shared, marked[2])
+    return Branch(branch.ids[shared:], branch.weights[shared:], moved)
+
+
 def _shared(sequences: Sequence[Branch]) -> int:
     """How many unscored tokens all sequences share at their start, short of the whole."""
     if len(sequences) == 1:
         return 0
     first = sequences[0].ids
-    most = min(len(s.ids) for s in sequences) - 1
+    most = min(len(s.ids) - 1 if s.departure is None else s.departure[0] for s in sequences)
     shared = 0
     while shared < most and all(
         s.ids[shared] == first[shared] and not s.weights[shared] for s in sequences

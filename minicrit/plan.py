@@ -21,6 +21,7 @@ class StepBatch:
     Attributes:
         packs: forward passes, one after the other.
         weight: sum of the token weights of the whole step, over all processes.
+        departures: texts of the whole step that depart from a twin. squares: groups that have such.
         examples: number of examples of the whole step.
         tokens: number of tokens computed by this process.
         ids: where the step's trees come from (group names), for error messages.
@@ -28,6 +29,8 @@ class StepBatch:
 
     packs: tuple[PackedBatch, ...]
     weight: float
+    departures: int
+    squares: int
     examples: int
     tokens: int
     ids: tuple[str, ...]
@@ -81,6 +84,8 @@ class StepPlan:
         return StepBatch(
             packs=packs,
             weight=sum(tree.weight for tree in trees),
+            departures=sum(tree.departures for tree in trees),
+            squares=sum(tree.departures > 0 for tree in trees),
             examples=sum(group.examples for group in groups),
             tokens=sum(p.tokens for p in packs),
             ids=tuple(group.name for group in groups),

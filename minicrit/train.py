@@ -21,6 +21,7 @@ from minicrit.plan import Group, StepPlan, grouped
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION, critique_of
 from minicrit.records import Example, read_examples
 from minicrit.schedule import Optimization
+from minicrit.twinning import TwinWeights, with_departures
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -42,8 +43,9 @@ def train_sft(recipe: Recipe) -> Path:
         return settings.out
     train, validation = (read_examples(path).examples for path in files.values())
     critic = _trainee(recipe, base)
+    twins = TwinWeights(settings.coherence, settings.running, settings.deep)
     plan = StepPlan(
-        _groups(train, critic.encoder, settings, recipe.seed),
+        _groups(train, critic.encoder, settings, recipe.seed, twins),
         epochs=settings.epochs,
         batch_examples=settings.batch_examples,
         pack_tokens=settings.pack_tokens,
@@ -62,6 +64,7 @@ def train_sft(recipe: Recipe) -> Path:
             weight_decay=settings.weight_decay,
             clip=settings.clip,
         ),
+        twins,
         loss_chunk=settings.loss_chunk,
         seed=recipe.seed,
     )
@@ -144,14 +147,25 @@ def _precision(config: BaseConfig) -> dict[str, Any]:
 
 
 def _groups(
-    examples: Sequence[Example], encoder: Encoder, settings: SFTConfig, seed: int
+    examples: Sequence[Example],
+    encoder: Encoder,
+    settings: SFTConfig,
+    seed: int,
+    twins: TwinWeights,
 ) -> list[Group]:
     """Encodes the training examples; twins become one tree with what they share as its prefix."""
+    if twins.wanted and not settings.share_prefix:
+        raise ValueError(
+            "sft.share_prefix: expected true with sft.coherence, sft.running or sft.deep, got "
+            "false; set these three to 0"
+        )
     groups = []
     for members in grouped(examples):
         name = members[0].group
         explained = random.Random(f"{seed}/{name}").random() < settings.explained  # noqa: S311
         branches = [sft_branch(e, encoder, settings.verdict_weight, explained) for e in members]
+        if twins.wanted:
+            branches = with_departures(branches, [e.label == "flawed" for e in members])
         trees = (grow(branches),) if settings.share_prefix else tuple(map(_alone, branches))
         groups.append(Group(name, trees, len(members)))
     return groups

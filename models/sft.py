@@ -10,16 +10,23 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import LambdaLR
 
 from minicrit.critic import Critic
-from minicrit.logprobs import scored_logprobs
 from minicrit.losses import sft_loss
 from minicrit.metrics import FlawTypeF1, TokenPerplexity, VerdictMetrics
+from minicrit.packing import PackedBatch
 from minicrit.plan import StepBatch
 from minicrit.records import Example
 from minicrit.schedule import Optimization, warmup_cosine
+from minicrit.twinning import TwinWeights, VerdictProbes, twin_losses
+
+
+#: The parts of the loss, as TensorBoard shows them.
+PARTS = ("critique", "coherence", "running", "deep")
+#: The probes are linear and start at zero: they learn faster than the adapter.
+PROBE_RATE = 6.0
 
 
 class SFTModule(LightningModule):
-    """Trains an adapter on reference critiques; validates it as the critic it is.
+    """Trains an adapter on reference critiques and on twins; validates it as the critic it is.
 
     One batch is one optimizer step, made of one or more packed forward passes, so a restart never
     finds half-accumulated gradients. The loss of a step is the weighted token sum over all passes
@@ -30,6 +37,7 @@ class SFTModule(LightningModule):
         self,
         critic: Critic,
         optimization: Optimization,
+        twins: TwinWeights,
         *,
         loss_chunk: int = 0,
         seed: int = 0,
@@ -40,14 +48,21 @@ class SFTModule(LightningModule):
         self.strict_loading = False
         self.critic = critic
         self.model = critic.model
+        self.twins = twins
+        settings = critic.causal_lm.config
+        self.probes = VerdictProbes(settings.num_hidden_layers, settings.hidden_size)
+        self.words = critic.encoder.verdict_heads
         self.verdicts, self.flaw_types = VerdictMetrics(), FlawTypeF1()
         self.critique_perplexity = TokenPerplexity()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW on the adapter alone; linear warm-up, then cosine."""
+        """AdamW on the adapter and, faster, on the probes; linear warm-up, then cosine."""
         o = self.optimization
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=o.learning_rate, weight_decay=o.weight_decay)
+        groups = [
+            {"params": self.trained(), "lr": o.learning_rate},
+            {"params": list(self.probes.parameters()), "lr": PROBE_RATE * o.learning_rate},
+        ]
+        optimizer = torch.optim.AdamW(groups, weight_decay=o.weight_decay, fused=True)
         shape = warmup_cosine(o.steps, o.warmup, o.final_rate)
         return {
             "optimizer": optimizer,
@@ -63,14 +78,14 @@ class SFTModule(LightningModule):
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(scheduler, LambdaLR)
-        total = torch.zeros((), device=self.device)
+        parts = {name: torch.zeros((), device=self.device) for name in PARTS}
         for packed in batch.packs:
-            packed = packed.to(self.device)  # noqa: PLW2901
-            logprobs = scored_logprobs(self.critic.causal_lm, packed, chunk=self.loss_chunk)
-            # Gradients are averaged over processes; the weight is that of all of them together.
-            part = sft_loss(logprobs, packed.weights).total / batch.weight
-            self.manual_backward(part * self.trainer.world_size)
-            total += part.detach()
+            losses = self._losses(packed.to(self.device), batch)
+            # Gradients are averaged over processes; the weights are those of all of them together.
+            self.manual_backward(sum(losses.values()) * self.trainer.world_size)
+            for name, loss in losses.items():
+                parts[name] += loss.detach()
+        total = torch.stack(list(parts.values())).sum()
         norm = torch.nn.utils.clip_grad_norm_(self.trained(), self.optimization.clip)
         rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
@@ -78,7 +93,23 @@ class SFTModule(LightningModule):
         optimizer.zero_grad()
         self.log("train/loss", total, prog_bar=True, sync_dist=True, reduce_fx="sum")
         self.log_dict({"train/grad_norm": norm, "train/learning_rate": rate})
+        shown = {f"train/{name}": value for name, value in parts.items()}
+        self.log_dict(shown, sync_dist=True, reduce_fx="sum")
         return total
+
+    def _losses(self, packed: PackedBatch, step: StepBatch) -> dict[str, torch.Tensor]:
+        """This pack's part of each loss of the step, weighted, in the order of PARTS."""
+        read = twin_losses(
+            self.critic.causal_lm, self.probes, packed, self.words, chunk=self.loss_chunk
+        )
+        texts, squares = max(1, step.departures), max(1, step.squares)
+        parts = (
+            sft_loss(read.logprobs, packed.weights).total / step.weight,
+            self.twins.coherence * read.coherence.total / squares,
+            self.twins.running * read.running.total / texts,
+            self.twins.deep * read.deep.total / texts,
+        )
+        return dict(zip(PARTS, parts, strict=True))
 
     def validation_step(self, examples: Sequence[Example], batch_idx: int) -> None:
         """Reads verdict, flaw type and perplexity of the reference in one forward an item."""

@@ -1,0 +1,133 @@
+"""What twins teach beyond the verdict word, at every token from where a text departs from its twin.
+
+The verdict word gives one bit a text, at its last token, about two halves that stand far apart in
+it; a small model stands still for thousands of examples before it learns anything from that
+(docs/results.md). Twins allow more, for no extra forward pass: which way of going on fits
+(coherence), and a verdict after every token (running verdict), read from the last layer as the
+critic reads it and from middle layers by probes that are thrown away after training (deep
+supervision, arXiv 1409.5185).
+
+Shapes: T tokens, M tokens from the departure on, D width, L probed layers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from minicrit.logprobs import head_logprobs, hidden_states
+from minicrit.losses import LossSum, coherence_loss, running_verdict_loss
+from minicrit.packing import Branch, PackedBatch
+
+#: Depths of the probed layers, as shares of all layers.
+DEPTHS = (0.6, 0.8)
+
+
+def with_departures(branches: Sequence[Branch], flawed: Sequence[bool]) -> list[Branch]:
+    """Marks in each text of a square where it departs from its nearest twin of the other label.
+
+    The marks end before the verdict word, the first token that is scored. Only squares are marked
+    (two sound and two flawed texts, or more of both): in a pair, the half that was exchanged may
+    stand first, and then says nothing yet where it departs.
+
+    Args:
+        branches: whole sequences of one group. flawed: their labels.
+    """
+    if min(sum(flawed), len(flawed) - sum(flawed)) < 2:  # noqa: PLR2004
+        return list(branches)
+    marked = []
+    for branch, label in zip(branches, flawed, strict=True):
+        others = (b for b, f in zip(branches, flawed, strict=True) if f != label)
+        first = max(_common(branch.ids, other.ids) for other in others)
+        end = next(at for at, weight in enumerate(branch.weights) if weight)
+        spot = (first, end, -1 if label else 1)
+        marked.append(replace(branch, departure=spot) if first < end else branch)
+    return marked
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of tokens that both begin with."""
+    for at, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return at
+    return min(len(one), len(other))
+
+
+class VerdictProbes(nn.Module):
+    """A linear verdict on each of a few middle layers. They start at zero: p(flawed) = 1/2."""
+
+    def __init__(self, layers: int, width: int) -> None:
+        super().__init__()
+        self.depths = tuple(max(1, round(layers * depth)) for depth in DEPTHS)
+        self.weight = nn.Parameter(torch.zeros(len(self.depths), width))
+        self.bias = nn.Parameter(torch.zeros(len(self.depths)))
+
+    def forward(self, states: Sequence[torch.Tensor], at: torch.Tensor) -> torch.Tensor:
+        """Log-odds (L, M) of `flawed` from the states (T, D) after each layer, at tokens (M,)."""
+        rows = torch.stack([states[depth][at] for depth in self.depths]).to(self.weight.dtype)
+        rows = rows * torch.rsqrt(rows.square().mean(-1, keepdim=True) + 1e-6)
+        return (rows * self.weight[:, None]).sum(-1) + self.bias[:, None]
+
+
+@dataclass(frozen=True)
+class TwinWeights:
+    """Weights of the three losses beside that of the critique (whose verdict word has about 1)."""
+
+    coherence: float
+    running: float
+    deep: float
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any of them counts."""
+        return bool(self.coherence or self.running or self.deep)
+
+
+@dataclass(frozen=True)
+class TwinLosses:
+    """Log-probabilities of the scored tokens (S,), and the three losses."""
+
+    logprobs: torch.Tensor
+    coherence: LossSum
+    running: LossSum
+    deep: LossSum
+
+
+def twin_losses(
+    model: Callable[..., object],
+    probes: VerdictProbes,
+    batch: PackedBatch,
+    words: tuple[int, int],
+    *,
+    chunk: int = 0,
+) -> TwinLosses:
+    """One forward pass over a packed batch, read in four ways.
+
+    Args:
+        model: a causal LM with `packed` attention. probes: see there.
+        batch: with the departures of `with_departures`.
+        words: ids of the first tokens of ` valid` and ` flawed`.
+        chunk: see `logprobs.scored_logprobs`.
+    """
+    states = hidden_states(model, batch)
+    last = states[-1]
+    wanted = torch.cat((batch.targets, batch.input_ids[0, batch.departed]))
+    sources = torch.cat((batch.sources, batch.before))
+    logprobs = head_logprobs(model, last[sources], wanted, chunk=chunk)
+    scored, told = logprobs.split((len(batch.sources), len(batch.before)))
+    valid, flawed = model.lm_head.weight[list(words)]  # type: ignore[attr-defined]
+    after = last[batch.departed]
+    running = (after * (flawed - valid).to(after.dtype)).sum(-1, dtype=scored.dtype)
+    signs, owners = batch.signs, batch.departed_owners
+    middle = [
+        running_verdict_loss(row, signs, owners, batch.branches)
+        for row in probes(states, batch.departed)
+    ]
+    deep = sum(one.total for one in middle) / len(middle)
+    return TwinLosses(
+        scored,
+        coherence_loss(told, signs, owners, batch.trees),
+        running_verdict_loss(running, signs, owners, batch.branches),
+        LossSum(torch.as_tensor(deep), middle[0].weight),
+    )

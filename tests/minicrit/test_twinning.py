@@ -1,0 +1,125 @@
+"""What twins teach: the marks, the losses by hand, and one packed pass against plain ones."""
+
+import math
+import random
+
+import pytest
+import torch
+
+from minicrit.logprobs import token_logprobs
+from minicrit.losses import coherence_loss, running_verdict_loss
+from minicrit.packing import Branch, grow, pack
+from minicrit.twinning import DEPTHS, VerdictProbes, twin_losses, with_departures
+
+OPENING, END = (7,) * 10, (8, 9, 6)
+PREMISES, CONCLUSIONS = ((11, 12) * 5, (13, 14) * 5), ((21, 22, 23), (24, 25))
+
+
+def square() -> tuple[list[Branch], list[bool]]:
+    """Four corners in the order 00, 01, 11, 10; the last token is the scored verdict word."""
+    corners = [(0, 0), (0, 1), (1, 1), (1, 0)]
+    texts = [(*OPENING, *PREMISES[p], *CONCLUSIONS[c], *END) for p, c in corners]
+    branches = [Branch(ids, (0.0,) * (len(ids) - 1) + (1.0,)) for ids in texts]
+    return branches, [p != c for p, c in corners]
+
+
+def test_a_square_departs_where_the_second_half_begins():
+    marked = with_departures(*square())
+    assert [b.departure for b in marked] == [(20, 25, 1), (20, 24, -1), (20, 24, 1), (20, 25, -1)]
+
+
+def test_pairs_are_left_alone():
+    branches, flawed = square()
+    assert with_departures(branches[:2], flawed[:2]) == branches[:2]
+
+
+def test_packing_keeps_the_marks_through_shared_prefixes():
+    tree = grow(with_departures(*square()))
+    batch = pack([tree, tree])
+    ids = batch.input_ids[0]
+    assert tree.departures == 4
+    assert batch.trees.tolist() == [0] * 4 + [1] * 4
+    assert ids[batch.departed].tolist()[:5] == [21, 22, 23, 8, 9]  # corner 00, from its conclusion
+    assert batch.signs[:9].tolist() == [1.0] * 5 + [-1.0] * 4
+    firsts = [
+        at for at, owner in enumerate(batch.departed_owners.tolist())
+        if at == 0 or owner != batch.departed_owners[at - 1]
+    ]  # fmt: skip
+    # What precedes the first marked token of every leaf is the end of its premise.
+    assert {ids[i].item() for i in batch.before[firsts]} == {12, 14}
+
+
+def test_coherence_by_hand():
+    # Group 0: sound texts -1 and -3, flawed -2 and -5; group 1 has no flawed text.
+    logprobs = torch.tensor([-1.0, -2.0, -1.0, -2.0, -5.0, -4.0], dtype=torch.float64)
+    owners = torch.tensor([0, 1, 1, 2, 3, 4])
+    signs = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0, 1.0])
+    trees = torch.tensor([0, 0, 0, 0, 1])
+    logprobs.requires_grad_()
+    loss = coherence_loss(logprobs, signs, owners, trees)
+    margin = (-1 - 3) / 2 - (-2 - 5) / 2
+    assert loss.total.item() == pytest.approx(math.log1p(math.exp(-margin)))
+    assert loss.weight.item() == 1
+    loss.total.backward()
+    slope = 1 / (1 + math.exp(margin))
+    assert logprobs.grad.tolist() == pytest.approx(
+        [-slope / 2] * 3 + [slope / 2] * 2 + [0.0]
+    )
+
+
+def test_running_verdict_by_hand():
+    log_odds = torch.tensor([0.0, 2.0, -1.0], dtype=torch.float64)
+    signs, owners = torch.tensor([1.0, 1.0, -1.0]), torch.tensor([0, 0, 2])
+    loss = running_verdict_loss(log_odds, signs, owners, 3)
+    sound = (math.log(2) + math.log1p(math.exp(2))) / 2
+    assert loss.total.item() == pytest.approx(sound + math.log1p(math.exp(1)))
+    assert loss.weight.item() == 2
+
+
+def test_nothing_marked_costs_nothing_and_has_a_gradient(tiny_adapted):
+    model = tiny_adapted.get_base_model()
+    probes = probes_of(model)
+    batch = pack([grow(square()[0])])
+    read = twin_losses(model, probes, batch, (30, 31))
+    for part in (read.coherence, read.running, read.deep):
+        assert part.total.item() == 0
+        assert part.weight.item() == 0
+    (read.coherence.total + read.running.total + read.deep.total).backward()
+    assert probes.weight.grad.abs().sum() == 0
+
+
+def probes_of(model) -> VerdictProbes:
+    probes = VerdictProbes(model.config.num_hidden_layers, model.config.hidden_size).double()
+    torch.manual_seed(0)
+    torch.nn.init.normal_(probes.weight)
+    return probes
+
+
+@pytest.mark.parametrize("chunk", [0, 3])
+def test_one_packed_pass_equals_plain_passes(tiny_adapted, chunk):
+    model = tiny_adapted.get_base_model()
+    probes = probes_of(model)
+    words = (30, 31)
+    branches = with_departures(*square())
+    random.Random(1).shuffle(branches)
+    batch = pack([grow(branches)])
+    read = twin_losses(model, probes, batch, words, chunk=chunk)
+    told, running, deep = [], 0.0, 0.0
+    for branch in branches:
+        ids = torch.tensor([branch.ids])
+        output = model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        first, end, sign = branch.departure
+        every = token_logprobs(output.logits[0, :-1], ids[0, 1:])
+        told.append((sign, every[first - 1 : end - 1].sum()))
+        odds = output.logits[0, first:end, words[1]] - output.logits[0, first:end, words[0]]
+        running += torch.nn.functional.softplus(sign * odds).mean()
+        for row, depth in enumerate(probes.depths):
+            state = output.hidden_states[depth][0, first:end]
+            state = state / (state.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+            odds = state @ probes.weight[row] + probes.bias[row]
+            deep += torch.nn.functional.softplus(sign * odds).mean() / len(DEPTHS)
+    margin = sum(sign * value for sign, value in told) / 2
+    close = {"atol": 1e-9, "rtol": 1e-9}
+    torch.testing.assert_close(read.coherence.total, torch.nn.functional.softplus(-margin), **close)
+    torch.testing.assert_close(read.running.total, running, **close)
+    torch.testing.assert_close(read.deep.total, deep, **close)
