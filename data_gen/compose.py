@@ -11,6 +11,7 @@ critique and fix follow from what was exchanged. The families of a split occur i
 import argparse
 import hashlib
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -272,4 +273,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
     sys.exit(main())

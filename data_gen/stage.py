@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 #: Above this AUC the words alone say too much about the label.
 BAR = 0.60
 _FIRST = 10  # faults shown of many
+_LEAST = 200  # characters of a rationale for which there must be room where training cuts it
 
 
 def make_data(recipe: Recipe) -> None:
@@ -135,12 +136,11 @@ def _text(example: Example) -> str:
 def _public(recipe: Recipe, box: Path) -> tuple[Public, str | None]:
     """The public rows and the identity of the base whose tokens were counted."""
     data = recipe.data
-    most = sys.maxsize if data.truncate else data.max_tokens  # training cuts them
     if data.public is None:
         return Public(), None
     length, identity = _tokens(recipe)
     public = read_public(
-        data.public, length=length, max_tokens=most, limit=data.public_limit,
+        data.public, length=length, max_tokens=data.max_tokens, limit=data.public_limit,
         seed=recipe.seed, max_bad=data.max_bad, rejects=box,
     )  # fmt: skip
     return public, identity
@@ -155,7 +155,8 @@ def _tokens(recipe: Recipe) -> tuple[Length, str]:
     encoder = Encoder(load_tokenizer(base))
 
     def length(example: Example) -> int:
-        prompt = encoder.ids(render_prompt(example.domain, example.rationale))
+        kept = example.rationale[:_LEAST] if recipe.data.truncate else example.rationale
+        prompt = encoder.ids(render_prompt(example.domain, kept))
         critique = encoder.completion(critique_of(example))
         return len(encoder.opening) + len(prompt) + len(critique)
 

@@ -44,8 +44,10 @@ def coherence_loss(
     likelihood term).
 
     Args:
-        logprobs: (M,) of the tokens from the departure on. signs: (M,) +1 sound, -1 flawed.
-        owners: (M,) branch of each token. trees: (B,) group of each branch.
+        logprobs: (M,) of the tokens from the departure on.
+        signs: (M,) +1 in sound, -1 in flawed texts.
+        owners: (M,) branch of each token.
+        trees: (B,) group of each branch.
     """
     texts = torch.zeros(len(trees), dtype=logprobs.dtype, device=logprobs.device)
     likelihood = texts.index_add(0, owners, logprobs)
@@ -73,7 +75,9 @@ def running_verdict_loss(
     twins give for nothing (outcome-labelled process supervision, arXiv 2211.14275).
 
     Args:
-        log_odds: (M,) of `flawed`. signs: (M,) +1 sound, -1 flawed. owners: (M,) branch of each.
+        log_odds: (M,) of `flawed` after each token.
+        signs: (M,) +1 in sound, -1 in flawed texts.
+        owners: (M,) branch of each token.
         branches: B.
     """
     texts = torch.zeros(branches, dtype=log_odds.dtype, device=log_odds.device)

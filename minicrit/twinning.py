@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from minicrit.logprobs import head_logprobs, hidden_states
-from minicrit.losses import LossSum, coherence_loss, running_verdict_loss
+from minicrit.losses import LossSum, coherence_loss, running_verdict_loss, sft_loss
 from minicrit.packing import Branch, PackedBatch
+from minicrit.plan import StepBatch
 
 #: Depths of the probed layers, as shares of all layers.
 DEPTHS = (0.6, 0.8)
@@ -32,7 +33,8 @@ def with_departures(branches: Sequence[Branch], flawed: Sequence[bool]) -> list[
     stand first, and then says nothing yet where it departs.
 
     Args:
-        branches: whole sequences of one group. flawed: their labels.
+        branches: whole sequences of one group.
+        flawed: the label of each.
     """
     if min(sum(flawed), len(flawed) - sum(flawed)) < 2:  # noqa: PLR2004
         return list(branches)
@@ -86,12 +88,22 @@ class TwinWeights:
 
 @dataclass(frozen=True)
 class TwinLosses:
-    """Log-probabilities of the scored tokens (S,), and the three losses."""
+    """The critique and the three losses of one packed batch, each a sum and its weight."""
 
-    logprobs: torch.Tensor
+    critique: LossSum
     coherence: LossSum
     running: LossSum
     deep: LossSum
+
+    def of_step(self, step: StepBatch, weights: TwinWeights) -> dict[str, torch.Tensor]:
+        """What this batch adds to each part of the mean loss of a step, weighted."""
+        texts, squares = max(1, step.departures), max(1, step.squares)
+        return {
+            "critique": self.critique.total / step.weight,
+            "coherence": weights.coherence * self.coherence.total / squares,
+            "running": weights.running * self.running.total / texts,
+            "deep": weights.deep * self.deep.total / texts,
+        }
 
 
 def twin_losses(
@@ -105,29 +117,29 @@ def twin_losses(
     """One forward pass over a packed batch, read in four ways.
 
     Args:
-        model: a causal LM with `packed` attention. probes: see there.
+        model: a causal LM with `packed` attention.
+        probes: one row a probed layer.
         batch: with the departures of `with_departures`.
         words: ids of the first tokens of ` valid` and ` flawed`.
         chunk: see `logprobs.scored_logprobs`.
     """
     states = hidden_states(model, batch)
     last = states[-1]
-    wanted = torch.cat((batch.targets, batch.input_ids[0, batch.departed]))
+    targets = torch.cat((batch.targets, batch.input_ids[0, batch.departed]))
     sources = torch.cat((batch.sources, batch.before))
-    logprobs = head_logprobs(model, last[sources], wanted, chunk=chunk)
+    logprobs = head_logprobs(model, last[sources], targets, chunk=chunk)
     scored, told = logprobs.split((len(batch.sources), len(batch.before)))
     valid, flawed = model.lm_head.weight[list(words)]  # type: ignore[attr-defined]
     after = last[batch.departed]
     running = (after * (flawed - valid).to(after.dtype)).sum(-1, dtype=scored.dtype)
-    signs, owners = batch.signs, batch.departed_owners
-    middle = [
-        running_verdict_loss(row, signs, owners, batch.branches)
-        for row in probes(states, batch.departed)
-    ]
-    deep = sum(one.total for one in middle) / len(middle)
+
+    def verdicts(log_odds: torch.Tensor) -> LossSum:
+        return running_verdict_loss(log_odds, batch.signs, batch.departed_owners, batch.branches)
+
+    middle = [verdicts(row) for row in probes(states, batch.departed)]
     return TwinLosses(
-        scored,
-        coherence_loss(told, signs, owners, batch.trees),
-        running_verdict_loss(running, signs, owners, batch.branches),
-        LossSum(torch.as_tensor(deep), middle[0].weight),
+        critique=sft_loss(scored, batch.weights),
+        coherence=coherence_loss(told, batch.signs, batch.departed_owners, batch.trees),
+        running=verdicts(running),
+        deep=LossSum(torch.stack([one.total for one in middle]).mean(), middle[0].weight),
     )

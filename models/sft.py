@@ -10,17 +10,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import LambdaLR
 
 from minicrit.critic import Critic
-from minicrit.losses import sft_loss
 from minicrit.metrics import FlawTypeF1, TokenPerplexity, VerdictMetrics
-from minicrit.packing import PackedBatch
 from minicrit.plan import StepBatch
 from minicrit.records import Example
 from minicrit.schedule import Optimization, warmup_cosine
 from minicrit.twinning import TwinWeights, VerdictProbes, twin_losses
 
-
-#: The parts of the loss, as TensorBoard shows them.
-PARTS = ("critique", "coherence", "running", "deep")
 #: The probes are linear and start at zero: they learn faster than the adapter.
 PROBE_RATE = 6.0
 
@@ -78,13 +73,18 @@ class SFTModule(LightningModule):
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(scheduler, LambdaLR)
-        parts = {name: torch.zeros((), device=self.device) for name in PARTS}
+        parts: dict[str, torch.Tensor] = {}
         for packed in batch.packs:
-            losses = self._losses(packed.to(self.device), batch)
+            losses = twin_losses(
+                self.critic.causal_lm,
+                self.probes,
+                packed.to(self.device),
+                self.words,
+                chunk=self.loss_chunk,
+            ).of_step(batch, self.twins)
             # Gradients are averaged over processes; the weights are those of all of them together.
-            self.manual_backward(sum(losses.values()) * self.trainer.world_size)
-            for name, loss in losses.items():
-                parts[name] += loss.detach()
+            self.manual_backward(torch.stack(list(losses.values())).sum() * self.trainer.world_size)
+            parts = {name: loss.detach() + parts.get(name, 0) for name, loss in losses.items()}
         total = torch.stack(list(parts.values())).sum()
         norm = torch.nn.utils.clip_grad_norm_(self.trained(), self.optimization.clip)
         rate = optimizer.param_groups[0]["lr"]
@@ -96,20 +96,6 @@ class SFTModule(LightningModule):
         shown = {f"train/{name}": value for name, value in parts.items()}
         self.log_dict(shown, sync_dist=True, reduce_fx="sum")
         return total
-
-    def _losses(self, packed: PackedBatch, step: StepBatch) -> dict[str, torch.Tensor]:
-        """This pack's part of each loss of the step, weighted, in the order of PARTS."""
-        read = twin_losses(
-            self.critic.causal_lm, self.probes, packed, self.words, chunk=self.loss_chunk
-        )
-        texts, squares = max(1, step.departures), max(1, step.squares)
-        parts = (
-            sft_loss(read.logprobs, packed.weights).total / step.weight,
-            self.twins.coherence * read.coherence.total / squares,
-            self.twins.running * read.running.total / texts,
-            self.twins.deep * read.deep.total / texts,
-        )
-        return dict(zip(PARTS, parts, strict=True))
 
     def validation_step(self, examples: Sequence[Example], batch_idx: int) -> None:
         """Reads verdict, flaw type and perplexity of the reference in one forward an item."""

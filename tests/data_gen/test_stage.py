@@ -133,6 +133,20 @@ def test_public_sets_are_mixed_and_kept_apart(tmp_path: Path) -> None:
     assert set(manifest["inputs"]) == {"public/set.jsonl.gz"}
 
 
+def test_truncating_leaves_out_only_rows_whose_critique_has_no_room(tmp_path: Path) -> None:
+    long = " ".join(f"word{n}" for n in range(900))
+    rows = [
+        row(0, "train", rationale=long),
+        row(2, "train", label="flawed", flaw_type="small_sample", critique=long),
+    ]
+    recipe = recipe_for(tmp_path / "data", public=write_set(tmp_path / "sets", rows), truncate=True)
+    recipe.base.model, recipe.base.folder = "tiny", tmp_path / "base"
+    make_data(recipe)
+    train = read_examples(tmp_path / "data" / "train.jsonl").examples
+    assert [e.id for e in train if e.source == "set"] == ["set/0"]
+    assert read_manifest(tmp_path / "data")["facts"]["public"]["set"]["too_long"] == 1
+
+
 def test_a_group_or_a_text_in_two_splits_is_refused() -> None:
     with pytest.raises(ValueError, match="every group in one split"):
         checked({"train": [example(0)], "test": [example(1)]})

@@ -62,9 +62,7 @@ def test_coherence_by_hand():
     assert loss.weight.item() == 1
     loss.total.backward()
     slope = 1 / (1 + math.exp(margin))
-    assert logprobs.grad.tolist() == pytest.approx(
-        [-slope / 2] * 3 + [slope / 2] * 2 + [0.0]
-    )
+    assert logprobs.grad.tolist() == pytest.approx([-slope / 2] * 3 + [slope / 2] * 2 + [0.0])
 
 
 def test_running_verdict_by_hand():
