@@ -10,6 +10,8 @@
 #? MODEL    critic to quantize or to ask; default: that of the run
 #? MODEL_1  critic to benchmark; default: that of the run
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
+#? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama or openai; MODEL_NAME,
+#?          URL, BUDGET_USD, FOCUS: see minicrit hard --help
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
@@ -24,6 +26,12 @@ MODEL :=
 MODEL_1 :=
 MODEL_2 := $(BASE)
 TEXT :=
+COUNT := 1000
+BACKEND := composer
+MODEL_NAME :=
+URL :=
+BUDGET_USD :=
+FOCUS :=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -90,7 +98,7 @@ SECTIONS_sft := seed base data lora sft
 SECTIONS_benchmark := seed benchmark
 SECTIONS_int$(BITS) := seed quantize
 
-.PHONY: help setup base data sft benchmark quantize report pipeline critique probe test test-slow \
+.PHONY: help setup base data hard sft benchmark quantize report pipeline critique probe test test-slow \
     lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
@@ -110,6 +118,12 @@ pipeline: $(REPORTS)/index.html ## everything: setup, base, data, sft, benchmark
 
 critique: $(SETUP) ## judge one rationale: TEXT="...", DOMAIN=trading
 	@$(MINICRIT) critique "$$MINICRIT_TEXT" --domain $(DOMAIN) --model $(MODEL_USED) $(ARGS)
+
+hard: $(SETUP) ## make COUNT hard examples with BACKEND
+	$(MINICRIT) hard $(CONFIG) --hard.count $(COUNT) --hard.backend $(BACKEND) \
+	    --hard.out data/hard-$(BACKEND) $(if $(MODEL_NAME),--hard.model $(MODEL_NAME)) \
+	    $(if $(URL),--hard.url $(URL)) $(if $(FOCUS),--hard.focus $(FOCUS)) \
+	    $(if $(BUDGET_USD),--hard.budget_usd $(BUDGET_USD)) $(ARGS)
 
 probe: $(DATA_DIR)/manifest.json ## ask whether words alone give the labels away
 	$(MINICRIT) probe $(CONFIG) $(SETTINGS_data) $(ARGS)

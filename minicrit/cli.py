@@ -20,8 +20,10 @@ _TALKATIVE = (
     "bitsandbytes",
     "filelock",
     "fsspec",
+    "anthropic",
     "httpcore",
     "httpx",
+    "httpx2",
     "huggingface_hub",
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
     "lightning.pytorch.utilities.rank_zero",
@@ -64,6 +66,12 @@ def _probe(recipe: Recipe) -> None:
     probe(recipe)
 
 
+def _hard(recipe: Recipe) -> None:
+    from data_gen.hard import make_hard
+
+    make_hard(recipe)
+
+
 def _sft(recipe: Recipe) -> None:
     from minicrit.train import train_sft
 
@@ -91,6 +99,7 @@ def _report(recipe: Recipe) -> None:
 STAGES = {
     "base": Stage("Make the base model ready; print its folder and identity.", ("base",), _base),
     "data": Stage("Compose the examples and mix public sets in.", ("base", "data"), _data),
+    "hard": Stage("Make hard examples, offline or with a language model.", ("hard",), _hard),
     "probe": Stage("Ask whether words alone give the labels away.", ("data",), _probe),
     "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),

@@ -202,6 +202,36 @@ class QuantizeConfig:
 
 
 @dataclass
+class HardConfig:
+    """Hard examples: sound texts that look suspicious, and flawed twins that look careful.
+
+    Attributes:
+        backend: `composer` (no model), `anthropic` (key from ANTHROPIC_API_KEY), `ollama`, or
+            `openai` for any server that speaks its protocol (key, if any, from OPENAI_API_KEY).
+        model: name of the model at the back end; the composer needs none.
+        url: address of the server; null for that of the back end's own package.
+        count: examples (whole twins).
+        out: folder of the examples; beside it, OUT.work keeps every answer for a restart.
+        threads: requests at the same time.
+        budget_usd: USD that a run may cost at most, restarts included; null for no limit.
+        prices: YAML table of prices in USD a million tokens; null for the one that comes along.
+        focus: JSON report of errors: domains and flaw types to spend the count on.
+        dry_run: only estimate what it would cost.
+    """
+
+    backend: Literal["composer", "anthropic", "ollama", "openai"] = "composer"
+    model: str | None = None
+    url: str | None = None
+    count: int = 1000
+    out: Path = Path("data/hard")
+    threads: int = 4
+    budget_usd: float | None = None
+    prices: Path | None = None
+    focus: Path | None = None
+    dry_run: bool = False
+
+
+@dataclass
 class Recipe:
     """All stages of a run.
 
@@ -216,3 +246,4 @@ class Recipe:
     sft: SFTConfig = field(default_factory=SFTConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    hard: HardConfig = field(default_factory=HardConfig)

@@ -129,7 +129,7 @@ def test_mistakes_in_a_file(tmp_path, text, message):
     (["--sft.learnin_rate", "1"], "expected a known flag, got --sft.learnin_rate; did you mean "
      "--sft.learning_rate?"),
     (["--epochs", "3"], "expected a known flag, got --epochs; did you mean --sft.epochs?"),
-    (["--sft.ep", "3"], "expected a known flag, got --sft.ep; did you mean --sft.epochs?"),
+    (["--sft.epoch", "3"], "expected a known flag, got --sft.epoch; did you mean --sft.epochs?"),
     (["--sft", "x.yaml"], "expected a known flag, got --sft; did you mean --s"),
     (["--sft.epochs"], "expected --section.field VALUE, got: argument --sft.epochs: expected one"),
     (["3"], "expected --section.field VALUE, got: unrecognized arguments: 3"),

@@ -1,0 +1,137 @@
+"""Asks a back end on behalf of many threads: nothing twice, nothing over budget, never for ever.
+
+This is the only retry loop; clients are told not to retry themselves.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from data_gen.backends.protocol import (
+    Answer,
+    Backend,
+    HopelessError,
+    Request,
+    TryAgainError,
+    UnanswerableError,
+)
+from data_gen.journal import Journal
+from data_gen.prices import Price
+
+
+class BudgetError(ValueError):
+    """The next request could pass the budget; it was not sent."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How failures are borne.
+
+    Attributes:
+        attempts: of one request. backoff: seconds before the second, doubled each time.
+        longest: seconds of one wait; a server that asks for more ends the run.
+    """
+
+    attempts: int = 6
+    backoff: float = 0.5
+    longest: float = 60.0
+
+
+class Asker:
+    """`ask` answers from the journal, or from the back end and then into the journal.
+
+    Args:
+        backend: see `backends.protocol`. journal: what was answered before.
+        price: of the model. budget: USD that the whole run may cost, restarts included; None for
+            no limit.
+        patience: see there. sleep: of the clock, exchanged in tests of waiting alone.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        journal: Journal,
+        *,
+        price: Price,
+        budget: float | None = None,
+        patience: Patience = Patience(),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.backend, self.journal = backend, journal
+        self.price, self.budget, self.patience = price, budget, patience
+        self._sleep = sleep
+        self._not_before = 0.0
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Lets no further request start, so that the threads end soon."""
+        self._stopped.set()
+
+    def ask(self, request: Request) -> Answer:
+        """The answer to a request.
+
+        Raises:
+            BudgetError: if it might pass the budget.
+            UnanswerableError: if this one is not accepted.
+            HopelessError: if the server stays away, or will not answer any.
+        """
+        key = request.key(self.backend.identity)
+        if key in self.journal.answers:
+            return self.journal.answers[key]
+        for attempt in range(self.patience.attempts):
+            self._wait_for_all()
+            try:
+                return self._send(key, request)
+            except TryAgainError as error:
+                last = error
+                if attempt + 1 < self.patience.attempts:
+                    self._wait(attempt, error)
+        raise HopelessError(
+            f"server: expected an answer within {self.patience.attempts} attempts, got {last}; "
+            "look at the server, then run the same command again, nothing is lost"
+        ) from last
+
+    def _send(self, key: str, request: Request) -> Answer:
+        most = self.price.most(request)
+        if not self.journal.reserve(key, most, self.budget):
+            raise BudgetError(
+                f"budget: expected room for up to {most:.4f} USD, got "
+                f"{self.journal.committed:.2f} of {self.budget:.2f} USD used; raise BUDGET_USD and "
+                "run the same command again, nothing is lost"
+            )
+        try:
+            answer = self.backend.ask(request)
+        except (TryAgainError, UnanswerableError, HopelessError) as error:
+            if not getattr(error, "lost", False):  # else it may have been charged
+                self.journal.release(key, str(error))
+            raise
+        self.journal.settle(key, answer, self.price.cost(answer.usage))
+        return answer
+
+    def _wait_for_all(self) -> None:
+        """Waits until the server has cooled down; ends the thread if the run is stopped."""
+        while True:
+            if self._stopped.is_set():
+                raise HopelessError("the run: expected to go on, got a stop; see the first error")
+            left = self._not_before - time.monotonic()
+            if left <= 0:
+                return
+            self._sleep(min(left, 1.0))
+
+    def _wait(self, attempt: int, error: TryAgainError) -> None:
+        patience = self.patience
+        if error.wait is not None and error.wait > patience.longest:
+            raise HopelessError(
+                f"server: expected a wait of at most {patience.longest:.0f} s, was asked for "
+                f"{error.wait:.0f} s; run the same command again later, nothing is lost"
+            ) from error
+        own = min(patience.longest, patience.backoff * 2**attempt)
+        wait = max(error.wait or 0.0, own * random.uniform(0.5, 1.0))  # noqa: S311 - not for secrets
+        if error.everybody:
+            with self._lock:
+                self._not_before = max(self._not_before, time.monotonic() + wait)
+        else:
+            self._sleep(wait)

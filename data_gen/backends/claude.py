@@ -1,0 +1,92 @@
+"""Claude, through Anthropic's SDK. The key comes from ANTHROPIC_API_KEY alone."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import anthropic
+
+from data_gen.backends.protocol import (
+    Answer,
+    HopelessError,
+    Request,
+    Stop,
+    TryAgainError,
+    Usage,
+    http_error,
+)
+
+_STOPS: dict[str, Stop] = {
+    "end_turn": "end",
+    "stop_sequence": "end",
+    "max_tokens": "cut",
+    "model_context_window_exceeded": "cut",
+    "refusal": "refused",
+}
+
+
+class Claude:
+    """One model of Anthropic's. Retries are the caller's, so that every attempt is counted."""
+
+    def __init__(self, model: str, *, url: str | None = None, timeout: float = 120.0) -> None:
+        key = os.environ.get("ANTHROPIC_API_KEY")
+        if not key:
+            raise HopelessError(
+                "ANTHROPIC_API_KEY: expected a key in the environment, got none; export it, or "
+                "use another back end"
+            )
+        self.model = model
+        self._client = anthropic.Anthropic(
+            api_key=key, base_url=url, max_retries=0, timeout=timeout
+        )
+
+    @property
+    def identity(self) -> Mapping[str, Any]:  # noqa: D102
+        return {"backend": "anthropic", "model": self.model}
+
+    def ask(self, request: Request) -> Answer:  # noqa: D102
+        try:
+            message = self._client.messages.create(
+                model=self.model,
+                max_tokens=request.max_tokens,
+                system=request.system,
+                messages=[{"role": "user", "content": request.prompt}],
+                output_config={
+                    "format": {"type": "json_schema", "schema": dict(request.schema)},
+                },
+            )
+        except anthropic.APIStatusError as error:
+            raise _failure(error) from error
+        except anthropic.APIConnectionError as error:  # time-outs are of this kind
+            raise TryAgainError(str(error), lost=True) from error
+        except (anthropic.AnthropicError, json.JSONDecodeError) as error:
+            raise TryAgainError(f"expected a message, got {error}", lost=True) from error
+        if not isinstance(message, anthropic.types.Message):  # a page of HTML comes as text
+            raise TryAgainError("expected a message, got something else with status 200")
+        return _answer(message)
+
+
+def _failure(error: anthropic.APIStatusError) -> Exception:
+    if getattr(error, "error_code", None) == "enforced_spend_limit_reached":
+        return HopelessError(f"server: expected an answer, got a spend limit: {error.message}; "
+                             "raise the limit of the account")  # fmt: skip
+    return http_error(error.status_code, error.message, error.response.headers.get("retry-after"))
+
+
+def _answer(message: "anthropic.types.Message") -> Answer:
+    used = message.usage
+    stop = _STOPS.get(message.stop_reason or "", "cut")
+    details = getattr(message, "stop_details", None)
+    return Answer(
+        text="".join(block.text for block in message.content if block.type == "text"),
+        stop=stop,
+        usage=Usage(
+            used.input_tokens,
+            used.output_tokens,
+            used.cache_read_input_tokens or 0,
+            used.cache_creation_input_tokens or 0,
+        ),
+        model=message.model,
+        reason=str(getattr(details, "category", "") or "") if stop == "refused" else "",
+    )

@@ -1,0 +1,81 @@
+"""A local model behind Ollama."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import ollama
+
+from data_gen.backends.protocol import (
+    Answer,
+    HopelessError,
+    Request,
+    TryAgainError,
+    Usage,
+    http_error,
+)
+
+#: Tokens of prompt and answer that the model is given room for; Ollama cuts longer prompts in
+#: silence, so every answer is checked against it.
+CONTEXT = 8192
+
+
+class Ollama:
+    """One model of an Ollama server, at OLLAMA_HOST unless `url` says otherwise."""
+
+    def __init__(self, model: str, *, url: str | None = None, timeout: float = 300.0) -> None:
+        self.model = model
+        self._client = ollama.Client(host=url, timeout=timeout)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:  # noqa: D102
+        return {"backend": "ollama", "model": self.model, "context": CONTEXT}
+
+    def ask(self, request: Request) -> Answer:  # noqa: D102
+        try:
+            said = self._client.chat(
+                model=self.model,
+                messages=[
+                    {"role": "system", "content": request.system},
+                    {"role": "user", "content": request.prompt},
+                ],
+                format=dict(request.schema),
+                options={
+                    "num_ctx": CONTEXT,
+                    "num_predict": request.max_tokens,
+                    "seed": request.draw,
+                },
+            )
+        except ollama.ResponseError as error:
+            raise _failure(self.model, error) from error
+        except ConnectionError as error:
+            raise HopelessError(f"Ollama: expected a server, got {error}; start it with "
+                                "`ollama serve`, or set OLLAMA_HOST") from error  # fmt: skip
+        except httpx.TransportError as error:
+            raise TryAgainError(f"{type(error).__name__}: {error}", lost=True) from error
+        except (ValueError, AttributeError) as error:  # no JSON, or not that of an answer
+            raise TryAgainError(f"expected an answer of Ollama, got {error}") from error
+        return self._answer(said)
+
+    def _answer(self, said: ollama.ChatResponse) -> Answer:
+        if not said.done:
+            raise TryAgainError("expected a finished answer, got one that broke off")
+        used = Usage(said.prompt_eval_count or 0, said.eval_count or 0)
+        if used.input_tokens >= CONTEXT:
+            raise HopelessError(f"Ollama: expected prompts under {CONTEXT} tokens, got one that "
+                                "was cut; use shorter prompts")  # fmt: skip
+        return Answer(
+            text=said.message.content or "",
+            stop="cut" if said.done_reason == "length" else "end",
+            usage=used,
+            model=said.model or self.model,
+        )
+
+
+def _failure(model: str, error: ollama.ResponseError) -> Exception:
+    if error.status_code == 404:  # noqa: PLR2004
+        return HopelessError(f"Ollama: expected the model {model}, got none of that name; "
+                             f"`ollama pull {model}`")  # fmt: skip
+    if error.status_code < 100:  # an error in the middle of an answer  # noqa: PLR2004
+        return TryAgainError(error.error)
+    return http_error(error.status_code, error.error, None)

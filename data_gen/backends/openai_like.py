@@ -1,0 +1,68 @@
+"""Any server that speaks OpenAI's chat protocol: llama.cpp, vLLM, LM Studio and many others."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from data_gen.backends.protocol import Answer, Request, Stop, TryAgainError, Usage, http_error
+
+_OK = 200
+
+
+class OpenAILike:
+    """One model of such a server. A key, where one is needed, comes from OPENAI_API_KEY."""
+
+    def __init__(self, model: str, *, url: str, timeout: float = 300.0) -> None:
+        self.model = model
+        key = os.environ.get("OPENAI_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:  # noqa: D102
+        return {"backend": "openai", "model": self.model}
+
+    def ask(self, request: Request) -> Answer:  # noqa: D102
+        try:
+            response = self._client.post("/v1/chat/completions", json=self._body(request))
+        except httpx.TransportError as error:
+            raise TryAgainError(f"{type(error).__name__}: {error}", lost=True) from error
+        if response.status_code != _OK:
+            after = response.headers.get("retry-after")
+            raise http_error(response.status_code, response.text[:300], after)
+        try:
+            return _answer(response.json())
+        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+            raise TryAgainError(
+                f"expected a chat completion, got {response.text[:80]!r}"
+            ) from error
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        schema = {"name": "answer", "schema": dict(request.schema), "strict": True}
+        return {
+            "model": self.model,
+            "max_tokens": request.max_tokens,
+            "seed": request.draw,
+            "messages": [
+                {"role": "system", "content": request.system},
+                {"role": "user", "content": request.prompt},
+            ],
+            "response_format": {"type": "json_schema", "json_schema": schema},
+        }
+
+
+def _answer(body: Mapping[str, Any]) -> Answer:
+    choice, used = body["choices"][0], body.get("usage") or {}
+    refusal = choice["message"].get("refusal")
+    ended: dict[str, Stop] = {"length": "cut", "content_filter": "refused"}
+    stop: Stop = "refused" if refusal else ended.get(choice.get("finish_reason"), "end")
+    return Answer(
+        text=choice["message"].get("content") or "",
+        stop=stop,
+        usage=Usage(int(used.get("prompt_tokens", 0)), int(used.get("completion_tokens", 0))),
+        model=str(body.get("model", "")),
+        reason=str(refusal or ""),
+    )

@@ -1,0 +1,68 @@
+"""What a request costs, from a table that the user keeps and that says how old it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_gen.backends.protocol import Request, Usage
+from minicrit.strictyaml import read_settings
+
+TABLE = Path(__file__).parent / "prices.yaml"
+_MILLION = 1_000_000.0
+#: Bytes of UTF-8 that make a token at the very least, for what is reserved before sending.
+_BYTES_A_TOKEN = 2
+
+
+@dataclass(frozen=True)
+class Price:
+    """USD a million tokens. `date` is when somebody last looked."""
+
+    model: str
+    input: float
+    output: float
+    cache_read: float
+    cache_write: float
+    date: str
+
+    def cost(self, usage: Usage) -> float:
+        """USD of an answer."""
+        return (
+            usage.input_tokens * self.input
+            + usage.output_tokens * self.output
+            + usage.cache_read_tokens * self.cache_read
+            + usage.cache_write_tokens * self.cache_write
+        ) / _MILLION
+
+    def most(self, request: Request) -> float:
+        """USD that a request can cost at most: two bytes a token and an answer of full length."""
+        text = request.system + request.prompt + str(dict(request.schema))
+        tokens = len(text.encode()) // _BYTES_A_TOKEN + 200
+        return (tokens * max(self.input, self.cache_write) + request.max_tokens * self.output
+                ) / _MILLION  # fmt: skip
+
+
+FREE = Price("", 0.0, 0.0, 0.0, 0.0, "")
+
+
+def read_price(model: str, path: Path = TABLE) -> Price | None:
+    """The price of a model; None if the table does not list it.
+
+    Raises:
+        ValueError: if the table is not one.
+    """
+    settings = read_settings(path)
+    if model not in settings:
+        return None
+    found = {}
+    for name in ("input", "output", "cache_read", "cache_write"):
+        entry = settings.get(f"{model}.{name}")
+        value = entry.value if entry else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            line = (entry or settings[model]).line
+            raise ValueError(f"{path}:{line}: expected {name} of {model} in USD a million tokens, "
+                             f"got {value!r}; give a number")  # fmt: skip
+        found[name] = float(value)
+    date = settings.get(f"{model}.date")
+    if date is None:
+        raise ValueError(f"{path}:{settings[model].line}: expected the date of the price of "
+                         f"{model}, got none; say when you looked")  # fmt: skip
+    return Price(model, **found, date=str(date.value))

@@ -1,0 +1,183 @@
+"""Back ends through real HTTP: every failure of a server, the journal, the budget."""
+
+import itertools
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from data_gen.asker import Asker, BudgetError, Patience
+from data_gen.backends.protocol import Answer, HopelessError, Request, TryAgainError, Usage
+from data_gen.hard import open_backend
+from data_gen.journal import Journal
+from data_gen.prices import FREE, Price
+from minicrit.config import HardConfig
+from tests.data_gen.scripted_server import ScriptedServer
+
+KINDS = ("anthropic", "ollama", "openai")
+QUICK = Patience(attempts=4, backoff=0.01, longest=1.0)
+PRICE = Price("m", 1.0, 5.0, 0.1, 1.25, "2026-01-01")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
+    monkeypatch.setenv("NO_PROXY", "*")
+    for name in ("OPENAI_API_KEY", "OLLAMA_HOST", "OLLAMA_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def backend(kind: str, server: ScriptedServer, timeout: float | None = None):
+    made = open_backend(HardConfig(backend=kind, model="claude-haiku-4-5", url=server.url))
+    if timeout is not None:
+        made = type(made)("claude-haiku-4-5", url=server.url, timeout=timeout)
+    return made
+
+
+def asker(kind, server, folder: Path, *, price=FREE, budget=None, timeout=None) -> Asker:
+    journal = Journal(folder / "journal.jsonl")
+    return Asker(
+        backend(kind, server, timeout), journal, price=price, budget=budget, patience=QUICK
+    )
+
+
+def question(draw: int = 0) -> Request:
+    schema = {"type": "object", "properties": {"verdict": {"type": "string"}}, "required": []}
+    return Request("You judge.", "Setting: a test.", schema, draw=draw)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_comes_with_its_usage_and_is_never_asked_for_again(kind, tmp_path):
+    with ScriptedServer() as server:
+        first = asker(kind, server, tmp_path)
+        answer = first.ask(question())
+        assert answer.stop == "end"
+        assert json.loads(answer.text)["strengths"] == "A fair test."
+        assert answer.usage.input_tokens == server.counted["input"] > 0
+        assert answer.usage.output_tokens == server.counted["output"] > 0
+        first.journal.close()
+        again = asker(kind, server, tmp_path)
+        assert again.ask(question()) == answer
+        assert server.counted["requests"] == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "fault", ["429", "429 after 0", "500", "503", "529", "html", "half json", "closed"]
+)
+def test_passing_troubles_are_tried_again(kind, fault, tmp_path):
+    with ScriptedServer(lambda body, attempt: fault if attempt < 3 else None) as server:
+        assert asker(kind, server, tmp_path).ask(question()).stop == "end"
+        assert server.counted["requests"] == 3
+        assert server.counted["answers"] == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_silent_server_is_given_up_after_a_time(kind, tmp_path):
+    with ScriptedServer(lambda body, attempt: "slow" if attempt < 2 else None) as server:
+        started = time.monotonic()
+        assert asker(kind, server, tmp_path, timeout=0.3).ask(question()).stop == "end"
+        assert time.monotonic() - started < 2.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", ["400", "401", "403", "404"])
+def test_hopeless_errors_stop_at_once_and_tell_no_key(kind, status, tmp_path):
+    with ScriptedServer(lambda body, attempt: status) as server:
+        with pytest.raises(HopelessError) as caught:
+            asker(kind, server, tmp_path).ask(question())
+        assert server.counted["requests"] == 1
+    assert "secret" not in str(caught.value)
+    assert "secret" not in (tmp_path / "journal.jsonl").read_text()
+
+
+def test_a_server_that_wants_too_long_a_wait_ends_the_run(tmp_path):
+    with ScriptedServer(lambda body, attempt: "429 after 3600") as server:
+        with pytest.raises(HopelessError, match="at most 1 s, was asked for 3600 s"):
+            asker("anthropic", server, tmp_path).ask(question())
+        assert server.counted["requests"] == 1
+
+
+def test_attempts_are_bounded(tmp_path):
+    with ScriptedServer(lambda body, attempt: "500") as server:
+        with pytest.raises(HopelessError, match="within 4 attempts"):
+            asker("openai", server, tmp_path).ask(question())
+        assert server.counted["requests"] == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault", "stop"),
+    [
+        *[(kind, "cut", "cut") for kind in KINDS],
+        ("anthropic", "refused", "refused"),
+        ("openai", "refused", "refused"),
+    ],
+)
+def test_cut_and_refused_answers_say_so_and_are_paid_for(kind, fault, stop, tmp_path):
+    with ScriptedServer(lambda body, attempt: fault) as server:
+        one = asker(kind, server, tmp_path, price=PRICE)
+        answer = one.ask(question())
+        assert answer.stop == stop
+        assert one.journal.spent == pytest.approx(PRICE.cost(answer.usage)) != 0
+
+
+def test_no_ollama_server_says_what_to_do(tmp_path):
+    nobody = open_backend(HardConfig(backend="ollama", model="m", url="http://127.0.0.1:9"))
+    with pytest.raises(HopelessError, match="ollama serve"):
+        nobody.ask(question())
+
+
+def test_no_key_no_claude(monkeypatch):
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with pytest.raises(HopelessError, match="ANTHROPIC_API_KEY: expected a key"):
+        open_backend(HardConfig(backend="anthropic", model="claude-haiku-4-5"))
+
+
+def test_the_budget_stops_before_the_request_that_could_pass_it_also_after_a_restart(tmp_path):
+    most = PRICE.most(question())
+    with ScriptedServer() as server:
+        for restart in range(3):
+            one = asker("anthropic", server, tmp_path, price=PRICE, budget=1.5 * most)
+            draws = itertools.count(1000 * restart)
+            with pytest.raises(BudgetError, match="raise BUDGET_USD"):
+                next(None for draw in draws if not one.ask(question(draw)))
+            assert one.journal.committed <= 1.5 * most
+            one.journal.close()
+        assert one.journal.spent == pytest.approx(
+            PRICE.cost(Usage(server.counted["input"], server.counted["output"]))
+        )
+
+
+def test_what_may_have_been_charged_stays_reserved(tmp_path):
+    with ScriptedServer(lambda body, attempt: "closed" if attempt == 1 else None) as server:
+        one = asker("openai", server, tmp_path, price=PRICE)
+        one.ask(question())
+        assert one.journal.reserved == pytest.approx(PRICE.most(question()))
+
+
+def test_a_broken_last_line_is_cut_off_and_damage_is_refused(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    answer = Answer("{}", "end", Usage(1, 2))
+    with Journal(path) as journal:
+        assert journal.reserve("k", 0.5, None)
+        journal.settle("k", answer, 0.1)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"event": "sent", "key": "l", "res')
+    with Journal(path) as journal:
+        assert journal.answers == {"k": answer}
+        assert (journal.spent, journal.reserved) == (0.1, 0)
+    assert path.read_bytes() == whole
+    path.write_bytes(b"rubbish\n" + whole)
+    with pytest.raises(ValueError, match=r"journal.jsonl:1: expected a line of a journal"):
+        Journal(path)
+
+
+def test_one_run_at_a_time(tmp_path):
+    with Journal(tmp_path / "j"), pytest.raises(ValueError, match="the only run"):
+        Journal(tmp_path / "j")
+
+
+def test_try_again_error_knows_what_it_was_told():
+    error = TryAgainError("m", wait=2.0, everybody=True)
+    assert (error.wait, error.everybody, error.lost) == (2.0, True, False)

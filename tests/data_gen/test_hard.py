@@ -1,0 +1,289 @@
+"""Hard examples by language models: twins, rejections, runs that are killed; nothing twice."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_gen.asker import Asker, Patience
+from data_gen.backends.protocol import Answer, Request, Usage
+from data_gen.hard import collect, make_hard, open_backend, read_focus
+from data_gen.journal import Journal
+from data_gen.plans import SOUND_KINDS, catalogue, plans
+from data_gen.prices import FREE, read_price
+from data_gen.tamper import PROMPTS, Rejected, make_pair
+from minicrit.config import HardConfig, Recipe
+from minicrit.records import read_examples
+from minicrit.taxonomy import DOMAINS, FLAW_TYPES
+from tests.data_gen.scripted_server import ScriptedServer
+
+ROOT = Path(__file__).parents[2]
+PATIENT = Patience(attempts=4, backoff=0.01, longest=1.0)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
+
+
+def asker(server: ScriptedServer, folder: Path) -> Asker:
+    model = open_backend(HardConfig(backend="openai", model="m", url=server.url))
+    return Asker(model, Journal(folder / "journal.jsonl"), price=FREE, patience=PATIENT)
+
+
+def test_plans_are_even_and_the_same_for_a_seed():
+    cells = len(DOMAINS) * len(FLAW_TYPES)
+    first = list(itertools.islice(plans(3), 2 * cells))
+    assert (
+        first
+        == list(itertools.islice(plans(3), 2 * cells))
+        != list(itertools.islice(plans(4), 2 * cells))
+    )
+    assert len({(p.domain, p.flaw) for p in first[:cells]}) == cells
+    share = sum(p.sound_kind == "sophisticated_valid" for p in first) / len(first)
+    assert 0.25 < share < 0.43
+    assert set(SOUND_KINDS) == {p.sound_kind for p in first}
+    assert all(len(catalogue()[domain]) >= 10 for domain in DOMAINS)
+
+
+def test_focus_draws_from_the_errors_alone(tmp_path):
+    path = tmp_path / "errors.json"
+    path.write_text(json.dumps({"items": [{"domain": "medical", "flaw_type": "anchoring"}]}))
+    assert {(p.domain, p.flaw) for p in itertools.islice(plans(0, read_focus(path)), 20)} == {
+        ("medical", "anchoring")
+    }
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"errors.json: expected errors with domain"):
+        read_focus(path)
+
+
+def pair_of(plan_of_faults, folder: Path):
+    with ScriptedServer(plan_of_faults) as server:
+        return make_pair(next(plans(0)), asker(server, folder).ask, "llm")
+
+
+def test_a_pair_is_two_twins(tmp_path):
+    sound, flawed = pair_of(lambda body, attempt: None, tmp_path)
+    assert (sound.label, flawed.label) == ("valid", "flawed")
+    assert sound.group == flawed.group
+    assert flawed.evidence in flawed.rationale
+    assert None not in (sound.critique, sound.strengths, flawed.fix)
+
+
+def step_of(body) -> str:
+    prompt = body["messages"][-1]["content"]
+    return next(
+        n
+        for n, mark in (
+            ("write", "Setting:"),
+            ("tamper", "Change it so"),
+            ("verify", "Does the conclusion"),
+        )
+        if mark in prompt
+    )
+
+
+@pytest.mark.parametrize("step", ["write", "tamper", "verify"])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("cut", "cut"),
+        ("refused", "refused"),
+        ("unparsed", "unparsed"),
+        ("422", "status 422"),
+    ],
+)
+def test_bad_answers_become_rejections_never_examples(step, fault, reason, tmp_path):
+    found = pair_of(lambda body, attempt: fault if step_of(body) == step else None, tmp_path)
+    assert isinstance(found, Rejected)
+    assert (found.stage, found.reason.startswith(reason)) == (step, True)
+
+
+def test_a_second_try_mends_a_cut_answer(tmp_path):
+    found = pair_of(lambda body, attempt: "cut" if body["seed"] == 0 else None, tmp_path)
+    assert not isinstance(found, Rejected)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("evidence", "nowhere", "the evidence does not stand in the text"),
+        ("rationale", None, "nothing was changed"),
+        ("rationale", "short", "the evidence does not stand in the text"),
+    ],
+)
+def test_edits_that_are_none_are_rejected(field, value, reason, tmp_path):
+    sound = "The test covered one site only, ten runs a line. So A is faster here."
+
+    def ask(request: Request) -> Answer:
+        if "Setting:" in request.prompt:
+            row = {"rationale": sound, "strengths": "s", "critique": "c"}
+        else:
+            row = {
+                "rationale": sound.replace("here", "anywhere"),
+                "evidence": "So A",
+                "severity": "low",
+                "critique": "c",
+                "fix": "f",
+            }
+            row[field] = value or sound
+        return Answer(json.dumps(row), "end")
+
+    found = make_pair(next(plans(0)), ask, "x")
+    assert isinstance(found, Rejected)
+    assert found.reason == reason
+
+
+def test_the_judge_has_to_agree_on_both_twins(tmp_path):
+    def ask(request: Request, blind: str) -> Answer:
+        if "verdict" in request.schema["properties"]:
+            row = {"verdict": blind, "flaw_type": "none", "reason": "r"}
+        elif "Setting:" in request.prompt:
+            row = {
+                "rationale": "We saw it here. So it is so here.",
+                "strengths": "s",
+                "critique": "c",
+            }
+        else:
+            row = {
+                "rationale": "We saw it here. So it is so there.",
+                "evidence": "there",
+                "severity": "low",
+                "critique": "c",
+                "fix": "f",
+            }
+        return Answer(json.dumps(row), "end")
+
+    for blind, wrong in (("valid", "flawed"), ("flawed", "valid")):
+        found = make_pair(next(plans(0)), lambda r, b=blind: ask(r, b), "x")
+        assert isinstance(found, Rejected)
+        assert found.reason == f"the judge calls the {wrong} text {blind}: r"
+
+
+def test_prompts_name_their_version_and_show_no_label_to_the_judge():
+    names = {p.name for p in PROMPTS.glob("*.txt")}
+    assert names == {"write-1.txt", "tamper-1.txt", "verify-1.txt"}
+    judge = (PROMPTS / "verify-1.txt").read_text()
+    assert "$flaw " not in judge
+    assert "$flaw:" not in judge
+
+
+def test_the_result_does_not_depend_on_which_thread_is_faster(tmp_path):
+    def one(threads: int, delays: bool):
+        rng = random.Random(threads)
+
+        def fault(body, attempt):
+            if delays:
+                time.sleep(rng.random() * 0.02)
+            return "refused" if hash_of(body) % 5 == 0 and step_of(body) == "tamper" else None
+
+        folder = tmp_path / f"{threads}{delays}"
+        with ScriptedServer(fault) as server:
+            return collect(24, plans(1), asker(server, folder), source="s", threads=threads)
+
+    def hash_of(body) -> int:
+        return sum(body["messages"][-1]["content"].encode())
+
+    alone = one(1, delays=False)
+    assert len(alone[0]) == 12
+    assert alone[1]
+    assert alone == one(6, delays=True)
+
+
+def test_an_unknown_model_cannot_have_a_budget(tmp_path):
+    recipe = Recipe(hard=HardConfig(backend="anthropic", model="nobody", budget_usd=1.0))
+    with pytest.raises(ValueError, match=r"prices.yaml: expected a price of nobody"):
+        make_hard(recipe)
+    assert read_price("claude-haiku-4-5").cost(Usage(1_000_000, 200_000)) == pytest.approx(2.0)
+    table = tmp_path / "p.yaml"
+    table.write_text("m:\n  input: cheap\n")
+    with pytest.raises(ValueError, match=r"p.yaml:2: expected input of m in USD"):
+        read_price("m", table)
+
+
+def test_dry_run_sends_nothing(capsys):
+    make_hard(
+        Recipe(
+            hard=HardConfig(backend="anthropic", model="claude-haiku-4-5", count=1000, dry_run=True)
+        )
+    )
+    assert "500 pairs, 2000 requests at least; about 5.70 USD" in capsys.readouterr().out
+
+
+def test_the_composer_makes_them_offline(tmp_path):
+    recipe = Recipe(hard=HardConfig(count=60, out=tmp_path / "hard"))
+    make_hard(recipe)
+    assert len(read_examples(tmp_path / "hard" / "train.jsonl").examples) == 60
+
+
+RUN = """
+import sys
+from pathlib import Path
+from data_gen import hard
+from data_gen.asker import Patience
+from minicrit.config import HardConfig, Recipe
+kind, url, out, count = sys.argv[1:]
+hard.Asker.__init__.__kwdefaults__["patience"] = Patience(attempts=8, backoff=0.01, longest=1.0)
+hard.make_hard(Recipe(hard=HardConfig(backend=kind, model="claude-haiku-4-5", url=url,
+    count=int(count), out=Path(out), threads=16, budget_usd=1000.0)))
+"""
+
+
+def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[ScriptedServer, Path]:
+    faults = ("429 after 0", "500", "529", "html", "half json", "closed")
+    dice = random.Random(5)
+
+    def fault(body, attempt):
+        return dice.choice(faults) if dice.random() < 0.1 else None
+
+    out = folder / "hard"
+    command = [sys.executable, "-c", RUN, "anthropic"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with ScriptedServer(fault) as server:
+        for kill in range(kills + 1):
+            process = subprocess.Popen(
+                [*command, server.url, str(out), str(count)],
+                env=environment,
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            if kill < kills:
+                goal = (kill + 1) * 2 * count // (kills + 1)
+                deadline = time.monotonic() + 600
+                while server.counted["answers"] < goal and process.poll() is None:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.005)
+                process.send_signal(signal.SIGKILL)
+            _, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors[-2000:]
+    return server, out
+
+
+@pytest.mark.parametrize(
+    ("count", "kills"), [(60, 2), pytest.param(10_000, 5, marks=pytest.mark.slow)]
+)
+def test_killed_runs_end_complete_without_a_double_and_with_a_true_ledger(count, kills, tmp_path):
+    server, out = killed_and_restarted(count, kills, tmp_path)
+    rows = read_examples(out / "train.jsonl").examples
+    assert len(rows) == count
+    assert len({e.id for e in rows}) == len({e.rationale for e in rows}) == count
+    ledger = json.loads((out / "ledger.json").read_text())
+    # Sixteen answers at most are out when a run is killed; they stay reserved, not forgotten.
+    lost = server.counted["answers"] - ledger["answer"]
+    assert 0 <= lost <= 16 * kills
+    # What is about to be sent is written down first, so a kill may come in between.
+    assert 0 <= ledger["sent"] - server.counted["requests"] <= 16 * kills
+    assert ledger["input_tokens"] <= server.counted["input"]
+    if not lost:
+        assert ledger["input_tokens"] == server.counted["input"]
+    assert (ledger["usd_lost_at_most"] > 0) or not lost
