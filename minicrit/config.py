@@ -53,12 +53,12 @@ class DataConfig:
     """
 
     folder: Path = Path("data/cpu")
-    train: int = 1000
-    validation: int = 96
+    train: int = 3600
+    validation: int = 48
     calibration: int = 600
     test: int = 400
     squares: bool = True
-    terse: float = 0.8
+    terse: float = 0.9
     public: Path | None = None
     public_limit: int = 0
     max_tokens: int = 1024
@@ -90,9 +90,8 @@ class SFTConfig:
     Attributes:
         out: folder of the finished adapter.
         epochs: passes over the training data.
-        batch_examples: examples an optimizer step, over all devices. Training stands still
-            for a number of steps before the fit of two halves is learnt (docs/results.md), so
-            keep it small on small machines.
+        batch_examples: examples an optimizer step, over all devices. Before the verdict moves,
+            training takes a number of steps (docs/results.md), so keep it small on small machines.
         pack_tokens: most tokens in one forward pass; a step is split into as many as it takes.
         learning_rate: peak learning rate of AdamW.
         warmup: share of the steps in which the learning rate rises linearly.
@@ -122,21 +121,21 @@ class SFTConfig:
 
     out: Path = Path("checkpoints/cpu/sft")
     epochs: int = 1
-    batch_examples: int = 4
+    batch_examples: int = 8
     pack_tokens: int = 4096
     learning_rate: float = 1e-3
     warmup: float = 0.05
-    final_rate: float = 0.05
+    final_rate: float = 0.2
     weight_decay: float = 0.0
     clip: float = 1.0
     verdict_weight: float = 10.0
-    explained: float = 0.25
-    coherence: float = 0.5
+    explained: float = 0.08
+    coherence: float = 2.0
     running: float = 2.0
     deep: float = 2.0
     share_prefix: bool = True
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
-    validate_every: int = 125
+    validate_every: int = 225
     save_every: int = 50
     samples: int = 4
     loss_chunk: int = 0
@@ -173,8 +172,8 @@ class BenchmarkConfig:
     limit: int = 0
     words: bool = True
     words_data: Path | None = Path("data/cpu/train.jsonl")
-    critiques: int = 8
-    latency_items: int = 20
+    critiques: int = 4
+    latency_items: int = 10
     max_new_tokens: int = 120
     batch_tokens: int = 4096
     out: Path = Path("reports/cpu/benchmark")
@@ -196,7 +195,7 @@ class QuantizeConfig:
     model: Path = Path("checkpoints/cpu/sft")
     bits: Literal[8, 4] = 8
     data: Path = Path("data/cpu/test.jsonl")
-    limit: int = 160
+    limit: int = 80
     out: Path = Path("checkpoints/cpu/int8")
     report: Path = Path("reports/cpu/quantize-int8")
 
