@@ -53,7 +53,7 @@ class DataConfig:
     """
 
     folder: Path = Path("data/cpu")
-    train: int = 3600
+    train: int = 3200
     validation: int = 48
     calibration: int = 600
     test: int = 400
@@ -135,7 +135,7 @@ class SFTConfig:
     deep: float = 2.0
     share_prefix: bool = True
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
-    validate_every: int = 225
+    validate_every: int = 200
     save_every: int = 50
     samples: int = 4
     loss_chunk: int = 0
