@@ -30,6 +30,7 @@ from minicrit.verdict import Verdict, explained
 
 Item = tuple[str, str]  # (domain, rationale)
 BASES = Path("checkpoints/base")
+_SCORED = 1024  # scored tokens whose logits exist at once
 LONGEST = 4096  # tokens of a prompt, unless an encoder says otherwise
 
 
@@ -163,7 +164,7 @@ class Critic:
         """Log-likelihood of every branch, in order."""
         with torch.inference_mode():
             batch = pack(trees).to(self.causal_lm.device)
-            return branch_sums(batch, scored_logprobs(self.causal_lm, batch))
+            return branch_sums(batch, scored_logprobs(self.causal_lm, batch, chunk=_SCORED))
 
     def p_flawed(
         self,
