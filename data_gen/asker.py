@@ -64,6 +64,7 @@ class Asker:
         self._sleep = sleep
         self._not_before = 0.0
         self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -79,8 +80,11 @@ class Asker:
             HopelessError: if the server stays away, or will not answer any.
         """
         key = request.key(self.backend.identity)
-        if key in self.journal.answers:
-            return self.journal.answers[key]
+        with self._lock_of(key):  # two threads may have the same question
+            return self.journal.answers.get(key) or self._persist(key, request)
+
+    def _persist(self, key: str, request: Request) -> Answer:
+        """Sends a request until it is answered or hope is gone."""
         for attempt in range(self.patience.attempts):
             self._wait_for_all()
             try:
@@ -93,6 +97,10 @@ class Asker:
             f"server: expected an answer within {self.patience.attempts} attempts, got {last}; "
             "look at the server, then run the same command again, nothing is lost"
         ) from last
+
+    def _lock_of(self, key: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault(key, threading.Lock())
 
     def _send(self, key: str, request: Request) -> Answer:
         most = self.price.most(request)

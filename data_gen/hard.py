@@ -172,10 +172,11 @@ def open_backend(settings: "HardConfig") -> Backend:
 
 
 def _price(settings: "HardConfig") -> Price:
-    """The price of the model; unknown ones are free to use, but not under a budget."""
+    """The price of the model: nothing on a server of one's own unless the table lists it."""
     table = settings.prices or TABLE
     price = read_price(settings.model or "", table)
-    if price is None and (settings.budget_usd is not None or settings.dry_run):
+    asked = settings.budget_usd is not None or settings.dry_run
+    if price is None and asked and settings.backend == "anthropic":
         raise ValueError(f"{table}: expected a price of {settings.model}, got none, so a budget "
                          "cannot be kept; look it up and add it")  # fmt: skip
     return price or FREE

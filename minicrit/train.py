@@ -43,9 +43,8 @@ def train_sft(recipe: Recipe) -> Path:
         return settings.out
     train, validation = (read_examples(path).examples for path in files.values())
     critic = _trainee(recipe, base)
-    twins = TwinWeights(settings.coherence, settings.running, settings.deep)
     plan = StepPlan(
-        _groups(train, critic.encoder, settings, recipe.seed, twins),
+        training_groups(train, critic.encoder, settings, recipe.seed),
         epochs=settings.epochs,
         batch_examples=settings.batch_examples,
         pack_tokens=settings.pack_tokens,
@@ -64,7 +63,7 @@ def train_sft(recipe: Recipe) -> Path:
             weight_decay=settings.weight_decay,
             clip=settings.clip,
         ),
-        twins,
+        _twin_weights(settings),
         loss_chunk=settings.loss_chunk,
         seed=recipe.seed,
     )
@@ -146,14 +145,15 @@ def _precision(config: BaseConfig) -> dict[str, Any]:
     return {"dtype": torch.bfloat16, "quantization_config": settings}
 
 
-def _groups(
-    examples: Sequence[Example],
-    encoder: Encoder,
-    settings: SFTConfig,
-    seed: int,
-    twins: TwinWeights,
+def _twin_weights(settings: SFTConfig) -> TwinWeights:
+    return TwinWeights(settings.coherence, settings.running, settings.deep)
+
+
+def training_groups(
+    examples: Sequence[Example], encoder: Encoder, settings: SFTConfig, seed: int
 ) -> list[Group]:
     """Encodes the training examples; twins become one tree with what they share as its prefix."""
+    twins = _twin_weights(settings)
     if twins.wanted and not settings.share_prefix:
         raise ValueError(
             "sft.share_prefix: expected true with sft.coherence, sft.running or sft.deep, got "

@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,15 @@ def test_a_server_that_wants_too_long_a_wait_ends_the_run(tmp_path):
     with ScriptedServer(lambda body, attempt: "429 after 3600") as server:
         with pytest.raises(HopelessError, match="at most 1 s, was asked for 3600 s"):
             asker("anthropic", server, tmp_path).ask(question())
+        assert server.counted["requests"] == 1
+
+
+def test_threads_with_one_question_send_it_once(tmp_path):
+    with ScriptedServer() as server:
+        one = asker("openai", server, tmp_path)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(one.ask, [question()] * 24))
+        assert len(set(answers)) == 1
         assert server.counted["requests"] == 1
 
 

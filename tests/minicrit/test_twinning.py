@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ import torch
 from minicrit.logprobs import token_logprobs
 from minicrit.losses import coherence_loss, running_verdict_loss
 from minicrit.packing import Branch, grow, pack
-from minicrit.twinning import DEPTHS, VerdictProbes, twin_losses, with_departures
+from minicrit.plan import Group, StepPlan
+from minicrit.twinning import DEPTHS, TwinWeights, VerdictProbes, twin_losses, with_departures
 
 OPENING, END = (7,) * 10, (8, 9, 6)
 PREMISES, CONCLUSIONS = ((11, 12) * 5, (13, 14) * 5), ((21, 22, 23), (24, 25))
@@ -121,3 +123,24 @@ def test_one_packed_pass_equals_plain_passes(tiny_adapted, chunk):
     torch.testing.assert_close(read.coherence.total, torch.nn.functional.softplus(-margin), **close)
     torch.testing.assert_close(read.running.total, running, **close)
     torch.testing.assert_close(read.deep.total, deep, **close)
+
+
+@pytest.mark.parametrize("pack_tokens", [600, 10])
+def test_two_processes_and_small_packs_give_the_parts_of_one(tiny_adapted, pack_tokens):
+    model, weights = tiny_adapted.get_base_model(), TwinWeights(0.5, 2.0, 3.0)
+    probes = probes_of(model)
+    groups = [Group(name, (grow(with_departures(*square())),), 4) for name in "abc"]
+
+    def parts(limit: int, world: int) -> dict[str, float]:
+        plan = StepPlan(groups, epochs=1, batch_examples=12, pack_tokens=limit, seed=0)
+        total: Counter[str] = Counter()
+        for rank in range(world):
+            step = plan.step(0, rank, world)
+            for packed in step.packs:
+                read = twin_losses(model, probes, packed, (30, 31)).of_step(step, weights)
+                total.update({name: value.item() for name, value in read.items()})
+        return dict(total)
+
+    one = parts(600, 1)
+    assert set(one) == {"critique", "coherence", "running", "deep"}
+    assert parts(pack_tokens, 2) == pytest.approx(one, rel=1e-9)

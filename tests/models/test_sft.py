@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from data_gen.compose import compose
+from minicrit.config import SFTConfig
 from minicrit.files import folder_hashes
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import sft_loss
 from minicrit.packing import grow, pack
 from minicrit.plan import Group, StepPlan
 from minicrit.records import write_examples
-from minicrit.train import sft_branch
+from minicrit.train import sft_branch, training_groups
 
 OPTIONS = {"verdict_weight": 10.0, "explained": True}
 
@@ -87,6 +88,17 @@ def test_loss_falls_on_the_critique_alone(tiny_encoder, twins):
     assert set(weights[word:]) == {1.0}
     silent = sft_branch(flawed, tiny_encoder, verdict_weight=10.0, explained=False)
     assert decode([i for i, w in zip(silent.ids, silent.weights, strict=True) if w]) == " flawed"
+
+
+def test_what_twins_teach_needs_their_shared_prefix(tiny_encoder, twins):
+    settings = SFTConfig(share_prefix=False)
+    with pytest.raises(ValueError, match=r"sft.share_prefix: expected true with sft.coherence"):
+        training_groups(twins, tiny_encoder, settings, 0)
+    plain = SFTConfig(share_prefix=False, coherence=0, running=0, deep=0)
+    alone = training_groups(twins, tiny_encoder, plain, 0)
+    assert [len(group.trees) for group in alone] == [4, 4]
+    marked = training_groups(twins, tiny_encoder, SFTConfig(), 0)
+    assert [tree.departures for group in marked for tree in group.trees] == [4, 4]
 
 
 RUN = """
