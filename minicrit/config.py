@@ -89,6 +89,7 @@ class SFTConfig:
 
     Attributes:
         out: folder of the finished adapter.
+        start: folder of an adapter of the same base and shape to go on from; null for a fresh one.
         epochs: passes over the training data.
         batch_examples: examples an optimizer step, over all devices. Before the verdict moves,
             training takes a number of steps (docs/results.md), so keep it small on small machines.
@@ -120,6 +121,7 @@ class SFTConfig:
     """
 
     out: Path = Path("checkpoints/cpu/sft")
+    start: Path | None = None
     epochs: int = 1
     batch_examples: int = 8
     pack_tokens: int = 4096

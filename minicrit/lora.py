@@ -7,12 +7,19 @@ matrix products. The fused step accumulates in place and keeps x and x A' only.
 Shapes: T tokens, I inputs, O outputs, R rank.
 """
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, get_peft_model
+from peft import (
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from peft.tuners.lora.layer import Linear as LoraLinear
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -34,6 +41,23 @@ def attach_lora(
         adapted = get_peft_model(model, settings)
     fuse(adapted)
     return cast("PeftModel", adapted)
+
+
+def load_lora(adapted: PeftModel, folder: Path) -> None:
+    """Gives a fresh adapter the weights of a saved one.
+
+    Raises:
+        ValueError: if the saved one has other layers or another rank.
+    """
+    saved = load_file(folder / "adapter_model.safetensors")
+    expected = {k: tuple(v.shape) for k, v in get_peft_model_state_dict(adapted).items()}
+    if (got := {k: tuple(v.shape) for k, v in saved.items()}) != expected:
+        name = min(set(got.items()) ^ set(expected.items()))[0]
+        raise ValueError(
+            f"{folder}: expected an adapter of the layers and the rank of this recipe, got another "
+            f"{name}; set lora.rank and lora.targets to those it was trained with"
+        )
+    set_peft_model_state_dict(adapted, saved)
 
 
 def fuse(model: nn.Module) -> int:

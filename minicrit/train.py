@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from minicrit.base import Base, load_model, load_tokenizer, prepare_base
-from minicrit.config import BaseConfig, Recipe, SFTConfig
+from minicrit.config import BaseConfig, LoraConfig, Recipe, SFTConfig
 from minicrit.critic import Critic
 from minicrit.encoding import Encoder
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
-from minicrit.lora import attach_lora
-from minicrit.manifest import read_manifest, write_manifest
+from minicrit.lora import attach_lora, load_lora
+from minicrit.manifest import check_outputs, read_manifest, require, write_manifest
 from minicrit.packing import Branch, Tree, grow
 from minicrit.plan import Group, StepPlan, grouped
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION, critique_of
@@ -37,11 +37,14 @@ def train_sft(recipe: Recipe) -> Path:
     settings = recipe.sft
     base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
     files = {name: recipe.data.folder / f"{name}.jsonl" for name in ("train", "validation")}
+    if settings.start:
+        _check_start(settings.start, base, recipe.lora)
+        files["start"] = settings.start / "adapter_model.safetensors"
     fingerprint = _fingerprint(recipe, base, files)
     if _finished(settings.out, fingerprint):
         log.info("%s is up to date", settings.out)
         return settings.out
-    train, validation = (read_examples(path).examples for path in files.values())
+    train, validation = (read_examples(files[name]).examples for name in ("train", "validation"))
     critic = _trainee(recipe, base)
     plan = StepPlan(
         training_groups(train, critic.encoder, settings, recipe.seed),
@@ -88,7 +91,7 @@ def _fingerprint(recipe: Recipe, base: Base, files: dict[str, Path]) -> str:
 
 
 #: Settings that change where and how a run is watched, not what comes out.
-_NOT_PART = {"out", "log_folder", "save_every", "samples", "devices", "nodes", "strategy"}
+_NOT_PART = {"out", "start", "log_folder", "save_every", "samples", "devices", "nodes", "strategy"}
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -123,10 +126,30 @@ def _trainee(recipe: Recipe, base: Base) -> Critic:
         targets=lora.targets,
         seed=recipe.seed,
     )
+    if recipe.sft.start:
+        load_lora(adapted, recipe.sft.start)
     adapted.train()
     tokenizer, data = load_tokenizer(base), recipe.data
     encoder = Encoder(tokenizer, max_tokens=data.max_tokens, truncate=data.truncate)
     return Critic(adapted, tokenizer, name="training", identity="training", encoder=encoder)
+
+
+def _check_start(folder: Path, base: Base, lora: LoraConfig) -> None:
+    """Refuses an adapter of another base, another scale, or whose files have changed."""
+    if not (folder / "manifest.json").is_file():
+        raise ValueError(f"sft.start: expected the folder of a trained adapter, got {folder}; "
+                         "train it first")  # fmt: skip
+    record = read_manifest(folder)
+    require(record, stage="sft", base=base.identity, prompt_version=PROMPT_VERSION)
+    if faults := check_outputs(folder):
+        raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; restore "
+                         "the folder")  # fmt: skip
+    before = record["settings"]["lora"]
+    if before["alpha"] / before["rank"] != lora.alpha / lora.rank:
+        raise ValueError(
+            f"{folder}: expected lora.alpha / lora.rank as it was trained with, got "
+            f"{lora.alpha} / {lora.rank}; set {before['alpha']} / {before['rank']}"
+        )
 
 
 def _precision(config: BaseConfig) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The fused LoRA step equals peft's own forward and backward."""
 
+import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from minicrit.lora import _Fused, attach_lora, fuse
+from minicrit.base import load_model
+from minicrit.lora import _Fused, attach_lora, fuse, load_lora
 from minicrit.packing import Branch, Tree, pack
 
 
@@ -90,3 +92,22 @@ def test_fresh_adapter_is_seeded_and_changes_nothing(tiny, tiny_model):
     torch.testing.assert_close(before, after)
     pairs = zip(one.named_parameters(), two.double().named_parameters(), strict=True)
     assert all(torch.equal(a, b) for (_, a), (_, b) in pairs)
+
+
+def adapted(tiny, rank: int, seed: int):
+    return attach_lora(
+        load_model(tiny), rank=rank, alpha=2 * rank, dropout=0.0, targets="all-linear", seed=seed
+    )
+
+
+def test_a_saved_adapter_goes_on_where_it_was(tiny, tmp_path):
+    saved, fresh = adapted(tiny, 4, seed=1), adapted(tiny, 4, seed=2)
+    for name, p in saved.named_parameters():
+        if "lora_B" in name:
+            p.data.normal_()
+    saved.save_pretrained(tmp_path)
+    load_lora(fresh, tmp_path)
+    for (name, a), (_, b) in zip(saved.named_parameters(), fresh.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+    with pytest.raises(ValueError, match="expected an adapter of the layers and the rank"):
+        load_lora(adapted(tiny, 2, seed=2), tmp_path)

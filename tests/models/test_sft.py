@@ -12,14 +12,16 @@ import pytest
 import torch
 
 from data_gen.compose import compose
-from minicrit.config import SFTConfig
+from minicrit.config import BaseConfig, DataConfig, Recipe, SFTConfig
 from minicrit.files import folder_hashes
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import sft_loss
+from minicrit.manifest import write_manifest
 from minicrit.packing import grow, pack
 from minicrit.plan import Group, StepPlan
+from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import write_examples
-from minicrit.train import sft_branch, training_groups
+from minicrit.train import sft_branch, train_sft, training_groups
 
 OPTIONS = {"verdict_weight": 10.0, "explained": True}
 
@@ -119,6 +121,31 @@ sft.precision, sft.batch_examples, sft.validate_every, sft.save_every = "32-true
 sft.samples, sft.epochs = 1, 2
 train_sft(recipe)
 """
+
+
+def test_only_a_whole_adapter_of_this_base_is_gone_on_from(tiny, tmp_path):
+    recipe = Recipe(
+        base=BaseConfig(model="tiny", folder=tiny.folder.parent),
+        data=DataConfig(folder=tmp_path / "data"),
+        sft=SFTConfig(out=tmp_path / "sft", start=tmp_path / "other"),
+    )
+    with pytest.raises(ValueError, match=r"sft.start: expected the folder of a trained adapter"):
+        train_sft(recipe)
+    recipe.sft.start.mkdir()
+    weights = recipe.sft.start / "adapter_model.safetensors"
+    weights.write_bytes(b"weights")
+    facts = {"base": "another", "prompt_version": PROMPT_VERSION}
+    settings = {"lora": {"rank": 16, "alpha": 16.0}}
+    write_manifest(recipe.sft.start, stage="sft", inputs={}, settings=settings, facts=facts)
+    with pytest.raises(ValueError, match="base: expected"):
+        train_sft(recipe)
+    facts["base"] = tiny.identity
+    write_manifest(recipe.sft.start, stage="sft", inputs={}, settings=settings, facts=facts)
+    with pytest.raises(ValueError, match=r"set 16.0 / 16"):
+        train_sft(recipe)
+    weights.write_bytes(b"changed")
+    with pytest.raises(ValueError, match="expected the files of its manifest"):
+        train_sft(recipe)
 
 
 def start(folder: Path, name: str, bases: Path) -> subprocess.Popen:
