@@ -124,9 +124,11 @@ def request_for(
         "definition": flaw.definition, "example": flaw.example,
         "flaws": "\n".join(f"- {f.name}: {f.definition}" for f in FLAW_TYPES.values()),
     }  # fmt: skip
+    # A text must not be able to close the block it stands in and go on as if it were us.
+    blocks = {name: text.replace("</rationale", "< /rationale") for name, text in more.items()}
     # The plan's number keeps pairs of equal plans apart; only the first text depends on it.
     number = plan.number * TRIES + draw if name == "write" else draw
-    return Request(system, prompt.substitute(words, **more), schema, draw=number)
+    return Request(system, prompt.substitute(words, **blocks), schema, draw=number)
 
 
 @cache
