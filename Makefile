@@ -98,8 +98,8 @@ SECTIONS_sft := seed base data lora sft
 SECTIONS_benchmark := seed benchmark
 SECTIONS_int$(BITS) := seed quantize
 
-.PHONY: help setup base data hard sft benchmark quantize report pipeline critique probe test test-slow \
-    lint types tensorboard clean distclean FORCE
+.PHONY: help setup base data hard adversarial sft benchmark quantize report pipeline critique \
+    probe test test-slow lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,6 +124,9 @@ hard: $(SETUP) ## make COUNT hard examples with BACKEND
 	    --hard.out data/hard-$(BACKEND) $(if $(MODEL_NAME),--hard.model $(MODEL_NAME)) \
 	    $(if $(URL),--hard.url $(URL)) $(if $(FOCUS),--hard.focus $(FOCUS)) \
 	    $(if $(BUDGET_USD),--hard.budget_usd $(BUDGET_USD)) $(ARGS)
+
+adversarial: $(SETUP) ## write the adversarial suite and what it covers
+	$(MINICRIT) adversarial $(CONFIG) $(ARGS)
 
 probe: $(DATA_DIR)/manifest.json ## ask whether words alone give the labels away
 	$(MINICRIT) probe $(CONFIG) $(SETTINGS_data) $(ARGS)

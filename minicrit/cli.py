@@ -72,6 +72,12 @@ def _hard(recipe: Recipe) -> None:
     make_hard(recipe)
 
 
+def _adversarial(recipe: Recipe) -> None:
+    from data_gen.adversarial import make_adversarial
+
+    make_adversarial(recipe)
+
+
 def _sft(recipe: Recipe) -> None:
     from minicrit.train import train_sft
 
@@ -100,6 +106,7 @@ STAGES = {
     "base": Stage("Make the base model ready; print its folder and identity.", ("base",), _base),
     "data": Stage("Compose the examples and mix public sets in.", ("base", "data"), _data),
     "hard": Stage("Make hard examples, offline or with a language model.", ("hard",), _hard),
+    "adversarial": Stage("Write the adversarial suite.", ("adversarial",), _adversarial),
     "probe": Stage("Ask whether words alone give the labels away.", ("data",), _probe),
     "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),

@@ -233,6 +233,17 @@ class HardConfig:
 
 
 @dataclass
+class AdversarialConfig:
+    """The adversarial suite; what is in it is fixed by its version.
+
+    Attributes:
+        out: folder of the suite and of what it covers.
+    """
+
+    out: Path = Path("data/adversarial")
+
+
+@dataclass
 class Recipe:
     """All stages of a run.
 
@@ -248,3 +259,4 @@ class Recipe:
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)

@@ -58,14 +58,7 @@ def train_sft(recipe: Recipe) -> Path:
     data = CriticData(plan, validation, fingerprint=fingerprint)
     module = SFTModule(
         critic,
-        Optimization(
-            steps=len(plan),
-            learning_rate=settings.learning_rate,
-            warmup=settings.warmup,
-            final_rate=settings.final_rate,
-            weight_decay=settings.weight_decay,
-            clip=settings.clip,
-        ),
+        _optimization(settings, len(plan)),
         _twin_weights(settings),
         loss_chunk=settings.loss_chunk,
         seed=recipe.seed,
@@ -166,6 +159,17 @@ def _precision(config: BaseConfig) -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"dtype": torch.bfloat16, "quantization_config": settings}
+
+
+def _optimization(settings: SFTConfig, steps: int) -> Optimization:
+    return Optimization(
+        steps=steps,
+        learning_rate=settings.learning_rate,
+        warmup=settings.warmup,
+        final_rate=settings.final_rate,
+        weight_decay=settings.weight_decay,
+        clip=settings.clip,
+    )
 
 
 def _twin_weights(settings: SFTConfig) -> TwinWeights:

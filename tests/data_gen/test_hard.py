@@ -40,7 +40,7 @@ def asker(server: ScriptedServer, folder: Path) -> Asker:
 
 
 def test_plans_are_even_and_the_same_for_a_seed():
-    cells = len(DOMAINS) * len(FLAW_TYPES)
+    cells = len(DOMAINS) * (len(FLAW_TYPES) - 1)  # `other` cannot be written to order
     first = list(itertools.islice(plans(3), 2 * cells))
     assert (
         first
