@@ -6,7 +6,6 @@ This is the only retry loop; clients are told not to retry themselves.
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from data_gen.backends.protocol import (
@@ -46,7 +45,7 @@ class Asker:
         backend: see `backends.protocol`. journal: what was answered before.
         price: of the model. budget: USD that the whole run may cost, restarts included; None for
             no limit.
-        patience: see there. sleep: of the clock, exchanged in tests of waiting alone.
+        patience: see there.
     """
 
     def __init__(
@@ -57,11 +56,9 @@ class Asker:
         price: Price,
         budget: float | None = None,
         patience: Patience = Patience(),
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.backend, self.journal = backend, journal
         self.price, self.budget, self.patience = price, budget, patience
-        self._sleep = sleep
         self._not_before = 0.0
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
@@ -127,7 +124,7 @@ class Asker:
             left = self._not_before - time.monotonic()
             if left <= 0:
                 return
-            self._sleep(min(left, 1.0))
+            time.sleep(min(left, 1.0))
 
     def _wait(self, attempt: int, error: TryAgainError) -> None:
         patience = self.patience
@@ -142,4 +139,4 @@ class Asker:
             with self._lock:
                 self._not_before = max(self._not_before, time.monotonic() + wait)
         else:
-            self._sleep(wait)
+            time.sleep(wait)

@@ -175,8 +175,8 @@ def _price(settings: "HardConfig") -> Price:
     """The price of the model: nothing on a server of one's own unless the table lists it."""
     table = settings.prices or TABLE
     price = read_price(settings.model or "", table)
-    asked = settings.budget_usd is not None or settings.dry_run
-    if price is None and asked and settings.backend == "anthropic":
+    estimated = settings.dry_run and settings.backend == "anthropic"
+    if price is None and (settings.budget_usd is not None or estimated):
         raise ValueError(f"{table}: expected a price of {settings.model}, got none, so a budget "
                          "cannot be kept; look it up and add it")  # fmt: skip
     return price or FREE

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_gen.asker import Asker, BudgetError, Patience
-from data_gen.backends.protocol import Answer, HopelessError, Request, TryAgainError, Usage
+from data_gen.backends.protocol import Answer, HopelessError, Request, Usage
 from data_gen.hard import open_backend
 from data_gen.journal import Journal
 from data_gen.prices import FREE, Price
@@ -186,8 +186,3 @@ def test_a_broken_last_line_is_cut_off_and_damage_is_refused(tmp_path):
 def test_one_run_at_a_time(tmp_path):
     with Journal(tmp_path / "j"), pytest.raises(ValueError, match="the only run"):
         Journal(tmp_path / "j")
-
-
-def test_try_again_error_knows_what_it_was_told():
-    error = TryAgainError("m", wait=2.0, everybody=True)
-    assert (error.wait, error.everybody, error.lost) == (2.0, True, False)
