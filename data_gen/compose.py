@@ -13,7 +13,7 @@ import hashlib
 import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from data_gen.case import Derived, Draw, Hinge, joined, upper_first
@@ -76,7 +76,13 @@ class Composed:
 
 
 def compose(
-    count: int, seed: int, split: str, *, squares: bool = False, terse: float = TERSE
+    count: int,
+    seed: int,
+    split: str,
+    *,
+    squares: bool = False,
+    terse: float = TERSE,
+    shares: Mapping[str, float] | None = None,
 ) -> Iterator[Composed]:
     """`count` examples (rounded up to whole groups) of one split, the same for the same seed.
 
@@ -84,7 +90,7 @@ def compose(
     A group is a pair of twins; with `squares` it is all four corners of a hinge, two sound and two
     flawed, in which each half stands once in either: for training, where it leaves a learner
     nothing to go by but the fit of the two halves. `terse` is the share of groups that say nothing
-    but premise and conclusion.
+    but premise and conclusion; `shares` is how often a mechanism comes, 1 for each unless given.
     """
     families = [scene for scene in scenes() if scene.split == split]
     if not families:
@@ -92,7 +98,7 @@ def compose(
     rng = random.Random(f"{VERSION}/{seed}/{split}")  # noqa: S311 - not for secrets
     seen: set[bytes] = set()
     made = 0
-    for scene, mechanism in _turns(families, rng):
+    for scene, mechanism in _turns(families, shares or {}, rng):
         twins = _twins(scene, mechanism, rng, squares=squares, terse=terse)
         digests = [hashlib.blake2b(t.example.rationale.encode()).digest() for t in twins]
         if seen.intersection(digests):
@@ -104,11 +110,17 @@ def compose(
             return
 
 
-def _turns(families: list[Scene], rng: random.Random) -> Iterator[tuple[Scene, str]]:
-    """Endless shuffled rounds over all (family, mechanism) pairs."""
+def _turns(
+    families: list[Scene], shares: Mapping[str, float], rng: random.Random
+) -> Iterator[tuple[Scene, str]]:
+    """Endless shuffled rounds over all (family, mechanism) pairs, some passed over by share."""
     pairs = [(scene, name) for scene in families for name in mechanisms_for(scene)]
+    most = max(shares.get(name, 1.0) for _, name in pairs)
     while True:
-        yield from rng.sample(pairs, len(pairs))
+        for scene, name in rng.sample(pairs, len(pairs)):
+            share = shares.get(name, 1.0) / most
+            if share == 1 or rng.random() < share:
+                yield scene, name
 
 
 def _twins(

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from data_gen.check import faults
 from data_gen.compose import SOURCE, VERSION, compose
 from data_gen.coverage import coverage, table
+from data_gen.focus import mechanism_shares
 from data_gen.public import Length, Public, order_key, read_public
 from minicrit.config import Recipe
 from minicrit.files import atomic_folder, write_atomic, write_json
@@ -54,7 +55,7 @@ def make_data(recipe: Recipe) -> None:
         write_manifest(
             box,
             stage="data",
-            inputs={f"public/{path.name}": path for path in public.files},
+            inputs=_inputs(recipe, public),
             settings=_settings(recipe),
             facts={
                 "composer": VERSION,
@@ -184,7 +185,9 @@ def _manner(recipe: Recipe, split: str) -> dict[str, Any]:
     """Training data may be squares and terse; what is measured on are twins, as people write."""
     if split != "train":
         return {}
-    return {"squares": recipe.data.squares, "terse": recipe.data.terse}
+    data = recipe.data
+    shares = mechanism_shares(data.focus) if data.focus else None
+    return {"squares": data.squares, "terse": data.terse, "shares": shares}
 
 
 def _arranged(
@@ -219,8 +222,13 @@ def _shuffled(examples: Iterable[Example], seed: int) -> list[Example]:
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """What decides the bytes: everything but where they go and where public files lie."""
-    data = {k: v for k, v in asdict(recipe.data).items() if k not in ("folder", "public")}
+    data = {k: v for k, v in asdict(recipe.data).items() if k not in ("folder", "public", "focus")}
     return {"seed": recipe.seed, "data": data}
+
+
+def _inputs(recipe: Recipe, public: Public) -> dict[str, Path]:
+    files = {f"public/{path.name}": path for path in public.files}
+    return files | ({"focus": recipe.data.focus} if recipe.data.focus else {})
 
 
 def _public_lines(public: Public) -> str:

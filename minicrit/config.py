@@ -42,6 +42,8 @@ class DataConfig:
             instead of pairs of twins.
         terse: share of the training groups that say nothing but premise and conclusion: fewer
             tokens for the same relation.
+        focus: JSON report of a benchmark on validation or calibration items; the less a mechanism
+            was judged rightly there, the more training groups it gets. Null for even shares.
         public: folder with public sets (*.jsonl, *.jsonl.gz in the Example form); null for none.
             Their train, validation and test parts join ours; see `public_limit`.
         public_limit: at most so many public rows a set and split, drawn by group; 0 for all.
@@ -59,6 +61,7 @@ class DataConfig:
     test: int = 400
     squares: bool = True
     terse: float = 0.9
+    focus: Path | None = None
     public: Path | None = None
     public_limit: int = 0
     max_tokens: int = 1024
@@ -101,7 +104,7 @@ class SFTConfig:
         clip: largest gradient norm.
         verdict_weight: weight of the verdict word in the loss; every other token has 1.
         explained: share of the twins whose whole critique is trained; of the others the loss sees
-            the verdict alone. Saves time where the verdict is what is hard.
+            the verdict and the flaw type alone. Saves time where the verdict is what is hard.
         coherence: weight of the loss by which sound texts become likelier than their twins; squares
             only, as the next two (docs/architecture.md, "What twins teach").
         running: weight of the verdict after every token from where a text departs from its twin.

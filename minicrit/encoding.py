@@ -1,6 +1,7 @@
 """From text to token ids. User text never becomes a control token; nothing is cut in silence."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -127,3 +128,20 @@ class Encoder:
         text = render_critique(critique)
         rest = text[len(head) :]
         return [*self.lead_in, *self.verdict_words[critique.label], *self.ids(rest), self.end]
+
+    def opening_lines(self, critique: Critique) -> int:
+        """Tokens of a completion that hold its verdict and, if it names one, its flaw type."""
+        whole = self.completion(critique)
+        verdict = len(self.lead_in) + len(self.verdict_words[critique.label])
+        if critique.flaw_type is None:
+            return verdict
+        named = Critique(label=critique.label, flaw_type=critique.flaw_type)
+        return max(verdict, common_length(whole, self.completion(named)))
+
+
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of tokens with which both begin."""
+    for at, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return at
+    return min(len(one), len(other))

@@ -208,13 +208,14 @@ def sft_branch(
     """Prompt and critique of one example: the prompt and the lead-in weigh nothing.
 
     The verdict word weighs `verdict_weight` in all, every later token 1. Without `explained` the
-    sequence ends after the verdict word.
+    sequence ends after the verdict of a sound text, after the flaw type of a flawed one.
     """
-    completion = encoder.completion(critique_of(example))
+    critique = critique_of(example)
+    completion = encoder.completion(critique)
     prompt = encoder.prompt(example.domain, example.rationale, reserve=len(completion))
     lead = len(encoder.lead_in)
     word = len(encoder.verdict_words[example.label])
-    kept = completion if explained else completion[: lead + word]
+    kept = completion if explained else completion[: encoder.opening_lines(critique)]
     weights = [0.0] * (len(prompt) + lead) + [verdict_weight / word] * word
     weights += [1.0] * (len(prompt) + len(kept) - len(weights))
     return Branch((*prompt, *kept), tuple(weights))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from minicrit.encoding import common_length
 from minicrit.logprobs import head_logprobs, hidden_states
 from minicrit.losses import LossSum, coherence_loss, running_verdict_loss, sft_loss
 from minicrit.packing import Branch, PackedBatch
@@ -41,19 +42,11 @@ def with_departures(branches: Sequence[Branch], flawed: Sequence[bool]) -> list[
     marked = []
     for branch, label in zip(branches, flawed, strict=True):
         others = (b for b, f in zip(branches, flawed, strict=True) if f != label)
-        first = max(_common(branch.ids, other.ids) for other in others)
+        first = max(common_length(branch.ids, other.ids) for other in others)
         end = next(at for at, weight in enumerate(branch.weights) if weight)
         spot = (first, end, -1 if label else 1)
         marked.append(replace(branch, departure=spot) if first < end else branch)
     return marked
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Number of tokens that both begin with."""
-    for at, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return at
-    return min(len(one), len(other))
 
 
 class VerdictProbes(nn.Module):

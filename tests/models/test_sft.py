@@ -89,7 +89,11 @@ def test_loss_falls_on_the_critique_alone(tiny_encoder, twins):
     assert sum(weights[:word]) == pytest.approx(10.0)
     assert set(weights[word:]) == {1.0}
     silent = sft_branch(flawed, tiny_encoder, verdict_weight=10.0, explained=False)
-    assert decode([i for i, w in zip(silent.ids, silent.weights, strict=True) if w]) == " flawed"
+    read = decode([i for i, w in zip(silent.ids, silent.weights, strict=True) if w])
+    assert read == f" flawed\nFlaw: {flawed.flaw_type}"
+    sound = next(e for e in twins if e.label == "valid")
+    silent = sft_branch(sound, tiny_encoder, verdict_weight=10.0, explained=False)
+    assert decode([i for i, w in zip(silent.ids, silent.weights, strict=True) if w]) == " valid"
 
 
 def test_what_twins_teach_needs_their_shared_prefix(tiny_encoder, twins):
