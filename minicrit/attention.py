@@ -8,7 +8,7 @@ Shapes: B batch (1 when packed), H heads, T tokens, D head size.
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -29,6 +29,25 @@ class Segment(NamedTuple):
     parent: int = -1
 
 
+class Memory(Protocol):
+    """Keys and values of earlier tokens, see `decoding.SharedPrompts`."""
+
+    filled: bool
+
+    def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Takes keys and values over while it is not yet filled."""
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float | None,
+    ) -> torch.Tensor:
+        """Attention of new tokens over what it holds and over themselves."""
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -36,9 +55,15 @@ def packed_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     segments: tuple[Segment, ...] | None = None,
+    memory: "Memory | None" = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of query (B, H, T, D) over key and value (B, H or fewer, T, D): (B, T, H, D)."""
+    if memory is not None:
+        layer = cast("int", module.layer_idx)
+        if memory.filled:
+            return memory.attend(layer, query, key, value, kwargs.get("scaling")), None
+        memory.keep(layer, key, value)
     if segments is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     options = {

@@ -1,0 +1,137 @@
+"""Samples critiques: several of each rationale, from one pass over it, reproducible one by one.
+
+Each sample draws from a generator of its own, seeded by the run's seed, the rationale and the
+sample's number. So it does not matter what else is in the batch, nor in which order it comes.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import torch
+
+from minicrit.critic import Critic, Item
+from minicrit.decoding import Decoder
+from minicrit.logprobs import token_logprobs
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to sample.
+
+    Attributes:
+        copies: samples of a rationale.
+        temperatures: of the samples, in turn; 0 is greedy.
+        max_new_tokens: longest critique, without the lead-in.
+        seed: of the draws.
+        rows: samples that are written at the same time.
+    """
+
+    copies: int = 4
+    temperatures: tuple[float, ...] = (0.7, 1.0)
+    max_new_tokens: int = 160
+    seed: int = 0
+    rows: int = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One critique.
+
+    Attributes:
+        text: from the verdict's lead-in on, without the end token.
+        ids: the tokens drawn, the end token included. temperature: they were drawn at.
+        finished: whether it ended by itself.
+        logprob: log-likelihood of its tokens at temperature 1, in nats.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    temperature: float
+    finished: bool
+    logprob: float
+
+
+def sample(
+    critic: Critic,
+    items: Sequence[Item],
+    manner: Manner,
+    progress: Callable[[int], object] | None = None,
+) -> list[list[Sample]]:
+    """`manner.copies` critiques of each item, in the order of the items."""
+    encoder = critic.encoder
+    prompts = [[*encoder.prompt(*item), *encoder.lead_in] for item in items]
+    found: dict[int, list[Sample]] = {}
+    at_once = max(1, manner.rows // manner.copies)
+    order = sorted(range(len(items)), key=lambda row: len(prompts[row]))
+    for rows in _chunks(order, at_once):
+        draws = [_Draw(critic, items[row], copy, manner) for row in rows
+                 for copy in range(manner.copies)]  # fmt: skip
+        _write(critic, [prompts[row] for row in rows], draws, manner)
+        samples = iter([draw.sample() for draw in draws])
+        found.update({row: list(islice(samples, manner.copies)) for row in rows})
+        if progress:
+            progress(len(rows))
+    return [found[row] for row in range(len(items))]
+
+
+def _chunks(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+class _Draw:
+    """One critique while it is written."""
+
+    def __init__(self, critic: Critic, item: Item, copy: int, manner: Manner) -> None:
+        self.critic = critic
+        self.temperature = next(islice(cycle(manner.temperatures), copy, None))
+        name = "\0".join((str(manner.seed), *item, str(copy)))
+        seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
+        generator = torch.Generator().manual_seed(seed)
+        self.chances = torch.rand(manner.max_new_tokens, generator=generator, dtype=torch.float64)
+        self.ids: list[int] = []
+        self.logprob = 0.0
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.ids) and self.ids[-1] == self.critic.encoder.end
+
+    def sample(self) -> Sample:
+        encoder = self.critic.encoder
+        kept = self.ids[:-1] if self.finished else self.ids
+        text = str(self.critic.tokenizer.decode([*encoder.lead_in, *kept])).lstrip()
+        return Sample(text, tuple(self.ids), self.temperature, self.finished, self.logprob)
+
+
+def _write(
+    critic: Critic, prompts: Sequence[Sequence[int]], draws: Sequence[_Draw], manner: Manner
+) -> None:
+    """Writes the critiques of some prompts; a prompt whose critiques are all done is let go."""
+    decoder = Decoder(critic.causal_lm, prompts, manner.copies, manner.max_new_tokens)
+    live = list(draws)
+    for step in range(manner.max_new_tokens):
+        tokens = _next(decoder.logits, live, step)
+        logprobs = token_logprobs(decoder.logits, tokens).tolist()
+        for draw, token, logprob in zip(live, tokens.tolist(), logprobs, strict=True):
+            if not draw.finished:
+                draw.ids.append(token)
+                draw.logprob += logprob
+        groups = [live[i : i + manner.copies] for i in range(0, len(live), manner.copies)]
+        going = [n for n, group in enumerate(groups) if not all(d.finished for d in group)]
+        if not going or step + 1 == manner.max_new_tokens:
+            return
+        decoder.step(tokens)
+        if len(going) < len(groups):
+            decoder.select(torch.tensor(going))
+            live = [draw for n in going for draw in groups[n]]
+
+
+def _next(logits: torch.Tensor, live: Sequence[_Draw], step: int) -> torch.Tensor:
+    """The next token (rows,) of each: where the summed probabilities pass the row's own chance."""
+    heat = logits.new_tensor([draw.temperature for draw in live])
+    shares = (logits.float() / heat.clamp(min=1e-6)[:, None]).softmax(-1).double().cumsum(-1)
+    chances = torch.stack([draw.chances[step] for draw in live]).to(shares.device)
+    drawn = torch.searchsorted(shares, (chances * shares[:, -1])[:, None], right=True)[:, 0]
+    return torch.where(heat > 0, drawn.clamp(max=logits.shape[1] - 1), logits.argmax(-1))
