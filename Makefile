@@ -12,6 +12,7 @@
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama or openai; MODEL_NAME,
 #?          URL, BUDGET_USD, FOCUS: see minicrit hard --help
+#? CANDIDATES  critiques of a rationale for pairs; SCORER: oracle, anthropic, ollama or openai
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
@@ -32,6 +33,8 @@ MODEL_NAME :=
 URL :=
 BUDGET_USD :=
 FOCUS :=
+CANDIDATES :=
+SCORER :=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -58,12 +61,13 @@ STAMPS := .make/$(RUN)
 DATA_DIR := data/$(RUN)
 ADAPTER := checkpoints/$(RUN)/sft
 SMALL := checkpoints/$(RUN)/int$(BITS)
+PAIRS := data/$(RUN)-pairs
 REPORTS := reports/$(RUN)
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 comma := ,
 
 SPLITS := train validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft benchmark int$(BITS))
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft benchmark pairs int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum)
@@ -73,6 +77,8 @@ DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
     $(call modules,records taxonomy config)
 BENCHMARK_CODE := $(call modules,benchmark* critic readout encoding prompts judging latency \
     measures slices selection written scores statistics bagofwords tables)
+PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py preferences.py judge.py candidates.py) \
+    $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 REPORT_CODE := $(call modules,report *tables plots targets) minicrit/report.html
 
@@ -88,6 +94,11 @@ SETTINGS_benchmark := --benchmark.model_1 $(or $(MODEL_1),$(ADAPTER)) \
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
     --quantize.data $(DATA_DIR)/test.jsonl --quantize.out $(SMALL) \
     --quantize.report $(REPORTS)/quantize-int$(BITS)
+SETTINGS_pairs := --pairs.model $(MODEL_USED) --pairs.data $(DATA_DIR)/train.jsonl \
+    --pairs.out $(PAIRS) $(if $(CANDIDATES),--pairs.candidates $(CANDIDATES)) \
+    $(if $(SCORER),--pairs.scorer $(SCORER)) $(if $(URL),--pairs.url $(URL)) \
+    $(if $(MODEL_NAME),--pairs.judge_model $(MODEL_NAME)) \
+    $(if $(BUDGET_USD),--pairs.budget_usd $(BUDGET_USD))
 SETTINGS_report := --data.folder $(DATA_DIR) --sft.out $(ADAPTER) \
     --benchmark.out $(REPORTS)/benchmark
 
@@ -97,9 +108,10 @@ SECTIONS_data := seed base data
 SECTIONS_sft := seed base data lora sft
 SECTIONS_benchmark := seed benchmark
 SECTIONS_int$(BITS) := seed quantize
+SECTIONS_pairs := seed pairs
 
-.PHONY: help setup base data hard adversarial sft benchmark quantize report pipeline critique \
-    probe test test-slow lint types tensorboard clean distclean FORCE
+.PHONY: help setup base data hard adversarial sft pairs benchmark quantize report pipeline \
+    critique bench-candidates probe test test-slow lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +121,7 @@ setup: $(SETUP) ## make .venv and install everything at exact versions
 base: $(STAMPS)/base ## make the base model ready
 data: $(DATA_DIR)/manifest.json ## compose the examples, mix DATA in
 sft: $(ADAPTER)/manifest.json ## train the adapter
+pairs: $(PAIRS)/manifest.json ## make preference pairs from the critic's own critiques
 benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
@@ -127,6 +140,9 @@ hard: $(SETUP) ## make COUNT hard examples with BACKEND
 
 adversarial: $(SETUP) ## write the adversarial suite and what it covers
 	$(MINICRIT) adversarial $(CONFIG) $(ARGS)
+
+bench-candidates: $(DATA_DIR)/manifest.json $(SHRUNK) ## time candidates: shared prompts, one by one
+	$(MINICRIT) bench-candidates $(CONFIG) $(SETTINGS_pairs) $(ARGS)
 
 probe: $(DATA_DIR)/manifest.json ## ask whether words alone give the labels away
 	$(MINICRIT) probe $(CONFIG) $(SETTINGS_data) $(ARGS)
@@ -203,6 +219,10 @@ $(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.
 $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
     $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)
 	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) $(ARGS)
+
+$(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
+	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)
+	@touch $@
 
 $(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_CODE) \
     $(SHRUNK) | $(SETUP)

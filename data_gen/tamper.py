@@ -7,19 +7,15 @@ the edit must be small.
 """
 
 import difflib
-import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
+from data_gen.answers import read_fields, schema_of, template
 from data_gen.backends.protocol import Answer, Request, UnanswerableError
-from minicrit.jsonl import parse_object
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES, LABELS, SEVERITIES
 
-PROMPTS = Path(__file__).parent / "prompts"
 VERSION = "1"
 #: Least likeness of the twins, and how far their lengths may differ.
 ALIKE, LENGTH = 0.6, 0.25
@@ -93,30 +89,17 @@ def _asked(ask: Ask, name: str, plan: Plan, schema: Mapping[str, Any], **more: s
         if answer.stop == "refused":
             raise UnusableError(f"refused {answer.reason}".strip())
         reason = "cut" if answer.stop == "cut" else ""
-        fields = {} if reason else _fields(answer.text, schema)
+        fields = {} if reason else read_fields(answer.text, schema)
         if fields:
             return fields
     raise UnusableError(reason or "unparsed")
-
-
-def _fields(text: str, schema: Mapping[str, Any]) -> dict[str, str]:
-    """The answer's fields, all of them text and not empty; {} if it is anything else."""
-    try:
-        row = parse_object(text.strip().encode())
-    except ValueError:
-        return {}
-    fits = set(row) == set(schema["required"]) and all(
-        isinstance(v, str) and v.strip() and v in schema["properties"][k].get("enum", (v,))
-        for k, v in row.items()
-    )
-    return {k: v.strip() for k, v in row.items()} if fits else {}
 
 
 def request_for(
     name: str, plan: Plan, schema: Mapping[str, Any], draw: int = 0, **more: str
 ) -> Request:
     """A request from a prompt file and what the plan fills in."""
-    system, prompt = _template(name)
+    system, prompt = template(name, VERSION)
     flaw = FLAW_TYPES[plan.flaw]
     words = {
         "domain": plan.domain, "scenario": plan.scenario, "voice": plan.voice,
@@ -129,13 +112,6 @@ def request_for(
     # The plan's number keeps pairs of equal plans apart; only the first text depends on it.
     number = plan.number * TRIES + draw if name == "write" else draw
     return Request(system, prompt.substitute(words, **blocks), schema, draw=number)
-
-
-@cache
-def _template(name: str) -> tuple[str, string.Template]:
-    text = (PROMPTS / f"{name}-{VERSION}.txt").read_text(encoding="utf-8")
-    system, prompt = text.removeprefix("SYSTEM\n").split("\nPROMPT\n")
-    return system, string.Template(prompt)
 
 
 def _check_twins(sound: str, tampered: Mapping[str, str]) -> None:
@@ -176,19 +152,6 @@ def _examples(
     return sound, flawed
 
 
-def _schema(**fields: tuple[str, ...] | None) -> dict[str, Any]:
-    """A strict object of texts; a tuple lists the allowed ones."""
-    return {
-        "type": "object",
-        "properties": {
-            name: {"type": "string"} | ({"enum": list(allowed)} if allowed else {})
-            for name, allowed in fields.items()
-        },
-        "required": list(fields),
-        "additionalProperties": False,
-    }
-
-
-_WRITE = _schema(rationale=None, strengths=None, critique=None)
-_TAMPER = _schema(rationale=None, evidence=None, severity=SEVERITIES, critique=None, fix=None)
-_VERIFY = _schema(verdict=LABELS, flaw_type=(*FLAW_TYPES, _NONE), reason=None)
+_WRITE = schema_of(rationale=None, strengths=None, critique=None)
+_TAMPER = schema_of(rationale=None, evidence=None, severity=SEVERITIES, critique=None, fix=None)
+_VERIFY = schema_of(verdict=LABELS, flaw_type=(*FLAW_TYPES, _NONE), reason=None)

@@ -78,6 +78,18 @@ def _adversarial(recipe: Recipe) -> None:
     make_adversarial(recipe)
 
 
+def _pairs(recipe: Recipe) -> None:
+    from data_gen.pairs import make_pairs
+
+    make_pairs(recipe)
+
+
+def _bench_candidates(recipe: Recipe) -> None:
+    from data_gen.bench_candidates import bench_candidates
+
+    bench_candidates(recipe)
+
+
 def _sft(recipe: Recipe) -> None:
     from minicrit.train import train_sft
 
@@ -107,6 +119,9 @@ STAGES = {
     "data": Stage("Compose the examples and mix public sets in.", ("base", "data"), _data),
     "hard": Stage("Make hard examples, offline or with a language model.", ("hard",), _hard),
     "adversarial": Stage("Write the adversarial suite.", ("adversarial",), _adversarial),
+    "pairs": Stage("Make preference pairs from a critic's own critiques.", ("pairs",), _pairs),
+    "bench-candidates": Stage("Time candidates: shared prompts against one by one.", ("pairs",),
+                              _bench_candidates),
     "probe": Stage("Ask whether words alone give the labels away.", ("data",), _probe),
     "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
@@ -174,7 +189,7 @@ def _run(name: str, argv: Sequence[str]) -> None:
 
 def _overview() -> str:
     rows = [(name, stage.about) for name, stage in STAGES.items()] + list(OTHERS.items())
-    lines = [f"  {name:<12}{about}" for name, about in rows]
+    lines = [f"  {name:<18}{about}" for name, about in rows]
     return "\n".join(["usage: minicrit COMMAND ...", "", *lines, "",
                       "minicrit COMMAND --help explains its settings.", ""])  # fmt: skip
 

@@ -247,6 +247,48 @@ class AdversarialConfig:
 
 
 @dataclass
+class PairsConfig:
+    """Preference pairs.
+
+    Attributes:
+        model: the critic that writes the candidates.
+        data: labelled training examples; rows of other splits are refused.
+        out: folder of the pairs and of the scored candidates.
+        rationales: rationales to criticize, whole groups, drawn by seed; 0 for all.
+        candidates: critiques of each.
+        temperatures: they are sampled at, in turn; 0 is greedy.
+        max_new_tokens: longest critique, in tokens.
+        rows: critiques that are written at the same time.
+        scorer: `oracle` (labels are known), or a back end whose model judges in both orders:
+            `anthropic`, `ollama`, `openai`.
+        gate: with a judge, a critique whose verdict is wrong scores 0 whatever it says.
+        margin: least difference of the scores of a pair.
+        twins: also make pairs of the reference critiques of twins, one a rationale.
+        judge_model: name of the model that judges.
+        url: address of its server; null for that of the back end's own package.
+        threads: requests at the same time.
+        budget_usd: USD that judging may cost at most, restarts included; null for no limit.
+    """
+
+    model: Path = Path("checkpoints/cpu/sft")
+    data: Path = Path("data/cpu/train.jsonl")
+    out: Path = Path("data/cpu-pairs")
+    rationales: int = 400
+    candidates: int = 4
+    temperatures: list[float] = field(default_factory=lambda: [0.7, 1.0])
+    max_new_tokens: int = 160
+    rows: int = 64
+    scorer: Literal["oracle", "anthropic", "ollama", "openai"] = "oracle"
+    gate: bool = True
+    margin: float = 0.1
+    twins: bool = True
+    judge_model: str | None = None
+    url: str | None = None
+    threads: int = 4
+    budget_usd: float | None = None
+
+
+@dataclass
 class Recipe:
     """All stages of a run.
 
@@ -263,3 +305,4 @@ class Recipe:
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)

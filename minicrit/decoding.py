@@ -69,11 +69,14 @@ class SharedPrompts:
         far = together @ old_keys.transpose(2, 3)  # (N, G, K each, P)
         far = far.masked_fill(self._hidden[:, None, None].to(far.device), float("-inf"))
         near = scaled @ keys.transpose(2, 3)  # (N K, G, each, L)
-        weights = torch.cat((self._by_row(far, rows, each), near), dim=-1).float().softmax(-1)
+        weights: torch.Tensor = (
+            torch.cat((self._by_row(far, rows, each), near), dim=-1).float().softmax(-1)
+        )
         weights = weights.to(value.dtype)
         before, own = weights.split((far.shape[-1], near.shape[-1]), dim=-1)
-        out = self._by_row(self._by_prompt(before, prompts) @ old_values, rows, each)
-        return (out + own @ values).reshape(rows, 1, heads, size)
+        out: torch.Tensor = self._by_row(self._by_prompt(before, prompts) @ old_values, rows, each)
+        out = out + own @ values
+        return out.reshape(rows, 1, heads, size)
 
     def _by_prompt(self, x: torch.Tensor, prompts: int) -> torch.Tensor:
         """(N K, G, each, X) -> (N, G, K each, X)."""

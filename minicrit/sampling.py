@@ -5,7 +5,7 @@ sample's number. So it does not matter what else is in the batch, nor in which o
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -14,6 +14,11 @@ import torch
 from minicrit.critic import Critic, Item
 from minicrit.decoding import Decoder
 from minicrit.logprobs import token_logprobs
+
+#: A model may write any character; those that no record may hold are shown as unreadable.
+_UNPRINTABLE = {
+    code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
 
 
 @dataclass(frozen=True)
@@ -53,32 +58,30 @@ class Sample:
     logprob: float
 
 
-def sample(
-    critic: Critic,
-    items: Sequence[Item],
-    manner: Manner,
-    progress: Callable[[int], object] | None = None,
-) -> list[list[Sample]]:
+def sample(critic: Critic, items: Sequence[Item], manner: Manner) -> list[list[Sample]]:
     """`manner.copies` critiques of each item, in the order of the items."""
-    encoder = critic.encoder
-    prompts = [[*encoder.prompt(*item), *encoder.lead_in] for item in items]
     found: dict[int, list[Sample]] = {}
-    at_once = max(1, manner.rows // manner.copies)
-    order = sorted(range(len(items)), key=lambda row: len(prompts[row]))
-    for rows in _chunks(order, at_once):
-        draws = [_Draw(critic, items[row], copy, manner) for row in rows
-                 for copy in range(manner.copies)]  # fmt: skip
-        _write(critic, [prompts[row] for row in rows], draws, manner)
-        samples = iter([draw.sample() for draw in draws])
-        found.update({row: list(islice(samples, manner.copies)) for row in rows})
-        if progress:
-            progress(len(rows))
+    for rows in passes(critic, items, manner):
+        found.update(zip(rows, sample_pass(critic, [items[r] for r in rows], manner), strict=True))
     return [found[row] for row in range(len(items))]
 
 
-def _chunks(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def passes(critic: Critic, items: Sequence[Item], manner: Manner) -> list[list[int]]:
+    """The numbers of the items that are written at the same time, alike in length."""
+    lengths = [len(critic.encoder.prompt(*item)) for item in items]
+    order = sorted(range(len(items)), key=lambda row: (-lengths[row], row))
+    size = max(1, manner.rows // manner.copies)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def sample_pass(critic: Critic, items: Sequence[Item], manner: Manner) -> list[list[Sample]]:
+    """`manner.copies` critiques of each item, all written at the same time."""
+    encoder = critic.encoder
+    prompts = [[*encoder.prompt(*item), *encoder.lead_in] for item in items]
+    draws = [[_Draw(critic, item, copy, manner) for copy in range(manner.copies)]
+             for item in items]  # fmt: skip
+    _write(critic, prompts, draws, manner)
+    return [[draw.sample() for draw in group] for group in draws]
 
 
 class _Draw:
@@ -98,34 +101,44 @@ class _Draw:
     def finished(self) -> bool:
         return bool(self.ids) and self.ids[-1] == self.critic.encoder.end
 
+    def take(self, token: int, logprob: float) -> None:
+        """Goes on by one token, unless the critique has ended."""
+        if not self.finished:
+            self.ids.append(token)
+            self.logprob += logprob
+
     def sample(self) -> Sample:
         encoder = self.critic.encoder
         kept = self.ids[:-1] if self.finished else self.ids
         text = str(self.critic.tokenizer.decode([*encoder.lead_in, *kept])).lstrip()
-        return Sample(text, tuple(self.ids), self.temperature, self.finished, self.logprob)
+        return Sample(
+            text.translate(_UNPRINTABLE),
+            tuple(self.ids),
+            self.temperature,
+            self.finished,
+            self.logprob,
+        )
 
 
 def _write(
-    critic: Critic, prompts: Sequence[Sequence[int]], draws: Sequence[_Draw], manner: Manner
+    critic: Critic, prompts: Sequence[Sequence[int]], draws: list[list[_Draw]], manner: Manner
 ) -> None:
     """Writes the critiques of some prompts; a prompt whose critiques are all done is let go."""
     decoder = Decoder(critic.causal_lm, prompts, manner.copies, manner.max_new_tokens)
-    live = list(draws)
+    groups = draws
     for step in range(manner.max_new_tokens):
+        live = [draw for group in groups for draw in group]
         tokens = _next(decoder.logits, live, step)
         logprobs = token_logprobs(decoder.logits, tokens).tolist()
         for draw, token, logprob in zip(live, tokens.tolist(), logprobs, strict=True):
-            if not draw.finished:
-                draw.ids.append(token)
-                draw.logprob += logprob
-        groups = [live[i : i + manner.copies] for i in range(0, len(live), manner.copies)]
+            draw.take(token, logprob)
         going = [n for n, group in enumerate(groups) if not all(d.finished for d in group)]
         if not going or step + 1 == manner.max_new_tokens:
             return
         decoder.step(tokens)
         if len(going) < len(groups):
             decoder.select(torch.tensor(going))
-            live = [draw for n in going for draw in groups[n]]
+            groups = [groups[n] for n in going]
 
 
 def _next(logits: torch.Tensor, live: Sequence[_Draw], step: int) -> torch.Tensor:

@@ -77,6 +77,12 @@ def answer_for(prompt: str, system: str) -> dict[str, str]:
             "critique": "Tested on one site only.",
             "fix": "Claim it for this site.",
         }
+    if "<review" in prompt:
+        first, second = (len(part.split("\n")[1]) for part in prompt.split("<review n")[1:])
+        if "PLACE" in prompt:  # a judge that only looks at the place
+            return {"better": "first", "reason": "It comes first."}
+        longer = "first" if first > second else "second" if second > first else "equal"
+        return {"better": longer, "reason": "It says more."}
     flawed = "anywhere" in prompt
     return {
         "verdict": "flawed" if flawed else "valid",

@@ -1,0 +1,77 @@
+"""Candidates: several critiques of each rationale by the critic itself, kept as they come.
+
+Each pass over some rationales ends in one synced line. A run that was killed repeats the pass it
+was in and nothing else, in the same company, so that it ends in the same critiques.
+"""
+
+# mypy: disable-error-code="import-untyped"
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from minicrit.critic import Critic
+from minicrit.files import sha256_json, to_json
+from minicrit.jsonl import parse_object
+from minicrit.records import Example
+from minicrit.sampling import Manner, Sample, passes, sample_pass
+
+
+def make_candidates(
+    critic: Critic, examples: Sequence[Example], manner: Manner, work: Path
+) -> list[list[Sample]]:
+    """`manner.copies` critiques of each example, in order.
+
+    Args:
+        critic: who writes.
+        examples: what about; their labels are not looked at.
+        manner: how.
+        work: folder of what is done so far.
+    """
+    items = [(example.domain, example.rationale) for example in examples]
+    plan = passes(critic, items, manner)
+    key = sha256_json([critic.identity, critic.prompt_version, asdict(manner), items])
+    path = work / f"candidates-{key[:16]}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = _done(path)
+    with path.open("ab") as file, tqdm(total=len(items), unit="rationale", desc="sample") as bar:
+        bar.update(sum(map(len, plan[: len(done)])))
+        for rows in plan[len(done) :]:
+            written = sample_pass(critic, [items[row] for row in rows], manner)
+            line = [[asdict(one) for one in group] for group in written]
+            file.write(to_json({"written": line}).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            done.append(written)
+            bar.update(len(rows))
+    found = {row: samples for rows, written in zip(plan, done, strict=True)
+             for row, samples in zip(rows, written, strict=True)}  # fmt: skip
+    return [found[row] for row in range(len(items))]
+
+
+def _done(path: Path) -> list[list[list[Sample]]]:
+    """The passes of an earlier run; a line that a kill cut off is removed."""
+    if not path.exists():
+        return []
+    passes_done = []
+    good = 0
+    for raw in path.read_bytes().splitlines(keepends=True):
+        if not raw.endswith(b"\n"):
+            break
+        try:
+            written = parse_object(raw)["written"]
+            passes_done.append([[_sample(one) for one in group] for group in written])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}:{len(passes_done) + 1}: expected a line of candidates, got "
+                             f"{error}; remove the file") from error  # fmt: skip
+        good += len(raw)
+    with path.open("r+b") as file:
+        file.truncate(good)
+    return passes_done
+
+
+def _sample(row: dict[str, Any]) -> Sample:
+    return Sample(**{**row, "ids": tuple(row["ids"])})

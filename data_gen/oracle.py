@@ -1,0 +1,95 @@
+"""The oracle: how good a critique is of a rationale whose flaw is known. No model is asked.
+
+The verdict decides: a critique with the wrong one scores 0, with the right one at least 1/2, and
+the rest says how well it is argued. Words are never searched for a verdict; see `prompts`.
+"""
+
+import re
+from dataclasses import dataclass
+
+from data_gen.check import figures
+from minicrit.prompts import Critique, UnparsedError, parse_critique
+from minicrit.records import Example
+from minicrit.written import evidence_f1
+
+#: What each part counts among those that apply.
+WEIGHTS = {
+    "flaw_type": 3.0, "evidence": 2.0, "severity": 0.5, "figures": 1.0, "complete": 1.0,
+    "concise": 0.5, "impersonal": 0.5, "plain": 0.5,
+}  # fmt: skip
+#: Of a score, what the right verdict alone gives.
+VERDICT = 0.5
+#: A text of at most so many times the words of the reference is concise; of twice that, not at all.
+LONG, FEWEST = 1.5, 30
+#: Singular alone: `we` and `our` are as often those of the rationale, whose words it takes up.
+_FIRST_PERSON = re.compile(r"\b(I|me|my|mine|myself)\b")
+_QUOTED = re.compile(r"[\"“][^\"”]*[\"”]")
+#: What fills a page and says nothing about this rationale.
+_BOILER_PLATE = re.compile(
+    r"\b(as an ai|it is important to (note|remember)|it is worth noting|in conclusion|"
+    r"overall, (the|this)|needless to say|at the end of the day|more research is needed|"
+    r"there are many factors|please consult)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """`total` from 0 to 1; None for a critique that does not parse. `parts`: 0 to 1 each."""
+
+    total: float | None
+    parts: dict[str, float]
+
+
+def score(example: Example, text: str) -> Score:
+    """Scores a critique of a labelled example."""
+    try:
+        critique = parse_critique(text)
+    except UnparsedError:
+        return Score(None, {})
+    if critique.label != example.label:
+        return Score(0.0, {"verdict": 0.0})
+    parts = _parts(example, critique)
+    weight = sum(WEIGHTS[name] for name in parts)
+    argued = sum(WEIGHTS[name] * value for name, value in parts.items()) / weight
+    return Score(VERDICT + (1 - VERDICT) * argued, {"verdict": 1.0, **parts})
+
+
+def _parts(example: Example, critique: Critique) -> dict[str, float]:
+    prose = " ".join(filter(None, (critique.strengths, critique.critique, critique.fix)))
+    own = _QUOTED.sub(" ", prose)
+    parts = {
+        "figures": _figures_right(example, prose),
+        "complete": _complete(critique),
+        "concise": _concise(example, prose),
+        "impersonal": float(not _FIRST_PERSON.search(own)),
+        "plain": float(not _BOILER_PLATE.search(own)),
+    }
+    for name in ("flaw_type", "severity"):
+        if wanted := getattr(example, name):
+            parts[name] = float(getattr(critique, name) == wanted)
+    if example.evidence:
+        parts["evidence"] = evidence_f1(
+            example.rationale, example.evidence, critique.evidence or ""
+        )
+    return parts
+
+
+def _figures_right(example: Example, prose: str) -> float:
+    """Share of the figures cited that stand in the rationale or in its reference critique."""
+    cited = figures(prose)
+    known = (example.rationale, example.critique, example.fix, example.strengths)
+    given = set().union(*(figures(text) for text in known if text))
+    return len(cited & given) / len(cited) if cited else 1.0
+
+
+def _complete(critique: Critique) -> float:
+    flawed = (critique.flaw_type, critique.evidence, critique.critique, critique.fix)
+    fields = flawed if critique.label == "flawed" else (critique.strengths, critique.critique)
+    return sum(field is not None for field in fields) / len(fields)
+
+
+def _concise(example: Example, prose: str) -> float:
+    reference = " ".join(filter(None, (example.strengths, example.critique, example.fix)))
+    fair = LONG * max(FEWEST, len(reference.split()))
+    return min(1.0, max(0.0, 2 - len(prose.split()) / fair))

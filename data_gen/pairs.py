@@ -1,0 +1,226 @@
+"""The stage `pairs`: the critic's own critiques, scored, and what is preferred to what.
+
+    pairs.jsonl         preference pairs (records.Preference)
+    candidates.jsonl    every critique with its score and the parts of it
+    report.json, report.md, manifest.json
+
+Only training rows are ever criticized here: a row of another split stops the stage.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_gen.asker import Asker
+from data_gen.candidates import make_candidates
+from data_gen.hard import open_backend
+from data_gen.journal import Journal
+from data_gen.judge import Ask, judge
+from data_gen.oracle import Score, score
+from data_gen.preferences import TWINS, Scored, lengths, pair_of, twin_pairs
+from data_gen.prices import FREE, TABLE, read_price
+from data_gen.public import draw_groups
+from minicrit.bagofwords import probe
+from minicrit.config import HardConfig, PairsConfig
+from minicrit.files import atomic_folder, write_atomic, write_json
+from minicrit.jsonl import write_rows
+from minicrit.manifest import write_manifest
+from minicrit.plan import grouped
+from minicrit.records import Example, Preference, read_examples
+from minicrit.sampling import Manner, Sample
+
+if TYPE_CHECKING:
+    from minicrit.config import Recipe
+
+#: Fewest pairs from which it is worth asking whether words alone tell the chosen from the rejected.
+_ENOUGH = 100
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All critiques of one example, what the oracle says of each, and the scores that count."""
+
+    example: Example
+    samples: list[Sample]
+    oracle: list[Score]
+    scored: list[Scored]
+
+
+def make_pairs(recipe: "Recipe") -> None:
+    """Makes `pairs.out` anew, or goes on making it.
+
+    Raises:
+        ValueError: if a row is not for training, or there is no critic, budget or server.
+    """
+    from minicrit.critic import Critic
+
+    settings = recipe.pairs
+    examples = _examples(settings, recipe.seed)
+    critic = Critic.load(settings.model, base_folder=recipe.base.folder)
+    manner = Manner(settings.candidates, tuple(settings.temperatures), settings.max_new_tokens,
+                    recipe.seed, settings.rows)  # fmt: skip
+    work = settings.out.with_name(settings.out.name + ".work")
+    samples = make_candidates(critic, examples, manner, work)
+    counts: Counter[str] = Counter()
+    with _asking(settings, work) as ask:
+        pools = _scored(examples, samples, settings, ask, counts)
+    pairs = list(_pairs(pools, settings, counts))
+    if settings.twins:
+        pairs += [p for group in grouped(examples) for p in twin_pairs(group)]
+    _write(recipe, pools, pairs, counts, critic.identity)
+
+
+def _examples(settings: PairsConfig, seed: int) -> list[Example]:
+    examples = read_examples(settings.data).examples
+    if wrong := next((e for e in examples if e.split != "train"), None):
+        raise ValueError(f"{settings.data}: expected training rows alone, got {wrong.id} of split "
+                         f"{wrong.split}; nothing is learnt from what is measured on")  # fmt: skip
+    return draw_groups(examples, settings.rationales, f"{seed}/pairs")
+
+
+@contextmanager
+def _asking(settings: PairsConfig, work: Path) -> Iterator[Ask | None]:
+    """How the judge is asked; None if there is none."""
+    if settings.scorer == "oracle":
+        yield None
+        return
+    backend = open_backend(
+        HardConfig(backend=settings.scorer, model=settings.judge_model, url=settings.url)
+    )
+    price = read_price(settings.judge_model or "", TABLE)
+    if price is None and settings.budget_usd is not None:
+        raise ValueError(f"{TABLE}: expected a price of {settings.judge_model}, got none, so a "
+                         "budget cannot be kept; look it up and add it")  # fmt: skip
+    with Journal(work / "journal.jsonl") as journal:
+        asker = Asker(backend, journal, price=price or FREE, budget=settings.budget_usd)
+        try:
+            yield asker.ask
+        finally:
+            asker.stop()
+
+
+def _scored(
+    examples: Sequence[Example],
+    samples: Sequence[list[Sample]],
+    settings: PairsConfig,
+    ask: Ask | None,
+    counts: Counter[str],
+) -> list[Pool]:
+    def pool(example: Example, written: list[Sample]) -> tuple[Pool, Counter[str]]:
+        own: Counter[str] = Counter()
+        oracle = [score(example, one.text) for one in written]
+        totals = [found.total for found in oracle]
+        if ask is not None:
+            readable = [one.text for one, t in zip(written, totals, strict=True) if t is not None]
+            judged = {s.text: s.score for s in judge(example, readable, ask, own)}
+            gated = [0.0 if t == 0 and settings.gate else None for t in totals]
+            totals = [judged.get(one.text) if g is None else g
+                      for one, g in zip(written, gated, strict=True)]  # fmt: skip
+        scored = [Scored(one.text, t) for one, t in zip(written, totals, strict=True)]
+        return Pool(example, written, oracle, scored), own
+
+    with ThreadPoolExecutor(settings.threads if ask else 1) as threads:
+        found = list(threads.map(pool, examples, samples))
+    for _, own in found:
+        counts.update({f"judge_{name}": n for name, n in own.items()})
+    return [one for one, _ in found]
+
+
+def _pairs(
+    pools: Sequence[Pool], settings: PairsConfig, counts: Counter[str]
+) -> Iterator[Preference]:
+    for pool in pools:
+        counts["candidates"] += len(pool.samples)
+        counts["unparsed"] += sum(found.total is None for found in pool.oracle)
+        counts["verdict_right"] += sum(bool(found.total) for found in pool.oracle)
+        found = pair_of(pool.example, pool.scored, margin=settings.margin, scorer=settings.scorer)
+        if isinstance(found, str):
+            counts[f"no_pair_{found}"] += 1
+        else:
+            counts["pairs"] += 1
+            yield found
+
+
+def _write(
+    recipe: "Recipe",
+    pools: Sequence[Pool],
+    pairs: Sequence[Preference],
+    counts: Counter[str],
+    critic: str,
+) -> None:
+    settings = recipe.pairs
+    if not pairs:
+        raise ValueError(f"{settings.data}: expected at least one pair, got none of {len(pools)} "
+                         "rationales; lower pairs.margin, raise pairs.temperatures or allow "
+                         "pairs.twins")  # fmt: skip
+    report = {"counts": dict(sorted(counts.items())), "by_scorer": _bias(pairs, recipe.seed)}
+    with atomic_folder(settings.out) as box:
+        write_rows(box / "pairs.jsonl", (pair.to_row() for pair in pairs))
+        write_rows(box / "candidates.jsonl", _rows(pools))
+        write_json(box / "report.json", report)
+        write_atomic(box / "report.md", _page(report))
+        write_manifest(box, stage="pairs", inputs={"data": settings.data},
+                       settings=_settings(recipe),
+                       facts={"critic": critic, "pairs": len(pairs), **counts})  # fmt: skip
+    sys.stdout.write(_page(report) + f"\n{len(pairs)} pairs; written: {settings.out}\n")
+
+
+def _rows(pools: Sequence[Pool]) -> Iterator[dict[str, Any]]:
+    for pool in pools:
+        for one, oracle, scored in zip(pool.samples, pool.oracle, pool.scored, strict=True):
+            yield {
+                "id": pool.example.id, "group": pool.example.group, "text": one.text,
+                "score": scored.score, "parts": oracle.parts, "temperature": one.temperature,
+                "finished": one.finished, "logprob": round(one.logprob, 4), "tokens": len(one.ids),
+            }  # fmt: skip
+
+
+def _bias(pairs: Sequence[Preference], seed: int) -> dict[str, Any]:
+    """For each scorer, whether length or words alone tell the chosen from the rejected."""
+    found = {}
+    for scorer in sorted({pair.scorer for pair in pairs}):
+        some = [pair for pair in pairs if pair.scorer == scorer]
+        found[scorer] = {**lengths(some), "words_auc": _words_auc(some, seed)}
+    return found
+
+
+def _words_auc(pairs: Sequence[Preference], seed: int) -> float | None:
+    groups = [pair.group for pair in pairs for _ in range(2)]
+    if len(pairs) < _ENOUGH or len(set(groups)) < _ENOUGH // 4:
+        return None
+    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    labels = np.tile([True, False], len(pairs))
+    numbers = [str(n // 2) for n in range(2 * len(pairs))]
+    return round(probe(texts, labels.tolist(), numbers, groups, seed=seed).auc, 3)
+
+
+def _page(report: dict[str, Any]) -> str:
+    lines = ["# Preference pairs", "", "| what | n |", "|---|---|"]
+    lines += [f"| {name.replace('_', ' ')} | {n} |" for name, n in report["counts"].items()]
+    lines += ["", "| scorer | pairs | chosen longer, equal, shorter | words more | AUC of words |",
+              "|---|---|---|---|---|"]  # fmt: skip
+    for scorer, b in report["by_scorer"].items():
+        split = f"{b['chosen_longer']}, {b['chosen_equal']}, {b['chosen_shorter']}"
+        auc = "-" if b["words_auc"] is None else f"{b['words_auc']:.3f}"
+        lines.append(f"| {scorer} | {b['pairs']} | {split} | {b['mean_words_more']:+.1f} | {auc} |")
+    return "\n".join(lines) + "\n\n" + _ABOUT
+
+
+_ABOUT = (
+    "The AUC says how well a bag of words tells the chosen from the rejected of rationales it has "
+    f"not seen; 0.5 is not at all. For `{TWINS}` both sides hold the same critiques, so it should "
+    "be near 0.5.\n"
+)
+_NOT_PART = {"out", "model", "data", "url", "threads", "budget_usd"}
+
+
+def _settings(recipe: "Recipe") -> dict[str, Any]:
+    pairs = {k: v for k, v in vars(recipe.pairs).items() if k not in _NOT_PART}
+    return {"seed": recipe.seed, "pairs": pairs}

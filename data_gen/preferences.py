@@ -1,0 +1,110 @@
+"""From scored critiques to preference pairs: a clear winner, a plausible loser, or no pair at all.
+
+Which pair comes out depends on the set of critiques alone, not on their order.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from minicrit.prompts import critique_of, render_critique
+from minicrit.records import Example, Preference
+
+TWINS = "twins"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A critique and its score; None where it could not be scored."""
+
+    text: str
+    score: float | None
+
+
+def pair_of(
+    example: Example, candidates: Iterable[Scored], *, margin: float, scorer: str
+) -> Preference | str:
+    """The best critique over a worse one, or why there is no pair.
+
+    The loser is the one nearest to two standard deviations under the mean (arXiv 2502.16825: a
+    better teacher than the very worst, which with few candidates it mostly is).
+
+    Args:
+        example: what was criticized.
+        candidates: scores, higher is better.
+        margin: least difference of scores.
+        scorer: who scored.
+    """
+    texts: dict[str, float] = {}
+    unscored = 0
+    for one in candidates:
+        if one.score is None:
+            unscored += 1
+        else:
+            texts[one.text] = one.score
+    if len(texts) < 2:  # noqa: PLR2004
+        return "unscored" if unscored else "alike"
+    ranked = sorted(texts.items(), key=lambda pair: (-pair[1], _order(example, pair[0])))
+    chosen, best = ranked[0]
+    worse = [(text, score) for text, score in ranked if best - score >= margin > 0]
+    if not worse:
+        return "tie"
+    aim = _aim([score for _, score in ranked])
+    rejected, low = min(worse, key=lambda p: (abs(p[1] - aim), p[1], _order(example, p[0])))
+    return preference(example, chosen, rejected, (best, low), scorer)
+
+
+def _aim(scores: Sequence[float]) -> float:
+    mean = math.fsum(scores) / len(scores)
+    return mean - 2 * math.sqrt(math.fsum((s - mean) ** 2 for s in scores) / len(scores))
+
+
+def _order(example: Example, text: str) -> str:
+    """Breaks ties without favour to place, length or alphabet."""
+    return hashlib.sha256(f"{example.id}\0{text}".encode()).hexdigest()
+
+
+def preference(
+    example: Example, chosen: str, rejected: str, scores: tuple[float, float], scorer: str
+) -> Preference:
+    """The record of a pair; scores are rounded as they are written."""
+    high, low = (round(score, 6) for score in scores)
+    return Preference(
+        domain=example.domain, rationale=example.rationale, chosen=chosen, rejected=rejected,
+        chosen_score=high, rejected_score=low, margin=round(high - low, 6), scorer=scorer,
+        group=example.group,
+    )  # fmt: skip
+
+
+def twin_pairs(members: Sequence[Example]) -> list[Preference]:
+    """For each text of a group its own critique over that of its nearest twin.
+
+    The twin's critique is the hardest negative there is: right in every word, of another text.
+    """
+    pairs = []
+    for example in members:
+        others = [other for other in members if other.label != example.label]
+        if not others:
+            continue
+        twin = max(others, key=lambda other: (_likeness(example, other), other.id))
+        own, its = (render_critique(critique_of(one)) for one in (example, twin))
+        pairs.append(preference(example, own, its, (1.0, 0.0), TWINS))
+    return pairs
+
+
+def _likeness(one: Example, other: Example) -> float:
+    return SequenceMatcher(None, one.rationale, other.rationale, autojunk=False).ratio()
+
+
+def lengths(pairs: Sequence[Preference]) -> dict[str, float]:
+    """Whether the chosen ones are simply the longer ones, in words."""
+    gaps = [len(p.chosen.split()) - len(p.rejected.split()) for p in pairs]
+    signs = Counter("longer" if g > 0 else "shorter" if g < 0 else "equal" for g in gaps)
+    return {
+        "pairs": len(pairs),
+        "mean_words_more": round(sum(gaps) / max(1, len(gaps)), 2),
+        **{f"chosen_{name}": signs[name] for name in ("longer", "equal", "shorter")},
+    }

@@ -1,0 +1,210 @@
+"""Preference pairs: the oracle's scores, which pair comes out, the judge, and the whole stage."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_gen.asker import Asker, Patience
+from data_gen.compose import compose
+from data_gen.hard import open_backend
+from data_gen.journal import Journal
+from data_gen.judge import judge
+from data_gen.oracle import VERDICT, WEIGHTS, score
+from data_gen.pairs import make_pairs
+from data_gen.preferences import Scored, pair_of, twin_pairs
+from data_gen.prices import FREE
+from minicrit.config import BaseConfig, HardConfig, PairsConfig, Recipe
+from minicrit.jsonl import read_lines
+from minicrit.prompts import critique_of, parse_critique, render_critique
+from minicrit.records import Example, Preference, write_examples
+from tests.data_gen.scripted_server import ScriptedServer
+
+FLAWED = Example(
+    id="a", domain="trading", group="g", source="s", split="train", label="flawed",
+    rationale="It rose on 3 of 3 Mondays. So it always rises on a Monday.",
+    flaw_type="small_sample", severity="high", evidence="It rose on 3 of 3 Mondays.",
+    critique="Three Mondays are too few for a rule.", fix="Look at 200 Mondays.",
+)  # fmt: skip
+REFERENCE = critique_of(FLAWED)
+
+
+def share(**parts):
+    """The score by hand: the given parts differ from 1, all others are 1."""
+    total = sum(WEIGHTS.values())
+    return VERDICT + (1 - VERDICT) * (
+        1 - sum(WEIGHTS[name] * (1 - value) for name, value in parts.items()) / total
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, share()),
+        ({"flaw_type": "anchoring"}, share(flaw_type=0)),
+        ({"severity": "low"}, share(severity=0)),
+        # 26 characters marked, all of them right; then 15 of them: F1 2 * 15 / (26 + 15)
+        ({"evidence": "It rose on 3 of"}, share(evidence=30 / 41)),
+        ({"evidence": "nowhere to be found"}, share(evidence=0)),
+        ({"evidence": None}, share(evidence=0, complete=3 / 4)),
+        ({"critique": "Of 17 Mondays 200 say little."}, share(figures=1 / 2)),
+        ({"critique": "I think that three are too few."}, share(impersonal=0)),
+        ({"critique": 'The text says "we rose", which is too little.'}, share()),
+        ({"critique": "It is important to note that three are few."}, share(plain=0)),
+        ({"critique": "few " * 64 + "days."}, share(concise=2 - 69 / 45)),
+        ({"critique": "few " * 200 + "days."}, share(concise=0)),
+    ],
+)
+def test_oracle_by_hand(change, expected):
+    found = score(FLAWED, render_critique(replace(REFERENCE, **change)))
+    assert found.total == pytest.approx(expected)
+
+
+def test_oracle_goes_by_the_verdict_first():
+    wrong = "Verdict: valid\nStrengths: It counts.\nCritique: Three Mondays are enough."
+    assert score(FLAWED, wrong).total == 0.0
+    assert score(FLAWED, "Verdict: flawed").total >= VERDICT
+    assert score(FLAWED, "There is no flaw here. Verdict: flawed").total is None
+    assert score(FLAWED, "Verdict: flawed or not").total is None
+
+
+def test_every_reference_scores_full_marks():
+    for composed in compose(200, 1, "train"):
+        example = composed.example
+        found = score(example, render_critique(critique_of(example)))
+        # A derived figure of the reference counts as given; nothing else may be missing.
+        assert found.total == pytest.approx(1.0), (found, example.id)
+
+
+SCORES = st.one_of(st.none(), st.floats(0, 1, allow_nan=False))
+CANDIDATES = st.lists(st.tuples(st.text("abc", min_size=1, max_size=3), SCORES), max_size=8)
+
+
+@given(CANDIDATES, st.randoms(use_true_random=False))
+def test_order_never_changes_the_pair(raw, rng):
+    known: dict[str, float | None] = {}
+    candidates = [Scored(text, known.setdefault(text, value)) for text, value in raw]
+    shuffled = rng.sample(candidates, len(candidates))
+    pair = pair_of(FLAWED, candidates, margin=0.1, scorer="oracle")
+    assert pair == pair_of(FLAWED, shuffled, margin=0.1, scorer="oracle")
+    if isinstance(pair, Preference):
+        assert pair.chosen != pair.rejected
+        assert pair.margin >= 0.1 - 1e-6
+        assert pair.chosen_score == round(max(v for v in known.values() if v is not None), 6)
+        Preference.from_row(pair.to_row())
+
+
+@pytest.mark.parametrize(
+    ("scores", "outcome"),
+    [
+        ([0.9, 0.2, 0.5], ("t0", "t1")),
+        # mean 0.6, deviation 0.35: the aim is -0.1, the worst is nearest
+        ([0.9, 0.0, 0.5, 0.9], ("best", "t1")),
+        ([0.5, 0.45, 0.42], "tie"),
+        ([0.5, 0.5], "tie"),
+        ([None, 0.5], "unscored"),
+        ([None, None], "unscored"),
+        ([0.5], "alike"),
+    ],
+)
+def test_which_pair(scores, outcome):
+    candidates = [Scored(f"t{n}", value) for n, value in enumerate(scores)]
+    pair = pair_of(FLAWED, candidates, margin=0.1, scorer="oracle")
+    if isinstance(outcome, str):
+        assert pair == outcome
+    elif outcome[0] == "best":
+        assert (pair.chosen in ("t0", "t3"), pair.rejected) == (True, outcome[1])
+    else:
+        assert (pair.chosen, pair.rejected) == outcome
+
+
+def test_loser_is_two_deviations_down_not_the_very_worst():
+    scores = [1.0] * 18 + [0.6, 0.0]
+    # mean 0.93, deviation 0.231: the aim is 0.468, nearer to 0.6 than to 0
+    candidates = [Scored(f"t{n}", value) for n, value in enumerate(scores)]
+    assert pair_of(FLAWED, candidates, margin=0.1, scorer="o").rejected_score == 0.6
+
+
+def test_twins_make_each_other_s_hardest_negative():
+    squares = [c.example for c in compose(8, 0, "train", squares=True)][:4]
+    pairs = twin_pairs(squares)
+    assert len(pairs) == 4
+    for example, pair in zip(squares, pairs, strict=True):
+        assert pair.rationale == example.rationale
+        assert parse_critique(pair.chosen).label == example.label
+        assert parse_critique(pair.rejected).label != example.label
+    assert twin_pairs(squares[:1]) == []
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    with ScriptedServer() as server:
+        backend = open_backend(HardConfig(backend="openai", model="m", url=server.url))
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            yield Asker(backend, journal, price=FREE, patience=Patience(2, 0.01, 1.0)).ask
+
+
+def test_judge_compares_in_both_orders(ask):
+    counts: Counter[str] = Counter()
+    found = judge(FLAWED, ["long enough", "mid", "s", "s"], ask, counts)
+    assert [s.score for s in found] == [1.0, 0.5, 0.0, 0.0]
+    assert counts == {"agreed": 3}
+
+
+def test_a_judge_that_goes_by_place_decides_nothing(ask):
+    counts: Counter[str] = Counter()
+    found = judge(FLAWED, ["PLACE", "s"], ask, counts)
+    assert [s.score for s in found] == [0.5, 0.5]
+    assert counts == {"swapped": 1}
+    assert pair_of(FLAWED, found, margin=0.1, scorer="judge") == "tie"
+
+
+def recipe(tmp_path, tiny, **pairs):
+    settings = PairsConfig(
+        model=tiny.folder, data=tmp_path / "train.jsonl", out=tmp_path / "pairs", rationales=8,
+        candidates=2, max_new_tokens=6, rows=4, **pairs,
+    )  # fmt: skip
+    return Recipe(pairs=settings, base=BaseConfig("tiny", folder=tiny.folder.parent))
+
+
+def test_stage_writes_pairs_candidates_and_what_became_of_them(tmp_path, tiny, capsys):
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
+    make_pairs(recipe(tmp_path, tiny))
+    rows = [row for _, row in read_lines(tmp_path / "pairs" / "pairs.jsonl")]
+    assert {Preference.from_row(row).scorer for row in rows} == {"twins"}
+    assert len(rows) == 8
+    candidates = list(read_lines(tmp_path / "pairs" / "candidates.jsonl"))
+    assert len(candidates) == 16
+    counts = json.loads((tmp_path / "pairs" / "report.json").read_text())["counts"]
+    # a random model writes nothing that parses, and that is said
+    assert counts == {"candidates": 16, "no_pair_unscored": 8, "unparsed": 16, "verdict_right": 0}
+    assert "| unparsed | 16 |" in capsys.readouterr().out
+
+
+def test_no_pair_at_all_and_rows_of_other_splits_stop_the_stage(tmp_path, tiny):
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
+    with pytest.raises(ValueError, match="expected at least one pair, got none of 8 rationales"):
+        make_pairs(recipe(tmp_path, tiny, twins=False))
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "test")])
+    with pytest.raises(ValueError, match=r"expected training rows alone, got \S+ of split test"):
+        make_pairs(recipe(tmp_path, tiny))
+
+
+def test_a_run_that_was_cut_off_ends_in_the_same_candidates(tmp_path, tiny):
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
+    make_pairs(recipe(tmp_path, tiny))
+    whole = (tmp_path / "pairs" / "candidates.jsonl").read_bytes()
+    (work,) = (tmp_path / "pairs.work").glob("candidates-*.jsonl")
+    lines = work.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4  # passes of two rationales
+    work.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    make_pairs(recipe(tmp_path, tiny))
+    assert (tmp_path / "pairs" / "candidates.jsonl").read_bytes() == whole
+    assert work.read_bytes() == b"".join(lines)
+    work.write_bytes(b'{"written": 3}\n')
+    with pytest.raises(ValueError, match=r"candidates-\w+.jsonl:1: expected a line of candidates"):
+        make_pairs(recipe(tmp_path, tiny))
