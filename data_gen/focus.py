@@ -1,6 +1,8 @@
-"""Where a critic errs, read from a report of its benchmark: what to make more examples of."""
+"""What the composer makes more of, and less: by choice, or where a critic errs."""
 
 import json
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,30 @@ from data_gen.mechanisms import MECHANISMS
 LEAST = 0.15
 #: Right and wrong answers added to every mechanism, so that few items say little (Laplace).
 PRIOR = 1
+
+
+def shares_of(chosen: Sequence[str] | None, focus: Path | None) -> dict[str, float] | None:
+    """How often each mechanism should come; None for all alike.
+
+    Args:
+        chosen: names of mechanisms; the others do not come. None for all.
+        focus: see `mechanism_shares`.
+
+    Raises:
+        ValueError: if there is no such mechanism, or the report will not do.
+    """
+    if chosen is None and focus is None:
+        return None
+    for name in chosen or ():
+        if name not in MECHANISMS:
+            near = get_close_matches(name, MECHANISMS, n=1, cutoff=0.0)[0]
+            raise ValueError(f"data.mechanisms: expected names of {', '.join(MECHANISMS)}, got "
+                             f"{name}; did you mean {near}?")  # fmt: skip
+    if chosen == []:
+        raise ValueError("data.mechanisms: expected at least one name, got none; null means all")
+    weights = mechanism_shares(focus) if focus else {}
+    return {name: weights.get(name, 1.0) if chosen is None or name in chosen else 0.0
+            for name in MECHANISMS}  # fmt: skip
 
 
 def mechanism_shares(path: Path) -> dict[str, float]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from data_gen.check import faults
 from data_gen.compose import SOURCE, VERSION, compose
 from data_gen.coverage import coverage, table
-from data_gen.focus import mechanism_shares
+from data_gen.focus import shares_of
 from data_gen.public import Length, Public, order_key, read_public
 from minicrit.config import Recipe
 from minicrit.files import atomic_folder, write_atomic, write_json
@@ -186,7 +186,7 @@ def _manner(recipe: Recipe, split: str) -> dict[str, Any]:
     if split != "train":
         return {}
     data = recipe.data
-    shares = mechanism_shares(data.focus) if data.focus else None
+    shares = shares_of(data.mechanisms, data.focus)
     return {"squares": data.squares, "terse": data.terse, "shares": shares}
 
 

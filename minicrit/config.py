@@ -42,6 +42,8 @@ class DataConfig:
             instead of pairs of twins.
         terse: share of the training groups that say nothing but premise and conclusion: fewer
             tokens for the same relation.
+        mechanisms: mechanisms of reasoning that the composed training data are about, by name; null
+            for all. The other splits always hold all of them.
         focus: JSON report of a benchmark on validation or calibration items; the less a mechanism
             was judged rightly there, the more training groups it gets. Null for even shares.
         public: folder with public sets (*.jsonl, *.jsonl.gz in the Example form); null for none.
@@ -61,6 +63,7 @@ class DataConfig:
     test: int = 400
     squares: bool = True
     terse: float = 0.9
+    mechanisms: list[str] | None = None
     focus: Path | None = None
     public: Path | None = None
     public_limit: int = 0

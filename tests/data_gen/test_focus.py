@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from data_gen.compose import compose
-from data_gen.focus import LEAST, mechanism_shares
+from data_gen.focus import LEAST, mechanism_shares, shares_of
 from data_gen.mechanisms import MECHANISMS
 
 
@@ -41,6 +41,20 @@ def test_other_reports_are_refused(tmp_path, content, message):
         path.write_text(content)
     with pytest.raises(ValueError, match=message):
         mechanism_shares(path)
+
+
+def test_chosen_mechanisms_alone(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report(product=0.75, calibration=1.0)))
+    assert shares_of(None, None) is None
+    chosen = shares_of(["product", "anchoring"], path)
+    assert {name: share for name, share in chosen.items() if share} == pytest.approx(
+        {"product": 0.55, "anchoring": 1.0}  # (4.5 + 1) / 20 * 2
+    )
+    with pytest.raises(ValueError, match=r"got small_sampel; did you mean small_sample\?"):
+        shares_of(["small_sampel"], None)
+    with pytest.raises(ValueError, match="null means all"):
+        shares_of([], None)
 
 
 def test_the_composer_keeps_to_the_shares():
