@@ -1,13 +1,14 @@
 """Losses: pure functions of tensors. They return sums and counts; dividing happens once, outside.
 
 Shapes: S scored tokens; M tokens from where a text departs from its twin; B branches (texts);
-G groups of twins.
+G groups of twins; N preference pairs.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 
 class LossSum(NamedTuple):
@@ -85,3 +86,148 @@ def running_verdict_loss(
     tokens = texts.index_add(0, owners, torch.ones_like(log_odds))
     present = tokens > 0
     return LossSum((losses[present] / tokens[present]).sum(), present.sum())
+
+
+class PairLogprobs(NamedTuple):
+    """Log-likelihoods (N,) of whole completions, in nats, and their lengths (N,) in tokens.
+
+    `chosen` and `rejected` are of the policy; `ref_...` of the reference, None where there is none.
+    h below is the log-ratio of policy and reference, w the chosen and l the rejected completion.
+    """
+
+    chosen: torch.Tensor
+    rejected: torch.Tensor
+    chosen_tokens: torch.Tensor
+    rejected_tokens: torch.Tensor
+    ref_chosen: torch.Tensor | None = None
+    ref_rejected: torch.Tensor | None = None
+
+    @property
+    def ratios(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """h_w and h_l.
+
+        Raises:
+            ValueError: without a reference.
+        """
+        if self.ref_chosen is None or self.ref_rejected is None:
+            raise ValueError("expected the log-likelihoods of the reference, got none; use `simpo` "
+                             "or `nll`, which need none")  # fmt: skip
+        return self.chosen - self.ref_chosen, self.rejected - self.ref_rejected
+
+    @property
+    def margin(self) -> torch.Tensor:
+        """h_w - h_l."""
+        better, worse = self.ratios
+        return better - worse
+
+
+class PairSettings(NamedTuple):
+    """What preference losses are told.
+
+    Attributes:
+        beta: strength of the pull towards the reference (inverse temperature).
+        flips: rate of wrongly labelled pairs that is assumed, under 1/2 (cDPO, robust).
+        penalty: of a chosen completion that becomes unlikelier (DPOP).
+        gamma: margin of SimPO, as a share of beta.
+    """
+
+    beta: float = 0.1
+    flips: float = 0.0
+    penalty: float = 5.0
+    gamma: float = 0.5
+
+
+PairLoss = Callable[[PairLogprobs, PairSettings], torch.Tensor]
+
+
+def dpo(pairs: PairLogprobs, settings: PairSettings) -> torch.Tensor:
+    """-log s(b (h_w - h_l)), (N,): DPO, eq. 7 of arXiv 2305.18290."""
+    return softplus(-settings.beta * pairs.margin)
+
+
+def cdpo(pairs: PairLogprobs, settings: PairSettings) -> torch.Tensor:
+    """(1 - e) L(w, l) + e L(l, w), (N,): conservative DPO, label smoothing by `flips`.
+
+    Mitchell, "A note on DPO with noisy preferences" (2023), eq. 3; L is DPO.
+    """
+    logits = settings.beta * pairs.margin
+    return (1 - settings.flips) * softplus(-logits) + settings.flips * softplus(logits)
+
+
+def robust(pairs: PairLogprobs, settings: PairSettings) -> torch.Tensor:
+    """((1 - e) L(w, l) - e L(l, w)) / (1 - 2 e), (N,): unbiased under flips, arXiv 2403.00409."""
+    logits, e = settings.beta * pairs.margin, settings.flips
+    return ((1 - e) * softplus(-logits) - e * softplus(logits)) / (1 - 2 * e)
+
+
+def ipo(pairs: PairLogprobs, settings: PairSettings) -> torch.Tensor:
+    """(h_w / |w| - h_l / |l| - 1 / (2 b))^2, (N,): IPO, eq. 17 of arXiv 2310.12036.
+
+    By token, as its authors ran it and TRL does; beta is their tau.
+    """
+    better, worse = pairs.ratios
+    margin = better / pairs.chosen_tokens - worse / pairs.rejected_tokens
+    return (margin - 1 / (2 * settings.beta)).square()
+
+
+def hinge(pairs: PairLogprobs, settings: PairSettings) -> torch.Tensor:
+    """max(0, 1 - b (h_w - h_l)), (N,): SLiC on log-ratios, arXiv 2305.10425, 2309.06657."""
+    return relu(1 - settings.beta * pairs.margin)
+
+
+def nll(pairs: PairLogprobs, settings: PairSettings) -> torch.Tensor:
+    """-log p(w) / |w|, (N,): beside DPO it makes RPO, arXiv 2404.19733, eq. 1."""
+    return -pairs.chosen / pairs.chosen_tokens
+
+
+def dpop(pairs: PairLogprobs, settings: PairSettings) -> torch.Tensor:
+    """-log s(b (h_w - h_l - lam max(0, -h_w))), (N,): DPO-Positive, arXiv 2402.13228, eq. 3."""
+    better, worse = pairs.ratios
+    return softplus(-settings.beta * (better - worse - settings.penalty * relu(-better)))
+
+
+def normalised(pairs: PairLogprobs, settings: PairSettings) -> torch.Tensor:
+    """-log s(b (h_w / |w| - h_l / |l|)), (N,): length-normalised DPO, arXiv 2411.15124, sec. 5."""
+    better, worse = pairs.ratios
+    return softplus(-settings.beta * (better / pairs.chosen_tokens - worse / pairs.rejected_tokens))
+
+
+def simpo(pairs: PairLogprobs, settings: PairSettings) -> torch.Tensor:
+    """-log s(b log p(w) / |w| - b log p(l) / |l| - g b), (N,): SimPO, arXiv 2405.14734, eq. 6."""
+    gap = pairs.chosen / pairs.chosen_tokens - pairs.rejected / pairs.rejected_tokens
+    return softplus(-settings.beta * (gap - settings.gamma))
+
+
+#: By the names that recipes use; a recipe mixes them by weights.
+PAIR_LOSSES: dict[str, PairLoss] = {
+    "dpo": dpo, "cdpo": cdpo, "robust": robust, "ipo": ipo, "hinge": hinge, "nll": nll,
+    "dpop": dpop, "normalised": normalised, "simpo": simpo,
+}  # fmt: skip
+
+
+def kto(
+    ratios: torch.Tensor,
+    good: torch.Tensor,
+    divergence: torch.Tensor,
+    *,
+    beta: float,
+    good_weight: float = 1.0,
+    bad_weight: float = 1.0,
+) -> torch.Tensor:
+    """l_y (1 - s(b (h - z))) for good, l_y (1 - s(b (z - h))) for bad completions, (N,).
+
+    KTO, eq. 8 of arXiv 2402.01306, for unpaired thumbs up and down.
+
+    Args:
+        ratios: (N,) h of each completion.
+        good: (N,) bool.
+        divergence: scalar z, how far policy and reference are apart on mismatched completions; it
+            is taken as given (no gradient) and not under 0.
+        beta: as for pairs.
+        good_weight: of good completions.
+        bad_weight: of bad ones.
+    """
+    z = divergence.detach().clamp(min=0)
+    gain = torch.where(good, ratios - z, z - ratios)
+    weight = torch.where(good, good_weight, bad_weight)
+    return weight * torch.sigmoid(-beta * gain)
