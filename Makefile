@@ -62,12 +62,13 @@ DATA_DIR := data/$(RUN)
 ADAPTER := checkpoints/$(RUN)/sft
 SMALL := checkpoints/$(RUN)/int$(BITS)
 PAIRS := data/$(RUN)-pairs
+PREFERRED := checkpoints/$(RUN)/dpo
 REPORTS := reports/$(RUN)
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 comma := ,
 
 SPLITS := train validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft benchmark pairs int$(BITS))
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft benchmark pairs dpo int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum)
@@ -99,6 +100,8 @@ SETTINGS_pairs := --pairs.model $(MODEL_USED) --pairs.data $(DATA_DIR)/train.jso
     $(if $(SCORER),--pairs.scorer $(SCORER)) $(if $(URL),--pairs.url $(URL)) \
     $(if $(MODEL_NAME),--pairs.judge_model $(MODEL_NAME)) \
     $(if $(BUDGET_USD),--pairs.budget_usd $(BUDGET_USD))
+SETTINGS_dpo := $(SETTINGS_base) --data.folder $(DATA_DIR) --dpo.start $(ADAPTER) \
+    --dpo.pairs $(PAIRS)/pairs.jsonl --dpo.out $(PREFERRED)
 SETTINGS_report := --data.folder $(DATA_DIR) --sft.out $(ADAPTER) \
     --benchmark.out $(REPORTS)/benchmark
 
@@ -109,8 +112,9 @@ SECTIONS_sft := seed base data lora sft
 SECTIONS_benchmark := seed benchmark
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs
+SECTIONS_dpo := seed base data lora dpo
 
-.PHONY: help setup base data hard adversarial sft pairs benchmark quantize report pipeline \
+.PHONY: help setup base data hard adversarial sft pairs dpo benchmark quantize report pipeline \
     critique bench-candidates probe test test-slow lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
@@ -122,6 +126,7 @@ base: $(STAMPS)/base ## make the base model ready
 data: $(DATA_DIR)/manifest.json ## compose the examples, mix DATA in
 sft: $(ADAPTER)/manifest.json ## train the adapter
 pairs: $(PAIRS)/manifest.json ## make preference pairs from the critic's own critiques
+dpo: $(PREFERRED)/manifest.json ## train the adapter on preference pairs
 benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
@@ -208,7 +213,8 @@ $(SPLITS:%=$(DATA_DIR)/%.jsonl): $(DATA_DIR)/manifest.json ;
 $(SPLITS:%=$(STAMPS)/%.sum): $(STAMPS)/%.sum: $(DATA_DIR)/%.jsonl
 $(STAMPS)/base.sum: $(STAMPS)/base
 $(STAMPS)/sft.sum: $(ADAPTER)/manifest.json
-$(patsubst %,$(STAMPS)/%.sum,$(SPLITS) base sft):
+$(STAMPS)/pairs.sum: $(PAIRS)/manifest.json
+$(patsubst %,$(STAMPS)/%.sum,$(SPLITS) base sft pairs):
 	@cksum < $< > $@.new; $(replace_if_new)
 
 $(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
@@ -222,6 +228,11 @@ $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)
 
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)
+	@touch $@
+
+$(PREFERRED)/manifest.json: $(STAMPS)/dpo.args $(STAMPS)/pairs.sum $(STAMPS)/sft.sum \
+    $(STAMPS)/validation.sum | $(SETUP)
+	$(MINICRIT) dpo $(CONFIG) $(SETTINGS_dpo) $(ARGS)
 	@touch $@
 
 $(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_CODE) \

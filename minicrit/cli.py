@@ -96,6 +96,12 @@ def _sft(recipe: Recipe) -> None:
     train_sft(recipe)
 
 
+def _dpo(recipe: Recipe) -> None:
+    from minicrit.train import train_dpo
+
+    train_dpo(recipe)
+
+
 def _benchmark(recipe: Recipe) -> None:
     from minicrit.benchmark import benchmark
 
@@ -124,6 +130,7 @@ STAGES = {
                               _bench_candidates),
     "probe": Stage("Ask whether words alone give the labels away.", ("data",), _probe),
     "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
+    "dpo": Stage("Train the adapter on preference pairs.", ("base", "data", "lora", "dpo"), _dpo),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),

@@ -90,29 +90,16 @@ class LoraConfig:
 
 
 @dataclass
-class SFTConfig:
-    """Supervised fine-tuning.
+class TrainingConfig:
+    """What every training stage is told.
 
     Attributes:
-        out: folder of the finished adapter.
-        start: folder of an adapter of the same base and shape to go on from; null for a fresh one.
         epochs: passes over the training data.
-        batch_examples: examples an optimizer step, over all devices. Before the verdict moves,
-            training takes a number of steps (docs/results.md), so keep it small on small machines.
         pack_tokens: most tokens in one forward pass; a step is split into as many as it takes.
-        learning_rate: peak learning rate of AdamW.
         warmup: share of the steps in which the learning rate rises linearly.
         final_rate: share of the peak that is left at the last step (cosine in between).
         weight_decay: of AdamW.
         clip: largest gradient norm.
-        verdict_weight: weight of the verdict word in the loss; every other token has 1.
-        explained: share of the twins whose whole critique is trained; of the others the loss sees
-            the verdict and the flaw type alone. Saves time where the verdict is what is hard.
-        coherence: weight of the loss by which sound texts become likelier than their twins; squares
-            only, as the next two (docs/architecture.md, "What twins teach").
-        running: weight of the verdict after every token from where a text departs from its twin.
-        deep: weight of the same verdict, read from middle layers.
-        share_prefix: compute what two twins have in common once; the last three need it.
         precision: of the forward pass; see Lightning's `precision`.
         validate_every: optimizer steps between validations, rounded so that they are evenly spaced
             and the last falls at the end; 0 for only at the end.
@@ -126,22 +113,12 @@ class SFTConfig:
         log_folder: TensorBoard logs.
     """
 
-    out: Path = Path("checkpoints/cpu/sft")
-    start: Path | None = None
     epochs: int = 1
-    batch_examples: int = 8
     pack_tokens: int = 4096
-    learning_rate: float = 1e-3
     warmup: float = 0.05
     final_rate: float = 0.2
     weight_decay: float = 0.0
     clip: float = 1.0
-    verdict_weight: float = 10.0
-    explained: float = 0.08
-    coherence: float = 2.0
-    running: float = 2.0
-    deep: float = 2.0
-    share_prefix: bool = True
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
     validate_every: int = 200
     save_every: int = 50
@@ -152,6 +129,71 @@ class SFTConfig:
     nodes: int = 1
     strategy: str = "auto"
     log_folder: Path = Path("runs")
+
+
+@dataclass
+class SFTConfig(TrainingConfig):
+    """Supervised fine-tuning.
+
+    Attributes:
+        out: folder of the finished adapter.
+        start: folder of an adapter of the same base and shape to go on from; null for a fresh one.
+        batch_examples: examples an optimizer step, over all devices. Before the verdict moves,
+            training takes a number of steps (docs/results.md), so keep it small on small machines.
+        learning_rate: peak learning rate of AdamW.
+        verdict_weight: weight of the verdict word in the loss; every other token has 1.
+        explained: share of the twins whose whole critique is trained; of the others the loss sees
+            the verdict and the flaw type alone. Saves time where the verdict is what is hard.
+        coherence: weight of the loss by which sound texts become likelier than their twins; squares
+            only, as the next two (docs/architecture.md, "What twins teach").
+        running: weight of the verdict after every token from where a text departs from its twin.
+        deep: weight of the same verdict, read from middle layers.
+        share_prefix: compute what two twins have in common once; the last three need it.
+    """
+
+    out: Path = Path("checkpoints/cpu/sft")
+    start: Path | None = None
+    batch_examples: int = 8
+    learning_rate: float = 1e-3
+    verdict_weight: float = 10.0
+    explained: float = 0.08
+    coherence: float = 2.0
+    running: float = 2.0
+    deep: float = 2.0
+    share_prefix: bool = True
+
+
+@dataclass
+class DPOConfig(TrainingConfig):
+    """Preference learning (DPO and its kin).
+
+    Attributes:
+        start: the adapter that is trained on; as it is now, it is also the reference.
+        pairs: file of preference pairs.
+        out: folder of the finished adapter.
+        batch_pairs: pairs an optimizer step, over all devices; whole groups.
+        learning_rate: peak learning rate of AdamW.
+        losses: weights of losses by name: dpo, cdpo, robust, ipo, hinge, nll, dpop, normalised,
+            simpo (equations: minicrit/losses.py). The default is RPO.
+        beta: strength of the pull towards the reference.
+        flips: share of wrongly labelled pairs that cdpo and robust assume, under 0.5.
+        penalty: of dpop, on a chosen critique that becomes unlikelier.
+        gamma: margin of simpo, as a share of beta.
+        least_margin: pairs whose scores differ by less are left out.
+    """
+
+    start: Path = Path("checkpoints/cpu/sft")
+    pairs: Path = Path("data/cpu-pairs/pairs.jsonl")
+    out: Path = Path("checkpoints/cpu/dpo")
+    batch_pairs: int = 8
+    learning_rate: float = 1e-4
+    losses: dict[str, float] = field(default_factory=lambda: {"dpo": 1.0, "nll": 0.2})
+    beta: float = 0.1
+    flips: float = 0.1
+    penalty: float = 5.0
+    gamma: float = 0.5
+    least_margin: float = 0.0
+    validate_every: int = 100
 
 
 @dataclass
@@ -304,6 +346,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     sft: SFTConfig = field(default_factory=SFTConfig)
+    dpo: DPOConfig = field(default_factory=DPOConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)

@@ -124,10 +124,20 @@ class Encoder:
         The verdict is encoded word by word as the readout reads it, so that training and
         inference see the same ids whatever the tokenizer merges.
         """
-        head = LEAD_IN + VERDICT_WORDS[critique.label]
-        text = render_critique(critique)
-        rest = text[len(head) :]
-        return [*self.lead_in, *self.verdict_words[critique.label], *self.ids(rest), self.end]
+        return self.written(render_critique(critique))
+
+    def written(self, text: str) -> list[int]:
+        """Ids of the text of a critique, as `completion`.
+
+        Raises:
+            ValueError: if it does not begin with a verdict.
+        """
+        for label, word in VERDICT_WORDS.items():
+            if text.startswith(LEAD_IN + word):
+                rest = self.ids(text[len(LEAD_IN + word) :])
+                return [*self.lead_in, *self.verdict_words[label], *rest, self.end]
+        raise ValueError(f"expected a critique that begins with its verdict, got {text[:40]!r}; "
+                         "leave out what does not parse")  # fmt: skip
 
     def opening_lines(self, critique: Critique) -> int:
         """Tokens of a completion that hold its verdict and, if it names one, its flaw type."""

@@ -7,7 +7,7 @@ is scored.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ class Branch:
 
     Attributes:
         ids: the tokens. weights: one each.
+        key: what its owner calls it; -1 for nothing.
         departure: where the text departs from its nearest twin of the other label: (first token,
             behind the last, +1 in a sound text or -1 in a flawed one); None for no such mark.
     """
@@ -28,6 +29,7 @@ class Branch:
     ids: tuple[int, ...]
     weights: tuple[float, ...]
     departure: tuple[int, int, int] | None = None
+    key: int = -1
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.weights) or not self.ids:
@@ -82,6 +84,7 @@ class PackedBatch:
         before: (M,) index of the token before each of them.
         signs: (M,) +1 in a sound text, -1 in a flawed one.
         departed_owners: (M,) number of the branch. trees: (branches,) number of the tree of each.
+        keys: (branches,) what their owner calls them.
     """
 
     input_ids: torch.Tensor
@@ -97,6 +100,7 @@ class PackedBatch:
     signs: torch.Tensor
     departed_owners: torch.Tensor
     trees: torch.Tensor
+    keys: torch.Tensor
 
     @property
     def tokens(self) -> int:
@@ -125,9 +129,11 @@ def pack(trees: Iterable[Tree]) -> PackedBatch:
     """Lays trees out one behind the other."""
     layout = _Layout()
     numbers: list[int] = []
+    keys: list[int] = []
     for number, tree in enumerate(trees):
         layout.tree(tree, parent=-1, depth=0, last=-1)
         numbers += [number] * len(tree.leaves)
+        keys += [leaf.key for leaf in tree.leaves]
     sources, targets, weights, owners = _columns(layout.scored, 4)
     departed, before, signs, departed_owners = _columns(layout.departed, 4)
     return PackedBatch(
@@ -144,6 +150,7 @@ def pack(trees: Iterable[Tree]) -> PackedBatch:
         signs=torch.tensor(signs, dtype=torch.float32),
         departed_owners=torch.tensor(departed_owners, dtype=torch.long),
         trees=torch.tensor(numbers, dtype=torch.long),
+        keys=torch.tensor(keys, dtype=torch.long),
     )
 
 
@@ -223,7 +230,9 @@ def _without(branch: Branch, shared: int) -> Branch:
     """The branch without its first tokens, which its departure never reaches into."""
     marked = branch.departure
     moved = marked and (marked[0] - shared, marked[1] - shared, marked[2])
-    return Branch(branch.ids[shared:], branch.weights[shared:], moved)
+    return replace(
+        branch, ids=branch.ids[shared:], weights=branch.weights[shared:], departure=moved
+    )
 
 
 def _shared(sequences: Sequence[Branch]) -> int:

@@ -1,113 +1,225 @@
 """Puts base, data, module and callbacks together and trains. The only file that sees all rooms."""
 
+import contextlib
 import json
 import logging
-import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from minicrit.base import Base, load_model, load_tokenizer, prepare_base
-from minicrit.config import BaseConfig, LoraConfig, Recipe, SFTConfig
+from minicrit.comparisons import comparison_groups, read_preferences, scorers
+from minicrit.config import BaseConfig, DPOConfig, LoraConfig, Recipe, SFTConfig
 from minicrit.critic import Critic
 from minicrit.encoding import Encoder
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
+from minicrit.lessons import training_groups
 from minicrit.lora import attach_lora, load_lora
+from minicrit.losses import PairSettings
 from minicrit.manifest import check_outputs, read_manifest, require, write_manifest
-from minicrit.packing import Branch, Tree, grow
-from minicrit.plan import Group, StepPlan, grouped
-from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION, critique_of
+from minicrit.plan import Group, StepPlan
+from minicrit.preferring import Mixture, reference_logprobs
+from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.records import Example, read_examples
 from minicrit.schedule import Optimization
-from minicrit.twinning import TwinWeights, with_departures
+from minicrit.twinning import TwinWeights
 
 if TYPE_CHECKING:
-    from lightning import Trainer
+    from lightning import LightningModule, Trainer
+
+    from models.module import CriticModule
 
 log = logging.getLogger(__name__)
+#: Stages whose adapters can be trained on.
+_ADAPTERS = ("sft", "dpo")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training: its recipe, which stage, its settings, and the files it depends on."""
+
+    recipe: Recipe
+    stage: str
+    settings: SFTConfig | DPOConfig
+    base: Base
+    files: dict[str, Path]
+
+    @property
+    def work(self) -> Path:
+        """Where checkpoints and what else a restart needs lie until the run is finished."""
+        return self.settings.out.with_name(self.settings.out.name + ".work")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the outcome: settings, base, data, prompt."""
+        data = {name: sha256_file(path) for name, path in self.files.items()}
+        versions = [PROMPT_VERSION, CRITIQUE_VERSION]
+        return sha256_json([self.relevant, self.base.identity, data, *versions])
+
+    @property
+    def relevant(self) -> dict[str, Any]:
+        """The settings that decide the outcome."""
+        own = {k: v for k, v in vars(self.settings).items() if k not in _NOT_PART}
+        return {
+            "seed": self.recipe.seed,
+            "lora": vars(self.recipe.lora),
+            self.stage: own,
+            "max_tokens": self.recipe.data.max_tokens,
+            "truncate": self.recipe.data.truncate,
+            "dtype": self.recipe.base.dtype,
+        }
+
+
+#: Settings that change where and how a run is watched, not what comes out.
+_NOT_PART = {"out", "start", "pairs", "log_folder", "save_every", "samples", "devices", "nodes",
+             "strategy"}  # fmt: skip
 
 
 def train_sft(recipe: Recipe) -> Path:
     """Trains the adapter of a recipe and saves it; goes on where an interrupted run stopped."""
-    from models.data import CriticData
     from models.sft import SFTModule
 
     settings = recipe.sft
-    base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
-    files = {name: recipe.data.folder / f"{name}.jsonl" for name in ("train", "validation")}
-    if settings.start:
-        _check_start(settings.start, base, recipe.lora)
-        files["start"] = settings.start / "adapter_model.safetensors"
-    fingerprint = _fingerprint(recipe, base, files)
-    if _finished(settings.out, fingerprint):
-        log.info("%s is up to date", settings.out)
+    run = _run(recipe, "sft", settings, recipe.data.folder / "train.jsonl")
+    if _finished(run):
         return settings.out
-    train, validation = (read_examples(files[name]).examples for name in ("train", "validation"))
-    critic = _trainee(recipe, base)
+    train = read_examples(run.files["train"]).examples
+    critic = _trainee(run)
+    groups = training_groups(train, critic.encoder, settings, recipe.seed)
+    plan = _plan(run, groups, settings.batch_examples)
+
+    def module(optimization: Optimization) -> SFTModule:
+        twins = TwinWeights(settings.coherence, settings.running, settings.deep)
+        return SFTModule(
+            critic, optimization, twins, loss_chunk=settings.loss_chunk, seed=recipe.seed
+        )
+
+    return _fit(run, critic, plan, module, {})
+
+
+def train_dpo(recipe: Recipe) -> Path:
+    """Trains an adapter on preference pairs; goes on where an interrupted run stopped."""
+    from models.dpo import DPOModule
+
+    settings = recipe.dpo
+    told = PairSettings(settings.beta, settings.flips, settings.penalty, settings.gamma)
+    mixture = Mixture(settings.losses, told)
+    run = _run(recipe, "dpo", settings, settings.pairs)
+    if _finished(run):
+        return settings.out
+    pairs = [p for p in read_preferences(settings.pairs) if p.margin >= settings.least_margin]
+    if not pairs:
+        raise ValueError(f"{settings.pairs}: expected pairs with a margin of at least "
+                         f"{settings.least_margin}, got none; lower dpo.least_margin")  # fmt: skip
+    critic = _trainee(run)
+    groups = comparison_groups(pairs, critic.encoder)
+    plan = _plan(run, groups, settings.batch_pairs)
+    reference = _reference(run, critic, groups)
+
+    def module(optimization: Optimization) -> DPOModule:
+        return DPOModule(
+            critic, optimization, mixture, reference, loss_chunk=settings.loss_chunk,
+            exact=not recipe.lora.dropout, seed=recipe.seed,
+        )  # fmt: skip
+
+    return _fit(run, critic, plan, module, {"pairs": scorers(pairs)})
+
+
+def _run(recipe: Recipe, stage: str, settings: SFTConfig | DPOConfig, lessons: Path) -> _Run:
+    base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
+    files = {"train": lessons, "validation": recipe.data.folder / "validation.jsonl"}
+    if settings.start:
+        _check_start(f"{stage}.start", settings.start, base, recipe.lora)
+        files["start"] = settings.start / "adapter_model.safetensors"
+    return _Run(recipe, stage, settings, base, files)
+
+
+def _plan(run: _Run, groups: Sequence[Group], batch: int) -> StepPlan:
     plan = StepPlan(
-        training_groups(train, critic.encoder, settings, recipe.seed),
-        epochs=settings.epochs,
-        batch_examples=settings.batch_examples,
-        pack_tokens=settings.pack_tokens,
-        seed=recipe.seed,
-    )
+        groups, epochs=run.settings.epochs, batch_examples=batch,
+        pack_tokens=run.settings.pack_tokens, seed=run.recipe.seed,
+    )  # fmt: skip
+    count = sum(group.examples for group in groups)
+    log.info("%d %s, %d optimizer steps", count,
+             "pairs" if run.stage == "dpo" else "examples", len(plan))  # fmt: skip
+    return plan
+
+
+def _reference(run: _Run, critic: Critic, groups: Sequence[Group]) -> torch.Tensor:
+    """Log-likelihoods of the pairs under the adapter that training starts from."""
+    settings = run.settings
+    decides = [sha256_file(run.files["start"]), sha256_file(run.files["train"]), run.base.identity,
+               PROMPT_VERSION, settings.precision, run.relevant["max_tokens"],
+               run.relevant["truncate"], run.relevant["dtype"], _counted(groups)]  # fmt: skip
+    store = run.work / f"reference-{sha256_json(decides)[:16]}.safetensors"
+    model = critic.causal_lm.eval()
+    with _precise(model, settings.precision):
+        found = reference_logprobs(
+            model, groups, store, pack_tokens=settings.pack_tokens, device=model.device
+        )
+    critic.model.train()
+    return found
+
+
+def _counted(groups: Sequence[Group]) -> list[str]:
+    return [f"{group.name} {group.examples}" for group in groups]
+
+
+@contextlib.contextmanager
+def _precise(model: torch.nn.Module, precision: str) -> Iterator[None]:
+    """The arithmetic that Lightning will train with."""
+    if precision.endswith("-true"):
+        kinds = {"32": torch.float32, "64": torch.float64, "bf16": torch.bfloat16}
+        model.to(kinds[precision.split("-", maxsplit=1)[0]])
+        yield
+        return
+    with torch.autocast(str(model.device).partition(":")[0], torch.bfloat16):
+        yield
+
+
+def _fit(
+    run: _Run,
+    critic: Critic,
+    plan: StepPlan,
+    make_module: "Callable[[Optimization], CriticModule]",
+    facts: dict[str, Any],
+) -> Path:
+    """Trains, resumably, and saves the adapter."""
+    from models.data import CriticData
+
     encoded = dict(critic.encoder.ledger)
-    log.info("%d examples, %d optimizer steps", len(train), len(plan))
-    data = CriticData(plan, validation, fingerprint=fingerprint)
-    module = SFTModule(
-        critic,
-        _optimization(settings, len(plan)),
-        _twin_weights(settings),
-        loss_chunk=settings.loss_chunk,
-        seed=recipe.seed,
-    )
-    work = settings.out.with_name(settings.out.name + ".work")
-    trainer, resume = _trainer(recipe, plan, validation, work)
+    validation = read_examples(run.files["validation"]).examples
+    data = CriticData(plan, validation, fingerprint=run.fingerprint)
+    module: LightningModule = make_module(_optimization(run.settings, len(plan)))
+    trainer, resume = _trainer(run, plan, validation)
     try:
-        trainer.fit(module, data, ckpt_path=_checkpoint(work))
+        trainer.fit(module, data, ckpt_path=_checkpoint(run.work))
     except SystemExit as stop:  # what Lightning makes of Ctrl-C and SIGTERM, with any status
         raise KeyboardInterrupt from stop
     if trainer.is_global_zero:
-        facts = {"fingerprint": fingerprint, "steps": len(plan), "encoded": encoded}
-        _save(recipe, base, critic, files, facts, work)
+        known = {"fingerprint": run.fingerprint, "steps": len(plan), "encoded": encoded}
+        _save(run, critic, known | facts)
         resume.clear()
-    return settings.out
+    return run.settings.out
 
 
-def _fingerprint(recipe: Recipe, base: Base, files: dict[str, Path]) -> str:
-    """Hash of all that decides the outcome: settings, base, data, prompt."""
-    settings = _settings(recipe)
-    data = {name: sha256_file(path) for name, path in files.items()}
-    return sha256_json([settings, base.identity, data, PROMPT_VERSION, CRITIQUE_VERSION])
-
-
-#: Settings that change where and how a run is watched, not what comes out.
-_NOT_PART = {"out", "start", "log_folder", "save_every", "samples", "devices", "nodes", "strategy"}
-
-
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    sft = {k: v for k, v in vars(recipe.sft).items() if k not in _NOT_PART}
-    return {
-        "seed": recipe.seed,
-        "lora": vars(recipe.lora),
-        "sft": sft,
-        "max_tokens": recipe.data.max_tokens,
-        "truncate": recipe.data.truncate,
-        "dtype": recipe.base.dtype,
-    }
-
-
-def _finished(out: Path, fingerprint: str) -> bool:
+def _finished(run: _Run) -> bool:
+    out = run.settings.out
     if not (out / "manifest.json").is_file():
         return False
-    return bool(read_manifest(out)["facts"].get("fingerprint") == fingerprint)
+    if read_manifest(out)["facts"].get("fingerprint") != run.fingerprint:
+        return False
+    log.info("%s is up to date", out)
+    return True
 
 
-def _trainee(recipe: Recipe, base: Base) -> Critic:
-    model = load_model(base, **_precision(recipe.base))
-    if recipe.sft.gradient_checkpointing:
+def _trainee(run: _Run) -> Critic:
+    recipe, settings = run.recipe, run.settings
+    model = load_model(run.base, **_precision(recipe.base))
+    if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
     lora = recipe.lora
@@ -119,21 +231,24 @@ def _trainee(recipe: Recipe, base: Base) -> Critic:
         targets=lora.targets,
         seed=recipe.seed,
     )
-    if recipe.sft.start:
-        load_lora(adapted, recipe.sft.start)
+    if settings.start:
+        load_lora(adapted, settings.start)
     adapted.train()
-    tokenizer, data = load_tokenizer(base), recipe.data
+    tokenizer, data = load_tokenizer(run.base), recipe.data
     encoder = Encoder(tokenizer, max_tokens=data.max_tokens, truncate=data.truncate)
     return Critic(adapted, tokenizer, name="training", identity="training", encoder=encoder)
 
 
-def _check_start(folder: Path, base: Base, lora: LoraConfig) -> None:
+def _check_start(name: str, folder: Path, base: Base, lora: LoraConfig) -> None:
     """Refuses an adapter of another base, another scale, or whose files have changed."""
     if not (folder / "manifest.json").is_file():
-        raise ValueError(f"sft.start: expected the folder of a trained adapter, got {folder}; "
+        raise ValueError(f"{name}: expected the folder of a trained adapter, got {folder}; "
                          "train it first")  # fmt: skip
     record = read_manifest(folder)
-    require(record, stage="sft", base=base.identity, prompt_version=PROMPT_VERSION)
+    if record["stage"] not in _ADAPTERS:
+        raise ValueError(f"{name}: expected an adapter ({', '.join(_ADAPTERS)}), got {folder}, "
+                         f"made by {record['stage']}; give the adapter it was made of")  # fmt: skip
+    require(record, base=base.identity, prompt_version=PROMPT_VERSION)
     if faults := check_outputs(folder):
         raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; restore "
                          "the folder")  # fmt: skip
@@ -161,7 +276,7 @@ def _precision(config: BaseConfig) -> dict[str, Any]:
     return {"dtype": torch.bfloat16, "quantization_config": settings}
 
 
-def _optimization(settings: SFTConfig, steps: int) -> Optimization:
+def _optimization(settings: SFTConfig | DPOConfig, steps: int) -> Optimization:
     return Optimization(
         steps=steps,
         learning_rate=settings.learning_rate,
@@ -172,58 +287,7 @@ def _optimization(settings: SFTConfig, steps: int) -> Optimization:
     )
 
 
-def _twin_weights(settings: SFTConfig) -> TwinWeights:
-    return TwinWeights(settings.coherence, settings.running, settings.deep)
-
-
-def training_groups(
-    examples: Sequence[Example], encoder: Encoder, settings: SFTConfig, seed: int
-) -> list[Group]:
-    """Encodes the training examples; twins become one tree with what they share as its prefix."""
-    twins = _twin_weights(settings)
-    if twins.wanted and not settings.share_prefix:
-        raise ValueError(
-            "sft.share_prefix: expected true with sft.coherence, sft.running or sft.deep, got "
-            "false; set these three to 0"
-        )
-    groups = []
-    for members in grouped(examples):
-        name = members[0].group
-        explained = random.Random(f"{seed}/{name}").random() < settings.explained  # noqa: S311
-        branches = [sft_branch(e, encoder, settings.verdict_weight, explained) for e in members]
-        if twins.wanted:
-            branches = with_departures(branches, [e.label == "flawed" for e in members])
-        trees = (grow(branches),) if settings.share_prefix else tuple(map(_alone, branches))
-        groups.append(Group(name, trees, len(members)))
-    return groups
-
-
-def _alone(branch: Branch) -> Tree:
-    return Tree((), (branch,))
-
-
-def sft_branch(
-    example: Example, encoder: Encoder, verdict_weight: float, explained: bool
-) -> Branch:
-    """Prompt and critique of one example: the prompt and the lead-in weigh nothing.
-
-    The verdict word weighs `verdict_weight` in all, every later token 1. Without `explained` the
-    sequence ends after the verdict of a sound text, after the flaw type of a flawed one.
-    """
-    critique = critique_of(example)
-    completion = encoder.completion(critique)
-    prompt = encoder.prompt(example.domain, example.rationale, reserve=len(completion))
-    lead = len(encoder.lead_in)
-    word = len(encoder.verdict_words[example.label])
-    kept = completion if explained else completion[: encoder.opening_lines(critique)]
-    weights = [0.0] * (len(prompt) + lead) + [verdict_weight / word] * word
-    weights += [1.0] * (len(prompt) + len(kept) - len(weights))
-    return Branch((*prompt, *kept), tuple(weights))
-
-
-def _trainer(
-    recipe: Recipe, plan: StepPlan, validation: Sequence[Example], work: Path
-) -> tuple["Trainer", Any]:
+def _trainer(run: _Run, plan: StepPlan, validation: Sequence[Example]) -> tuple["Trainer", Any]:
     from lightning import Trainer
     from lightning.pytorch.callbacks import TQDMProgressBar
     from lightning.pytorch.loggers import TensorBoardLogger
@@ -234,7 +298,7 @@ def _trainer(
     from callbacks.samples import SampleCritiques
     from callbacks.throughput import Throughput
 
-    settings = recipe.sft
+    settings, work = run.settings, run.work
     rounds = max(1, round(len(plan) / settings.validate_every)) if settings.validate_every else 1
     every = len(plan) // rounds
     resume = Resume(work, every=settings.save_every, validate_every=every)
@@ -272,29 +336,22 @@ def _checkpoint(work: Path) -> Path | None:
     return found
 
 
-def _save(
-    recipe: Recipe,
-    base: Base,
-    critic: Critic,
-    files: dict[str, Path],
-    counted: dict[str, Any],
-    work: Path,
-) -> None:
+def _save(run: _Run, critic: Critic, known: dict[str, Any]) -> None:
     """Adapter, learning curve and manifest, all or nothing."""
-    with atomic_folder(recipe.sft.out) as box:
+    with atomic_folder(run.settings.out) as box:
         critic.model.save_pretrained(str(box))
         (box / "README.md").unlink(missing_ok=True)  # peft's empty model card
         _sort_lists(box / "adapter_config.json")
-        write_atomic(box / "history.jsonl", (work / "history.jsonl").read_bytes())
+        write_atomic(box / "history.jsonl", (run.work / "history.jsonl").read_bytes())
         facts = {
-            "base": base.identity,
-            "base_model": recipe.base.model,
-            "base_revision": recipe.base.revision,
+            "base": run.base.identity,
+            "base_model": run.recipe.base.model,
+            "base_revision": run.recipe.base.revision,
             "prompt_version": PROMPT_VERSION,
             "critique_version": CRITIQUE_VERSION,
-            **counted,
+            **known,
         }
-        write_manifest(box, stage="sft", inputs=files, settings=_settings(recipe), facts=facts)
+        write_manifest(box, stage=run.stage, inputs=run.files, settings=run.relevant, facts=facts)
 
 
 def _sort_lists(path: Path) -> None:

@@ -175,7 +175,7 @@ def test_help_explains_every_field_from_its_docstring_with_units():
 
 def test_every_field_is_explained():
     sections = [hint for hint in vars(config).values() if is_dataclass(hint)]
-    words = {section: section.__doc__ or "" for section in sections}
+    words = {s: "".join(c.__doc__ or "" for c in s.__mro__[:-1]) for s in sections}
     missing = [f"{section.__name__}.{f.name}" for section in sections for f in fields(section)
                if f"    {f.name}: " not in words[section] and not is_dataclass(f.type)]  # fmt: skip
     assert missing == []

@@ -14,6 +14,7 @@ import torch
 from data_gen.compose import compose
 from minicrit.config import BaseConfig, DataConfig, Recipe, SFTConfig
 from minicrit.files import folder_hashes
+from minicrit.lessons import sft_branch, training_groups
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import sft_loss
 from minicrit.manifest import write_manifest
@@ -21,7 +22,7 @@ from minicrit.packing import grow, pack
 from minicrit.plan import Group, StepPlan
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import write_examples
-from minicrit.train import sft_branch, train_sft, training_groups
+from minicrit.train import train_sft
 
 OPTIONS = {"verdict_weight": 10.0, "explained": True}
 

@@ -1,0 +1,57 @@
+"""What SFT learns from: reference critiques, encoded and grouped, twins as one tree."""
+
+import random
+from collections.abc import Sequence
+
+from minicrit.config import SFTConfig
+from minicrit.encoding import Encoder
+from minicrit.packing import Branch, Tree, grow
+from minicrit.plan import Group, grouped
+from minicrit.prompts import critique_of
+from minicrit.records import Example
+from minicrit.twinning import with_departures
+
+
+def training_groups(
+    examples: Sequence[Example], encoder: Encoder, settings: SFTConfig, seed: int
+) -> list[Group]:
+    """Encodes the training examples; twins become one tree with what they share as its prefix."""
+    wanted = settings.coherence or settings.running or settings.deep
+    if wanted and not settings.share_prefix:
+        raise ValueError(
+            "sft.share_prefix: expected true with sft.coherence, sft.running or sft.deep, got "
+            "false; set these three to 0"
+        )
+    groups = []
+    for members in grouped(examples):
+        name = members[0].group
+        explained = random.Random(f"{seed}/{name}").random() < settings.explained  # noqa: S311
+        branches = [sft_branch(e, encoder, settings.verdict_weight, explained) for e in members]
+        if wanted:
+            branches = with_departures(branches, [e.label == "flawed" for e in members])
+        trees = (grow(branches),) if settings.share_prefix else tuple(map(_alone, branches))
+        groups.append(Group(name, trees, len(members)))
+    return groups
+
+
+def _alone(branch: Branch) -> Tree:
+    return Tree((), (branch,))
+
+
+def sft_branch(
+    example: Example, encoder: Encoder, verdict_weight: float, explained: bool
+) -> Branch:
+    """Prompt and critique of one example: the prompt and the lead-in weigh nothing.
+
+    The verdict word weighs `verdict_weight` in all, every later token 1. Without `explained` the
+    sequence ends after the verdict of a sound text, after the flaw type of a flawed one.
+    """
+    critique = critique_of(example)
+    completion = encoder.completion(critique)
+    prompt = encoder.prompt(example.domain, example.rationale, reserve=len(completion))
+    lead = len(encoder.lead_in)
+    word = len(encoder.verdict_words[example.label])
+    kept = completion if explained else completion[: encoder.opening_lines(critique)]
+    weights = [0.0] * (len(prompt) + lead) + [verdict_weight / word] * word
+    weights += [1.0] * (len(prompt) + len(kept) - len(weights))
+    return Branch((*prompt, *kept), tuple(weights))

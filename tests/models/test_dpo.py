@@ -1,0 +1,209 @@
+"""Preference learning: shared prefixes change nothing, the reference is right, resume is exact."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from data_gen.compose import compose
+from data_gen.preferences import preference, twin_pairs
+from minicrit.comparisons import comparison_groups, read_preferences
+from minicrit.config import BaseConfig, DataConfig, DPOConfig, LoraConfig, Recipe, SFTConfig
+from minicrit.files import folder_hashes
+from minicrit.jsonl import read_lines, write_rows
+from minicrit.logprobs import token_logprobs
+from minicrit.losses import PairSettings
+from minicrit.manifest import read_manifest
+from minicrit.packing import pack
+from minicrit.plan import StepPlan, grouped
+from minicrit.preferring import Mixture, check_start, pair_logprobs, reference_logprobs
+from minicrit.prompts import critique_of, render_critique
+from minicrit.records import write_examples
+from minicrit.train import train_dpo, train_sft
+
+RPO = Mixture({"dpo": 1.0, "nll": 0.5}, PairSettings(beta=0.3))
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Pairs of twins, in groups of four rationales, one of them with two pairs."""
+    examples = [c.example for c in compose(8, 3, "train", squares=True)]
+    found = [pair for group in grouped(examples) for pair in twin_pairs(group)]
+    other = preference(examples[0], found[0].chosen, "Verdict: valid", (0.9, 0.3), "oracle")
+    return [*found, other]
+
+
+def by_hand(model, encoder, pair):
+    """Log-likelihood of both completions by two ordinary forwards over the whole texts."""
+    sums = []
+    prompt = encoder.prompt(pair.domain, pair.rationale)
+    for text in (pair.chosen, pair.rejected):
+        ids = torch.tensor([[*prompt, *encoder.written(text)]])
+        scored = token_logprobs(model(ids).logits[0, :-1], ids[0, 1:])
+        sums.append(scored[len(prompt) + len(encoder.lead_in) - 1 :].sum())
+    return torch.stack(sums)
+
+
+def gradients(model, loss):
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.autograd.grad(loss, trained, retain_graph=True)
+
+
+@pytest.mark.parametrize("chunk", [0, 50])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_and_shared_equals_one_text_at_a_time(
+    tiny_adapted, tiny_encoder, pairs, chunk, checkpointing
+):
+    model = tiny_adapted.get_base_model()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+        model.train()
+    reference = torch.randn(2 * len(pairs), dtype=torch.float64) - 40
+    groups = comparison_groups(pairs, tiny_encoder)
+    assert [len(group.trees) for group in groups] == [1, 1]
+    batch = pack([tree for group in groups for tree in group.trees])
+    found = pair_logprobs(model, batch, reference, chunk=chunk)
+    plain = torch.stack([by_hand(model, tiny_encoder, pair) for pair in pairs])
+    torch.testing.assert_close(torch.stack((found.chosen, found.rejected), 1), plain,
+                               atol=1e-8, rtol=1e-10)  # fmt: skip
+    again = found._replace(chosen=plain[:, 0], rejected=plain[:, 1])
+    for one, two in zip(
+        gradients(tiny_adapted, RPO(found).mean()), gradients(tiny_adapted, RPO(again).mean()),
+        strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(one, two, atol=1e-10, rtol=1e-7)
+    assert found.chosen_tokens[0] == len(tiny_encoder.written(pairs[0].chosen)) - len(
+        tiny_encoder.lead_in
+    )
+
+
+def test_steps_split_over_passes_and_processes_add_up(tiny_adapted, tiny_encoder, pairs):
+    model = tiny_adapted.get_base_model()
+    groups = comparison_groups(pairs, tiny_encoder)
+    reference = torch.zeros(2 * len(pairs), dtype=torch.float64)
+
+    def loss(plan, ranks):
+        packs = [p for rank in range(ranks) for p in plan.step(0, rank, ranks).packs]
+        losses = [RPO(pair_logprobs(model, p, reference)).sum() for p in packs]
+        return torch.stack(losses).sum() / plan.step(0).examples
+
+    options = {"epochs": 1, "batch_examples": 9, "seed": 0}
+    whole = loss(StepPlan(groups, pack_tokens=100_000, **options), 1)
+    small = loss(StepPlan(groups, pack_tokens=10, **options), 1)
+    three = loss(StepPlan(groups, pack_tokens=100_000, **options), 3)  # one has nothing to do
+    assert whole.item() == pytest.approx(small.item(), rel=1e-10)
+    assert whole.item() == pytest.approx(three.item(), rel=1e-10)
+    for one, two in zip(
+        gradients(tiny_adapted, whole), gradients(tiny_adapted, three), strict=True
+    ):
+        torch.testing.assert_close(one, two, atol=1e-10, rtol=1e-7)
+
+
+def test_reference_is_the_start_and_is_kept(tiny_adapted, tiny_encoder, pairs, tmp_path):
+    model = tiny_adapted.get_base_model()
+    groups = comparison_groups(pairs, tiny_encoder)
+    store = tmp_path / "reference.safetensors"
+    reference = reference_logprobs(model, groups, store, pack_tokens=500)
+    batch = pack([tree for group in groups for tree in group.trees])
+    start = pair_logprobs(model, batch, reference)
+    check_start(start)
+    plain = Mixture({"dpo": 1.0}, PairSettings(beta=0.3))
+    torch.testing.assert_close(plain(start), torch.full_like(start.chosen, math.log(2)))
+    kept = reference_logprobs(lambda **_: None, groups, store, pack_tokens=1)  # no model is asked
+    assert torch.equal(kept, reference)
+    with pytest.raises(ValueError, match="expected zero margins at the first step, got"):
+        check_start(start._replace(chosen=start.chosen + 0.2))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"dpo": 0.0}, "expected a weight above 0"),
+        ({"dop": 1.0}, "expected names of dpo, cdpo.*got dop"),
+    ],
+)
+def test_mixtures_that_make_no_sense(weights, message):
+    with pytest.raises(ValueError, match=message):
+        Mixture(weights, PairSettings())
+
+
+def test_bad_pairs_are_named(tmp_path, pairs):
+    path = tmp_path / "pairs.jsonl"
+    write_rows(path, [pairs[0].to_row(), {**pairs[0].to_row(), "margin": 3.0}])
+    with pytest.raises(ValueError, match=r"pairs.jsonl:2: expected margin 1.0, got 3.0"):
+        read_preferences(path)
+    path.write_text("")
+    with pytest.raises(ValueError, match="expected at least one pair, got none"):
+        read_preferences(path)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny, tmp_path_factory, pairs):
+    """A tiny SFT adapter, and what DPO needs beside it."""
+    folder = tmp_path_factory.mktemp("dpo")
+    (folder / "data").mkdir()
+    for split, count in (("train", 16), ("validation", 8)):
+        rows = [c.example for c in compose(count, 0, split, squares=split == "train")]
+        write_examples(folder / "data" / f"{split}.jsonl", rows)
+    rows = [c.example for c in compose(8, 0, "train")]
+    # Whole critiques over bare verdicts: easily learnt, unlike which critique belongs to a twin.
+    easy = [preference(e, render_critique(critique_of(e)), f"Verdict: {e.label}", (1.0, 0.4),
+                       "oracle") for e in rows]  # fmt: skip
+    write_rows(folder / "pairs.jsonl", [pair.to_row() for pair in [pairs[0], *easy]])
+    shared = {"precision": "32-true", "log_folder": folder / "logs", "samples": 1}
+    recipe = Recipe(
+        base=BaseConfig(model="tiny", folder=tiny.folder.parent), lora=LoraConfig(rank=4),
+        data=DataConfig(folder=folder / "data"), sft=SFTConfig(out=folder / "sft", **shared),
+        dpo=DPOConfig(
+            start=folder / "sft", pairs=folder / "pairs.jsonl", out=folder / "dpo", epochs=8,
+            batch_pairs=4, learning_rate=3e-3, save_every=3, losses={"dpo": 1.0}, **shared,
+        ),
+    )  # fmt: skip
+    train_sft(recipe)
+    return recipe
+
+
+def test_training_prefers_what_it_is_told_and_is_not_done_twice(recipe, capsys):
+    out = train_dpo(recipe)
+    history = [row for _, row in read_lines(out / "history.jsonl")]
+    assert history[-1]["train/loss"] < math.log(2) * 0.9
+    assert {"val/f1", "val/fpr", "val/auroc"} <= set(history[-1])
+    record = read_manifest(out)
+    assert record["stage"] == "dpo"
+    assert record["facts"]["pairs"] == {"oracle": 8, "twins": 1}
+    before = (out / "manifest.json").stat().st_mtime_ns
+    train_dpo(recipe)
+    assert (out / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_stopped_and_gone_on_ends_in_the_same_bytes(recipe, tmp_path, monkeypatch):
+    whole = replace(recipe, dpo=replace(recipe.dpo, out=tmp_path / "whole"))
+    train_dpo(whole)
+    cut = replace(recipe, dpo=replace(recipe.dpo, out=tmp_path / "cut"))
+    from models.dpo import DPOModule
+
+    step = DPOModule.training_step
+
+    def stopped(self, batch, batch_idx):
+        if self.global_step == 10 and not (tmp_path / "stopped").exists():
+            (tmp_path / "stopped").touch()
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(DPOModule, "training_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train_dpo(cut)
+    assert not (tmp_path / "cut").exists()
+    train_dpo(cut)
+    assert folder_hashes(tmp_path / "whole") == folder_hashes(tmp_path / "cut")
+
+
+def test_what_cannot_be_trained_on_is_refused(recipe, tmp_path):
+    other = replace(recipe, dpo=replace(recipe.dpo, start=tmp_path, out=tmp_path / "x"))
+    with pytest.raises(ValueError, match=r"dpo.start: expected the folder of a trained adapter"):
+        train_dpo(other)
+    strict = replace(recipe, dpo=replace(recipe.dpo, least_margin=2.0, out=tmp_path / "x"))
+    with pytest.raises(ValueError, match=r"lower dpo.least_margin"):
+        train_dpo(strict)
