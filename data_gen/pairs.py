@@ -62,7 +62,7 @@ def make_pairs(recipe: "Recipe") -> None:
     from minicrit.critic import Critic
 
     settings = recipe.pairs
-    examples = _examples(settings, recipe.seed)
+    examples = training_examples(settings.data, settings.rationales, f"{recipe.seed}/pairs")
     critic = Critic.load(settings.model, base_folder=recipe.base.folder)
     manner = Manner(settings.candidates, tuple(settings.temperatures), settings.max_new_tokens,
                     recipe.seed, settings.rows)  # fmt: skip
@@ -77,12 +77,17 @@ def make_pairs(recipe: "Recipe") -> None:
     _write(recipe, pools, pairs, counts, critic.identity)
 
 
-def _examples(settings: PairsConfig, seed: int) -> list[Example]:
-    examples = read_examples(settings.data).examples
+def training_examples(path: Path, limit: int, seed: str) -> list[Example]:
+    """At most `limit` examples of a file, whole groups drawn by seed; 0 for all.
+
+    Raises:
+        ValueError: if one is not for training.
+    """
+    examples = read_examples(path).examples
     if wrong := next((e for e in examples if e.split != "train"), None):
-        raise ValueError(f"{settings.data}: expected training rows alone, got {wrong.id} of split "
+        raise ValueError(f"{path}: expected training rows alone, got {wrong.id} of split "
                          f"{wrong.split}; nothing is learnt from what is measured on")  # fmt: skip
-    return draw_groups(examples, settings.rationales, f"{seed}/pairs")
+    return draw_groups(examples, limit, seed)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class DataConfig:
     """
 
     folder: Path = Path("data/cpu")
-    train: int = 3200
+    train: int = 2400
     validation: int = 48
     calibration: int = 600
     test: int = 400
@@ -292,6 +292,44 @@ class AdversarialConfig:
 
 
 @dataclass
+class RSFConfig(TrainingConfig):
+    """Rejection-sampling fine-tuning.
+
+    Attributes:
+        start: the adapter that writes in the first round and is trained on.
+        data: labelled training examples; rows of other splits are refused.
+        out: folder of the last round's adapter; the rounds before it lie beside it.
+        rounds: each samples from the adapter of the one before.
+        rationales: rationales a round, whole groups, drawn by seed and round; 0 for all.
+        drawn: critiques of each.
+        temperatures: they are drawn at, in turn; 0 is greedy.
+        max_new_tokens: longest critique, in tokens.
+        rows: critiques that are written at the same time.
+        keep: share of the critiques that is learnt from.
+        keep_scope: `rationale`: the best of each rationale; `global`: the best of all.
+        weighted: weigh each by its score instead of alike.
+        batch_examples: critiques an optimizer step, over all devices; whole groups.
+        learning_rate: peak learning rate of AdamW.
+    """
+
+    start: Path = Path("checkpoints/cpu/sft")
+    data: Path = Path("data/cpu/train.jsonl")
+    out: Path = Path("checkpoints/cpu/rsf")
+    rounds: int = 1
+    rationales: int = 400
+    drawn: int = 8
+    temperatures: list[float] = field(default_factory=lambda: [1.0])
+    max_new_tokens: int = 160
+    rows: int = 64
+    keep: float = 0.25
+    keep_scope: Literal["rationale", "global"] = "rationale"
+    weighted: bool = False
+    batch_examples: int = 16
+    learning_rate: float = 2e-4
+    validate_every: int = 100
+
+
+@dataclass
 class PairsConfig:
     """Preference pairs.
 
@@ -352,3 +390,4 @@ class Recipe:
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
+    rsf: RSFConfig = field(default_factory=RSFConfig)

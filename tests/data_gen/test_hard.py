@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from data_gen.answers import PROMPTS
 from data_gen.asker import Asker, Patience
 from data_gen.backends.protocol import Answer, Request, Usage
 from data_gen.hard import collect, make_hard, open_backend, read_focus
 from data_gen.journal import Journal
 from data_gen.plans import SOUND_KINDS, catalogue, plans
 from data_gen.prices import FREE, read_price
-from data_gen.tamper import PROMPTS, Rejected, make_pair, request_for
+from data_gen.tamper import Rejected, make_pair, request_for
 from minicrit.config import HardConfig, Recipe
 from minicrit.records import read_examples
 from minicrit.taxonomy import DOMAINS, FLAW_TYPES

@@ -1,0 +1,149 @@
+"""Rejection sampling: of the critic's own critiques of training rationales, the best to learn from.
+
+RAFT (arXiv 2304.06767) and RFT (2308.01825): only critiques that are right are kept, each text
+once; and only of rationales where some are right and some are wrong, as the others teach nothing
+(2504.11343). Best of N moves a policy by at most ln N - (N - 1) / N nats (2401.01879).
+
+    selected.jsonl      critiques to learn from, with their scores
+    candidates.jsonl    all of them
+    report.json, manifest.json
+"""
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_gen.candidates import make_candidates
+from data_gen.oracle import VERDICT, score
+from data_gen.pairs import training_examples
+from minicrit.files import atomic_folder, sha256_file, sha256_json, write_json
+from minicrit.jsonl import write_rows
+from minicrit.manifest import read_manifest, write_manifest
+from minicrit.records import Example
+from minicrit.sampling import Manner, Sample
+
+if TYPE_CHECKING:
+    from minicrit.config import Recipe
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A critique to learn from. `score` is the oracle's, from 0 to 1."""
+
+    example: Example
+    text: str
+    score: float
+
+    def to_row(self) -> dict[str, Any]:
+        """The JSON object."""
+        e = self.example
+        return {"id": e.id, "group": e.group, "domain": e.domain, "rationale": e.rationale,
+                "text": self.text, "score": round(self.score, 6)}  # fmt: skip
+
+
+def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
+    """The critiques of one round, as a folder; nothing is done if it is there already.
+
+    Args:
+        recipe: uses `rsf` and `seed`.
+        model: the adapter that writes.
+        out: the folder.
+        number: of the round; other rounds take other rationales and draw anew.
+    """
+    from minicrit.critic import Critic
+
+    settings = recipe.rsf
+    decides = {
+        "settings": {k: str(getattr(settings, k)) for k in _DECIDE},
+        "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
+        "model": sha256_file(model / "adapter_model.safetensors"),
+    }  # fmt: skip
+    key = sha256_json(decides)
+    if (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key:
+        return out
+    examples = training_examples(settings.data, settings.rationales, f"{recipe.seed}/{number}")
+    critic = Critic.load(model, base_folder=recipe.base.folder)
+    manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
+                    recipe.seed + 1000 * number, settings.rows)  # fmt: skip
+    samples = make_candidates(critic, examples, manner, out.with_name(out.name + ".work"))
+    pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
+    kept = list(select(pools, settings.keep, settings.keep_scope))
+    if not kept:
+        raise ValueError(f"{settings.data}: expected critiques to learn from, got none: of no "
+                         "rationale were some right and some wrong; take a critic in training, "
+                         "raise rsf.temperatures or rsf.rationales")  # fmt: skip
+    report = facts(examples, samples, pools, kept)
+    with atomic_folder(out) as box:
+        write_rows(box / "selected.jsonl", (one.to_row() for one in kept))
+        write_rows(box / "candidates.jsonl", _rows(examples, samples, pools))
+        write_json(box / "report.json", report)
+        write_manifest(box, stage="rejection", inputs={"data": settings.data}, settings=decides,
+                       facts={"key": key, **report})  # fmt: skip
+    sys.stdout.write(f"round {number}: {report}\n")
+    return out
+
+
+_DECIDE = ("rationales", "drawn", "temperatures", "max_new_tokens", "rows", "keep", "keep_scope")
+
+
+def rated(example: Example, samples: Sequence[Sample]) -> list[Kept]:
+    """Each different text once; what does not parse scores 0."""
+    texts = dict.fromkeys(one.text for one in samples)
+    return [Kept(example, text, score(example, text).total or 0.0) for text in texts]
+
+
+def select(pools: Sequence[Sequence[Kept]], keep: float, scope: str) -> Iterator[Kept]:
+    """The best share of what is right, of rationales where not all is right or all wrong.
+
+    Args:
+        pools: for each rationale its different critiques.
+        keep: share of the critiques, 0 to 1; of a rationale at least one.
+        scope: `rationale` or `global`.
+    """
+    mixed = [pool for pool in pools if len({one.score >= VERDICT for one in pool}) > 1]
+    groups = mixed if scope == "rationale" else [[one for pool in mixed for one in pool]]
+    for group in groups:
+        right = [one for one in group if one.score >= VERDICT]
+        ranked = sorted(right, key=lambda one: (-one.score, one.example.id, one.text))
+        yield from ranked[: max(1, round(keep * len(group)))]
+
+
+def facts(
+    examples: Sequence[Example],
+    samples: Sequence[Sequence[Sample]],
+    pools: Sequence[Sequence[Kept]],
+    kept: Sequence[Kept],
+) -> dict[str, Any]:
+    """What became of the critiques, how different they are, how far best of N may move."""
+    drawn = [one for some in samples for one in some]
+    right = Counter(sum(one.score >= VERDICT for one in pool) for pool in pools)
+    n = len(samples[0])
+    return {
+        "rationales": len(examples),
+        "critiques": len(drawn),
+        "different": sum(map(len, pools)),
+        "finished": sum(one.finished for one in drawn),
+        "right": sum(one.score >= VERDICT for pool in pools for one in pool),
+        "rationales_with_none_right": right[0],
+        "kept": len(kept),
+        "kept_of_rationales": len({one.example.id for one in kept}),
+        "mean_score": round(math.fsum(o.score for p in pools for o in p) / len(drawn), 4),
+        "mean_score_kept": round(math.fsum(one.score for one in kept) / len(kept), 4),
+        "kl_bound_nats": round(math.log(n) - (n - 1) / n, 4),
+    }
+
+
+def _rows(
+    examples: Sequence[Example],
+    samples: Sequence[Sequence[Sample]],
+    pools: Sequence[Sequence[Kept]],
+) -> Iterator[dict[str, Any]]:
+    for example, some, pool in zip(examples, samples, pools, strict=True):
+        scores = {one.text: one.score for one in pool}
+        for one in some:
+            yield {"id": example.id, "text": one.text, "score": round(scores[one.text], 6),
+                   "temperature": one.temperature, "logprob": round(one.logprob, 4)}  # fmt: skip
