@@ -9,8 +9,8 @@ from data_gen.importers import (
     medec,
     missci,
     mr_ben,
-    processbench,
     prmbench,
+    processbench,
     stepverify,
 )
 from data_gen.importers.draft import Importer

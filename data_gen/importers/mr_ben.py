@@ -1,7 +1,7 @@
 """MR-Ben: three models' step-by-step answers to exam questions, judged by people.
 
-Published at github.com/dvlab-research/Mr-Ben, `data/<subject>.json`: an object of question ids, each
-with a list of solutions. Licence: MIT. Zeng et al., arXiv:2406.13975.
+Published at github.com/dvlab-research/Mr-Ben, `data/<subject>.json`: an object that maps every
+question id to a list of solutions. Licence: MIT. Zeng et al., arXiv:2406.13975.
 
 `Model_Solution_Correctness` is about the reasoning: every step and the answer. The first error is
 a step number ("Step 4:" is found by its number, as empty and unnumbered lines stand in between), or
@@ -53,7 +53,7 @@ def convert(row: Row, place: Place) -> list[Draft]:
 
 
 def _steps(row: Row) -> tuple[list[str], str]:
-    if isinstance(row.get("Model_Solution_Steps"), str):  # code
+    if isinstance(row.get("Model_Solution_Steps"), str):  # code, in one piece
         code = text(row, "Model_Solution_Steps").strip()
         return [], code
     steps = texts(row, "Model_Solution_Steps")

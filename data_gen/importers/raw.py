@@ -21,7 +21,9 @@ from minicrit.jsonl import LINE_CAP, BadLine, RefusedError, parse_line, raw_line
 Record = tuple[int, dict[str, Any]] | BadLine
 
 ENDINGS = (".jsonl", ".json", ".csv")
-_CRLF = re.compile(rb"(?<!\\)((?:\\\\)*)\\r\\n")  # escaped, as JSON has it, not an escaped backslash
+_CRLF = re.compile(
+    rb"(?<!\\)((?:\\\\)*)\\r\\n"
+)  # escaped, as JSON has it, not an escaped backslash
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MAP_OF_LISTS = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\[')
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
@@ -131,11 +133,13 @@ def _table(path: Path) -> Iterator[Record]:
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     header, line = _header(path, reader), reader.line_num + 1
     while (cells := _cells(path, reader)) is not None:
-        if len(cells) == len(header):
+        if not any(cells):
+            pass  # spreadsheets leave hundreds of empty rows at the end
+        elif len(cells) == len(header):
             row = dict(zip(header, cells, strict=True))
             raw = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape")
             yield _record(path, line, raw)
-        elif cells:
+        else:
             raw = ",".join(cells).encode("utf-8", "surrogateescape")
             yield BadLine(path, line, f"{len(header)} columns", str(len(cells)),
                           "put quotes around texts that hold commas", raw)  # fmt: skip
