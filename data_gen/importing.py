@@ -179,8 +179,10 @@ def _write(importer: Importer, taken: Taken, settings: ImportConfig) -> None:
     plain = settings.out / f"{importer.kind}.jsonl"
     zipped = plain.with_name(plain.name + ".gz")
     target, other = (zipped, plain) if settings.zip else (plain, zipped)
-    write_rows(settings.out / f"{importer.kind}.raw.rejected.jsonl",
-               [{"file": bad.path.name, **bad.to_row()} for bad in taken.left])  # fmt: skip
+    rejected = settings.out / f"{importer.kind}.raw.rejected.jsonl"
+    write_rows(rejected, [{"file": bad.path.name, **bad.to_row()} for bad in taken.left])
+    if not taken.left:
+        rejected.unlink()
     _judge(importer, taken, settings.max_bad)
     write_examples(target, taken.examples)
     write_manifest(
@@ -220,7 +222,7 @@ def table(taken: Mapping[str, Taken]) -> str:
             lines.append(" | ".join([kind, split, *map(str, cells)]).join(("| ", " |")))
     for kind, one in taken.items():
         went = [f"{n} {why}" for why, n in sorted(one.counts.items()) if why != "rows" and n]
-        lines += [f"{kind}: {one.counts['rows']} rows in {len(one.files)} files; "
+        lines += [f"{kind}: {one.counts['rows']} raw rows, files: {len(one.files)}; "
                   + (", ".join(went) or "nothing left out"),
                   f"{kind}: valid says: {IMPORTERS[kind].valid}; licence: "
                   f"{IMPORTERS[kind].licence}"]  # fmt: skip
