@@ -12,14 +12,14 @@ import hashlib
 import logging
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from data_gen.importers import IMPORTERS
 from data_gen.importers.draft import Draft, Importer, Place, SetApartError
-from data_gen.importers.raw import ENDINGS, Record, ending, records
+from data_gen.importers.raw import ENDINGS, LayoutError, Record, ending, records
 from data_gen.stage import normalised
 from minicrit.config import ImportConfig, Recipe
 from minicrit.files import to_json
@@ -34,6 +34,8 @@ _FIRST = 5  # messages shown of many
 #: Later parts win where a problem stands in two of them.
 _ORDER = ("train", "validation", "calibration", "test")
 _SHARES = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
+#: An example, where its raw row stands, and that row.
+Found = tuple[Example, Place, bytes]
 _log = logging.getLogger(__name__)
 
 
@@ -59,33 +61,41 @@ def import_sets(recipe: Recipe) -> None:
     for kind, one in taken.items():
         _write(IMPORTERS[kind], one, settings)
     sys.stdout.write(table(taken))
-    sys.stdout.writelines(f"passed over, no known layout: {path}\n" for path in passed)
+    sys.stdout.writelines(f"passed over: {path}: {why}\n" for path, why in passed.items())
     sys.stdout.write(f"written: {settings.out}\n")
 
 
-def find(settings: ImportConfig) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The files of every kind, and those that fit none."""
-    source = settings.source
-    if source is None:
+def find(settings: ImportConfig) -> tuple[dict[str, list[Path]], dict[Path, str]]:
+    """The files of every kind, and those that fit none, with the reason."""
+    if settings.source is None:
         raise ValueError("imports.source: expected the folder of a public set, got none; give "
                          "--imports.source FOLDER")  # fmt: skip
+    kinds = tuple(IMPORTERS) if settings.kind == AUTO else (settings.kind,)
     fitting: defaultdict[str, list[Path]] = defaultdict(list)
-    passed = []
-    for path in _files(source):
-        kind = layout_of(path, IMPORTERS if settings.kind == AUTO else (settings.kind,))
+    passed: dict[Path, str] = {}
+    for path in _files(settings.source):
+        try:
+            kind = layout_of(path, kinds)
+        except LayoutError as error:
+            passed[path] = str(error)
+            continue
         if kind is None:
-            passed.append(path)
+            passed[path] = "no layout that is asked for"
         else:
             fitting[kind].append(path)
     if not fitting:
-        wanted = settings.kind if settings.kind != AUTO else ", ".join(IMPORTERS)
-        got = f"none among {len(passed)} files ({', '.join(ENDINGS)}, or .gz of them)"
-        raise ValueError(f"{source}: expected files of {wanted}, got {got}; check the path and the "
-                         "kind")  # fmt: skip
+        raise _nothing_fits(settings.source, kinds, passed)
     return dict(fitting), passed
 
 
-def layout_of(path: Path, kinds: Sequence[str] | Mapping[str, Importer]) -> str | None:
+def _nothing_fits(source: Path, kinds: Sequence[str], passed: Mapping[Path, str]) -> ValueError:
+    first = "".join(f"\n{path}: {why}" for path, why in islice(passed.items(), _FIRST))
+    return ValueError(f"{source}: expected files of {', '.join(kinds)}, got none among "
+                      f"{len(passed)} files ({', '.join(ENDINGS)}, or .gz of them); check the path "
+                      f"and the kind{first}")  # fmt: skip
+
+
+def layout_of(path: Path, kinds: Sequence[str]) -> str | None:
     """The kind whose keys one of the first rows has; None if there is none."""
     for record in islice(records(path), _LOOKED_AT):
         if not isinstance(record, BadLine):
@@ -104,7 +114,7 @@ def take(importer: Importer, files: Sequence[Path], settings: ImportConfig) -> T
             taken.counts["rows"] += 1
             drafts += _converted(importer, path, record, taken)
     keys = importer.keys_of([draft for draft, _, _ in drafts])
-    found = []
+    found: list[Found] = []
     for (draft, place, raw), key in zip(drafts, keys, strict=True):
         group = draft.group or f"problem/{_digest(normalised(key))}"
         split = "test" if settings.held_out else draft.split or _drawn(group)
@@ -112,7 +122,8 @@ def take(importer: Importer, files: Sequence[Path], settings: ImportConfig) -> T
             found.append((draft.example(group, split), place, raw))
         except RefusedError as error:
             _leave("refused", place, error, raw, taken)
-    taken.examples = list(_unambiguous(_once(found, taken), taken))
+    sure = list(_one_label(found, taken))
+    taken.examples = list(_once(_one_part(sure, taken), taken))
     return taken
 
 
@@ -133,41 +144,44 @@ def _converted(
         _leave("refused", place, error, raw, taken)
 
 
-def _once(
-    found: Sequence[tuple[Example, Place, bytes]], taken: Taken
-) -> list[tuple[Example, Place, bytes]]:
-    """Without repeated texts; those that carry both labels go altogether."""
+def _one_label(found: Sequence[Found], taken: Taken) -> Iterator[Found]:
+    """Without the texts that stand there with both labels."""
     labels: defaultdict[str, set[str]] = defaultdict(set)
     for example, _, _ in found:
         labels[normalised(example.rationale)].add(example.label)
-    kept, texts, ids = [], set(), set()
     for example, place, raw in found:
-        text = normalised(example.rationale)
-        if len(labels[text]) > 1:
+        if len(labels[normalised(example.rationale)]) == 1:
+            yield example, place, raw
+        else:
             error = RefusedError("one label a text", f"both ({example.id})", "ask the source")
             _leave("with both labels", place, error, raw, taken)
-        elif text in texts or example.id in ids:
-            taken.counts["repeated"] += 1
-        else:
-            kept.append((example, place, raw))
-            texts.add(text)
-            ids.add(example.id)
-    return kept
 
 
-def _unambiguous(found: Sequence[tuple[Example, Place, bytes]], taken: Taken) -> Iterator[Example]:
+def _one_part(found: Sequence[Found], taken: Taken) -> Iterator[Found]:
     """Without examples whose group stands in a later part too."""
     last: dict[str, str] = {}
     for example, _, _ in found:
         last[example.group] = max(last.get(example.group, "train"), example.split, key=_ORDER.index)
     for example, place, raw in found:
         if example.split == last[example.group]:
-            yield example
+            yield example, place, raw
         else:
             error = RefusedError(f"a problem of the {example.split} part alone",
                                  f"one of the {last[example.group]} part ({example.id})",
                                  "nothing is to be done")  # fmt: skip
             _leave("in a later part too", place, error, raw, taken)
+
+
+def _once(found: Iterable[Found], taken: Taken) -> Iterator[Example]:
+    """Without repeated texts and ids; the first stays."""
+    seen: set[str] = set()
+    for example, _, _ in found:
+        names = {normalised(example.rationale), f"id {example.id}"}
+        if seen.isdisjoint(names):
+            yield example
+        else:
+            taken.counts["repeated"] += 1
+        seen |= names
 
 
 def _leave(why: str, place: Place, error: RefusedError, raw: bytes, taken: Taken) -> None:
@@ -180,9 +194,10 @@ def _write(importer: Importer, taken: Taken, settings: ImportConfig) -> None:
     zipped = plain.with_name(plain.name + ".gz")
     target, other = (zipped, plain) if settings.zip else (plain, zipped)
     rejected = settings.out / f"{importer.kind}.raw.rejected.jsonl"
-    write_rows(rejected, [{"file": bad.path.name, **bad.to_row()} for bad in taken.left])
-    if not taken.left:
-        rejected.unlink()
+    if taken.left:
+        write_rows(rejected, [{"file": bad.path.name, **bad.to_row()} for bad in taken.left])
+    else:
+        rejected.unlink(missing_ok=True)  # of an earlier import
     _judge(importer, taken, settings.max_bad)
     write_examples(target, taken.examples)
     write_manifest(

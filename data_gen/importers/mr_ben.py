@@ -4,8 +4,8 @@ Published at github.com/dvlab-research/Mr-Ben, `data/<subject>.json`: an object 
 question id to a list of solutions. Licence: MIT. Zeng et al., arXiv:2406.13975.
 
 `Model_Solution_Correctness` is about the reasoning: every step and the answer. The first error is
-a step number ("Step 4:" is found by its number, as empty and unnumbered lines stand in between), or
-for coding a line of the code. Of several annotators' reasons and corrections the first is taken. It
+a step number, or for coding a line of the code. "Step 4:" is found by its number, as empty and
+unnumbered lines stand in between; unnumbered lines after it belong to it. Of several annotators' reasons and corrections the first is taken. It
 was published as a benchmark: after training on a part of it, no score on it can be reported.
 """
 
@@ -28,6 +28,8 @@ from data_gen.importers.draft import (
 from minicrit.jsonl import RefusedError
 
 _STEP = re.compile(r"\s*Step\s+(\d+)\b")
+_END = re.compile(r"\s*(?:Step\s+\d|Solution\b)")
+_NUMBER = re.compile(r"(?:step\s*)?(\d+)\.?", re.IGNORECASE)
 _FIRST = "Model_Solution_First_Error_Step"
 
 
@@ -53,23 +55,27 @@ def convert(row: Row, place: Place) -> list[Draft]:
 
 
 def _steps(row: Row) -> tuple[list[str], str]:
-    if isinstance(row.get("Model_Solution_Steps"), str):  # code, in one piece
-        code = text(row, "Model_Solution_Steps").strip()
-        return [], code
-    steps = texts(row, "Model_Solution_Steps")
-    return steps, "\n".join(step for step in steps if step.strip())
+    """The lines of a solution and all of it; code is one piece and has none."""
+    if isinstance(row.get("Model_Solution_Steps"), str):
+        return [], text(row, "Model_Solution_Steps").strip()
+    steps = [step for step in texts(row, "Model_Solution_Steps") if step.strip()]
+    return steps, "\n".join(steps)
 
 
 def _evidence(steps: list[str], reasoning: str, marked: str) -> str:
-    if not steps or not marked.isdecimal():
+    number = _NUMBER.fullmatch(marked) if steps else None
+    if number is None:
         return located(marked, reasoning, _FIRST)
-    numbered = {found[1]: step for step in reversed(steps) if (found := _STEP.match(step))}
-    if not numbered:
-        return item_at([s for s in steps if s.strip()], int(marked), first=1, key=_FIRST)
-    if marked not in numbered:
-        raise RefusedError(f"{_FIRST} among steps {', '.join(reversed(numbered))}", marked,
+    begins = {found[1]: at for at, step in reversed([*enumerate(steps)])
+              if (found := _STEP.match(step))}  # fmt: skip
+    if not begins:
+        return item_at(steps, int(number[1]), first=1, key=_FIRST)
+    if number[1] not in begins:
+        raise RefusedError(f"{_FIRST} among steps {', '.join(reversed(begins))}", marked,
                            "look it up in the source")  # fmt: skip
-    return numbered[marked].strip()
+    at = begins[number[1]]
+    ends = (end for end in range(at + 1, len(steps)) if _END.match(steps[end]))
+    return "\n".join(steps[at : next(ends, len(steps))]).strip()
 
 
 def _first(row: Row, key: str) -> str | None:

@@ -21,12 +21,15 @@ from minicrit.jsonl import LINE_CAP, BadLine, RefusedError, parse_line, raw_line
 Record = tuple[int, dict[str, Any]] | BadLine
 
 ENDINGS = (".jsonl", ".json", ".csv")
-_CRLF = re.compile(
-    rb"(?<!\\)((?:\\\\)*)\\r\\n"
-)  # escaped, as JSON has it, not an escaped backslash
+#: As JSON escapes it; a backslash in front would come in pairs.
+_CRLF = re.compile(rb"(?<!\\)((?:\\\\)*)\\r\\n")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MAP_OF_LISTS = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\[')
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+
+
+class LayoutError(ValueError):
+    """A JSON document that holds no records; it may be something else altogether."""
 
 
 def ending(path: Path) -> str:
@@ -124,9 +127,9 @@ class _Walk:
         self._counted = self.at
         return self._line
 
-    def _refused(self, expected: str, got: str) -> ValueError:
-        return ValueError(f"{self.path}:{self._line_here()}: expected {expected}, got "
-                          f"{shown(got)}; copy the file again or mend it")  # fmt: skip
+    def _refused(self, expected: str, got: str) -> LayoutError:
+        return LayoutError(f"{self.path}:{self._line_here()}: expected {expected}, got "
+                           f"{shown(got)}; copy the file again or mend it")  # fmt: skip
 
 
 def _table(path: Path) -> Iterator[Record]:

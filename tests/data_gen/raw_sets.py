@@ -1,4 +1,4 @@
-"""A few rows in the published layout of every public set, written for these tests; importing them."""
+"""Rows in the published layout of every public set, written for these tests; importing them."""
 
 import csv
 import gzip

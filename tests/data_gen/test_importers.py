@@ -37,6 +37,23 @@ def test_mr_ben_code_has_a_line_for_evidence_or_none(tmp_path):
     assert (unmarked.label, unmarked.evidence) == ("flawed", None)
 
 
+@pytest.mark.parametrize(("marked", "evidence"), [
+    ("1", "Step 1: One.\n- It is so."), ("Step 2", "Step 2: Two."), ("10", "Step 10: Ten.\n- Yes."),
+])  # fmt: skip
+def test_mr_ben_a_step_ends_where_the_next_begins(tmp_path, marked, evidence):
+    steps = ["Step 1: One.", "", "- It is so.", "Step 2: Two.", "Step 10: Ten.", "- Yes.",
+             "Solution: Choice_A"]  # fmt: skip
+    row = raw.mr_ben_row(Model_Solution_Steps=steps, Model_Solution_First_Error_Step=marked)
+    raw.mr_ben(tmp_path / "set/biology.json", [row])
+    assert raw.imported(tmp_path / "set", "mr-ben")[0].evidence == evidence
+
+
+def test_mr_ben_steps_without_numbers_are_counted(tmp_path):
+    row = raw.mr_ben_row(Model_Solution_Steps=["One.", "", "Two.", "Three."])
+    raw.mr_ben(tmp_path / "set/biology.json", [row])
+    assert raw.imported(tmp_path / "set", "mr-ben")[0].evidence == "Two."
+
+
 def test_mr_ben_medicine_is_medical(tmp_path):
     raw.mr_ben(tmp_path / "set/medicine.json", [raw.mr_ben_row()])
     assert raw.imported(tmp_path / "set", "mr-ben")[0].domain == "medical"
@@ -89,6 +106,12 @@ def test_a_vignette_of_a_later_part_is_not_trained_on(tmp_path):
     assert (left.id, left.split) == ("medec/ms-test-0", "test")
     (row,) = raw.rejected(tmp_path / "out", "medec")
     assert "got one of the test part (medec/ms-train-0)" in row["reason"]
+
+
+def test_a_text_of_the_test_part_stays_there_alone(tmp_path):
+    raw.medec(tmp_path / "set/a.csv", [raw.medec_row()])
+    raw.medec(tmp_path / "set/b.csv", [raw.medec_row("ms-test-0")])
+    assert [e.split for e in raw.imported(tmp_path / "set", "medec")] == ["test"]
 
 
 @pytest.mark.parametrize(("changed", "expected"), [

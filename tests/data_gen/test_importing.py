@@ -77,11 +77,13 @@ def test_the_result_is_what_the_data_stage_takes(tmp_path):
 def test_files_of_no_known_layout_are_named(tmp_path, capsys):
     raw.mr_ben(tmp_path / "set/biology.json", [raw.mr_ben_row()])
     raw.write(tmp_path / "set/k_shot_demo.json", '{"coding": [{"Question": "q"}]}')
-    raw.write(tmp_path / "set/.git/x.json", "{")
+    raw.write(tmp_path / "set/.git/x.json", "[")
+    raw.write(tmp_path / "set/other.json", '{"files": [],\n"strict": true}')
     raw.run(tmp_path / "set", tmp_path / "out")
     out = capsys.readouterr().out
-    assert "passed over, no known layout" in out
-    assert "k_shot_demo.json" in out
+    assert "k_shot_demo.json: no layout that is asked for" in out
+    assert "other.json:2: expected [, got t" in out
+    assert ".git" not in out
 
 
 def test_bytes_that_are_no_utf8_cost_one_row(tmp_path):
