@@ -5,8 +5,9 @@ question id to a list of solutions. Licence: MIT. Zeng et al., arXiv:2406.13975.
 
 `Model_Solution_Correctness` is about the reasoning: every step and the answer. The first error is
 a step number, or for coding a line of the code. "Step 4:" is found by its number, as empty and
-unnumbered lines stand in between; unnumbered lines after it belong to it. Of several annotators' reasons and corrections the first is taken. It
-was published as a benchmark: after training on a part of it, no score on it can be reported.
+unnumbered lines stand in between; unnumbered lines after it belong to it. Of several annotators'
+reasons and corrections the first is taken. The set was published as a benchmark: after training on
+a part of it, no score on it can be reported.
 """
 
 import re
