@@ -116,7 +116,8 @@ SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs
 
 .PHONY: help setup base import data hard adversarial sft pairs benchmark quantize report \
-    pipeline critique bench-candidates probe test test-slow lint types tensorboard clean distclean FORCE
+    pipeline critique bench-candidates probe test test-slow lint types tensorboard clean distclean \
+    FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
