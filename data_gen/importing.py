@@ -80,7 +80,7 @@ def find(settings: ImportConfig) -> tuple[dict[str, list[Path]], dict[Path, str]
             passed[path] = str(error)
             continue
         if kind is None:
-            passed[path] = "no layout that is asked for"
+            passed[path] = _why_not(path)
         else:
             fitting[kind].append(path)
     if not fitting:
@@ -103,6 +103,12 @@ def layout_of(path: Path, kinds: Sequence[str]) -> str | None:
                 if IMPORTERS[kind].keys <= record[1].keys():
                     return kind
     return None
+
+
+def _why_not(path: Path) -> str:
+    """The first fault of a file that fits nothing, as that may be why."""
+    faults = (str(r) for r in islice(records(path), _LOOKED_AT) if isinstance(r, BadLine))
+    return next(faults, "no layout that is asked for")
 
 
 def take(importer: Importer, files: Sequence[Path], settings: ImportConfig) -> Taken:

@@ -30,7 +30,7 @@ _PARTS = {"train": "train", "val": "validation", "test": "test"}
 _PART = re.compile(r"(?:^|[^a-z])(train|val|test)", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(\d+) ", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
-_DAMAGED = re.compile("[\u00c2\u00c3\u00e2][\u0080-\u00bf\u0152-\u2122]")
+_FOREIGN = re.compile(r"[^\x00-\x7f]{2,}")
 #: A sentence that more notes have is a stock phrase.
 _STOCK = 20
 
@@ -97,12 +97,23 @@ def _root(root: list[int], at: int) -> int:
 
 
 def _mended(damaged: str) -> str:
-    if not _DAMAGED.search(damaged):
-        return damaged
+    return _FOREIGN.sub(lambda run: _read_again(run[0]), damaged)
+
+
+def _read_again(run: str) -> str:
+    """Characters whose Windows-1252 bytes are UTF-8, as what they were; others as they are."""
     try:
-        return damaged.encode("cp1252").decode("utf-8")
+        return b"".join(_byte(character) for character in run).decode("utf-8")
     except UnicodeError:
-        return damaged
+        return run
+
+
+def _byte(character: str) -> bytes:
+    """The byte of a character; five bytes are no character of Windows-1252 and stay themselves."""
+    try:
+        return character.encode("cp1252")
+    except UnicodeEncodeError:
+        return character.encode("latin-1")
 
 
 IMPORTER = Importer(

@@ -90,12 +90,14 @@ def test_medec(tmp_path, capsys):
 
 
 def test_medec_empty_rows_windows_lines_and_twice_encoded_text(tmp_path):
-    twice = "It was 38 °C.".encode().decode("cp1252")
+    twice = "It was 38 \u00c2\u00b0C, not 37 °C, \u00e2\u20ac\u0153so\u00e2\u20ac\u009d."
     rows = [raw.medec_row(Text=f"{raw.NOTE}{twice}\r\nPrednisone is started."),
             *({key: "" for key in raw.MEDEC_HEADER} for _ in range(30))]  # fmt: skip
     path = raw.medec(tmp_path / "set/medec-train.csv", rows, newline="\r\n")
     (note,) = raw.imported(path, "medec")
-    assert note.rationale == f"{raw.NOTE}It was 38 °C.\nPrednisone is started."
+    assert note.rationale == (
+        f"{raw.NOTE}It was 38 °C, not 37 °C, \u201cso\u201d.\nPrednisone is started."
+    )
     assert not (tmp_path / "out/medec.raw.rejected.jsonl").exists()
 
 
@@ -106,6 +108,14 @@ def test_a_vignette_of_a_later_part_is_not_trained_on(tmp_path):
     assert (left.id, left.split) == ("medec/ms-test-0", "test")
     (row,) = raw.rejected(tmp_path / "out", "medec")
     assert "got one of the test part (medec/ms-train-0)" in row["reason"]
+
+
+def test_a_stock_phrase_does_not_join_notes(tmp_path):
+    stock = "He takes no drugs."
+    notes = [f"A man has a cough {n}. It began {n} days ago. {stock}" for n in range(3)]
+    rows = [raw.sound_medec_row(f"ms-train-{n}", Text=note) for n, note in enumerate(notes)]
+    raw.medec(tmp_path / "set/medec.csv", rows)
+    assert len({e.group for e in raw.imported(tmp_path / "set", "medec")}) == 3
 
 
 def test_a_text_of_the_test_part_stays_there_alone(tmp_path):

@@ -155,7 +155,7 @@ def test_too_many_refused_rows_stop_and_show_the_first(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "expected"), [
-    ("auto", "expected files of mr-ben, medec, .* got none among 1 files"),
+    ("auto", r"(?s)expected files of mr-ben, medec, .* got none among 1 files.*no layout"),
     ("medec", "expected files of medec, got none among 1 files"),
 ])  # fmt: skip
 def test_a_folder_without_the_set(tmp_path, kind, expected):
@@ -174,3 +174,17 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert cli.main(["import"]) == cli.FAILED
     assert "imports.source: expected the folder" in capsys.readouterr().err
     assert cli.main(["import", "--imports.source", "nowhere"]) == cli.FAILED
+
+
+def test_a_file_of_damaged_rows_says_why_it_fits_nothing(tmp_path):
+    text = b"\xef\xbb\xbf" + raw.lines([raw.bbmistake_row()]).encode()
+    raw.write(tmp_path / "set/word_sorting.jsonl", text)
+    with pytest.raises(ValueError, match=r"word_sorting.jsonl:1: expected UTF-8 without a mark"):
+        raw.run(tmp_path / "set", tmp_path / "out")
+
+
+def test_an_escaped_backslash_before_a_line_end_stays(tmp_path):
+    steps = ["a\\r\nb", "c\\\r\nd", "e"]
+    raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines([raw.bbmistake_row(steps=steps)]))
+    (one,) = raw.imported(tmp_path / "set", "big-bench-mistake")
+    assert one.rationale.endswith("Reasoning: a\\r\nb\nc\\\nd\ne")
