@@ -6,6 +6,8 @@
 #? BASE     base model in place of the recipe's: embedded, tiny, a folder or a Hugging Face id
 #? ARGS     more settings, e.g. ARGS="--sft.epochs 2"; lasting ones belong in a recipe
 #? DATA     folder of public sets to mix in
+#? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
+#?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 8 or 4; default 8
 #? MODEL    critic to quantize or to ask; default: that of the run
 #? MODEL_1  critic to benchmark; default: that of the run
@@ -35,6 +37,9 @@ BUDGET_USD :=
 FOCUS :=
 CANDIDATES :=
 SCORER :=
+FROM :=
+KIND := auto
+OUT := data/public
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -114,8 +119,9 @@ SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs
 SECTIONS_dpo := seed base data lora dpo
 
-.PHONY: help setup base data hard adversarial sft pairs dpo benchmark quantize report pipeline \
-    critique bench-candidates probe test test-slow lint types tensorboard clean distclean FORCE
+.PHONY: help setup base import data hard adversarial sft pairs dpo benchmark quantize report \
+    pipeline critique bench-candidates probe test test-slow lint types tensorboard clean distclean \
+    FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -142,6 +148,10 @@ hard: $(SETUP) ## make COUNT hard examples with BACKEND
 	    --hard.out data/hard-$(BACKEND) $(if $(MODEL_NAME),--hard.model $(MODEL_NAME)) \
 	    $(if $(URL),--hard.url $(URL)) $(if $(FOCUS),--hard.focus $(FOCUS)) \
 	    $(if $(BUDGET_USD),--hard.budget_usd $(BUDGET_USD)) $(ARGS)
+
+import: $(SETUP) ## bring the public set in FROM to Example files in OUT
+	$(MINICRIT) import $(CONFIG) $(if $(FROM),--imports.source $(FROM)) --imports.kind $(KIND) \
+	    --imports.out $(OUT) $(ARGS)
 
 adversarial: $(SETUP) ## write the adversarial suite and what it covers
 	$(MINICRIT) adversarial $(CONFIG) $(ARGS)

@@ -23,11 +23,13 @@ class Public:
     Attributes:
         splits: examples by split.
         counts: per set: kept, unlabelled, bad, too_long, over_limit.
+        kept: per set and split, how many of each label were kept.
         files: the files that were read.
     """
 
     splits: dict[str, list[Example]] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+    kept: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
 
 
@@ -56,11 +58,13 @@ def read_public(
     for reading in read_folder(folder, max_bad=max_bad, rejects=rejects):
         name = reading.path.name.removesuffix(".gz").removesuffix(".jsonl")
         count = Counter(unlabelled=reading.unlabelled, bad=reading.bad)
+        labels = public.kept.setdefault(name, {})
         for split, rows in _by_split(reading).items():
             drawn = draw_groups(rows, limit, str(seed))
             kept = [e for e in drawn if length(e) <= max_tokens]
             count.update(over_limit=len(rows) - len(drawn), too_long=len(drawn) - len(kept))
             count.update(kept=len(kept))
+            labels[split] = Counter(e.label for e in kept)
             public.splits.setdefault(split, []).extend(kept)
         public.counts[name] = count
         public.files.append(reading.path)

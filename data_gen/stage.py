@@ -62,6 +62,7 @@ def make_data(recipe: Recipe) -> None:
                 "base": identity,
                 "examples": {name: len(examples) for name, examples in splits.items()},
                 "public": {name: dict(count) for name, count in public.counts.items()},
+                "public_kept": public.kept,
             },
         )
     sys.stdout.write(table(splits) + _public_lines(public) + f"written: {recipe.data.folder}\n")
@@ -232,7 +233,14 @@ def _inputs(recipe: Recipe, public: Public) -> dict[str, Path]:
 
 
 def _public_lines(public: Public) -> str:
-    lines = [f"public {name}: " + ", ".join(f"{n} {what.replace('_', ' ')}"
-             for what, n in sorted(count.items()) if n) + "\n"
-             for name, count in public.counts.items()]  # fmt: skip
-    return "".join(lines)
+    return "".join(f"public {name}: {_taken(public.kept.get(name, {}))}"
+                   + ", ".join(f"{n} {what.replace('_', ' ')}"
+                               for what, n in sorted(count.items()) if n) + "\n"
+                   for name, count in public.counts.items())  # fmt: skip
+
+
+def _taken(kept: Mapping[str, Mapping[str, int]]) -> str:
+    """What was taken of a set, by split and label."""
+    parts = (f"{split} {labels.get('valid', 0)} valid {labels.get('flawed', 0)} flawed"
+             for split in SPLITS if (labels := kept.get(split)))  # fmt: skip
+    return "".join(f"{part}; " for part in parts)

@@ -54,6 +54,12 @@ def _base(recipe: Recipe) -> None:
     sys.stdout.write(f"{base.folder} {base.identity}\n")
 
 
+def _import(recipe: Recipe) -> None:
+    from data_gen.importing import import_sets
+
+    import_sets(recipe)
+
+
 def _data(recipe: Recipe) -> None:
     from data_gen.stage import make_data
 
@@ -122,6 +128,7 @@ def _report(recipe: Recipe) -> None:
 
 STAGES = {
     "base": Stage("Make the base model ready; print its folder and identity.", ("base",), _base),
+    "import": Stage("Bring public sets to the Example form.", ("imports",), _import),
     "data": Stage("Compose the examples and mix public sets in.", ("base", "data"), _data),
     "hard": Stage("Make hard examples, offline or with a language model.", ("hard",), _hard),
     "adversarial": Stage("Write the adversarial suite.", ("adversarial",), _adversarial),

@@ -73,6 +73,31 @@ class DataConfig:
 
 
 @dataclass
+class ImportConfig:
+    """Public sets in their published layouts, brought to the Example form.
+
+    Attributes:
+        source: folder (or file) as published: .json, .jsonl, .csv, each also .gz.
+        kind: which set it is; `auto` tells by the keys of the rows.
+        out: folder of the Example files, one a set; `data.public` takes it.
+        zip: write .jsonl.gz.
+        held_out: everything becomes test, for a score on a set published as a benchmark; else the
+            set's own parts, or 80, 10 and 10 % of its problems for train, validation and test.
+        max_bad: share of refused rows of a set above which the stage stops.
+    """
+
+    source: Path | None = None
+    kind: Literal[
+        "auto", "mr-ben", "medec", "prmbench", "big-bench-mistake", "processbench", "stepverify",
+        "missci", "example",
+    ] = "auto"  # fmt: skip
+    out: Path = Path("data/public")
+    zip: bool = False
+    held_out: bool = False
+    max_bad: float = 0.05
+
+
+@dataclass
 class LoraConfig:
     """The adapter.
 
@@ -381,6 +406,7 @@ class Recipe:
 
     seed: int = 0
     base: BaseConfig = field(default_factory=BaseConfig)
+    imports: ImportConfig = field(default_factory=ImportConfig)
     data: DataConfig = field(default_factory=DataConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     sft: SFTConfig = field(default_factory=SFTConfig)

@@ -237,3 +237,11 @@ def test_tensorboard_listens_on_this_machine_only():
     text = (ROOT / "Makefile").read_text()
     assert "tensorboard --logdir runs --host 127.0.0.1" in text
     assert "bind_all" not in text
+
+
+def test_import_says_where_from_and_where_to(project):
+    assert redone("import", "FROM=raw", "KIND=medec", "ARGS=--imports.zip true") == ["import"]
+    assert Path("log").read_text() == (
+        "import --config mine.yaml --imports.source raw --imports.kind medec "
+        "--imports.out data/public --imports.zip true\n"
+    )

@@ -120,9 +120,9 @@ def corners(scene: Scene, mechanism: str, seed: int) -> list[Composed]:
 
 
 def test_speed() -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # others may be at work
     count = sum(not faults(composed) for composed in compose(1000, 5, "train"))
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     print(f"{count} examples composed and checked in {seconds:.2f} s")  # noqa: T201 - a measurement
     assert count >= 1000
     assert seconds < 6

@@ -107,6 +107,7 @@ def test_public_rows_keep_their_split_and_what_goes_is_counted(tmp_path: Path) -
                          rejects=tmp_path)  # fmt: skip
     assert {split: len(found) for split, found in public.splits.items()} == {"train": 8, "test": 4}
     assert public.counts["set"] == Counter(kept=12, unlabelled=1, too_long=1)
+    assert public.kept["set"] == {"train": {"valid": 8}, "test": {"valid": 4}}
 
 
 def test_a_limit_takes_whole_groups() -> None:
@@ -118,7 +119,9 @@ def test_a_limit_takes_whole_groups() -> None:
     assert draw_groups(examples, 0, "0") == examples
 
 
-def test_public_sets_are_mixed_and_kept_apart(tmp_path: Path) -> None:
+def test_public_sets_are_mixed_and_kept_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [row(0, "train"), row(2, "train"), row(4, "validation"), row(6, "test")]
     rows.append(row(8, "train", rationale="text  number 6."))  # the same text as a test row
     recipe = recipe_for(tmp_path / "data", public=write_set(tmp_path / "sets", rows))
@@ -131,6 +134,11 @@ def test_public_sets_are_mixed_and_kept_apart(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "data")
     assert manifest["facts"]["public"]["all sets"] == {"in_another_split": 1}
     assert set(manifest["inputs"]) == {"public/set.jsonl.gz"}
+    assert manifest["facts"]["public_kept"]["set"]["train"] == {"valid": 3}
+    assert (
+        "public set: train 3 valid 0 flawed; validation 1 valid 0 flawed; test 1 valid 0 flawed; "
+        "5 kept\n" in capsys.readouterr().out
+    )
 
 
 def test_truncating_leaves_out_only_rows_whose_critique_has_no_room(tmp_path: Path) -> None:

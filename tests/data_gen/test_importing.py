@@ -1,0 +1,190 @@
+"""The stage import: groups and parts, damaged files, what is left and what is told."""
+
+import json
+from typing import get_args, get_type_hints
+
+import pytest
+
+from data_gen.importers import IMPORTERS
+from data_gen.public import read_public
+from minicrit import cli
+from minicrit.config import ImportConfig
+from minicrit.manifest import check_outputs
+from minicrit.records import read_examples
+from tests.data_gen import raw_sets as raw
+
+
+def test_every_kind_can_be_asked_for():
+    known = get_args(get_type_hints(ImportConfig)["kind"])
+    assert known == ("auto", *IMPORTERS)
+
+
+def test_one_problem_has_one_group_and_part_in_every_set(tmp_path):
+    asked = "What is 2 + 3 + 4?"
+    raw.write(tmp_path / "set/a/gsm8k.json", json.dumps([raw.processbench_row()]))
+    raw.write(tmp_path / "set/b/rows.jsonl", raw.lines([raw.prmbench_row(
+        original_question="what is 2 + 3 +  4?", modified_question=asked)]))  # fmt: skip
+    raw.run(tmp_path / "set", tmp_path / "out")
+    found = [e for kind in ("processbench", "prmbench")
+             for e in read_examples(tmp_path / f"out/{kind}.jsonl").examples]  # fmt: skip
+    assert len(found) == 3
+    assert len({(e.group, e.split) for e in found}) == 1
+
+
+def test_parts_are_drawn_by_problem(tmp_path):
+    rows = [raw.processbench_row(id=f"math-{n}", problem=f"What is {n // 2} + 1?",
+                                 steps=[f"{n} a.", f"{n} b."]) for n in range(2000)]  # fmt: skip
+    raw.write(tmp_path / "set/math.json", json.dumps(rows))
+    found = raw.imported(tmp_path / "set", "processbench")
+    homes: dict[str, set[str]] = {}
+    for example in found:
+        homes.setdefault(example.group, set()).add(example.split)
+    assert len(homes) == 1000
+    assert all(len(splits) == 1 for splits in homes.values())
+    shares = [sum(e.split == name for e in found) / len(found) for name in ("train", "test")]
+    assert shares == pytest.approx([0.8, 0.1], abs=0.04)
+
+
+def test_a_benchmark_can_be_held_out_as_a_whole(tmp_path):
+    rows = [raw.processbench_row(id=f"math-{n}", problem=f"{n}?", steps=[f"{n}.", "b"])
+            for n in range(40)]  # fmt: skip
+    raw.write(tmp_path / "set/math.json", json.dumps(rows))
+    found = raw.imported(tmp_path / "set", "processbench", held_out=True)
+    assert {e.split for e in found} == {"test"}
+
+
+def test_the_result_is_what_the_data_stage_takes(tmp_path):
+    raw.mr_ben(tmp_path / "set/biology.json", [raw.mr_ben_row(), raw.sound_mr_ben_row()])
+    raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines([raw.bbmistake_row()]))
+    raw.run(tmp_path / "set", tmp_path / "out")
+    raw.run(tmp_path / "set", tmp_path / "out", zip=True)  # takes the place of the plain files
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["big-bench-mistake.jsonl.gz", "big-bench-mistake.jsonl.gz.manifest.json",
+                     "mr-ben.jsonl.gz", "mr-ben.jsonl.gz.manifest.json"]  # fmt: skip
+    assert check_outputs(tmp_path / "out/mr-ben.jsonl.gz") == []
+    public = read_public(tmp_path / "out", length=lambda e: 1, max_tokens=9)
+    assert {name: count["kept"] for name, count in public.counts.items()} == {
+        "mr-ben": 2, "big-bench-mistake": 1,
+    }  # fmt: skip
+    assert sum(public.kept["mr-ben"].values(), start=type(public.counts["mr-ben"])()) == {
+        "valid": 1, "flawed": 1,
+    }  # fmt: skip
+    before = (tmp_path / "out/mr-ben.jsonl.gz").read_bytes()
+    raw.run(tmp_path / "set", tmp_path / "out", zip=True)
+    assert (tmp_path / "out/mr-ben.jsonl.gz").read_bytes() == before
+
+
+def test_files_of_no_known_layout_are_named(tmp_path, capsys):
+    raw.mr_ben(tmp_path / "set/biology.json", [raw.mr_ben_row()])
+    raw.write(tmp_path / "set/k_shot_demo.json", '{"coding": [{"Question": "q"}]}')
+    raw.write(tmp_path / "set/.git/x.json", "[")
+    raw.write(tmp_path / "set/other.json", '{"files": [],\n"strict": true}')
+    raw.run(tmp_path / "set", tmp_path / "out")
+    out = capsys.readouterr().out
+    assert "k_shot_demo.json: no layout that is asked for" in out
+    assert "other.json:2: expected [, got t" in out
+    assert ".git" not in out
+
+
+def test_bytes_that_are_no_utf8_cost_one_row(tmp_path):
+    sound, other = json.dumps(raw.processbench_row()), json.dumps(raw.processbench_row(id="a-2"))
+    damaged = other.replace("2 + 3 = 6.", "caf\xe9").encode("latin-1", "backslashreplace")
+    damaged = damaged.replace(b"\\u00e9", b"\xe9").replace(b"caf\\xe9", b"caf\xe9")
+    path = raw.write(tmp_path / "set/a.json", b"[" + sound.encode() + b",\n" + damaged + b"]")
+    line, reason = raw.refused(path, "processbench")
+    assert line == 2
+    assert "expected UTF-8, got byte 0xe9" in reason
+
+
+def test_latin_1_in_a_table_costs_one_row(tmp_path):
+    rows = [raw.sound_medec_row(), raw.medec_row(Text=f"{raw.NOTE}Déjà. Prednisone is started.")]
+    path = raw.medec(tmp_path / "set/medec.csv", rows)
+    path.write_bytes(path.read_text(encoding="utf-8").encode("latin-1"))
+    line, reason = raw.refused(path, "medec")
+    assert line == 8
+    assert "expected UTF-8, got byte 0xe9" in reason
+
+
+def test_windows_lines_are_read(tmp_path):
+    text = raw.lines([raw.bbmistake_row(steps=["First.\r\nSecond.", "So fig < apple.", "c"])])
+    path = raw.write(tmp_path / "set/word_sorting.jsonl", text.replace("\n", "\r\n"))
+    (one,) = raw.imported(path, "big-bench-mistake")
+    assert one.rationale.endswith("First.\nSecond.\nSo fig < apple.\nc")
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), [
+    ("a.json", b"\xef\xbb\xbf[]", r"a.json:1: expected UTF-8 without a mark, got a byte order"),
+    ("a.csv", b"\xef\xbb\xbfText ID,Text\n", r"a.csv:1: expected UTF-8 without a mark"),
+    ("a.json", b'[{"a": 1},\n{"b": }]', r"a.json:2: expected whole JSON, got Expecting value"),
+    ("a.json", b'[{"a": 1}\n{"b": 2}]', r"a.json:2: expected , or ], got {"),
+    ("a.json", b'[{"a": 1}', r"a.json:1: expected , or ], got the end of the file"),
+    ("a.csv", b'a,b\n1,"2\n', r"a.csv:2: expected a CSV row, got unexpected end of data"),
+    ("a.csv", b"a,a\n", r"a.csv:1: expected a header with every column once, got a name twice"),
+    ("a.json.gz", b"no archive", r"a.json.gz: expected a whole gzip file"),
+])  # fmt: skip
+def test_damaged_files_are_refused(tmp_path, name, content, expected):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_bytes(content)
+    with pytest.raises(ValueError, match=expected):
+        raw.run(tmp_path / "set", tmp_path / "out")
+
+
+def test_too_few_columns_cost_one_row(tmp_path):
+    path = raw.medec(tmp_path / "set/medec.csv", [raw.medec_row()])
+    path.write_text(path.read_text() + "ms-train-9,too few\n")
+    line, reason = raw.refused(path, "medec")
+    assert line == 8
+    assert "expected 9 columns, got 2; put quotes around texts that hold commas" in reason
+
+
+def test_a_missing_key_is_named(tmp_path):
+    rows = [raw.processbench_row(), raw.processbench_row(id="a-2")]
+    del rows[1]["problem"]
+    path = raw.write(tmp_path / "set/a.jsonl", raw.lines(rows))
+    _, reason = raw.refused(path, "processbench")
+    assert "expected the key 'problem', got id, generator, steps" in reason
+
+
+def test_too_many_refused_rows_stop_and_show_the_first(tmp_path):
+    rows = [raw.bbmistake_row(input=str(n), mistake_index=9 if n < 3 else 0) for n in range(20)]
+    raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines(rows))
+    with pytest.raises(ValueError, match=r"(?s)3 of 20 refused.*word_sorting.jsonl:1: expected"):
+        raw.run(tmp_path / "set", tmp_path / "out", max_bad=0.1)
+    assert not (tmp_path / "out/big-bench-mistake.jsonl").exists()
+    assert len(raw.rejected(tmp_path / "out", "big-bench-mistake")) == 3
+
+
+@pytest.mark.parametrize(("kind", "expected"), [
+    ("auto", r"(?s)expected files of mr-ben, medec, .* got none among 1 files.*no layout"),
+    ("medec", "expected files of medec, got none among 1 files"),
+])  # fmt: skip
+def test_a_folder_without_the_set(tmp_path, kind, expected):
+    raw.write(tmp_path / "set/other.json", '[{"a": 1}]')
+    with pytest.raises(ValueError, match=expected):
+        raw.run(tmp_path / "set", tmp_path / "out", kind=kind)
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines([raw.bbmistake_row()]))
+    argv = ["import", "--imports.source", "set", "--imports.kind", "big-bench-mistake"]
+    assert cli.main(argv) == cli.OK
+    assert "written: data/public" in capsys.readouterr().out
+    assert (tmp_path / "data/public/big-bench-mistake.jsonl").exists()
+    assert cli.main(["import"]) == cli.FAILED
+    assert "imports.source: expected the folder" in capsys.readouterr().err
+    assert cli.main(["import", "--imports.source", "nowhere"]) == cli.FAILED
+
+
+def test_a_file_of_damaged_rows_says_why_it_fits_nothing(tmp_path):
+    text = b"\xef\xbb\xbf" + raw.lines([raw.bbmistake_row()]).encode()
+    raw.write(tmp_path / "set/word_sorting.jsonl", text)
+    with pytest.raises(ValueError, match=r"word_sorting.jsonl:1: expected UTF-8 without a mark"):
+        raw.run(tmp_path / "set", tmp_path / "out")
+
+
+def test_an_escaped_backslash_before_a_line_end_stays(tmp_path):
+    steps = ["a\\r\nb", "c\\\r\nd", "e"]
+    raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines([raw.bbmistake_row(steps=steps)]))
+    (one,) = raw.imported(tmp_path / "set", "big-bench-mistake")
+    assert one.rationale.endswith("Reasoning: a\\r\nb\nc\\\nd\ne")
