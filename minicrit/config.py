@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from minicrit.training_config import DPOConfig, LoraConfig, RSFConfig, SFTConfig
+
 
 @dataclass
 class BaseConfig:
@@ -95,130 +97,6 @@ class ImportConfig:
     zip: bool = False
     held_out: bool = False
     max_bad: float = 0.05
-
-
-@dataclass
-class LoraConfig:
-    """The adapter.
-
-    Attributes:
-        rank: rank of each update.
-        alpha: the update is scaled by alpha / rank.
-        dropout: share of adapter inputs dropped in training.
-        targets: `all-linear`, or names of modules separated by commas.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    targets: str = "all-linear"
-
-
-@dataclass
-class TrainingConfig:
-    """What every training stage is told.
-
-    Attributes:
-        epochs: passes over the training data.
-        pack_tokens: most tokens in one forward pass; a step is split into as many as it takes.
-        warmup: share of the steps in which the learning rate rises linearly.
-        final_rate: share of the peak that is left at the last step (cosine in between).
-        weight_decay: of AdamW.
-        clip: largest gradient norm.
-        precision: of the forward pass; see Lightning's `precision`.
-        validate_every: optimizer steps between validations, rounded so that they are evenly spaced
-            and the last falls at the end; 0 for only at the end.
-        save_every: optimizer steps between resumable checkpoints.
-        samples: validation items whose critique is written out to TensorBoard.
-        loss_chunk: scored tokens whose logits exist at once; 0 for all.
-        gradient_checkpointing: recompute activations to save memory.
-        devices: devices a node; `auto` for all GPUs or one CPU process.
-        nodes: machines.
-        strategy: Lightning strategy, `auto`, `ddp`, ...
-        log_folder: TensorBoard logs.
-    """
-
-    epochs: int = 1
-    pack_tokens: int = 4096
-    warmup: float = 0.05
-    final_rate: float = 0.2
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
-    validate_every: int = 200
-    save_every: int = 50
-    samples: int = 4
-    loss_chunk: int = 0
-    gradient_checkpointing: bool = False
-    devices: int | str = "auto"
-    nodes: int = 1
-    strategy: str = "auto"
-    log_folder: Path = Path("runs")
-
-
-@dataclass
-class SFTConfig(TrainingConfig):
-    """Supervised fine-tuning.
-
-    Attributes:
-        out: folder of the finished adapter.
-        start: folder of an adapter of the same base and shape to go on from; null for a fresh one.
-        batch_examples: examples an optimizer step, over all devices. Before the verdict moves,
-            training takes a number of steps (docs/results.md), so keep it small on small machines.
-        learning_rate: peak learning rate of AdamW.
-        verdict_weight: weight of the verdict word in the loss; every other token has 1.
-        explained: share of the twins whose whole critique is trained; of the others the loss sees
-            the verdict and the flaw type alone. Saves time where the verdict is what is hard.
-        coherence: weight of the loss by which sound texts become likelier than their twins; squares
-            only, as the next two (docs/architecture.md, "What twins teach").
-        running: weight of the verdict after every token from where a text departs from its twin.
-        deep: weight of the same verdict, read from middle layers.
-        share_prefix: compute what two twins have in common once; the last three need it.
-    """
-
-    out: Path = Path("checkpoints/cpu/sft")
-    start: Path | None = None
-    batch_examples: int = 8
-    learning_rate: float = 1e-3
-    verdict_weight: float = 10.0
-    explained: float = 0.08
-    coherence: float = 2.0
-    running: float = 2.0
-    deep: float = 2.0
-    share_prefix: bool = True
-
-
-@dataclass
-class DPOConfig(TrainingConfig):
-    """Preference learning (DPO and its kin).
-
-    Attributes:
-        start: the adapter that is trained on; as it is now, it is also the reference.
-        pairs: file of preference pairs.
-        out: folder of the finished adapter.
-        batch_pairs: pairs an optimizer step, over all devices; whole groups.
-        learning_rate: peak learning rate of AdamW.
-        losses: weights of losses by name: dpo, cdpo, robust, ipo, hinge, nll, dpop, normalised,
-            simpo (equations: minicrit/losses.py). The default is RPO.
-        beta: strength of the pull towards the reference.
-        flips: share of wrongly labelled pairs that cdpo and robust assume, under 0.5.
-        penalty: of dpop, on a chosen critique that becomes unlikelier.
-        gamma: margin of simpo, as a share of beta.
-        least_margin: pairs whose scores differ by less are left out.
-    """
-
-    start: Path = Path("checkpoints/cpu/sft")
-    pairs: Path = Path("data/cpu-pairs/pairs.jsonl")
-    out: Path = Path("checkpoints/cpu/dpo")
-    batch_pairs: int = 8
-    learning_rate: float = 1e-4
-    losses: dict[str, float] = field(default_factory=lambda: {"dpo": 1.0, "nll": 0.2})
-    beta: float = 0.1
-    flips: float = 0.1
-    penalty: float = 5.0
-    gamma: float = 0.5
-    least_margin: float = 0.0
-    validate_every: int = 100
 
 
 @dataclass
@@ -314,44 +192,6 @@ class AdversarialConfig:
     """
 
     out: Path = Path("data/adversarial")
-
-
-@dataclass
-class RSFConfig(TrainingConfig):
-    """Rejection-sampling fine-tuning.
-
-    Attributes:
-        start: the adapter that writes in the first round and is trained on.
-        data: labelled training examples; rows of other splits are refused.
-        out: folder of the last round's adapter; the rounds before it lie beside it.
-        rounds: each samples from the adapter of the one before.
-        rationales: rationales a round, whole groups, drawn by seed and round; 0 for all.
-        drawn: critiques of each.
-        temperatures: they are drawn at, in turn; 0 is greedy.
-        max_new_tokens: longest critique, in tokens.
-        rows: critiques that are written at the same time.
-        keep: share of the critiques that is learnt from.
-        keep_scope: `rationale`: the best of each rationale; `global`: the best of all.
-        weighted: weigh each by its score instead of alike.
-        batch_examples: critiques an optimizer step, over all devices; whole groups.
-        learning_rate: peak learning rate of AdamW.
-    """
-
-    start: Path = Path("checkpoints/cpu/sft")
-    data: Path = Path("data/cpu/train.jsonl")
-    out: Path = Path("checkpoints/cpu/rsf")
-    rounds: int = 1
-    rationales: int = 400
-    drawn: int = 8
-    temperatures: list[float] = field(default_factory=lambda: [1.0])
-    max_new_tokens: int = 160
-    rows: int = 64
-    keep: float = 0.25
-    keep_scope: Literal["rationale", "global"] = "rationale"
-    weighted: bool = False
-    batch_examples: int = 16
-    learning_rate: float = 2e-4
-    validate_every: int = 100
 
 
 @dataclass

@@ -3,12 +3,12 @@
 import random
 from collections.abc import Sequence
 
-from minicrit.config import SFTConfig
 from minicrit.encoding import Encoder
 from minicrit.packing import Branch, Tree, grow
 from minicrit.plan import Group, grouped
 from minicrit.prompts import critique_of
 from minicrit.records import Example
+from minicrit.training_config import SFTConfig
 from minicrit.twinning import with_departures
 
 

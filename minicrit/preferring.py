@@ -58,6 +58,20 @@ class Mixture:
     weights: Mapping[str, float]
     settings: PairSettings
 
+    @classmethod
+    def of(
+        cls, names: Sequence[str], weights: Sequence[float], settings: PairSettings
+    ) -> "Mixture":
+        """From names and one weight each.
+
+        Raises:
+            ValueError: if there are more of one than of the other, or a name twice or unknown.
+        """
+        if len(set(names)) != len(names) or len(names) != len(weights):
+            raise ValueError(f"dpo.losses: expected each name once and one of dpo.loss_weights for "
+                             f"each, got {list(names)} and {list(weights)}")  # fmt: skip
+        return cls(dict(zip(names, weights, strict=True)), settings)
+
     def __post_init__(self) -> None:
         known = ", ".join(PAIR_LOSSES)
         if unknown := sorted(set(self.weights) - set(PAIR_LOSSES)):

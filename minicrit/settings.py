@@ -129,7 +129,8 @@ def _apply(
     for key, setting in settings.items():
         hint = known_keys()[key]
         # jsonargparse would read text in the way of YAML 1.1, `12:30` as 750.
-        text = isinstance(setting.value, str) and not _takes_text(hint)
+        words = setting.value if isinstance(setting.value, list) else [setting.value]
+        text = any(isinstance(word, str) for word in words) and not _takes_text(hint)
         if text or not _possible(setting.value, hint):
             raise _wrong_type(f"{path}:{setting.line}: ", key, _shown(setting))
     try:
@@ -147,6 +148,8 @@ def _possible(value: object, hint: object) -> bool:
     """Refuses what jsonargparse lets through: null anywhere, and nan and infinity."""
     if value is None:
         return NoneType in get_args(hint)
+    if isinstance(value, list):
+        return all(_possible(item, str) for item in value)
     return not isinstance(value, float) or math.isfinite(value)
 
 

@@ -20,13 +20,14 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq")}
 _MAX_DIGITS = 300
 Scalar = str | int | float | bool | None
+Value = Scalar | list[Scalar]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A value and the line it stands on."""
+    """A value, or a list of values, and the line it stands on."""
 
-    value: Scalar
+    value: Value
     line: int
 
 
@@ -78,7 +79,7 @@ def read_settings(path: Path) -> dict[str, Setting]:
 
 def _leaves(
     path: Path, node: yaml.Node | None, prefix: str
-) -> Iterator[tuple[str, yaml.Node, Scalar]]:
+) -> Iterator[tuple[str, yaml.Node, Value]]:
     """(dotted key, node of the key, value) of every leaf; of a section (key, node, None) too."""
     if node is None:
         return
@@ -91,10 +92,16 @@ def _leaves(
         if isinstance(value, yaml.MappingNode):
             yield key, name, None
             yield from _leaves(path, value, f"{key}.")
-        elif isinstance(value, yaml.ScalarNode) and value.tag in _PLAIN_TAGS:
-            yield key, name, scalar_of(value.value) if value.style is None else value.value
+        elif isinstance(value, yaml.SequenceNode) and value.tag in _PLAIN_TAGS:
+            yield key, name, [_scalar(path, key, item) for item in value.value]
         else:
-            raise _refused(path, value.start_mark, f"one value for {key}", _shown(value))
+            yield key, name, _scalar(path, key, value)
+
+
+def _scalar(path: Path, key: str, node: yaml.Node) -> Scalar:
+    if not isinstance(node, yaml.ScalarNode) or node.tag not in _PLAIN_TAGS:
+        raise _refused(path, node.start_mark, f"one value for {key}", _shown(node))
+    return scalar_of(node.value) if node.style is None else str(node.value)
 
 
 def _shown(node: yaml.Node) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from minicrit.base import Base, load_model, load_tokenizer, prepare_base
 from minicrit.comparisons import comparison_groups, read_preferences, scorers
-from minicrit.config import BaseConfig, DPOConfig, LoraConfig, Recipe, SFTConfig
+from minicrit.config import BaseConfig, Recipe
 from minicrit.critic import Critic
 from minicrit.encoding import Encoder
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
@@ -25,6 +25,7 @@ from minicrit.preferring import Mixture, reference_logprobs
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.records import Example, read_examples
 from minicrit.schedule import Optimization
+from minicrit.training_config import DPOConfig, LoraConfig, SFTConfig
 from minicrit.twinning import TwinWeights
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def train_dpo(recipe: Recipe) -> Path:
 
     settings = recipe.dpo
     told = PairSettings(settings.beta, settings.flips, settings.penalty, settings.gamma)
-    mixture = Mixture(settings.losses, told)
+    mixture = Mixture.of(settings.losses, settings.loss_weights, told)
     run = _run(recipe, "dpo", settings, settings.pairs)
     if _finished(run):
         return settings.out

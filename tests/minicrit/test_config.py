@@ -71,7 +71,20 @@ def test_runs_of_two_recipes_never_share_a_folder(name):
 
 def test_without_files_and_flags_all_is_default():
     assert load_recipe([], []) == Recipe()
-    assert load_recipe(["cpu"], []) == Recipe()
+    cpu = load_recipe(["cpu"], [])
+    assert "calibration" in cpu.data.mechanisms
+    cpu.data.mechanisms = None
+    assert cpu == Recipe()
+
+
+def test_a_list_where_one_value_belongs_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 5\ndata:\n  train: [9]\n")
+    with pytest.raises(SettingsError, match=r"mine.yaml:3: expected a whole number for data.train"):
+        load_recipe([str(path)], [])
+    path.write_text("data: {mechanisms: [a, [b]]}\n")
+    with pytest.raises(SettingsError, match=r"mine.yaml:1: expected one value for data.mechanisms"):
+        load_recipe([str(path)], [])
 
 
 def test_flags_win_over_files_and_later_files_over_earlier(tmp_path):

@@ -51,6 +51,15 @@ def test_dotted_keys_with_lines(tmp_path):
     }  # fmt: skip
 
 
+def test_lists_of_values(tmp_path):
+    found = read(tmp_path, "a: [x, 1e-5, 'no']\nb:\n  - 1\n  - null\nc: []\n")
+    assert {key: setting.value for key, setting in found.items()} == {
+        "a": ["x", 1e-5, "no"], "b": [1, None], "c": [],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"x.yaml:1: expected one value for a, got a list"):
+        read(tmp_path, "a: [[1]]\n")
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
 def test_an_empty_file_says_nothing(tmp_path, text):
     if text == "---\n":
@@ -68,7 +77,7 @@ def test_an_empty_file_says_nothing(tmp_path, text):
     ("s: !!python/object/apply:os.system [touch evil]\n", 1, "the tag tag:yaml.org,2002:python"),
     ("s:\n  a: !!python/name:os.system ''\n", 2, "the tag tag:yaml.org,2002:python"),
     ("a: !!int 010\n", 1, "the tag tag:yaml.org,2002:int"),
-    ("s:\n- 1\n", 2, "expected one value for s, got a list"),
+    ("s:\n- a: 1\n", 2, "expected one value for s, got"),
     ("- 1\n", 1, "expected keys with values, got a list"),
     ("just words\n", 1, "expected keys with values, got 'just words'"),
     ("s:\n\ta: 1\n", 2, "expected YAML, got found character"),

@@ -9,7 +9,7 @@ import torch
 from data_gen.compose import compose
 from data_gen.preferences import preference, twin_pairs
 from minicrit.comparisons import comparison_groups, read_preferences
-from minicrit.config import BaseConfig, DataConfig, DPOConfig, LoraConfig, Recipe, SFTConfig
+from minicrit.config import BaseConfig, DataConfig, Recipe
 from minicrit.files import folder_hashes
 from minicrit.jsonl import read_lines, write_rows
 from minicrit.logprobs import token_logprobs
@@ -21,6 +21,7 @@ from minicrit.preferring import Mixture, check_start, pair_logprobs, reference_l
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
 from minicrit.train import train_dpo, train_sft
+from minicrit.training_config import DPOConfig, LoraConfig, SFTConfig
 
 RPO = Mixture({"dpo": 1.0, "nll": 0.5}, PairSettings(beta=0.3))
 
@@ -129,6 +130,13 @@ def test_mixtures_that_make_no_sense(weights, message):
         Mixture(weights, PairSettings())
 
 
+def test_names_and_weights_of_a_mixture_belong_together():
+    assert Mixture.of(["dpo", "nll"], [1.0, 0.5], RPO.settings) == RPO
+    for names, weights in ((["dpo"], [1.0, 2.0]), (["dpo", "dpo"], [1.0, 1.0])):
+        with pytest.raises(ValueError, match="expected each name once and one of"):
+            Mixture.of(names, weights, PairSettings())
+
+
 def test_bad_pairs_are_named(tmp_path, pairs):
     path = tmp_path / "pairs.jsonl"
     write_rows(path, [pairs[0].to_row(), {**pairs[0].to_row(), "margin": 3.0}])
@@ -158,7 +166,8 @@ def recipe(tiny, tmp_path_factory, pairs):
         data=DataConfig(folder=folder / "data"), sft=SFTConfig(out=folder / "sft", **shared),
         dpo=DPOConfig(
             start=folder / "sft", pairs=folder / "pairs.jsonl", out=folder / "dpo", epochs=8,
-            batch_pairs=4, learning_rate=3e-3, save_every=3, losses={"dpo": 1.0}, **shared,
+            batch_pairs=4, learning_rate=3e-3, save_every=3, losses=["dpo"], loss_weights=[1.0],
+            **shared,
         ),
     )  # fmt: skip
     train_sft(recipe)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from data_gen.compose import compose
-from minicrit.config import BaseConfig, DataConfig, Recipe, SFTConfig
+from minicrit.config import BaseConfig, DataConfig, Recipe
 from minicrit.files import folder_hashes
 from minicrit.lessons import sft_branch, training_groups
 from minicrit.logprobs import scored_logprobs
@@ -23,6 +23,7 @@ from minicrit.plan import Group, StepPlan
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import write_examples
 from minicrit.train import train_sft
+from minicrit.training_config import SFTConfig
 
 OPTIONS = {"verdict_weight": 10.0, "explained": True}
 
