@@ -147,8 +147,8 @@ def _rows(path: Path) -> list[Row]:
 
 def _check_fields(where: str, row: Row, needed: set[str], optional: set[str]) -> None:
     wrong = sorted((needed - set(row)) | (set(row) - needed - optional))
-    wrong += sorted(key for key, value in row.items()
-                    if not (isinstance(value, list) if key == "edits" else isinstance(value, str)))  # fmt: skip
+    wrong += [key for key, value in sorted(row.items())
+              if not isinstance(value, list if key == "edits" else str)]  # fmt: skip
     if wrong:
         raise ValueError(f"{where}: expected the fields {sorted(needed)} as text, "
                          f"got {wrong[0]} amiss; mend the item")  # fmt: skip
