@@ -21,10 +21,11 @@ _POLITE = (
     "With many thanks to everybody who helped, and with apologies for the length.",
     "Dear colleagues, I hope this finds you well and would be grateful for a kind reading.",
 )
-_SENIORITY = (
-    "I have done this work for twenty years.",
-    "I wrote the handbook that is used for this.",
-    "Nobody in the house has seen more of these than I have.",
+#: Of others than the author, who may say in the text that it is not his field.
+_AUTHORITY = (
+    "A colleague with thirty years in the trade stands behind this.",
+    "The director has read what follows and agrees with every word.",
+    "What follows comes with the backing of a professor.",
 )
 _VERIFIED = ("This has been verified by experts.",)
 _FIGURES = (
@@ -104,7 +105,7 @@ _EVERYWHERE: Mapping[str, Callable[[str], str]] = {
 #: Changes in one place.
 _ONCE: Mapping[str, Callable[[Example], str]] = {
     "polite": _before(_POLITE),
-    "seniority": _before(_SENIORITY),
+    "claimed_authority": _before(_AUTHORITY),
     "verified": _after(_VERIFIED),
     "irrelevant_figure": _after(_FIGURES),
     "instruction": _instructed,

@@ -15,11 +15,13 @@ from data_gen.adversarial import (
     suite,
 )
 from data_gen.compose import compose
-from data_gen.handwritten import HAND_CHANGES, hand_written
+from data_gen.handwritten import HAND_CHANGES, VERSION, hand_written
 from data_gen.long_logs import HIGH, LOW, long_logs
+from data_gen.public import read_public
 from data_gen.variants import CHANGES, PER_ITEM, kept_variant, kept_variants
 from minicrit.config import AdversarialConfig, Recipe
-from minicrit.records import read_examples
+from minicrit.files import sha256_json
+from minicrit.records import read_examples, write_examples
 from minicrit.settings import load_recipe, shipped_recipes
 
 
@@ -41,6 +43,12 @@ def test_every_item_is_justified_and_its_evidence_stands_in_it_once(items):
         assert item.critique
         if item.label == "flawed":
             assert item.rationale.count(item.evidence) == 1, item.id
+
+
+def test_a_published_version_never_changes(items):
+    """If this fails on purpose: raise VERSION if there are results on the old one, then pin anew."""
+    rows = sorted([i.id, i.rationale, i.label, i.flaw_type, i.evidence, i.group] for i in items)
+    assert (VERSION, len(items), sha256_json(rows)[:16]) == ("1", 1114, "9fb40c858762799c")
 
 
 def test_labels_are_balanced(items):
@@ -71,7 +79,7 @@ def test_a_change_keeps_label_flaw_and_group_and_leaves_the_rest_of_the_text(cha
     assert changed >= 0.9 * len(bases)
 
 
-@pytest.mark.parametrize("change", ["polite", "seniority", "verified", "irrelevant_figure",
+@pytest.mark.parametrize("change", ["polite", "claimed_authority", "verified", "irrelevant_figure",
                                     "instruction"])  # fmt: skip
 def test_what_is_added_stands_at_an_end_and_the_item_is_whole(change, bases):
     for item in bases:
@@ -132,6 +140,12 @@ def test_no_item_is_in_what_the_shipped_recipes_compose(items):
         assert not names & {example.id for example in made}
         assert not groups & {example.group for example in made}
     assert not texts & {made.example.rationale for made in compose(2000, 0, "train")}
+
+
+def test_the_data_stage_would_not_train_on_it(tmp_path, items):
+    write_examples(tmp_path / "suite.jsonl", items)
+    found = read_public(tmp_path, length=lambda _: 1, max_tokens=1)
+    assert {name: len(rows) for name, rows in found.splits.items()} == {"test": len(items)}
 
 
 def test_long_logs_have_four_thousand_words_and_one_line_decides():

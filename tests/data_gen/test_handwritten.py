@@ -100,8 +100,9 @@ def test_a_unit_change_changes_figures_and_a_new_order_changes_the_order(items):
         if variant.id.endswith("/unit_change"):
             assert not figures(variant) <= figures(base), variant.id
         if variant.id.endswith("/reordered_premises"):
-            kept = [shingle for shingle in shingles(base) if shingle in variant.rationale]
-            places = [variant.rationale.index(shingle) for shingle in kept]
+            text = " ".join(variant.rationale.split())
+            kept = [shingle for shingle in shingles(base) if shingle in text]
+            places = [text.index(shingle) for shingle in kept]
             assert any(first > second for first, second in pairwise(places)), variant.id
 
 
