@@ -29,9 +29,9 @@ def table(splits: Mapping[str, Sequence[Example]]) -> str:
         for name, rows in splits.items()
     ]
     return "\n".join([
-        *_markdown(("file", "examples", "groups", "sources"), sizes), "",
-        *_markdown(("flaw", *DOMAINS), [_line(f, counts, 0, DOMAINS) for f in flaws]), "",
-        *_markdown(("flaw", *KINDS), [_line(f, counts, 2, KINDS) for f in flaws]), "",
+        *markdown(("file", "examples", "groups", "sources"), sizes), "",
+        *markdown(("flaw", *DOMAINS), [_line(f, counts, 0, DOMAINS) for f in flaws]), "",
+        *markdown(("flaw", *KINDS), [_line(f, counts, 2, KINDS) for f in flaws]), "",
     ])  # fmt: skip
 
 
@@ -61,7 +61,8 @@ def _line(
     return (flaw, *(str(row[name] or "-") for name in names))
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose columns are as wide as their widest cell."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
              for row in (head, *rows)]  # fmt: skip

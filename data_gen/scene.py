@@ -173,11 +173,11 @@ class Scene:
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is far faster
 
 
-class _StrictLoader(_Loader):  # type: ignore[misc]
+class StrictLoader(_Loader):  # type: ignore[misc]
     """YAML without silent surprises: a key that stands twice is an error."""
 
 
-def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
+def _mapping_without_duplicates(loader: StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
     keys = [loader.construct_object(key) for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
@@ -190,13 +190,13 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
     }
 
 
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
+StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 
 
 def read_scene(path: Path) -> Scene:
     """Reads and checks one family file; every fault is a ValueError naming file and slot."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: expected YAML, got {error}; mend the file") from error
     faults = list(_faults(raw)) if isinstance(raw, dict) else ["expected a mapping at the top"]

@@ -26,6 +26,18 @@ def mechanism_of(example: Example) -> str | None:
     return None
 
 
+def _of_suite(place: int) -> Callable[[Example], str | None]:
+    """A field of `adversarial/<part>/<origin>`, the source of an item of the suite, else None."""
+
+    def field(example: Example) -> str | None:
+        match example.source.split("/"):
+            case ["adversarial", _, _] as fields:
+                return fields[place]
+        return None
+
+    return field
+
+
 #: Slices by name: what an item falls under; None leaves it out.
 AXES: dict[str, Callable[[Example], str | None]] = {
     "domain": lambda e: e.domain,
@@ -33,6 +45,8 @@ AXES: dict[str, Callable[[Example], str | None]] = {
     "kind": lambda e: e.kind,
     "source": lambda e: e.source.split("/")[0],
     "mechanism": mechanism_of,
+    "suite_part": _of_suite(1),
+    "suite_origin": _of_suite(2),
 }
 
 

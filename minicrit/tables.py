@@ -26,6 +26,8 @@ AXES = {
     "kind": "Kind",
     "source": "Source set",
     "mechanism": "Mechanism (composed items)",
+    "suite_part": "Part of the adversarial suite",
+    "suite_origin": "Origin or change (adversarial suite)",
 }
 UNITS = ("wilson", "by group", "by family")
 CONSTANTS = {"majority": "majority label", "always_flawed": "always flawed"}

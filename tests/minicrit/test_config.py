@@ -80,7 +80,7 @@ def test_without_files_and_flags_all_is_default():
 def test_a_list_where_one_value_belongs_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("seed: 5\ndata:\n  train: [9]\n")
-    with pytest.raises(SettingsError, match=r"mine.yaml:3: expected a whole number for data.train"):
+    with pytest.raises(SettingsError, match=r"mine.yaml:3: data.train: expected a whole number"):
         load_recipe([str(path)], [])
     path.write_text("data: {mechanisms: [a, [b]]}\n")
     with pytest.raises(SettingsError, match=r"mine.yaml:1: expected one value for data.mechanisms"):
