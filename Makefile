@@ -15,6 +15,7 @@
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama or openai; MODEL_NAME,
 #?          URL, BUDGET_USD, FOCUS: see minicrit hard --help
 #? CANDIDATES  critiques of a rationale for pairs; SCORER: oracle, anthropic, ollama or openai
+#? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global; ROUNDS
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
@@ -36,6 +37,10 @@ URL :=
 BUDGET_USD :=
 FOCUS :=
 CANDIDATES :=
+N :=
+KEEP :=
+KEEP_SCOPE :=
+ROUNDS :=
 SCORER :=
 FROM :=
 KIND := auto
@@ -68,12 +73,13 @@ ADAPTER := checkpoints/$(RUN)/sft
 SMALL := checkpoints/$(RUN)/int$(BITS)
 PAIRS := data/$(RUN)-pairs
 PREFERRED := checkpoints/$(RUN)/dpo
+RESAMPLED := checkpoints/$(RUN)/rsf
 REPORTS := reports/$(RUN)
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 comma := ,
 
 SPLITS := train validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft benchmark pairs dpo int$(BITS))
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft benchmark pairs dpo rsf int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum)
@@ -107,6 +113,10 @@ SETTINGS_pairs := --pairs.model $(MODEL_USED) --pairs.data $(DATA_DIR)/train.jso
     $(if $(BUDGET_USD),--pairs.budget_usd $(BUDGET_USD))
 SETTINGS_dpo := $(SETTINGS_base) --data.folder $(DATA_DIR) --dpo.start $(ADAPTER) \
     --dpo.pairs $(PAIRS)/pairs.jsonl --dpo.out $(PREFERRED)
+SETTINGS_rsf := $(SETTINGS_base) --data.folder $(DATA_DIR) --rsf.start $(ADAPTER) \
+    --rsf.data $(DATA_DIR)/train.jsonl --rsf.out $(RESAMPLED) $(if $(N),--rsf.drawn $(N)) \
+    $(if $(KEEP),--rsf.keep $(KEEP)) $(if $(KEEP_SCOPE),--rsf.keep_scope $(KEEP_SCOPE)) \
+    $(if $(ROUNDS),--rsf.rounds $(ROUNDS))
 SETTINGS_report := --data.folder $(DATA_DIR) --sft.out $(ADAPTER) \
     --benchmark.out $(REPORTS)/benchmark
 
@@ -118,8 +128,9 @@ SECTIONS_benchmark := seed benchmark
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs
 SECTIONS_dpo := seed base data lora dpo
+SECTIONS_rsf := seed base data lora rsf
 
-.PHONY: help setup base import data hard adversarial sft pairs dpo benchmark quantize report \
+.PHONY: help setup base import data hard adversarial sft pairs dpo rsf benchmark quantize report \
     pipeline critique bench-candidates probe test test-slow lint types tensorboard clean distclean \
     FORCE
 
@@ -133,6 +144,7 @@ data: $(DATA_DIR)/manifest.json ## compose the examples, mix DATA in
 sft: $(ADAPTER)/manifest.json ## train the adapter
 pairs: $(PAIRS)/manifest.json ## make preference pairs from the critic's own critiques
 dpo: $(PREFERRED)/manifest.json ## train the adapter on preference pairs
+rsf: $(RESAMPLED)/manifest.json ## train it on the best of its own critiques
 benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
@@ -243,6 +255,11 @@ $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train.sum $(PAIRS_CODE) $
 $(PREFERRED)/manifest.json: $(STAMPS)/dpo.args $(STAMPS)/pairs.sum $(STAMPS)/sft.sum \
     $(STAMPS)/validation.sum | $(SETUP)
 	$(MINICRIT) dpo $(CONFIG) $(SETTINGS_dpo) $(ARGS)
+	@touch $@
+
+$(RESAMPLED)/manifest.json: $(STAMPS)/rsf.args $(STAMPS)/train.sum $(STAMPS)/sft.sum \
+    $(STAMPS)/validation.sum | $(SETUP)
+	$(MINICRIT) rsf $(CONFIG) $(SETTINGS_rsf) $(ARGS)
 	@touch $@
 
 $(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_CODE) \

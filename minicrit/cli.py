@@ -108,6 +108,14 @@ def _dpo(recipe: Recipe) -> None:
     train_dpo(recipe)
 
 
+def _rsf(recipe: Recipe) -> None:
+    from data_gen.rejection import make_selection
+    from minicrit.rounds import run_rounds
+    from minicrit.train import train_rsf
+
+    run_rounds(recipe, make_selection, train_rsf)
+
+
 def _benchmark(recipe: Recipe) -> None:
     from minicrit.benchmark import benchmark
 
@@ -138,6 +146,8 @@ STAGES = {
     "probe": Stage("Ask whether words alone give the labels away.", ("data",), _probe),
     "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
     "dpo": Stage("Train the adapter on preference pairs.", ("base", "data", "lora", "dpo"), _dpo),
+    "rsf": Stage("Train the adapter on the best of its own critiques.",
+                 ("base", "data", "lora", "rsf"), _rsf),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),

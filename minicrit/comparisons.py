@@ -1,13 +1,15 @@
-"""What preference learning learns from: pairs of critiques of one rationale, prefixes shared.
+"""What is learnt from a critic's own critiques: pairs of them, or the best; prefixes shared.
 
-All pairs of a group go into one tree: a rationale is computed once for both of its critiques, and
-what the rationales of twins have in common once for all of them.
+All critiques of a group go into one tree: a rationale is computed once for all of its critiques,
+and what the rationales of twins have in common once for all of them.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from minicrit.encoding import Encoder
 from minicrit.jsonl import BadLine, RefusedError, read_lines
@@ -53,13 +55,55 @@ def _branches(number: int, pair: Preference, encoder: Encoder) -> tuple[Branch, 
     completions = [encoder.written(text) for text in (pair.chosen, pair.rejected)]
     longest = max(map(len, completions))
     prompt = encoder.prompt(pair.domain, pair.rationale, reserve=longest)
-    silent = len(prompt) + len(encoder.lead_in)
     chosen, rejected = (
-        Branch((*prompt, *ids), (0.0,) * silent + (1.0,) * (len(ids) - len(encoder.lead_in)),
-               key=2 * number + side)
+        replace(_branch(encoder, prompt, ids, 1.0), key=2 * number + side)
         for side, ids in enumerate(completions)
-    )  # fmt: skip
+    )
     return chosen, rejected
+
+
+def _branch(
+    encoder: Encoder, prompt: Sequence[int], completion: Sequence[int], weight: float
+) -> Branch:
+    silent = len(prompt) + len(encoder.lead_in)
+    scored = len(completion) - len(encoder.lead_in)
+    return Branch((*prompt, *completion), (0.0,) * silent + (weight,) * scored)
+
+
+def selected_groups(path: Path, encoder: Encoder, *, weighted: bool) -> list[Group]:
+    """One tree a group of the critiques that rejection sampling kept.
+
+    Args:
+        path: rows of `group, domain, rationale, text, score`.
+        encoder: of the base.
+        weighted: weigh the tokens of each by its score instead of by 1.
+
+    Raises:
+        ValueError: `file:line: expected ..., got ...; remedy`.
+    """
+    rows: list[dict[str, Any]] = []
+    for found in read_lines(path):
+        if isinstance(found, BadLine):
+            raise ValueError(str(found))
+        line, row = found
+        if missing := [name for name in _SELECTED if name not in row]:
+            raise ValueError(f"{path}:{line}: expected {missing[0]}, got none; select again")
+        rows.append(row)
+    groups = []
+    for name, members in groupby(sorted(rows, key=lambda r: r["group"]), key=lambda r: r["group"]):
+        some = list(members)
+        branches = [_selected(row, encoder, weighted=weighted) for row in some]
+        groups.append(Group(name, (grow(branches),), len(some)))
+    return groups
+
+
+_SELECTED = ("group", "domain", "rationale", "text", "score")
+
+
+def _selected(row: dict[str, Any], encoder: Encoder, *, weighted: bool) -> Branch:
+    completion = encoder.written(row["text"])
+    prompt = encoder.prompt(row["domain"], row["rationale"], reserve=len(completion))
+    return _branch(encoder, prompt, completion, float(row["score"]) if weighted else 1.0)
 
 
 def scorers(pairs: Sequence[Preference]) -> dict[str, int]:

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from minicrit.base import Base, load_model, load_tokenizer, prepare_base
-from minicrit.comparisons import comparison_groups, read_preferences, scorers
+from minicrit.comparisons import (
+    comparison_groups,
+    read_preferences,
+    scorers,
+    selected_groups,
+)
 from minicrit.config import BaseConfig, Recipe
 from minicrit.critic import Critic
 from minicrit.encoding import Encoder
@@ -25,7 +30,7 @@ from minicrit.preferring import Mixture, reference_logprobs
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.records import Example, read_examples
 from minicrit.schedule import Optimization
-from minicrit.training_config import DPOConfig, LoraConfig, SFTConfig
+from minicrit.training_config import DPOConfig, LoraConfig, RSFConfig, SFTConfig
 from minicrit.twinning import TwinWeights
 
 if TYPE_CHECKING:
@@ -35,7 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 #: Stages whose adapters can be trained on.
-_ADAPTERS = ("sft", "dpo")
+_ADAPTERS = ("sft", "dpo", "rsf")
+Settings = SFTConfig | DPOConfig | RSFConfig
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class _Run:
 
     recipe: Recipe
     stage: str
-    settings: SFTConfig | DPOConfig
+    settings: Settings
     base: Base
     files: dict[str, Path]
 
@@ -75,8 +81,8 @@ class _Run:
 
 
 #: Settings that change where and how a run is watched, not what comes out.
-_NOT_PART = {"out", "start", "pairs", "log_folder", "save_every", "samples", "devices", "nodes",
-             "strategy"}  # fmt: skip
+_NOT_PART = {"out", "start", "pairs", "data", "log_folder", "save_every", "samples", "devices",
+             "nodes", "strategy"}  # fmt: skip
 
 
 def train_sft(recipe: Recipe) -> Path:
@@ -129,7 +135,25 @@ def train_dpo(recipe: Recipe) -> Path:
     return _fit(run, critic, plan, module, {"pairs": scorers(pairs)})
 
 
-def _run(recipe: Recipe, stage: str, settings: SFTConfig | DPOConfig, lessons: Path) -> _Run:
+def train_rsf(recipe: Recipe) -> Path:
+    """Trains an adapter on critiques that rejection sampling kept (`rsf.data`)."""
+    from models.rsf import RSFModule
+
+    settings = recipe.rsf
+    run = _run(recipe, "rsf", settings, settings.data)
+    if _finished(run):
+        return settings.out
+    critic = _trainee(run)
+    groups = selected_groups(settings.data, critic.encoder, weighted=settings.weighted)
+    plan = _plan(run, groups, settings.batch_examples)
+
+    def module(optimization: Optimization) -> RSFModule:
+        return RSFModule(critic, optimization, loss_chunk=settings.loss_chunk, seed=recipe.seed)
+
+    return _fit(run, critic, plan, module, {})
+
+
+def _run(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> _Run:
     base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
     files = {"train": lessons, "validation": recipe.data.folder / "validation.jsonl"}
     if settings.start:
@@ -144,8 +168,8 @@ def _plan(run: _Run, groups: Sequence[Group], batch: int) -> StepPlan:
         pack_tokens=run.settings.pack_tokens, seed=run.recipe.seed,
     )  # fmt: skip
     count = sum(group.examples for group in groups)
-    log.info("%d %s, %d optimizer steps", count,
-             "pairs" if run.stage == "dpo" else "examples", len(plan))  # fmt: skip
+    things = {"sft": "examples", "dpo": "pairs", "rsf": "critiques"}[run.stage]
+    log.info("%d %s, %d optimizer steps", count, things, len(plan))
     return plan
 
 
@@ -277,7 +301,7 @@ def _precision(config: BaseConfig) -> dict[str, Any]:
     return {"dtype": torch.bfloat16, "quantization_config": settings}
 
 
-def _optimization(settings: SFTConfig | DPOConfig, steps: int) -> Optimization:
+def _optimization(settings: Settings, steps: int) -> Optimization:
     return Optimization(
         steps=steps,
         learning_rate=settings.learning_rate,

@@ -1,0 +1,77 @@
+"""What rejection sampling keeps: the best of what is right, where something is to be learnt."""
+
+import math
+
+import pytest
+
+from data_gen.compose import compose
+from data_gen.rejection import Kept, facts, make_selection, rated, select
+from minicrit.config import BaseConfig, Recipe
+from minicrit.manifest import write_manifest
+from minicrit.prompts import critique_of, render_critique
+from minicrit.records import write_examples
+from minicrit.sampling import Sample
+from minicrit.training_config import RSFConfig
+
+EXAMPLES = [c.example for c in compose(6, 0, "train")]
+
+
+def pool(number, *scores):
+    return [Kept(EXAMPLES[number], f"text {n}", score) for n, score in enumerate(scores)]
+
+
+def texts(kept):
+    return [(EXAMPLES.index(one.example), one.text[5:]) for one in kept]
+
+
+POOLS = [
+    pool(0, 0.9, 0.0, 0.6, 0.95, 0.0, 0.0, 0.8, 0.7),
+    pool(1, 0.0, 0.0, 0.0),  # nothing right: nothing to imitate
+    pool(2, 0.9, 0.8, 0.7),  # nothing wrong: nothing to learn
+    pool(3, 0.0, 0.5, 0.0, 0.0),
+]
+
+
+def test_best_quarter_of_each_rationale():
+    # 2 of 8, and 1 of 4, where only one is right
+    assert texts(select(POOLS, 0.25, "rationale")) == [(0, "3"), (0, "0"), (3, "1")]
+    assert texts(select(POOLS, 1.0, "rationale")) == [
+        (0, "3"), (0, "0"), (0, "6"), (0, "7"), (0, "2"), (3, "1")]  # fmt: skip
+
+
+def test_best_quarter_of_all():
+    # a quarter of the 12 critiques of the two rationales that teach something
+    assert texts(select(POOLS, 0.25, "global")) == [(0, "3"), (0, "0"), (0, "6")]
+    assert list(select(POOLS[1:3], 0.5, "global")) == []
+
+
+def sample_of(text):
+    return Sample(text, (1, 2), 1.0, True, -3.0)
+
+
+def test_equal_texts_count_once_and_what_does_not_parse_is_wrong():
+    right = render_critique(critique_of(EXAMPLES[0]))
+    found = rated(EXAMPLES[0], [sample_of(t) for t in (right, right, "No flaw here.")])
+    assert [(one.text, one.score) for one in found] == [(right, 1.0), ("No flaw here.", 0.0)]
+    told = facts(EXAMPLES[:1], [[sample_of(right)] * 8], [found], found[:1])
+    assert (told["critiques"], told["different"], told["right"], told["kept"]) == (8, 2, 1, 1)
+    assert told["kl_bound_nats"] == pytest.approx(math.log(8) - 7 / 8, abs=1e-4)
+
+
+def test_a_critic_that_is_never_right_teaches_nothing(tmp_path, tiny):
+    write_examples(tmp_path / "train.jsonl", EXAMPLES)
+    adapter = tmp_path / "sft"
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"of the base itself")
+    settings = RSFConfig(data=tmp_path / "train.jsonl", drawn=2, max_new_tokens=3, rows=4)
+    recipe = Recipe(rsf=settings, base=BaseConfig("tiny", folder=tiny.folder.parent))
+    facts_of_tiny = {"base": tiny.identity}
+    write_manifest(adapter, stage="sft", inputs={}, settings={}, facts=facts_of_tiny)
+    with pytest.raises(ValueError, match="prompt_version: expected"):
+        make_selection(recipe, adapter, tmp_path / "selection", 1)
+    (tmp_path / "sft" / "manifest.json").unlink()
+    for path in tiny.folder.iterdir():
+        (adapter / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="expected critiques to learn from, got none"):
+        make_selection(recipe, adapter, tmp_path / "selection", 1)
+    assert not (tmp_path / "selection").exists()

@@ -1,0 +1,103 @@
+"""Rejection-sampling fine-tuning: the loss, the rounds, and that it learns what was kept."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from data_gen.compose import compose
+from data_gen.rejection import Kept
+from minicrit.comparisons import selected_groups
+from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.jsonl import read_lines, write_rows
+from minicrit.logprobs import scored_logprobs, token_logprobs
+from minicrit.manifest import read_manifest
+from minicrit.packing import pack
+from minicrit.prompts import critique_of, render_critique
+from minicrit.records import write_examples
+from minicrit.rounds import run_rounds
+from minicrit.train import train_rsf, train_sft
+from minicrit.training_config import LoraConfig, RSFConfig, SFTConfig
+
+EXAMPLES = [c.example for c in compose(8, 0, "train")]
+KEPT = [
+    Kept(example, text, 0.8)
+    for example in EXAMPLES
+    for text in (render_critique(critique_of(example)), f"Verdict: {example.label}")
+]
+
+
+@pytest.fixture
+def selected(tmp_path):
+    write_rows(tmp_path / "selected.jsonl", [one.to_row() for one in KEPT])
+    return tmp_path / "selected.jsonl"
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_shared_rationales_give_the_likelihood_of_each_text(
+    tiny_adapted, tiny_encoder, selected, weighted
+):
+    model = tiny_adapted.get_base_model()
+    groups = selected_groups(selected, tiny_encoder, weighted=weighted)
+    assert sum(group.examples for group in groups) == len(KEPT)
+    batch = pack([tree for group in groups for tree in group.trees])
+    found = (scored_logprobs(model, batch) * batch.weights).sum()
+    total = 0.0
+    for one in KEPT:
+        e = one.example
+        prompt = tiny_encoder.prompt(e.domain, e.rationale) + tiny_encoder.lead_in
+        ids = prompt[: len(prompt) - len(tiny_encoder.lead_in)] + tiny_encoder.written(one.text)
+        logits = model(torch.tensor([ids])).logits[0, len(prompt) - 1 : -1]
+        scored = token_logprobs(logits, torch.tensor(ids[len(prompt) :]))
+        total += scored.sum().item() * (0.8 if weighted else 1.0)
+    assert found.item() == pytest.approx(total, rel=1e-6)
+
+
+def test_a_row_without_a_text_is_named(tmp_path, tiny_encoder):
+    write_rows(tmp_path / "s.jsonl", [{k: v for k, v in KEPT[0].to_row().items() if k != "text"}])
+    with pytest.raises(ValueError, match=r"s.jsonl:1: expected text, got none; select again"):
+        selected_groups(tmp_path / "s.jsonl", tiny_encoder, weighted=False)
+
+
+def test_training_learns_what_was_kept(tmp_path, tiny, selected):
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation"):
+        rows = [c.example for c in compose(8, 0, split)]
+        write_examples(tmp_path / "data" / f"{split}.jsonl", rows)
+    shared = {"precision": "32-true", "log_folder": tmp_path / "logs", "samples": 1}
+    recipe = Recipe(
+        base=BaseConfig(model="tiny", folder=tiny.folder.parent), lora=LoraConfig(rank=4),
+        data=DataConfig(folder=tmp_path / "data"), sft=SFTConfig(out=tmp_path / "sft", **shared),
+        rsf=RSFConfig(start=tmp_path / "sft", data=selected, out=tmp_path / "rsf", epochs=10,
+                      batch_examples=8, learning_rate=5e-3, validate_every=10, **shared),
+    )  # fmt: skip
+    train_sft(recipe)
+    out = train_rsf(recipe)
+    losses = [row["train/loss"] for _, row in read_lines(out / "history.jsonl")]
+    assert losses[-1] < losses[0] - 0.2  # nats a token
+    assert read_manifest(out)["stage"] == "rsf"
+    before = (out / "manifest.json").stat().st_mtime_ns
+    train_rsf(recipe)
+    assert (out / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_rounds_go_on_from_each_other(tmp_path):
+    recipe = Recipe(rsf=RSFConfig(start=tmp_path / "sft", out=tmp_path / "rsf", rounds=3))
+    seen = []
+
+    def select(told, adapter, folder, number):
+        seen.append(("select", adapter.name, folder.name, number))
+        return folder
+
+    def train(told):
+        seen.append(("train", told.rsf.start.name, told.rsf.data.parent.name, told.rsf.out.name))
+        return told.rsf.out
+
+    assert run_rounds(recipe, select, train) == tmp_path / "rsf"
+    assert seen == [
+        ("select", "sft", "rsf-1-selection", 1), ("train", "sft", "rsf-1-selection", "rsf-1"),
+        ("select", "rsf-1", "rsf-2-selection", 2), ("train", "rsf-1", "rsf-2-selection", "rsf-2"),
+        ("select", "rsf-2", "rsf-3-selection", 3), ("train", "rsf-2", "rsf-3-selection", "rsf"),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"rsf.rounds: expected at least 1, got 0"):
+        run_rounds(replace(recipe, rsf=replace(recipe.rsf, rounds=0)), select, train)
