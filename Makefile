@@ -92,7 +92,7 @@ BENCHMARK_CODE := $(call modules,benchmark* critic readout encoding prompts judg
 PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py preferences.py judge.py candidates.py) \
     $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
-REPORT_CODE := $(call modules,report *tables plots targets) minicrit/report.html
+REPORT_CODE := $(call modules,report pages *tables plots targets) $(wildcard minicrit/*.html)
 
 # What each stage is told beside the recipe; ARGS come last, so they win.
 CONFIG := --config $(RECIPE)

@@ -161,13 +161,21 @@ def read_folder(
     path: str | Path, *, max_bad: float = 0.01, rejects: str | Path | None = None
 ) -> list[Reading]:
     """Read every .jsonl and .jsonl.gz file of a folder but refused lines, sorted by name."""
+    return [read_examples(file, max_bad=max_bad, rejects=rejects) for file in example_files(path)]
+
+
+def example_files(path: str | Path) -> list[Path]:
+    """The .jsonl and .jsonl.gz files of a folder, sorted by name, without files of refused lines.
+
+    ValueError if there is none, or one both plain and zipped.
+    """
     found = [*Path(path).glob("*.jsonl"), *Path(path).glob("*.jsonl.gz")]
     files = [f for f in sorted(found) if f.name[0] != "." and not _stem(f).endswith(".rejected")]
     if not files:
         raise ValueError(f"{path}: expected .jsonl or .jsonl.gz files, got none; check the path")
     if twice := [f for f in files if f.suffix == ".gz" and f.with_suffix("") in files]:
         raise ValueError(f"{twice[0]}: expected it plain or zipped, got both; remove one of them")
-    return [read_examples(file, max_bad=max_bad, rejects=rejects) for file in files]
+    return files
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> int:

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from minicrit import plots, tables
 from minicrit.config import Recipe
 from minicrit.files import write_atomic
 from minicrit.jsonl import parse_object, raw_lines
+from minicrit.pages import pieces, read_results, render
 from minicrit.plots import Dot, Line
 from minicrit.side_tables import coverage_rows, quantize_rows
 from minicrit.targets import CURVES, summary, targets
@@ -31,21 +31,22 @@ Table = tuple[tables.Row, list[tables.Row]]
 def write_report(recipe: Recipe) -> Path:
     """Write `index.html` and `summary.md` into the folder of the benchmark; the page's path."""
     out = recipe.benchmark.out
-    benchmark = _read(out.with_name(f"{out.name}.json"))
+    benchmark = read_results(out.with_name(f"{out.name}.json"))
     quantized = {
-        path.stem.removeprefix("quantize-"): _read(path) or {}
+        path.stem.removeprefix("quantize-"): read_results(path) or {}
         for path in sorted(out.parent.glob("quantize-*.json"), reverse=True)
     }
     history = _history(recipe.sft.out / "history.jsonl")
-    coverage = _read(recipe.data.folder / "coverage.json")
+    coverage = read_results(recipe.data.folder / "coverage.json")
     if not (benchmark or quantized or history or coverage):
         raise ValueError(f"{out}.json: expected results to report, got none; run the benchmark")
-    page = _environment().get_template("report.html").render(
+    page = render(
+        "report.html",
         title=out.parent.name,
         benchmark=benchmark,
         targets=targets(benchmark) if benchmark else [],
         learning=_learning(history),
-                quantized=quantize_rows(quantized),
+        quantized=quantize_rows(quantized),
         coverage=coverage_rows(coverage),
         samples=[_marked(s) for s in _samples(benchmark)],
         **(_views(benchmark) if benchmark else {}),
@@ -113,27 +114,11 @@ def _samples(report: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _marked(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """The sample with its rationale cut into (text, marked by the critic, marked by reference)."""
+    """The sample with its rationale cut by what the critic and the reference mark as evidence."""
     text = sample["rationale"]
     said, true = (places(text, sample[k] or "") for k in ("written_evidence", "evidence"))
-    pieces: list[tuple[str, bool, bool]] = []
-    start = 0
-    for end in range(1, len(text) + 1):
-        here = (start in said, start in true)
-        if end == len(text) or (end in said, end in true) != here:
-            pieces.append((text[start:end], *here))
-            start = end
-    return {**sample, "pieces": pieces, "right": sample["verdict"] == sample["label"]}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object, None if the file is not there."""
-    if not path.is_file():
-        return None
-    try:
-        return parse_object(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; make it again") from error
+    right = sample["verdict"] == sample["label"]
+    return {**sample, "pieces": pieces(text, said, true), "right": right}
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
@@ -153,13 +138,3 @@ def _history(path: Path) -> list[dict[str, Any]]:
 
 def _finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
