@@ -81,7 +81,7 @@ def probe(recipe: Recipe) -> "ProbeResult":
     result = bagofwords.probe(
         [e.rationale for e in examples],
         [e.label == "flawed" for e in examples],
-        _pairs(examples),
+        twin_names(examples),
         [family_of(e) for e in examples],
         seed=recipe.seed,
     )
@@ -97,7 +97,7 @@ def probe(recipe: Recipe) -> "ProbeResult":
     return result
 
 
-def _pairs(examples: Sequence[Example]) -> list[str]:
+def twin_names(examples: Sequence[Example]) -> list[str]:
     """What twins share. Of a group of four, the two with the same premise are twins."""
     sizes = Counter(e.group for e in examples)
     return [e.id[:-1] if sizes[e.group] > len(LABELS) else e.group for e in examples]

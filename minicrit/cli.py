@@ -96,6 +96,12 @@ def _bench_candidates(recipe: Recipe) -> None:
     bench_candidates(recipe)
 
 
+def _data_report(recipe: Recipe) -> None:
+    from data_gen.data_report import write_data_report
+
+    write_data_report(recipe)
+
+
 def _sft(recipe: Recipe) -> None:
     from minicrit.train import train_sft
 
@@ -144,6 +150,8 @@ STAGES = {
     "bench-candidates": Stage("Time candidates: shared prompts against one by one.", ("pairs",),
                               _bench_candidates),
     "probe": Stage("Ask whether words alone give the labels away.", ("data",), _probe),
+    "data-report": Stage("Write one page about the data and the pairs.",
+                         ("data", "pairs", "benchmark"), _data_report),
     "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
     "dpo": Stage("Train the adapter on preference pairs.", ("base", "data", "lora", "dpo"), _dpo),
     "rsf": Stage("Train the adapter on the best of its own critiques.",

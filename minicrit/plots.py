@@ -1,11 +1,12 @@
 """Plots as inline SVG: no script, no network, colours from the page (so light and dark both work).
 
 Coordinates are in a box 360 wide, about the width of a phone, so that text is readable there.
-Classes: `axis`, `grid`, `ink`, `s0`..`s3` (series). All text is escaped by `Markup.format`.
+Classes: `tick`, `grid`, `area`, `s0`..`s3` (series). All text is escaped by `Markup.format`.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -15,6 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 38, 12, 10, 34
 ROW = 22  # height of a line of a dot plot
 NAME_WIDTH, COUNT_WIDTH = 138, 40
 MAX_NAME = 22
+MAX_BINS = 30
 
 Point = tuple[float, float]
 
@@ -77,6 +79,50 @@ def square(
     marks = (_error_bar(frame, dot, color) for dot, color in dots)
     drawn = (_curve(frame, line) for line in lines)
     return _svg(330, [*_axes(frame, labels), diagonal, *drawn, *marks], " against ".join(labels))
+
+
+def histogram(
+    counts: Sequence[tuple[str, Mapping[int, int], int]], label: str, about: str
+) -> Markup:
+    """How often which whole number occurs, as outlines over bins of one width.
+
+    Args:
+        counts: name, how often each number occurs, series class; at least one of them not empty.
+            What lies above the 99th percentile of all is left out.
+        label: of the x axis.
+        about: what the plot says, for those who cannot see it.
+    """
+    everything = sum((Counter(found) for _, found, _ in counts), Counter[int]())
+    width = max(1, math.ceil((quantile(everything, 0.99) + 1) / MAX_BINS))
+    bins = math.ceil((quantile(everything, 0.99) + 1) / width)
+    steps = [(_steps(found, width, bins), color) for _, found, color in counts]
+    highest = max(y for points, _ in steps for _, y in points) * 1.05
+    frame = Frame((0, width * bins), (0, highest), 170)
+    area = Markup('<polygon class="area s{}" points="{}"/>')
+    areas = [area.format(c, _path(frame.at(*point) for point in points)) for points, c in steps]
+    lines = [_curve(frame, Line(name, points, color))
+             for (name, _, _), (points, color) in zip(counts, steps, strict=True)]  # fmt: skip
+    return _svg(170, [*_axes(frame, (label, "")), *areas, *lines], about)
+
+
+def quantile(counts: Mapping[int, int], share: float) -> int:
+    """The least number that at least this share of all reach or stay under; 0 if there is none."""
+    wanted, seen = share * sum(counts.values()), 0
+    for number in sorted(counts):
+        seen += counts[number]
+        if seen >= wanted:
+            return number
+    return 0
+
+
+def _steps(counts: Mapping[int, int], width: int, bins: int) -> list[Point]:
+    """The outline of a histogram, from the axis and back to it."""
+    heights = [0.0] * bins
+    for number, count in counts.items():
+        if number < width * bins:
+            heights[number // width] += count
+    corners = [(width * (n + side), y) for n, y in enumerate(heights) for side in (0, 1)]
+    return [(0.0, 0.0), *corners, (float(width * bins), 0.0)]
 
 
 def dot_plot(dots: Sequence[Dot], title: str) -> Markup:
