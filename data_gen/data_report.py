@@ -9,6 +9,7 @@ script, no request.
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ from minicrit.config import Recipe
 from minicrit.files import write_atomic
 from minicrit.manifest import check_outputs, read_manifest
 from minicrit.pages import render, visible
+from minicrit.records import SPLITS
 
 #: Facts of the manifest that say what was kept out of the data, and why; each is shown if present.
 SCREENING = ("removed", "filters", "screening", "duplicates", "firewall")
 _HELD_OUT = "what is measured on"
-_MANY = 10_000
 
 
 def write_data_report(recipe: Recipe) -> Path:
@@ -62,7 +63,9 @@ def write_data_report(recipe: Recipe) -> Path:
         coverage=list(_coverage(files)),
         lengths=data_tables.lengths(files),
         plots=[(file.name, list(_plots(file))) for file in files if file.rows],
-        probes=[(f, data_tables.STATUS[f.status]) for f in probed],
+        probes=list(_probe_rows(probed)),
+        asked=shortcuts.ASKED,
+        statuses=data_tables.STATUS,
         bar=BAR,
         screening=_screening(manifest),
         samples=list(_samples(files)),
@@ -91,9 +94,18 @@ def _cards(files: Sequence[FileSurvey], probed: Sequence[Finding]) -> list[tuple
         ("Flaw types", f"{learnt} of {known}", "of the taxonomy occur"),
     ]
     if worst is not None and worst.auc is not None:
-        detail = f"AUC of {worst.what} in {worst.file}; 0.5 says nothing, the bar is {BAR:.2f}"
+        where = f"{worst.what} in {worst.file}, {worst.part}"
+        detail = f"AUC of {where}; 0.5 says nothing, the bar is {BAR:.2f}"
         cards.append(("Strongest shortcut", f"{worst.auc.value:.3f}", detail))
     return cards
+
+
+def _probe_rows(
+    probed: Sequence[Finding],
+) -> Iterator[tuple[str, str, dict[str, Finding]]]:
+    """(file, set, finding by what was asked)."""
+    for (file, part), found in groupby(probed, lambda f: (f.file, f.part)):
+        yield file, part, {one.what: one for one in found}
 
 
 def _notes(
@@ -111,7 +123,7 @@ def _notes(
             yield f"{file.name}: {file.bad:,} lines were refused; the first of them:"
             yield from file.first_bad
         wrong = {s for s in file.fields["split"] if s != file.name.removesuffix("-public")}
-        if wrong and file.name.removesuffix("-public") in data_tables.SPLITS:
+        if wrong and file.name.removesuffix("-public") in SPLITS:
             yield f"{file.name} holds rows of other splits: {', '.join(sorted(wrong))}."
 
 

@@ -1,22 +1,23 @@
 """Tables of the page about the data: a head, and rows that begin with their name."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from data_gen.survey import ALL, FIELDS, FLAWED, VALID, FileSurvey
 from minicrit.measures import COMPOSER
 from minicrit.plots import quantile
-from minicrit.records import SPLITS as SPLITS
+from minicrit.records import SPLITS
 from minicrit.taxonomy import DOMAINS, FLAW_TYPES, KINDS, LABELS, SEVERITIES
 
 #: Below this share of the table's average cell something is thin; one example always is.
 THIN = 0.25
+#: What is said of a probe's result; of a good one nothing.
 STATUS = {
-    "hidden": "within the bar",
-    "open": "cannot be said yet",
-    "told": "gives labels away",
+    "hidden": "",
+    "open": "open",
+    "told": "tells",
     "unknown": "not asked",
 }
 _ORDER = {"label": LABELS, "domain": DOMAINS, "kind": KINDS, "flaw_type": tuple(FLAW_TYPES),
@@ -155,7 +156,9 @@ def coverage(files: Sequence[FileSurvey]) -> Coverage:
     )  # fmt: skip
 
 
-def _domains(cells: Counter[tuple[str, str, str]], rows: Sequence[str]) -> Any:
+def _domains(
+    cells: Counter[tuple[str, str, str]], rows: Sequence[str]
+) -> Iterator[tuple[str, int, Grid]]:
     for domain in DOMAINS:
         inside = Counter({cell: n for cell, n in cells.items() if cell[0] == domain})
         if inside:
@@ -182,7 +185,9 @@ def _table(
     def mark(flaw: str, number: int) -> Cell:
         if number == 0:
             return Cell("0", "none") if say_none else Cell("-")
-        return Cell(f"{number:,}", "thin" if flaw != VALID and (number == 1 or number < bar) else "")
+        return Cell(
+            f"{number:,}", "thin" if flaw != VALID and (number == 1 or number < bar) else ""
+        )
 
     lines = [Line(plain(row), [mark(row, sums[row, name]) for name in names]) for row in rows]
     return Grid([corner, *map(plain, names)], lines)

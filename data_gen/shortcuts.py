@@ -1,7 +1,7 @@
 """What gives labels away without any reasoning: words, length, domain, source.
 
-`SHORTCUTS` are single numbers, none negative, that somebody could sort the rows by; add a function and it is on the
-page. The words are a trained probe, see `minicrit/bagofwords.py`.
+`SHORTCUTS` are single numbers, none negative, that somebody could sort the rows by; add a function
+and it is on the page. The words are a trained probe, see `minicrit/bagofwords.py`.
 """
 
 from collections import Counter
@@ -73,6 +73,10 @@ SHORTCUTS: Mapping[str, Shortcut] = {
     "mechanism or set": share_flawed(mechanism_or_set),
 }
 
+WORDS, WITHIN, EVERYTHING = "words", "words, within twins", "everything"
+#: All that is asked, in the order of the page.
+ASKED = (WORDS, WITHIN, *SHORTCUTS)
+
 
 def findings(file: FileSurvey, seed: int) -> list[Finding]:
     """All probes on the rows that were drawn from a file: of each set, then of all together."""
@@ -91,7 +95,7 @@ def _findings(file: str, part: str, rows: Sequence[Example], seed: int) -> list[
     if len(rows) < LEAST or len(each) < len(("valid", FLAWED)) or min(each.values()) < LEAST_EACH:
         told = ", ".join(f"{n} {label}" for label, n in sorted(each.items()))
         note = f"too few: {told}; asked from {LEAST} rows on, {LEAST_EACH} of each label"
-        return [Finding(file, part, "everything", None, note)]
+        return [Finding(file, part, EVERYTHING, None, note)]
     families = np.unique([family_of(row) for row in rows], return_inverse=True)[1]
     flawed = np.array([row.label == FLAWED for row in rows])
     found = list(_of_words(file, part, rows, seed))
@@ -112,10 +116,10 @@ def _of_words(file: str, part: str, rows: Sequence[Example], seed: int) -> list[
     try:
         result = probe(texts, labels, twins, families, seed=seed)
     except ValueError as error:  # too few families, or a part of them with one label only
-        return [Finding(file, part, "words", None, str(error))]
+        return [Finding(file, part, WORDS, None, str(error))]
     within = Interval(result.within_twins_auc, result.within_twins_low, result.within_twins_high,
                       result.num_pairs)  # fmt: skip
-    found = [Finding(file, part, "words", Interval(result.auc, result.low, result.high, result.n))]
+    found = [Finding(file, part, WORDS, Interval(result.auc, result.low, result.high, result.n))]
     if result.num_pairs and not np.isnan(within.value):
-        found.append(Finding(file, part, "words, within twins", within))
+        found.append(Finding(file, part, WITHIN, within))
     return found

@@ -54,7 +54,10 @@ def sample_of(members: Sequence[Example]) -> Sample:
         return Sample(members[0].group, (_side(members[0], set()),))
     sound, flawed = max(pairs, key=lambda pair: likeness(*(e.rationale for e in pair)))
     marks = differing(sound.rationale, flawed.rationale)
-    sides = (_side(sound, marks[0] if marks else set()), _side(flawed, marks[1] if marks else set()))
+    sides = (
+        _side(sound, marks[0] if marks else set()),
+        _side(flawed, marks[1] if marks else set()),
+    )
     return Sample(sound.group, sides, alike=marks is not None)
 
 
@@ -80,7 +83,7 @@ def differing(one: str, other: str) -> tuple[set[int], set[int]] | None:
     words = [[match[0] for match in matches] for matches in found]
     if max(map(len, words)) > MOST_WORDS:
         return None
-    matcher = SequenceMatcher(None, *words, autojunk=False)
+    matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
     if matcher.ratio() < LEAST_ALIKE:
         return None
     marks: tuple[set[int], set[int]] = (set(), set())
@@ -92,9 +95,9 @@ def differing(one: str, other: str) -> tuple[set[int], set[int]] | None:
 
 
 def likeness(one: str, other: str) -> float:
-    """Share of words that two texts have in common in the same order, an upper bound if long."""
-    words = [text.split()[:MOST_WORDS] for text in (one, other)]
-    return SequenceMatcher(None, *words, autojunk=False).ratio()
+    """Share of words that two texts have in common in the same order; of long ones, their beginnings."""
+    first, second = (text.split()[:MOST_WORDS] for text in (one, other))
+    return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 def _side(example: Example, differs: set[int]) -> Side:

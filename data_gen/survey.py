@@ -111,13 +111,14 @@ class FileSurvey:
 
     def _draw(self, example: Example) -> None:
         kept = _cut(example, self._limits.characters)
-        for name in (ALL, self._bounded(self.parts, set_of(example))):
+        own = self._bounded(self.parts, set_of(example))
+        for name in (ALL, own):
             if name not in self.parts:
                 self.parts[name] = self._part(name)
             part = self.parts[name]
             part.labels[example.label] += 1
             part.probed.add(example.group, kept)
-            part.shown.add(example.group, kept)
+        self.parts[own].shown.add(example.group, _with_rest(kept, example))
 
     def _part(self, name: str) -> Part:
         seed, limits = f"{self._seed}/{self.name}/{name}", self._limits
@@ -171,8 +172,17 @@ def _rows(path: Path, counts: FileSurvey) -> Iterator[Example]:
 
 
 def _order(path: Path) -> tuple[int, str]:
-    stem = path.name.split(".")[0].removesuffix("-public")
-    return SPLITS.index(stem) if stem in SPLITS else len(SPLITS), path.name
+    stem = path.name.split(".")[0]
+    split = stem.removesuffix("-public")
+    return SPLITS.index(split) if split in SPLITS else len(SPLITS), stem
+
+
+def _with_rest(kept: Example, example: Example) -> Example:
+    """What was kept of an example, saying how much of its rationale was not."""
+    rest = len(example.rationale) - len(kept.rationale)
+    if rest == 0:
+        return kept
+    return replace(kept, rationale=f"{kept.rationale} [... {rest:,} more characters]")
 
 
 def _cut(example: Example, most: int) -> Example:

@@ -17,6 +17,7 @@ ROW = 22  # height of a line of a dot plot
 NAME_WIDTH, COUNT_WIDTH = 138, 40
 MAX_NAME = 22
 MAX_BINS = 30
+LEAST_HIGH = 5.0  # of a histogram, so that its ticks are whole numbers
 
 Point = tuple[float, float]
 
@@ -96,7 +97,7 @@ def histogram(
     width = max(1, math.ceil((quantile(everything, 0.99) + 1) / MAX_BINS))
     bins = math.ceil((quantile(everything, 0.99) + 1) / width)
     steps = [(_steps(found, width, bins), color) for _, found, color in counts]
-    highest = max(y for points, _ in steps for _, y in points) * 1.05
+    highest = max(LEAST_HIGH, *(y * 1.05 for points, _ in steps for _, y in points))
     frame = Frame((0, width * bins), (0, highest), 170)
     area = Markup('<polygon class="area s{}" points="{}"/>')
     areas = [area.format(c, _path(frame.at(*point) for point in points)) for points, c in steps]
