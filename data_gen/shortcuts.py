@@ -7,6 +7,7 @@ and it is on the page. The words are a trained probe, see `minicrit/bagofwords.p
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from minicrit.records import Example
 from minicrit.statistics import Interval, cluster_bootstrap
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Shortcut = Callable[[Sequence[Example]], Floats]
 
 #: Fewest rows, and fewest of each label, from which it is worth asking.
@@ -102,10 +104,14 @@ def _findings(file: str, part: str, rows: Sequence[Example], seed: int) -> list[
     for what, shortcut in SHORTCUTS.items():
         p = shortcut(rows)
         p = p / max(1.0, p.max())  # only their order counts, but probabilities are asked for
-        auc = cluster_bootstrap(lambda w, p=p: scores.auroc(p, flawed, weights=w), families,
-                                draws=_DRAWS, seed=seed)  # fmt: skip
-        found.append(Finding(file, part, what, auc))
+        auc = partial(_auroc, p, flawed)
+        interval = cluster_bootstrap(auc, families, draws=_DRAWS, seed=seed)
+        found.append(Finding(file, part, what, interval))
     return found
+
+
+def _auroc(p: Floats, flawed: Bools, weights: Floats) -> float:
+    return scores.auroc(p, flawed, weights=weights)
 
 
 def _of_words(file: str, part: str, rows: Sequence[Example], seed: int) -> list[Finding]:

@@ -95,7 +95,7 @@ def differing(one: str, other: str) -> tuple[set[int], set[int]] | None:
 
 
 def likeness(one: str, other: str) -> float:
-    """Share of words that two texts have in common in the same order; of long ones, their beginnings."""
+    """Share of words in common, in the same order; of long texts their beginnings count."""
     first, second = (text.split()[:MOST_WORDS] for text in (one, other))
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
