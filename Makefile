@@ -92,6 +92,7 @@ BENCHMARK_CODE := $(call modules,benchmark* critic readout encoding prompts judg
 PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py preferences.py judge.py candidates.py) \
     $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
+DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
 REPORT_CODE := $(call modules,report pages *tables plots targets) $(wildcard minicrit/*.html)
 
 # What each stage is told beside the recipe; ARGS come last, so they win.
@@ -117,6 +118,8 @@ SETTINGS_rsf := $(SETTINGS_base) --data.folder $(DATA_DIR) --rsf.start $(ADAPTER
     --rsf.data $(DATA_DIR)/train.jsonl --rsf.out $(RESAMPLED) $(if $(N),--rsf.drawn $(N)) \
     $(if $(KEEP),--rsf.keep $(KEEP)) $(if $(KEEP_SCOPE),--rsf.keep_scope $(KEEP_SCOPE)) \
     $(if $(ROUNDS),--rsf.rounds $(ROUNDS))
+SETTINGS_data-report := --data.folder $(DATA_DIR) --pairs.out $(PAIRS) \
+    --benchmark.out $(REPORTS)/benchmark
 SETTINGS_report := --data.folder $(DATA_DIR) --sft.out $(ADAPTER) \
     --benchmark.out $(REPORTS)/benchmark
 
@@ -130,9 +133,9 @@ SECTIONS_pairs := seed pairs
 SECTIONS_dpo := seed base data lora dpo
 SECTIONS_rsf := seed base data lora rsf
 
-.PHONY: help setup base import data hard adversarial sft pairs dpo rsf benchmark quantize report \
-    pipeline critique bench-candidates probe test test-slow lint types tensorboard clean distclean \
-    FORCE
+.PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf benchmark \
+    quantize report pipeline critique bench-candidates probe test test-slow lint types \
+    tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +144,7 @@ help: ## list the targets and variables
 setup: $(SETUP) ## make .venv and install everything at exact versions
 base: $(STAMPS)/base ## make the base model ready
 data: $(DATA_DIR)/manifest.json ## compose the examples, mix DATA in
+data-report: $(REPORTS)/data.html ## write one page about the data and, if there, the pairs
 sft: $(ADAPTER)/manifest.json ## train the adapter
 pairs: $(PAIRS)/manifest.json ## make preference pairs from the critic's own critiques
 dpo: $(PREFERRED)/manifest.json ## train the adapter on preference pairs
@@ -229,6 +233,11 @@ $(STAMPS)/base: $(STAMPS)/base.args $(if $(wildcard $(BASE_FOLDER)/config.json),
 
 $(DATA_DIR)/manifest.json: $(STAMPS)/data.args $(DATA_CODE) $(PUBLIC) | $(STAMPS)/base $(SETUP)
 	$(MINICRIT) data $(CONFIG) $(SETTINGS_data) $(ARGS)
+
+# Pairs are shown as they are: pairs.jsonl has no rule, so they are not made for this.
+$(REPORTS)/data.html: $(DATA_DIR)/manifest.json $(wildcard $(PAIRS)/pairs.jsonl) \
+    $(DATA_REPORT_CODE) $(wildcard minicrit/page.html minicrit/macros.html) | $(SETUP)
+	$(MINICRIT) data-report $(CONFIG) $(SETTINGS_data-report) $(ARGS)
 
 # Base, data files and adapter count by content: made again the same, they make nothing stale.
 $(SPLITS:%=$(DATA_DIR)/%.jsonl): $(DATA_DIR)/manifest.json ;

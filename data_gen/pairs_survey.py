@@ -83,7 +83,7 @@ def scorer_rows(found: PairsSurvey) -> list[tuple[str, ...]]:
         split = [str(bias.get(f"chosen_{name}", "-")) for name in ("longer", "equal", "shorter")]
         auc = bias.get("words_auc")
         rows.append((scorer, str(bias.get("pairs", "-")), *split,
-                     f"{bias.get('mean_words_more', 0):+.1f}",
+                     f"{round(bias.get('mean_words_more', 0), 1) + 0.0:+.1f}",
                      "not asked: too few" if auc is None else f"{auc:.3f}"))  # fmt: skip
     return rows
 

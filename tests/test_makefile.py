@@ -38,6 +38,8 @@ if stage == "benchmark":
     write(values["--benchmark.out"] + ".json")
 if stage == "quantize":
     write(values["--quantize.out"] + "/manifest.json")
+if stage == "data-report":
+    write("reports/mine/data.html")
 if stage == "report":
     write("reports/mine/index.html")
     write("reports/mine/summary.md", "SUMMARY")
@@ -139,6 +141,19 @@ def test_an_edited_recipe_redoes_the_stages_of_its_section(project, old, new, st
     edit("mine.yaml", old, new)
     assert redone("pipeline") == stages
     assert redone("pipeline") == []
+
+
+def test_the_page_about_the_data_follows_data_and_pairs(project):
+    assert redone("data-report") == ["base", "data", "data-report"]
+    assert redone("data-report") == []
+    make("data", "ARGS=--data.train 9")
+    assert redone("data-report", "ARGS=--data.train 9") == ["data-report"]
+    Path("data/mine-pairs").mkdir()
+    Path("data/mine-pairs/manifest.json").write_text("x")
+    Path("data/mine-pairs/pairs.jsonl").write_text("x")
+    assert redone("data-report", "ARGS=--data.train 9") == ["data-report"]
+    assert "--pairs.out data/mine-pairs" in Path("log").read_text()
+    assert redone("data-report", "ARGS=--data.train 9") == []
 
 
 def test_settings_on_the_command_line_count_for_their_stages(project):
