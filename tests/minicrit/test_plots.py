@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from minicrit.plots import Dot, Frame, Line, _ticks, curves, dot_plot, square
+from minicrit.plots import (
+    Dot,
+    Frame,
+    Line,
+    _steps,
+    _ticks,
+    curves,
+    dot_plot,
+    histogram,
+    quantile,
+    square,
+)
 
 
 def test_corners_of_the_frame() -> None:
@@ -37,8 +48,19 @@ def test_names_are_text(name: str) -> None:
         dot_plot([Dot(name, 0.5, 0.2, 0.7, 12)], name),
         curves([Line(name, [(0, 0), (1, 1)])], (name, name)),
         square([Line(name, [(0, 0), (1, 1)])], (name, name), [(Dot("0.5", 0.5, 0.4, 0.6, 3), 0)]),
+        histogram([(name, {3: 2, 90: 1}, 0), ("none", {}, 1)], name, name),
     )
     for plot in plots:
         texts = "".join(ET.fromstring(plot).itertext())
         assert name in texts
         assert str(escape(name)) in plot
+
+
+def test_quantiles_and_outlines_by_hand() -> None:
+    """Ten numbers, of which half are at most 2; bins of width 2, what lies beyond is left out."""
+    counts = {1: 3, 2: 2, 5: 4, 40: 1}
+    assert [quantile(counts, share) for share in (0.5, 0.51, 0.9, 1.0)] == [2, 5, 5, 40]
+    assert quantile({}, 0.5) == 0
+    assert _steps(counts, 2, 3) == [
+        (0, 0), (0, 3), (2, 3), (2, 2), (4, 2), (4, 4), (6, 4), (6, 0),
+    ]  # fmt: skip
