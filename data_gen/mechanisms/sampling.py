@@ -105,7 +105,8 @@ def survivorship(d: Draw) -> Hinge:
             Flaw(
                 "survivorship_bias",
                 r["survivors"],
-                f"Only {r['survivors']} are counted. {upper_first(r['lost'])} are missing, so "
+                f"The count takes in {r['survivors']}, and no others. "
+                f"{upper_first(r['lost'])} are missing, so "
                 f"the {rate}% is too rosy for {r['starters']}.",
                 f"Count {r['lost']} as well before giving a rate.",
             ),
