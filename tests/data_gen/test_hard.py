@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ import pytest
 from data_gen.answers import PROMPTS
 from data_gen.asker import Asker, Patience
 from data_gen.backends.protocol import Answer, Request, Usage
-from data_gen.hard import collect, make_hard, open_backend, read_focus
+from data_gen.collect import collect
+from data_gen.hard import make_hard
 from data_gen.journal import Journal
+from data_gen.opening import open_backend
 from data_gen.plans import SOUND_KINDS, catalogue, plans
 from data_gen.prices import FREE, read_price
 from data_gen.tamper import Rejected, make_pair, request_for
@@ -55,15 +58,11 @@ def test_plans_are_even_and_the_same_for_a_seed():
     assert all(len(catalogue()[domain]) >= 10 for domain in DOMAINS)
 
 
-def test_focus_draws_from_the_errors_alone(tmp_path):
-    path = tmp_path / "errors.json"
-    path.write_text(json.dumps({"items": [{"domain": "medical", "flaw_type": "anchoring"}]}))
-    assert {(p.domain, p.flaw) for p in itertools.islice(plans(0, read_focus(path)), 20)} == {
-        ("medical", "anchoring")
-    }
-    path.write_text("[]")
-    with pytest.raises(ValueError, match=r"errors.json: expected errors with domain"):
-        read_focus(path)
+def test_plans_follow_a_focus():
+    focus = {("medical", "anchoring"): 3.0, ("trading", "sunk_cost"): 1.0}
+    cells = Counter((p.domain, p.flaw) for p in itertools.islice(plans(0, focus), 400))
+    assert set(cells) == set(focus)
+    assert 240 < cells["medical", "anchoring"] < 360
 
 
 def pair_of(plan_of_faults, folder: Path):
@@ -216,15 +215,6 @@ def test_an_unknown_model_cannot_have_a_budget(tmp_path):
     table.write_text("m:\n  input: cheap\n")
     with pytest.raises(ValueError, match=r"p.yaml:2: expected input of m in USD"):
         read_price("m", table)
-
-
-def test_dry_run_sends_nothing(capsys):
-    make_hard(
-        Recipe(
-            hard=HardConfig(backend="anthropic", model="claude-haiku-4-5", count=1000, dry_run=True)
-        )
-    )
-    assert "500 pairs, 2000 requests at least; about 5.70 USD" in capsys.readouterr().out
 
 
 def test_the_composer_makes_them_offline(tmp_path):
