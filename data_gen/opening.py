@@ -32,6 +32,11 @@ def open_backend(settings: "HardConfig", base: "BaseConfig | None" = None) -> Ba
         from data_gen.backends.ollama_server import Ollama
 
         return Ollama(model, url=url)
+    if settings.backend == "local":
+        from data_gen.backends.local import Local
+        from minicrit.config import BaseConfig
+
+        return Local(model, (base or BaseConfig()).folder)
     if not url:
         raise ValueError("hard.url: expected the address of the server, got none; give --hard.url "
                          "http://HOST:PORT")  # fmt: skip

@@ -223,16 +223,17 @@ def test_the_composer_makes_them_offline(tmp_path):
     assert len(read_examples(tmp_path / "hard" / "train.jsonl").examples) == 60
 
 
+BUDGET = 40.0
 RUN = """
 import sys
 from pathlib import Path
 from data_gen import hard
 from data_gen.asker import Patience
 from minicrit.config import HardConfig, Recipe
-kind, url, out, count = sys.argv[1:]
+kind, url, out, count, budget = sys.argv[1:]
 hard.Asker.__init__.__kwdefaults__["patience"] = Patience(attempts=8, backoff=0.01, longest=1.0)
 hard.make_hard(Recipe(hard=HardConfig(backend=kind, model="claude-haiku-4-5", url=url,
-    count=int(count), out=Path(out), threads=16, budget_usd=1000.0)))
+    count=int(count), out=Path(out), threads=16, budget_usd=float(budget))))
 """
 
 
@@ -249,7 +250,7 @@ def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[Scripted
     with ScriptedServer(fault) as server:
         for kill in range(kills + 1):
             process = subprocess.Popen(
-                [*command, server.url, str(out), str(count)],
+                [*command, server.url, str(out), str(count), str(BUDGET)],
                 env=environment,
                 cwd=folder,
                 stdout=subprocess.DEVNULL,
@@ -282,7 +283,12 @@ def test_killed_runs_end_complete_without_a_double_and_with_a_true_ledger(count,
     assert 0 <= lost <= 16 * kills
     # What is about to be sent is written down first, so a kill may come in between.
     assert 0 <= ledger["sent"] - server.counted["requests"] <= 16 * kills
-    assert ledger["input_tokens"] <= server.counted["input"]
+    assert lost <= ledger["sent"] - ledger["answer"] - ledger["failed"]
     if not lost:
-        assert ledger["input_tokens"] == server.counted["input"]
-    assert (ledger["usd_lost_at_most"] > 0) or not lost
+        counted = (server.counted["input"], server.counted["output"])
+        assert (ledger["input_tokens"], ledger["output_tokens"]) == counted
+    price = read_price("claude-haiku-4-5")
+    charged = price.cost(Usage(server.counted["input"], server.counted["output"]))
+    assert ledger["usd"] <= charged + 1e-6
+    assert charged <= ledger["usd"] + ledger["usd_lost_at_most"] + 1e-6 <= BUDGET
+    sys.stdout.write(f"{dict(server.counted)}\n{ledger}\ncharged {charged}\n")
