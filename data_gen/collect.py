@@ -1,8 +1,9 @@
 """Pairs from many threads, in the order of their plans, however fast each of them is."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from data_gen.asker import Asker
 from data_gen.backends.protocol import Backend
 from data_gen.journal import Journal
+from data_gen.stage import normalised
 from data_gen.tamper import Pair, Plan, Rejected, make_pair
 
 Done = Mapping[int, Pair | Rejected]
@@ -29,7 +31,7 @@ def collect(
     need = (count + 1) // 2
     done: dict[int, Pair | Rejected] = {}
     running: dict[Future[Pair | Rejected], int] = {}
-    order: list[int] = []
+    order: dict[int, Plan] = {}
     with (
         ThreadPoolExecutor(threads) as pool,
         Progress(need, asker.backend, asker.journal) as progress,
@@ -38,7 +40,7 @@ def collect(
             while not suffices(order, done, need):
                 while len(running) < threads and _open(order, done, need):
                     plan = next(wanted)
-                    order.append(plan.number)
+                    order[plan.number] = plan
                     running[pool.submit(make_pair, plan, asker.ask, source)] = plan.number
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     done[running.pop(future)] = future.result()
@@ -49,41 +51,60 @@ def collect(
     return first(order, done, need)
 
 
-def _open(order: Sequence[int], done: Done, need: int) -> bool:
+def _open(order: Collection[int], done: Done, need: int) -> bool:
     """Whether another plan is worth starting: those that run may yet be rejected or accepted."""
     return accepted(done) + (len(order) - len(done)) < need
 
 
 def accepted(done: Done) -> int:
-    """How many plans gave a pair."""
-    return sum(not isinstance(found, Rejected) for found in done.values())
+    """How many plans gave a pair that no other has given as well."""
+    return len({_text(found) for found in done.values() if not isinstance(found, Rejected)})
 
 
-def suffices(order: Sequence[int], done: Done, need: int) -> bool:
+def _text(pair: Pair) -> str:
+    """What tells a pair from its doubles."""
+    return _plain(pair[0].rationale)
+
+
+@cache
+def _plain(text: str) -> str:
+    return normalised(text)
+
+
+def suffices(order: Iterable[int], done: Done, need: int) -> bool:
     """Whether the finished plans at the front of `order` hold `need` pairs."""
-    pairs = 0
+    pairs: set[str] = set()
     for number in order:
         if number not in done:
             return False
-        pairs += not isinstance(done[number], Rejected)
-        if pairs == need:
+        found = done[number]
+        if not isinstance(found, Rejected):
+            pairs.add(_text(found))
+        if len(pairs) == need:
             return True
     return need == 0
 
 
-def first(order: Sequence[int], done: Done, need: int) -> tuple[list[Pair], list[Rejected]]:
-    """The first `need` pairs, and what was rejected before the last of them."""
-    pairs: list[Pair] = []
+def first(plans: Mapping[int, Plan], done: Done, need: int) -> tuple[list[Pair], list[Rejected]]:
+    """The first `need` pairs, and what was rejected before the last of them, doubles included.
+
+    `plans` holds the plans by number, in the order in which they came.
+    """
+    pairs: dict[str, Pair] = {}
     rejected: list[Rejected] = []
-    for number in order:
+    for number, plan in plans.items():
         found = done.get(number)
         if len(pairs) == need or found is None:
             break
         if isinstance(found, Rejected):
             rejected.append(found)
+        elif _text(found) in pairs:
+            earlier = pairs[_text(found)][0].id
+            texts = tuple(example.rationale for example in found)
+            rejected.append(Rejected(plan, "write", f"the text is that of {earlier}", texts))
         else:
-            pairs.append(found)
-    return pairs, rejected
+            pairs[_text(found)] = found
+    return list(pairs.values()), rejected
 
 
 def check_rejected(done: Done) -> None:

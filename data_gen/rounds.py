@@ -46,7 +46,7 @@ class _Rounds:
     """Plans under way by number, what came of the others, and the order in which they came."""
 
     source: str
-    order: list[int] = field(default_factory=list)
+    order: dict[int, Plan] = field(default_factory=dict)
     done: dict[int, Pair | Rejected] = field(default_factory=dict)
     open: dict[int, _Open] = field(default_factory=dict)
     starts: list[int] = field(default_factory=list)
@@ -58,12 +58,12 @@ class _Rounds:
         end early are the rejected ones. Each round may take an hour, so some too many are better
         than a few too few, again and again.
         """
-        settled = 0
+        settled, order = 0, list(self.order)
         for start, end in zip(self.starts, [*self.starts, len(self.order)][1:], strict=True):
-            if any(number in self.open for number in self.order[start:end]):
+            if any(number in self.open for number in order[start:end]):
                 break
             settled = end
-        pairs = sum(not isinstance(self.done[n], Rejected) for n in self.order[:settled])
+        pairs = accepted({n: self.done[n] for n in order[:settled]})
         rate = max(_LEAST_RATE, pairs / settled) if settled else 1.0
         return max(0, math.ceil((need - accepted(self.done)) / rate) - len(self.open))
 
@@ -73,7 +73,7 @@ class _Rounds:
             self.starts.append(len(self.order))
         for plan in plans:
             steps = pair_steps(plan, self.source)
-            self.order.append(plan.number)
+            self.order[plan.number] = plan
             self.open[plan.number] = _Open(steps, next(steps))
 
     def requests(self) -> list[Request]:

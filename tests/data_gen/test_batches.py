@@ -348,20 +348,20 @@ def test_killed_at_any_time_it_ends_complete_and_pays_once(tmp_path):
     def slow(body, attempt):
         time.sleep(0.05 if "create" in body or "get" in body else 0.0)
 
-    with ScriptedServer(slow) as server:
+    said = tmp_path / "stderr"
+    with ScriptedServer(slow) as server, said.open("w") as errors:
         server.batches.looks = 3
         for what, goal in [*kills, ("", 0)]:
             process = subprocess.Popen(
                 [sys.executable, "-c", RUN, server.url, str(out), "30"],
-                env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                text=True,
+                env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=errors,
             )  # fmt: skip
             if what:
                 while server.counted[what] < goal and process.poll() is None:
                     time.sleep(0.002)
                 process.send_signal(signal.SIGKILL)
-            _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors[-2000:]
+            process.wait(timeout=120)
+        assert process.returncode == 0, said.read_text()[-2000:]
         ledger = json.loads((out / "ledger.json").read_text())
         assert len(read_examples(out / "train.jsonl").examples) == 30
         assert ledger["answer"] == server.counted["answers"] == server.counted["entries"] == 60

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,17 @@ def test_a_text_cannot_leave_its_block():
     assert "Fine.\n< /rationale>" in request.prompt
 
 
+def test_a_text_that_comes_twice_is_kept_once(tmp_path):
+    same = {"voice": "", "manner": "", "length": "", "flaw": "anchoring", "domain": "general"}
+    twice = [replace(plan, scenario=f"S{plan.number // 2}", **same)
+             for plan in itertools.islice(plans(1), 30)]  # fmt: skip
+    with ScriptedServer() as server:
+        pairs, rejected = collect(14, iter(twice), asker(server, tmp_path), source="s", threads=4)
+    assert len(pairs) == len({pair[0].rationale for pair in pairs}) == 7
+    assert [one.plan.number for one in rejected] == [1, 3, 5, 7, 9, 11]
+    assert rejected[0].reason == "the text is that of s/general/0/valid"
+
+
 def test_the_result_does_not_depend_on_which_thread_is_faster(tmp_path):
     def one(threads: int, delays: bool):
         rng = random.Random(threads)
@@ -247,15 +259,15 @@ def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[Scripted
     out = folder / "hard"
     command = [sys.executable, "-c", RUN, "anthropic"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with ScriptedServer(fault) as server:
+    said = folder / "stderr"  # a pipe that nobody reads would fill up and stop the run
+    with ScriptedServer(fault) as server, said.open("w") as errors:
         for kill in range(kills + 1):
             process = subprocess.Popen(
                 [*command, server.url, str(out), str(count), str(BUDGET)],
                 env=environment,
                 cwd=folder,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
+                stderr=errors,
             )
             if kill < kills:
                 goal = (kill + 1) * 2 * count // (kills + 1)
@@ -264,8 +276,8 @@ def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[Scripted
                     assert time.monotonic() < deadline
                     time.sleep(0.005)
                 process.send_signal(signal.SIGKILL)
-            _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors[-2000:]
+            process.wait(timeout=900)
+        assert process.returncode == 0, said.read_text()[-2000:]
     return server, out
 
 
