@@ -12,8 +12,8 @@
 #? MODEL    critic to quantize or to ask; default: that of the run
 #? MODEL_1  critic to benchmark; default: that of the run
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
-#? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama or openai; MODEL_NAME,
-#?          URL, BUDGET_USD, FOCUS: see minicrit hard --help
+#? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama, openai or local; MODEL_NAME,
+#?          URL, BUDGET_USD, FOCUS, BATCH=1: see minicrit hard --help
 #? CANDIDATES  critiques of a rationale for pairs; SCORER: oracle, anthropic, ollama or openai
 #? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global; ROUNDS
 #? TEXT     rationale to judge; DOMAIN: its domain
@@ -45,6 +45,7 @@ SCORER :=
 FROM :=
 KIND := auto
 OUT := data/public
+BATCH :=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -163,6 +164,7 @@ hard: $(SETUP) ## make COUNT hard examples with BACKEND
 	$(MINICRIT) hard $(CONFIG) --hard.count $(COUNT) --hard.backend $(BACKEND) \
 	    --hard.out data/hard-$(BACKEND) $(if $(MODEL_NAME),--hard.model $(MODEL_NAME)) \
 	    $(if $(URL),--hard.url $(URL)) $(if $(FOCUS),--hard.focus $(FOCUS)) \
+	    $(if $(filter-out 0,$(BATCH)),--hard.batch true) \
 	    $(if $(BUDGET_USD),--hard.budget_usd $(BUDGET_USD)) $(ARGS)
 
 import: $(SETUP) ## bring the public set in FROM to Example files in OUT

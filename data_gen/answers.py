@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from minicrit.jsonl import parse_object
+from minicrit.jsonl import parse_object, shown
 
 PROMPTS = Path(__file__).parent / "prompts"
 
@@ -24,17 +24,20 @@ def schema_of(**fields: tuple[str, ...] | None) -> dict[str, Any]:
     }
 
 
-def read_fields(text: str, schema: Mapping[str, Any]) -> dict[str, str]:
-    """The answer's fields, all of them text and not empty; {} if it is anything else."""
+def read_fields(text: str, schema: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    """The answer's fields, all of them text and not empty; or {} and why it is anything else."""
     try:
-        row = parse_object(text.strip().encode())
-    except ValueError:
-        return {}
-    fits = set(row) == set(schema["required"]) and all(
-        isinstance(v, str) and v.strip() and v in schema["properties"][k].get("enum", (v,))
-        for k, v in row.items()
-    )
-    return {k: v.strip() for k, v in row.items()} if fits else {}
+        row = parse_object(text.strip().encode(errors="surrogatepass"))
+    except ValueError as error:
+        return {}, f"unparsed: {error}"
+    if set(row) != set(schema["required"]):
+        names = ", ".join(schema["required"])
+        return {}, f"unparsed: expected the fields {names}, got {shown(', '.join(row))}"
+    for name, value in row.items():
+        allowed = schema["properties"][name].get("enum", (value,))
+        if not isinstance(value, str) or not value.strip() or value not in allowed:
+            return {}, f"unparsed: {name}: expected text that is allowed, got {shown(repr(value))}"
+    return {name: value.strip() for name, value in row.items()}, ""
 
 
 @cache

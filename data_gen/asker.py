@@ -1,6 +1,6 @@
 """Asks a back end on behalf of many threads: nothing twice, nothing over budget, never for ever.
 
-This is the only retry loop; clients are told not to retry themselves.
+Clients are told not to retry themselves; `Patience` is for this and for `batcher`.
 """
 
 import random
@@ -24,6 +24,14 @@ class BudgetError(ValueError):
     """The next request could pass the budget; it was not sent."""
 
 
+def over_budget(most: float, committed: float, budget: float | None) -> BudgetError:
+    """What to raise where `most` USD more could pass the budget."""
+    return BudgetError(
+        f"budget: expected room for up to {most:.4f} USD, got {committed:.2f} of {budget:.2f} USD "
+        "used; raise BUDGET_USD and run the same command again, nothing is lost"
+    )
+
+
 @dataclass(frozen=True)
 class Patience:
     """How failures are borne.
@@ -36,6 +44,27 @@ class Patience:
     attempts: int = 6
     backoff: float = 0.5
     longest: float = 60.0
+
+    def pause(self, attempt: int, error: TryAgainError) -> float:
+        """Seconds to wait after a failed attempt, counted from 0.
+
+        Raises:
+            HopelessError: if the server asks for more than `longest`.
+        """
+        if error.wait is not None and error.wait > self.longest:
+            raise HopelessError(
+                f"server: expected a wait of at most {self.longest:.0f} s, was asked for "
+                f"{error.wait:.0f} s; run the same command again later, nothing is lost"
+            ) from error
+        own: float = min(self.longest, self.backoff * 2**attempt)
+        return max(error.wait or 0.0, own * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+
+    def exhausted(self, error: Exception) -> HopelessError:
+        """What to raise when all attempts failed, the last with `error`."""
+        return HopelessError(
+            f"server: expected an answer within {self.attempts} attempts, got {error}; look at "
+            "the server, then run the same command again, nothing is lost"
+        )
 
 
 class Asker:
@@ -90,10 +119,7 @@ class Asker:
                 last = error
                 if attempt + 1 < self.patience.attempts:
                     self._wait(attempt, error)
-        raise HopelessError(
-            f"server: expected an answer within {self.patience.attempts} attempts, got {last}; "
-            "look at the server, then run the same command again, nothing is lost"
-        ) from last
+        raise self.patience.exhausted(last) from last
 
     def _lock_of(self, key: str) -> threading.Lock:
         with self._lock:
@@ -102,18 +128,15 @@ class Asker:
     def _send(self, key: str, request: Request) -> Answer:
         most = self.price.most(request)
         if not self.journal.reserve(key, most, self.budget):
-            raise BudgetError(
-                f"budget: expected room for up to {most:.4f} USD, got "
-                f"{self.journal.committed:.2f} of {self.budget:.2f} USD used; raise BUDGET_USD and "
-                "run the same command again, nothing is lost"
-            )
+            raise over_budget(most, self.journal.committed, self.budget)
+        started = time.monotonic()
         try:
             answer = self.backend.ask(request)
         except (TryAgainError, UnanswerableError, HopelessError) as error:
             if not getattr(error, "lost", False):  # else it may have been charged
                 self.journal.release(key, str(error))
             raise
-        self.journal.settle(key, answer, self.price.cost(answer.usage))
+        self.journal.settle(key, answer, self.price.cost(answer.usage), time.monotonic() - started)
         return answer
 
     def _wait_for_all(self) -> None:
@@ -127,14 +150,7 @@ class Asker:
             time.sleep(min(left, 1.0))
 
     def _wait(self, attempt: int, error: TryAgainError) -> None:
-        patience = self.patience
-        if error.wait is not None and error.wait > patience.longest:
-            raise HopelessError(
-                f"server: expected a wait of at most {patience.longest:.0f} s, was asked for "
-                f"{error.wait:.0f} s; run the same command again later, nothing is lost"
-            ) from error
-        own = min(patience.longest, patience.backoff * 2**attempt)
-        wait = max(error.wait or 0.0, own * random.uniform(0.5, 1.0))  # noqa: S311 - not for secrets
+        wait = self.patience.pause(attempt, error)
         if error.everybody:
             with self._lock:
                 self._not_before = max(self._not_before, time.monotonic() + wait)

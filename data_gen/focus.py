@@ -1,17 +1,63 @@
-"""What the composer makes more of, and less: by choice, or where a critic errs."""
+"""Where a critic errs: what to make more examples of.
+
+Read from a report of its benchmark, or from a list of its errors:
+`{"split": "validation", "items": [{"domain": ..., "flaw_type": ..., "mechanism": ...}, ...]}`, one
+item an error, each with what is known of it. What is tested on must not steer training, so reports
+on other splits are refused.
+"""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from data_gen.mechanisms import MECHANISMS
+from minicrit.taxonomy import DOMAINS, FLAW_TYPES
 
-#: Share of a mechanism that was never judged wrongly, beside 1 of one that is wrong every time.
+#: Share of what was never judged wrongly, beside 1 of what is wrong every time.
 LEAST = 0.15
-#: Right and wrong answers added to every mechanism, so that few items say little (Laplace).
+#: Right and wrong answers added to every slice, so that few items say little (Laplace).
 PRIOR = 1
+_SPLITS = ("validation", "calibration")
+_ORDERED = [name for name in FLAW_TYPES if name != "other"]  # `other` cannot be written to order
+
+
+@dataclass(frozen=True)
+class Focus:
+    """How often things should come, beside one another.
+
+    Attributes:
+        mechanisms: of the composer, by name. cells: (domain, flaw type), for language models.
+    """
+
+    mechanisms: Mapping[str, float] = field(default_factory=dict)
+    cells: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+def read_focus(path: Path) -> Focus:
+    """The focus that a report of a benchmark, or a list of errors, asks for.
+
+    From a benchmark (its `model_1`) the share of a mechanism, domain or flaw type is twice its
+    error rate, from `LEAST` to 1: what is at chance gets the most; a cell has the product of both.
+    From a list of errors it is how often each occurs.
+
+    Raises:
+        ValueError: if it is neither, or was measured on test items.
+    """
+    report = _read(path)
+    errors = "items" in report
+    split = report.get("split") if errors else report["settings"]["split"]
+    if split not in _SPLITS:
+        raise ValueError(f"{path}: expected a report on validation or calibration items, got "
+                         f"split {split}; what is tested on must not steer training")  # fmt: skip
+    found = _from_errors(report["items"]) if errors else _from_slices(_slices(report))
+    if not found.mechanisms and not found.cells:
+        raise ValueError(f"{path}: expected figures by mechanism, or by domain and flaw type, got "
+                         "none; check that it is the report of a benchmark")  # fmt: skip
+    return found
 
 
 def shares_of(chosen: Sequence[str] | None, focus: Path | None) -> dict[str, float] | None:
@@ -39,39 +85,79 @@ def shares_of(chosen: Sequence[str] | None, focus: Path | None) -> dict[str, flo
 
 
 def mechanism_shares(path: Path) -> dict[str, float]:
-    """How often each mechanism should come, from `model_1` of a benchmark report.
-
-    The share is twice the error rate, from `LEAST` to 1: a mechanism at chance gets the most.
+    """How often each mechanism should come; see `read_focus`.
 
     Raises:
-        ValueError: if it is no such report, or was measured on test items, which must not steer
-            training.
+        ValueError: as there, and if the report says nothing of mechanisms.
     """
-    report = _read(path)
-    split = report["settings"]["split"]
-    if split not in ("validation", "calibration"):
-        raise ValueError(f"{path}: expected a report on validation or calibration items, got "
-                         f"split {split}; what is tested on must not steer training")  # fmt: skip
-    found = report["judges"]["model_1"]["slices"].get("mechanism", {})
-    rates = {name: _error_rate(found[name]) for name in MECHANISMS if name in found}
-    if not rates:
+    shares = dict(read_focus(path).mechanisms)
+    if not shares:
         raise ValueError(f"{path}: expected figures by mechanism, got none; judge composed items")
-    return {name: min(1.0, max(LEAST, 2 * rate)) for name, rate in rates.items()}
+    return shares
 
 
-def _error_rate(row: dict[str, Any]) -> float:
+def cell_weights(path: Path) -> dict[tuple[str, str], float]:
+    """How often each (domain, flaw type) should come; see `read_focus`.
+
+    Raises:
+        ValueError: as there, and if the report says nothing of domains and flaw types.
+    """
+    cells = dict(read_focus(path).cells)
+    if not cells:
+        raise ValueError(f"{path}: expected errors with domain and flaw_type, got none; judge "
+                         "flawed items, too")  # fmt: skip
+    return cells
+
+
+def _from_slices(slices: Mapping[str, Any]) -> Focus:
+    def shares(axis: str, known: Sequence[str]) -> dict[str, float]:
+        rates = {name: _error_rate(row) for name, row in slices.get(axis, {}).items()}
+        return {name: _share(rates[name]) for name in known if name in rates}
+
+    domains, flaws = shares("domain", DOMAINS), shares("flaw_type", _ORDERED)
+    cells = {(d, f): domains[d] * flaws[f] for d in domains for f in flaws}
+    return Focus(shares("mechanism", list(MECHANISMS)), cells)
+
+
+def _from_errors(items: Sequence[Mapping[str, Any]]) -> Focus:
+    mechanisms = Counter(i["mechanism"] for i in items if i.get("mechanism") in MECHANISMS)
+    cells = Counter(
+        (item["domain"], item["flaw_type"])
+        for item in items
+        if item.get("domain") in DOMAINS and item.get("flaw_type") in _ORDERED
+    )
+    most = max(mechanisms.values(), default=1)
+    shares = {name: max(LEAST, mechanisms[name] / most) for name in MECHANISMS}
+    return Focus(shares if mechanisms else {}, {cell: float(n) for cell, n in cells.items()})
+
+
+def _share(rate: float) -> float:
+    return min(1.0, max(LEAST, 2 * rate))
+
+
+def _error_rate(row: Mapping[str, Any]) -> float:
     right = row["accuracy"]["value"] * row["n"]
     return float((row["n"] - right + PRIOR) / (row["n"] + 2 * PRIOR))
 
 
+def _slices(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    slices: Mapping[str, Any] = report["judges"]["model_1"]["slices"]
+    return slices
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"data.focus: expected a report of the benchmark, got no file {path}; "
+        raise ValueError(f"focus: expected a report of the benchmark, got no file {path}; "
                          "run the benchmark with benchmark.split validation")  # fmt: skip
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        _ = report["settings"]["split"], report["judges"]["model_1"]["slices"]
+        if "items" in report:
+            whole = all(isinstance(item, dict) for item in report["items"])
+        else:
+            whole = bool(report["settings"]["split"]) and isinstance(_slices(report), dict)
     except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
         raise ValueError(f"{path}: expected the JSON report of a benchmark, got something else; "
-                         "give the file that ends in .json") from None  # fmt: skip
+                         "give the file that ends in .json")  # fmt: skip
     return dict(report)

@@ -1,41 +1,157 @@
 """What was sent, answered and spent, on disk before anything else happens with it.
 
-One JSON object a line, synced one by one. `kill -9` loses at most the line being written, which is
-cut off at the next start. A request whose answer never came back counts as spent at what was
-reserved for it, as nobody knows whether the server charged for it.
+One JSON object a line, synced before it counts. `kill -9` loses at most the line being written,
+which is cut off at the next start. A request whose answer never came back counts as spent at what
+was reserved for it, as nobody knows whether the server charged for it.
+
+A batch is written down twice: as an intent with everything in it before it is created, and with the
+server's id after. So an intent without an id says that a kill came in between (see `batcher`).
 """
 
 import fcntl
+import json
 import os
 import threading
+import time
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from data_gen.backends.protocol import Answer, Usage
 from minicrit.files import to_json
-from minicrit.jsonl import parse_object
 
 _SENT, _ANSWER, _FAILED = "sent", "answer", "failed"
+_INTENT, _CREATED, _ENDED = "batch intent", "batch created", "batch ended"
+_LOSSLESS = "surrogatepass"
 
 
-class Journal:
-    """The memory of a run. One process at a time; many threads.
+@dataclass
+class OpenBatch:
+    """A batch that may be with the server.
+
+    Attributes:
+        name: ours. id: the server's; None if we never heard it.
+        at: when it was written down, in seconds since 1970.
+        size: requests in it. left: keys of those whose result has not been read.
+    """
+
+    name: str
+    at: float
+    size: int
+    left: set[str]
+    id: str | None = None
+
+
+@dataclass
+class Past:
+    """What a journal says, without being able to write it.
 
     Attributes:
         answers: by key of the request.
-        spent: USD for all answers. reserved: USD for requests whose answer is still out or lost.
-        counts: how many were sent, answered, failed.
+        seconds: that each answer took, where it was asked for alone.
+        spent: USD for all answers.
+        counts: events by name: how many were sent, answered, failed.
+        batches: those that may be with the server, by name, in the order of their intents.
+        ids: the server's ids of all batches ever.
     """
 
+    answers: dict[str, Answer] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    spent: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    batches: dict[str, OpenBatch] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
+    _open: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def reserved(self) -> float:
+        """USD for requests whose answer is still out or lost: they may have been spent."""
+        return sum(sum(held) for held in self._open.values())
+
+    @property
+    def committed(self) -> float:
+        """USD spent at most."""
+        return self.spent + self.reserved
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The past of a run that may be going on; empty if there is no journal."""
+        past = cls()
+        if path.is_file():
+            past.replay(path.read_bytes(), path)
+        return past
+
+    def replay(self, content: bytes, path: Path) -> int:
+        """Takes all whole lines; how many bytes they are."""
+        good = 0
+        for number, raw in enumerate(content.splitlines(keepends=True), 1):
+            if not raw.endswith(b"\n"):
+                break  # killed while writing it
+            try:
+                # Answers are kept as they came, with whatever characters are in them.
+                self.take(json.loads(raw.decode(errors=_LOSSLESS)))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"{path}:{number}: expected a line of a journal, got one that is damaged "
+                    f"({error}); restore the file"
+                ) from error
+            good += len(raw)
+        return good
+
+    def take(self, row: Mapping[str, Any]) -> None:
+        """Accounts for one event."""
+        event, key = row["event"], row["key"]
+        if event in (_INTENT, _CREATED, _ENDED):
+            self._take_batch(row)
+        elif event == _SENT:
+            self._open.setdefault(key, []).append(float(row["reserved"]))
+        elif event in (_ANSWER, _FAILED):
+            self._close(key)
+            if "batch" in row:
+                self.batches[row["batch"]].left.discard(key)
+        else:
+            raise ValueError(f"unknown event {event!r}")
+        if event == _ANSWER:
+            usage = Usage(**row["usage"])
+            self.answers[key] = Answer(row["text"], row["stop"], usage, row["model"], row["reason"])
+            self.spent += float(row["cost"])
+            if "seconds" in row:
+                self.seconds.append(float(row["seconds"]))
+        self.counts[event] += 1
+
+    def _take_batch(self, row: Mapping[str, Any]) -> None:
+        name = row["key"]
+        if row["event"] == _INTENT:
+            held = {str(key): float(cost) for key, cost in row["reserved"].items()}
+            self.batches[name] = OpenBatch(name, float(row["at"]), len(held), set(held))
+            for key, cost in held.items():
+                self._open.setdefault(key, []).append(cost)
+            self.counts[_SENT] += len(held)
+        elif row["event"] == _CREATED:
+            self.batches[name].id = row["id"]
+            self.ids.add(row["id"])
+        else:
+            ended = self.batches.pop(name)
+            if not row["created"]:  # it never was with the server, so nothing was charged
+                for key in ended.left:
+                    self._close(key)
+                self.counts[_FAILED] += len(ended.left)
+
+    def _close(self, key: str) -> None:
+        self._open[key].pop()
+        if not self._open[key]:
+            del self._open[key]
+
+
+class Journal(Past):
+    """The memory of a run. One process at a time; many threads."""
+
     def __init__(self, path: Path) -> None:
+        super().__init__()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.answers: dict[str, Answer] = {}
-        self.spent = 0.0
-        self.counts: Counter[str] = Counter()
-        self._open: dict[str, list[float]] = {}
         self._lock = threading.Lock()
         self._file = path.open("a+b")
         try:
@@ -43,17 +159,8 @@ class Journal:
         except BlockingIOError as error:
             raise ValueError(f"{path}: expected to be the only run that writes it, got another; "
                              "wait for it or stop it") from error  # fmt: skip
-        self._replay()
-
-    @property
-    def reserved(self) -> float:
-        """USD that may have been spent beyond `spent`."""
-        return sum(sum(held) for held in self._open.values())
-
-    @property
-    def committed(self) -> float:
-        """USD spent at most."""
-        return self.spent + self.reserved
+        self._file.seek(0)
+        self._file.truncate(self.replay(self._file.read(), path))
 
     def reserve(self, key: str, cost: float, budget: float | None) -> bool:
         """Writes down that a request is about to be sent; False, and nothing, if over budget."""
@@ -63,15 +170,48 @@ class Journal:
             self._write({"event": _SENT, "key": key, "reserved": cost})
             return True
 
-    def settle(self, key: str, answer: Answer, cost: float) -> None:
+    def settle(self, key: str, answer: Answer, cost: float, seconds: float) -> None:
         """Writes an answer down; from now on the request is never sent again."""
         with self._lock:
-            self._write({"event": _ANSWER, "key": key, "cost": cost, **asdict(answer)})
+            self._write({"event": _ANSWER, "key": key, "cost": cost, "seconds": round(seconds, 3),
+                         **asdict(answer)})  # fmt: skip
 
     def release(self, key: str, why: str) -> None:
         """Writes down that a request failed without being charged."""
         with self._lock:
             self._write({"event": _FAILED, "key": key, "why": why[:300]})
+
+    def intend(self, name: str, reserved: Mapping[str, float]) -> OpenBatch:
+        """Writes down that a batch is about to be created, with what each request may cost."""
+        with self._lock:
+            self._write({"event": _INTENT, "key": name, "at": time.time(), "reserved": reserved})
+            return self.batches[name]
+
+    def created(self, name: str, id_: str) -> None:
+        """Writes down that the server has the batch, under which id."""
+        with self._lock:
+            self._write({"event": _CREATED, "key": name, "id": id_})
+
+    def collect(self, name: str, results: Iterable[tuple[str, Answer | str, float]]) -> None:
+        """Writes results of a batch down, with one sync: (key, answer or failure, USD) each."""
+        rows: list[dict[str, Any]] = []
+        for key, result, cost in results:
+            row: dict[str, Any] = {"event": _FAILED, "key": key, "batch": name}
+            if isinstance(result, Answer):
+                row |= {"event": _ANSWER, "cost": cost, **asdict(result)}
+            else:
+                row["why"] = result[:300]
+            rows.append(row)
+        with self._lock:
+            self._write(*rows)
+
+    def ended(self, name: str, *, created: bool = True) -> None:
+        """Writes down that a batch is over; what it holds no result of stays reserved.
+
+        `created` is False if the server never got it: then nothing of it was charged.
+        """
+        with self._lock:
+            self._write({"event": _ENDED, "key": name, "created": created})
 
     def close(self) -> None:
         """Lets another run open it."""
@@ -83,40 +223,9 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _write(self, row: dict[str, Any]) -> None:
-        self._file.write(to_json(row).encode() + b"\n")
+    def _write(self, *rows: dict[str, Any]) -> None:
+        self._file.write(b"".join(to_json(row).encode(errors=_LOSSLESS) + b"\n" for row in rows))
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._take(row)
-
-    def _replay(self) -> None:
-        self._file.seek(0)
-        good = 0
-        for number, raw in enumerate(self._file.read().splitlines(keepends=True), 1):
-            if not raw.endswith(b"\n"):
-                break  # killed while writing it
-            try:
-                self._take(parse_object(raw))
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{self.path}:{number}: expected a line of a journal, got one that is damaged "
-                    f"({error}); restore the file"
-                ) from error
-            good += len(raw)
-        self._file.truncate(good)
-
-    def _take(self, row: dict[str, Any]) -> None:
-        event, key = row["event"], row["key"]
-        if event == _SENT:
-            self._open.setdefault(key, []).append(float(row["reserved"]))
-        elif event in (_ANSWER, _FAILED):
-            self._open[key].pop()
-            if not self._open[key]:
-                del self._open[key]
-        else:
-            raise ValueError(f"unknown event {event!r}")
-        if event == _ANSWER:
-            usage = Usage(**row["usage"])
-            self.answers[key] = Answer(row["text"], row["stop"], usage, row["model"], row["reason"])
-            self.spent += float(row["cost"])
-        self.counts[event] += 1
+        for row in rows:
+            self.take(row)

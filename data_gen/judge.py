@@ -67,4 +67,5 @@ def _asked(example: Example, first: str, second: str, ask: Ask) -> str | None:
         answer = ask(request)
     except UnanswerableError:
         return None
-    return read_fields(answer.text, _SCHEMA).get("better") if answer.stop == "end" else None
+    fields, _ = read_fields(answer.text, _SCHEMA) if answer.stop == "end" else ({}, "")
+    return fields.get("better")

@@ -20,9 +20,9 @@ import numpy as np
 
 from data_gen.asker import Asker
 from data_gen.candidates import make_candidates
-from data_gen.hard import open_backend
 from data_gen.journal import Journal
 from data_gen.judge import Ask, judge
+from data_gen.opening import open_backend
 from data_gen.oracle import Score, score
 from data_gen.preferences import TWINS, Scored, lengths, pair_of, twin_pairs
 from data_gen.prices import FREE, TABLE, read_price

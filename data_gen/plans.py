@@ -1,7 +1,7 @@
 """What each pair of an LLM run is about: a seeded walk over domains, scenarios, kinds and flaws."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -34,17 +34,18 @@ _BIASES = {"anchoring", "confirmation_bias", "sunk_cost", "overconfidence", "bas
 _OMISSIONS = {"missing_alternative", "unaddressed_risk", "denominator_neglect", "selection_bias"}
 
 
-def plans(seed: int, focus: Sequence[tuple[str, str]] = ()) -> Iterator[Plan]:
+def plans(seed: int, focus: Mapping[tuple[str, str], float] | None = None) -> Iterator[Plan]:
     """Endless plans, the same for the same seed.
 
     Args:
         seed: of the walk.
-        focus: (domain, flaw type) pairs to draw from, as often as they occur; () for all evenly.
+        focus: weights of the (domain, flaw type) pairs to draw from; None for all evenly.
     """
+    cells, weights = list(focus or {}), list((focus or {}).values())
     number = 0
     while True:
         rng = random.Random(f"plans/{seed}/{number}")  # noqa: S311 - not for secrets
-        domain, flaw = rng.choice(focus) if focus else _even(seed, number)
+        domain, flaw = rng.choices(cells, weights)[0] if cells else _even(seed, number)
         kind = rng.choices(list(SOUND_KINDS), [w for w, _ in SOUND_KINDS.values()])[0]
         yield Plan(
             number=number,

@@ -1,6 +1,6 @@
 """What a request costs, from a table that the user keeps and that says how old it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_gen.backends.protocol import Request, Usage
@@ -14,7 +14,10 @@ _BYTES_A_TOKEN = 2
 
 @dataclass(frozen=True)
 class Price:
-    """USD a million tokens. `date` is when somebody last looked."""
+    """USD a million tokens. `date` is when somebody last looked.
+
+    `batch` is the share of these prices that batches cost; None if the table does not say.
+    """
 
     model: str
     input: float
@@ -22,6 +25,14 @@ class Price:
     cache_read: float
     cache_write: float
     date: str
+    batch: float | None = None
+
+    def batched(self) -> "Price | None":
+        """The price in batches; None if it is not known."""
+        if self.batch is None:
+            return None
+        names = ("input", "output", "cache_read", "cache_write")
+        return replace(self, **{name: getattr(self, name) * self.batch for name in names})
 
     def cost(self, usage: Usage) -> float:
         """USD of an answer."""
@@ -40,7 +51,7 @@ class Price:
                 ) / _MILLION  # fmt: skip
 
 
-FREE = Price("", 0.0, 0.0, 0.0, 0.0, "")
+FREE = Price("", 0.0, 0.0, 0.0, 0.0, "", batch=1.0)
 
 
 def read_price(model: str, path: Path = TABLE) -> Price | None:
@@ -52,17 +63,21 @@ def read_price(model: str, path: Path = TABLE) -> Price | None:
     settings = read_settings(path)
     if model not in settings:
         return None
-    found = {}
-    for name in ("input", "output", "cache_read", "cache_write"):
+    found: dict[str, float | None] = {}
+    for name in ("input", "output", "cache_read", "cache_write", "batch"):
         entry = settings.get(f"{model}.{name}")
         value = entry.value if entry else None
+        if name == "batch" and entry is None:
+            found[name] = None
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             line = (entry or settings[model]).line
-            raise ValueError(f"{path}:{line}: expected {name} of {model} in USD a million tokens, "
+            unit = "a share of the other prices" if name == "batch" else "USD a million tokens"
+            raise ValueError(f"{path}:{line}: expected {name} of {model} in {unit}, "
                              f"got {value!r}; give a number")  # fmt: skip
         found[name] = float(value)
     date = settings.get(f"{model}.date")
     if date is None:
         raise ValueError(f"{path}:{settings[model].line}: expected the date of the price of "
                          f"{model}, got none; say when you looked")  # fmt: skip
-    return Price(model, **found, date=str(date.value))
+    return Price(model, date=str(date.value), **found)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ the edit must be small.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ TRIES = 2
 _NONE = "none"
 
 Ask = Callable[[Request], Answer]
+Pair = tuple[Example, Example]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,13 @@ class UnusableError(Exception):
     """An answer that cannot be used; the message is the reason."""
 
 
-def make_pair(plan: Plan, ask: Ask, source: str) -> tuple[Example, Example] | Rejected:
+#: The making of a pair: gives the requests that can be sent now, takes their answers in order (an
+#: iterator, so that one that is no longer wanted is never asked for) and returns what came of it.
+Steps = Generator[Sequence[Request], Iterator[Answer], Pair | Rejected]
+_Asking = Generator[Sequence[Request], Iterator[Answer], list[dict[str, str]]]
+
+
+def make_pair(plan: Plan, ask: Ask, source: str) -> Pair | Rejected:
     """The sound text and its flawed twin, or why there are none.
 
     Args:
@@ -63,36 +70,64 @@ def make_pair(plan: Plan, ask: Ask, source: str) -> tuple[Example, Example] | Re
         ask: answers a request, see `asker.Asker.ask`.
         source: where the examples say they come from.
     """
+    steps = pair_steps(plan, source)
+    try:
+        requests = next(steps)
+        while True:
+            requests = steps.send(map(ask, requests))
+    except StopIteration as done:
+        found: Pair | Rejected = done.value
+        return found
+
+
+def pair_steps(plan: Plan, source: str) -> Steps:
+    """The making of one pair, for whoever sends the requests: one by one or in batches."""
     stage = "write"
     texts: list[str] = []
     try:
-        written = _asked(ask, "write", plan, _WRITE)
-        texts.append(written["rationale"])
+        written = (yield from _asked("write", plan, _WRITE, {}))[0]
+        sound = written["rationale"]
+        texts.append(sound)
         stage = "tamper"
-        tampered = _asked(ask, "tamper", plan, _TAMPER, rationale=written["rationale"])
-        texts.append(tampered["rationale"])
-        _check_twins(written["rationale"], tampered)
+        tampered = (yield from _asked("tamper", plan, _TAMPER, {"rationale": sound}))[0]
+        flawed = tampered["rationale"]
+        texts.append(flawed)
+        _check_twins(sound, tampered)
         stage = "verify"
-        _verify(ask, plan, tampered["rationale"], "flawed")
-        _verify(ask, plan, written["rationale"], "valid")
+        yield from _asked("verify", plan, _VERIFY, {"rationale": flawed}, {"rationale": sound},
+                          check=_agrees)  # fmt: skip
         return _examples(plan, written, tampered, source)
     except (UnusableError, UnanswerableError) as error:
         return Rejected(plan, stage, str(error), tuple(texts))
 
 
-def _asked(ask: Ask, name: str, plan: Plan, schema: Mapping[str, Any], **more: str
-           ) -> dict[str, str]:  # fmt: skip
-    """The fields of an answer; asks again, once, if it was cut or is not what was asked for."""
+def _asked(
+    name: str,
+    plan: Plan,
+    schema: Mapping[str, Any],
+    *texts: Mapping[str, str],
+    check: Callable[[int, Mapping[str, str]], None] = lambda number, fields: None,
+) -> _Asking:
+    """The fields of the answers, one for each of `texts`.
+
+    Asks again, once, for what was cut or is not what was asked for. `check` sees each as it comes.
+    """
+    found: dict[int, dict[str, str]] = {}
     reason = ""
     for draw in range(TRIES):
-        answer = ask(request_for(name, plan, schema, draw, **more))
-        if answer.stop == "refused":
-            raise UnusableError(f"refused {answer.reason}".strip())
-        reason = "cut" if answer.stop == "cut" else ""
-        fields = {} if reason else read_fields(answer.text, schema)
-        if fields:
-            return fields
-    raise UnusableError(reason or "unparsed")
+        left = [number for number in range(len(texts)) if number not in found]
+        answers = yield [request_for(name, plan, schema, draw, **texts[n]) for n in left]
+        for number, answer in zip(left, answers, strict=True):
+            if answer.stop == "refused":
+                raise UnusableError(f"refused {answer.reason}".strip())
+            fields, why = ({}, "cut") if answer.stop == "cut" else read_fields(answer.text, schema)
+            if fields:
+                check(number, fields)
+                found[number] = fields
+            reason = why or reason
+        if len(found) == len(texts):
+            return [found[number] for number in range(len(texts))]
+    raise UnusableError(reason)
 
 
 def request_for(
@@ -127,16 +162,16 @@ def _check_twins(sound: str, tampered: Mapping[str, str]) -> None:
         raise UnusableError("too much was changed")
 
 
-def _verify(ask: Ask, plan: Plan, text: str, label: str) -> None:
-    """Asks the blind judge; it has to say what is so."""
-    said = _asked(ask, "verify", plan, _VERIFY, rationale=text)
+def _agrees(number: int, said: Mapping[str, str]) -> None:
+    """The blind judge has to say what is so: the first text is the flawed one."""
+    label = ("flawed", "valid")[number]
     if said["verdict"] != label:
         raise UnusableError(f"the judge calls the {label} text {said['verdict']}: {said['reason']}")
 
 
 def _examples(
     plan: Plan, written: Mapping[str, str], tampered: Mapping[str, str], source: str
-) -> tuple[Example, Example]:
+) -> Pair:
     group = f"{source}/{plan.domain}/{plan.number}"
     shared = {"domain": plan.domain, "group": group, "source": f"{source}/{plan.domain}",
               "split": "train"}  # fmt: skip

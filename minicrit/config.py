@@ -158,25 +158,31 @@ class HardConfig:
     """Hard examples: sound texts that look suspicious, and flawed twins that look careful.
 
     Attributes:
-        backend: `composer` (no model), `anthropic` (key from ANTHROPIC_API_KEY), `ollama`, or
-            `openai` for any server that speaks its protocol (key, if any, from OPENAI_API_KEY).
-        model: name of the model at the back end; the composer needs none.
+        backend: `composer` (no model), `anthropic` (key from ANTHROPIC_API_KEY), `ollama`, `openai`
+            for any server that speaks its protocol (key, if any, from OPENAI_API_KEY), or `local`
+            for a model that runs in this process.
+        model: name of the model at the back end; for `local` what base.model may be; the composer
+            needs none.
         url: address of the server; null for that of the back end's own package.
         count: examples (whole twins).
         out: folder of the examples; beside it, OUT.work keeps every answer for a restart.
         threads: requests at the same time.
+        batch: ask `anthropic` in message batches: half the price, but each step of all pairs may
+            take an hour, and a day at most.
         budget_usd: USD that a run may cost at most, restarts included; null for no limit.
         prices: YAML table of prices in USD a million tokens; null for the one that comes along.
-        focus: JSON report of errors: domains and flaw types to spend the count on.
-        dry_run: only estimate what it would cost.
+        focus: JSON report of a benchmark on validation or calibration items, or a list of errors
+            there: mechanisms (for the composer), domains and flaw types to spend the count on.
+        dry_run: only estimate what it would cost, and how long it would take.
     """
 
-    backend: Literal["composer", "anthropic", "ollama", "openai"] = "composer"
+    backend: Literal["composer", "anthropic", "ollama", "openai", "local"] = "composer"
     model: str | None = None
     url: str | None = None
     count: int = 1000
     out: Path = Path("data/hard")
     threads: int = 4
+    batch: bool = False
     budget_usd: float | None = None
     prices: Path | None = None
     focus: Path | None = None

@@ -2,10 +2,12 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import anthropic
+import httpx2
 
 from data_gen.backends.protocol import (
     Answer,
@@ -46,25 +48,45 @@ class Claude:
         return {"backend": "anthropic", "model": self.model}
 
     def ask(self, request: Request) -> Answer:  # noqa: D102
-        try:
-            message = self._client.messages.create(
-                model=self.model,
-                max_tokens=request.max_tokens,
-                system=request.system,
-                messages=[{"role": "user", "content": request.prompt}],
-                output_config={
-                    "format": {"type": "json_schema", "schema": dict(request.schema)},
-                },
-            )
-        except anthropic.APIStatusError as error:
-            raise _failure(error) from error
-        except anthropic.APIConnectionError as error:  # time-outs are of this kind
-            raise TryAgainError(str(error), lost=True) from error
-        except (anthropic.AnthropicError, json.JSONDecodeError) as error:
-            raise TryAgainError(f"expected a message, got {error}", lost=True) from error
+        with failures():
+            message = self._client.messages.create(**parameters(self.model, request))
         if not isinstance(message, anthropic.types.Message):  # a page of HTML comes as text
             raise TryAgainError("expected a message, got something else with status 200")
-        return _answer(message)
+        return answer_of(message)
+
+    def count(self, request: Request) -> int:
+        """Input tokens of a request, as the server counts them; costs nothing."""
+        asked = parameters(self.model, request)
+        del asked["max_tokens"]
+        with failures():
+            counted = self._client.messages.count_tokens(**asked)
+        if not isinstance(counted, anthropic.types.MessageTokensCount):
+            raise TryAgainError("expected a count, got something else with status 200")
+        return counted.input_tokens
+
+
+def parameters(model: str, request: Request) -> dict[str, Any]:
+    """What a message is made from."""
+    return {
+        "model": model,
+        "max_tokens": request.max_tokens,
+        "system": request.system,
+        "messages": [{"role": "user", "content": request.prompt}],
+        "output_config": {"format": {"type": "json_schema", "schema": dict(request.schema)}},
+    }
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turns what the SDK raises into the failures of our protocol."""
+    try:
+        yield
+    except anthropic.APIStatusError as error:
+        raise _failure(error) from error
+    except (anthropic.APIConnectionError, httpx2.HTTPError) as error:  # time-outs are of this kind
+        raise TryAgainError(str(error), lost=True) from error
+    except (anthropic.AnthropicError, json.JSONDecodeError) as error:
+        raise TryAgainError(f"expected an answer, got {error}", lost=True) from error
 
 
 def _failure(error: anthropic.APIStatusError) -> Exception:
@@ -74,7 +96,8 @@ def _failure(error: anthropic.APIStatusError) -> Exception:
     return http_error(error.status_code, error.message, error.response.headers.get("retry-after"))
 
 
-def _answer(message: "anthropic.types.Message") -> Answer:
+def answer_of(message: anthropic.types.Message) -> Answer:
+    """Text, ending and usage of a message."""
     used = message.usage
     stop = _STOPS.get(message.stop_reason or "", "cut")
     details = getattr(message, "stop_details", None)

@@ -7,9 +7,24 @@ from typing import Any
 
 import httpx
 
-from data_gen.backends.protocol import Answer, Request, Stop, TryAgainError, Usage, http_error
+from data_gen.backends.protocol import (
+    Answer,
+    Request,
+    Stop,
+    TryAgainError,
+    UnanswerableError,
+    Usage,
+    http_error,
+)
 
 _OK = 200
+#: Failures of one request that would come again, with which status ever: a prompt that does not fit
+#: (as llama.cpp calls it, and OpenAI), and an answer that llama.cpp itself cannot take apart.
+_OF_ITS_OWN = (
+    "exceed_context_size_error",
+    "context_length_exceeded",
+    "does not match the expected",
+)
 
 
 class OpenAILike:
@@ -31,8 +46,7 @@ class OpenAILike:
         except httpx.TransportError as error:
             raise TryAgainError(f"{type(error).__name__}: {error}", lost=True) from error
         if response.status_code != _OK:
-            after = response.headers.get("retry-after")
-            raise http_error(response.status_code, response.text[:300], after)
+            raise _failure(response)
         try:
             return _answer(response.json())
         except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
@@ -52,6 +66,13 @@ class OpenAILike:
             ],
             "response_format": {"type": "json_schema", "json_schema": schema},
         }
+
+
+def _failure(response: httpx.Response) -> Exception:
+    if any(kind in response.text for kind in _OF_ITS_OWN):
+        return UnanswerableError(f"status {response.status_code}: {response.text[:300]}")
+    after = response.headers.get("retry-after")
+    return http_error(response.status_code, response.text[:300], after)
 
 
 def _answer(body: Mapping[str, Any]) -> Answer:

@@ -1,6 +1,6 @@
 """What a back end is asked, what it answers, and the three ways in which it can fail."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -98,6 +98,48 @@ class Backend(Protocol):
         Raises:
             TryAgainError, UnanswerableError, HopelessError: see there.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """What a server says of a batch.
+
+    Attributes:
+        id: the server's. at: when it was created, in seconds since 1970. size: requests in it.
+        ended: whether its results can be read. archived: whether they are gone for good.
+    """
+
+    id: str
+    at: float
+    size: int
+    ended: bool
+    archived: bool = False
+
+
+class BatchBackend(Backend, Protocol):
+    """A server that also takes many requests at once and answers within a day, for less.
+
+    Each of these is one attempt and raises what `ask` raises.
+    """
+
+    def create(self, requests: Mapping[str, Request]) -> str:
+        """Hands requests in, by key; the id of the batch.
+
+        A TryAgainError with `lost` says that it may have been created all the same.
+        """
+        ...
+
+    def state(self, id_: str) -> BatchState:
+        """How far a batch is."""
+        ...
+
+    def recent(self, since: float) -> Iterator[BatchState]:
+        """Batches created at `since` (seconds since 1970) or later, whoever created them."""
+        ...
+
+    def results(self, id_: str) -> Iterator[tuple[str, Answer | Exception]]:
+        """Key and answer, or failure, of every request of a batch that has ended, in any order."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks three chat protocols and misbehaves as it is told.
+"""A real HTTP server that speaks three chat protocols and batches, and misbehaves as it is told.
 
 What it answers depends on the request alone: it writes, tampers and verifies like a model would,
 so whole runs can be made against it. `plan(body, attempt)` names the fault of an attempt, or None.
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.data_gen.scripted_batches import Batches
+
 Fault = str | None
 SOUND = "We timed {n} runs on each line and line A was faster in all. So A is faster here."
 
@@ -24,6 +26,7 @@ class ScriptedServer:
         self.plan = plan
         self.counted: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
+        self.batches = Batches(self)
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"script": self})
@@ -34,28 +37,32 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> "ScriptedServer":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
 
-    def fault(self, body: dict[str, Any]) -> Fault:
+    def fault(self, body: dict[str, Any], counted_as: str = "requests") -> Fault:
         key = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         with self._lock:
             self._seen[key] += 1
-            self.counted["requests"] += 1
+            self.counted[counted_as] += 1
             return self.plan(body, self._seen[key])
+
+    def message(self, body: dict[str, Any], fault: Fault) -> tuple[str, dict[str, int]]:
+        """Text and usage of an answer, which is counted."""
+        system, prompt = _said(body)
+        text = json.dumps(answer_for(prompt, system))
+        text = text[: len(text) // 2] if fault in ("cut", "unparsed") else text
+        used = {"input": len(prompt) // 4, "output": len(text) // 4}
+        self.count(answers=1, **used)
+        return text, used
 
     def count(self, **values: int) -> None:
         with self._lock:
             self.counted.update(values)
-
-    @property
-    def answered_twice(self) -> int:
-        """Requests that were answered in full more than once."""
-        return self.counted["again"]
 
 
 def answer_for(prompt: str, system: str) -> dict[str, str]:
@@ -109,13 +116,42 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.script.headers.append(dict(self.headers))
-        fault = self.script.fault(body)
-        if fault is None or fault in ("cut", "refused", "unparsed"):
-            self._answer(body, fault)
-        elif fault.isdigit():
+        if self.path.endswith("/count_tokens"):
+            self.script.count(counts=1)
+            self._send(200, {"input_tokens": len(str(body)) // 4})
+        elif self.path.endswith("/batches"):
+            fault = self.script.fault({"create": len(body["requests"])}, "creations")
+            if fault is None or fault.endswith(" created"):
+                made = self.script.batches.create(body["requests"])
+            if fault is None:
+                self._send(200, made)
+            else:
+                self._misbehave(fault.removesuffix(" created"))
+        else:
+            fault = self.script.fault(body)
+            if fault is None or fault in ("cut", "refused", "unparsed"):
+                self._answer(body, fault)
+            else:
+                self._misbehave(fault)
+
+    def do_GET(self) -> None:
+        self.script.headers.append(dict(self.headers))
+        what = "results" if self.path.endswith("/results") else "look"
+        if fault := self.script.fault({"get": what}, "gets"):
+            if fault != "half":
+                self._misbehave(fault)
+                return
+            lines = self.script.batches.get(self.path, self.script.url)
+            self._raw(200, lines[: 2 * len(lines) // 3], "application/x-jsonl")
+        else:
+            kind = "application/x-jsonl" if what == "results" else "application/json"
+            self._raw(200, self.script.batches.get(self.path, self.script.url), kind)
+
+    def _misbehave(self, fault: str) -> None:
+        if fault.isdigit():
             self._send(int(fault), {"error": {"type": "error", "message": "scripted"}})
         elif fault.startswith("429 after "):
-            self._send(429, {"error": {"message": "slow down"}}, retry_after=fault.split()[-1])
+            self._send(429, {"error": {"message": "slow down"}}, fault.removeprefix("429 after "))
         elif fault == "html":
             self._raw(200, b"<html>maintenance</html>", "text/html")
         elif fault == "half json":
@@ -128,13 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
 
     def _answer(self, body: dict[str, Any], fault: Fault) -> None:
-        system, prompt = _said(body)
-        text = json.dumps(answer_for(prompt, system))
-        text = text[: len(text) // 2] if fault in ("cut", "unparsed") else text
-        used = {"input": len(prompt) // 4, "output": len(text) // 4}
-        self.script.count(answers=1, **used)
+        text, used = self.script.message(body, fault)
         if "/v1/messages" in self.path:
-            self._send(200, _claude(text, used, fault))
+            self._send(200, claude_message(text, used, fault))
         elif "/api/chat" in self.path:
             self._send(200, _ollama(body["model"], text, used, fault))
         else:
@@ -160,7 +192,7 @@ def _said(body: dict[str, Any]) -> tuple[str, str]:
     return str(system), str(messages[-1]["content"])
 
 
-def _claude(text: str, used: dict[str, int], fault: Fault) -> dict[str, Any]:
+def claude_message(text: str, used: dict[str, int], fault: Fault) -> dict[str, Any]:
     stop = {"cut": "max_tokens", "refused": "refusal"}.get(fault or "", "end_turn")
     content = [] if fault == "refused" else [{"type": "text", "text": text}]
     usage = {"input_tokens": used["input"], "output_tokens": used["output"]}

@@ -10,8 +10,8 @@ import pytest
 
 from data_gen.asker import Asker, BudgetError, Patience
 from data_gen.backends.protocol import Answer, HopelessError, Request, Usage
-from data_gen.hard import open_backend
 from data_gen.journal import Journal
+from data_gen.opening import open_backend
 from data_gen.prices import FREE, Price
 from minicrit.config import HardConfig
 from tests.data_gen.scripted_server import ScriptedServer
@@ -171,7 +171,7 @@ def test_a_broken_last_line_is_cut_off_and_damage_is_refused(tmp_path):
     answer = Answer("{}", "end", Usage(1, 2))
     with Journal(path) as journal:
         assert journal.reserve("k", 0.5, None)
-        journal.settle("k", answer, 0.1)
+        journal.settle("k", answer, 0.1, 2.5)
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"event": "sent", "key": "l", "res')
     with Journal(path) as journal:
@@ -181,6 +181,20 @@ def test_a_broken_last_line_is_cut_off_and_damage_is_refused(tmp_path):
     path.write_bytes(b"rubbish\n" + whole)
     with pytest.raises(ValueError, match=r"journal.jsonl:1: expected a line of a journal"):
         Journal(path)
+
+
+@pytest.mark.parametrize("odd", ["\0", "\r\n", "\x1b[2J", "\u2028", "\ud800", "\N{GRINNING FACE}"])
+def test_odd_characters_of_a_server_damage_no_journal(odd, tmp_path):
+    path = tmp_path / "journal.jsonl"
+    answer = Answer(f"a{odd}b", "end")
+    with Journal(path) as journal:
+        assert journal.reserve("k", 0.5, None)
+        journal.release("k", odd)
+        assert journal.reserve("k", 0.5, None)
+        journal.settle("k", answer, 0.1, 1.0)
+    with Journal(path) as journal:
+        assert journal.answers == {"k": answer}
+        assert journal.counts == {"sent": 2, "failed": 1, "answer": 1}
 
 
 def test_one_run_at_a_time(tmp_path):

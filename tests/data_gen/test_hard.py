@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ import pytest
 from data_gen.answers import PROMPTS
 from data_gen.asker import Asker, Patience
 from data_gen.backends.protocol import Answer, Request, Usage
-from data_gen.hard import collect, make_hard, open_backend, read_focus
+from data_gen.collect import collect
+from data_gen.hard import make_hard
 from data_gen.journal import Journal
+from data_gen.opening import open_backend
 from data_gen.plans import SOUND_KINDS, catalogue, plans
 from data_gen.prices import FREE, read_price
 from data_gen.tamper import Rejected, make_pair, request_for
@@ -55,15 +59,11 @@ def test_plans_are_even_and_the_same_for_a_seed():
     assert all(len(catalogue()[domain]) >= 10 for domain in DOMAINS)
 
 
-def test_focus_draws_from_the_errors_alone(tmp_path):
-    path = tmp_path / "errors.json"
-    path.write_text(json.dumps({"items": [{"domain": "medical", "flaw_type": "anchoring"}]}))
-    assert {(p.domain, p.flaw) for p in itertools.islice(plans(0, read_focus(path)), 20)} == {
-        ("medical", "anchoring")
-    }
-    path.write_text("[]")
-    with pytest.raises(ValueError, match=r"errors.json: expected errors with domain"):
-        read_focus(path)
+def test_plans_follow_a_focus():
+    focus = {("medical", "anchoring"): 3.0, ("trading", "sunk_cost"): 1.0}
+    cells = Counter((p.domain, p.flaw) for p in itertools.islice(plans(0, focus), 400))
+    assert set(cells) == set(focus)
+    assert 240 < cells["medical", "anchoring"] < 360
 
 
 def pair_of(plan_of_faults, folder: Path):
@@ -184,6 +184,17 @@ def test_a_text_cannot_leave_its_block():
     assert "Fine.\n< /rationale>" in request.prompt
 
 
+def test_a_text_that_comes_twice_is_kept_once(tmp_path):
+    same = {"voice": "", "manner": "", "length": "", "flaw": "anchoring", "domain": "general"}
+    twice = [replace(plan, scenario=f"S{plan.number // 2}", **same)
+             for plan in itertools.islice(plans(1), 30)]  # fmt: skip
+    with ScriptedServer() as server:
+        pairs, rejected = collect(14, iter(twice), asker(server, tmp_path), source="s", threads=4)
+    assert len(pairs) == len({pair[0].rationale for pair in pairs}) == 7
+    assert [one.plan.number for one in rejected] == [1, 3, 5, 7, 9, 11]
+    assert rejected[0].reason == "the text is that of s/general/0/valid"
+
+
 def test_the_result_does_not_depend_on_which_thread_is_faster(tmp_path):
     def one(threads: int, delays: bool):
         rng = random.Random(threads)
@@ -218,31 +229,23 @@ def test_an_unknown_model_cannot_have_a_budget(tmp_path):
         read_price("m", table)
 
 
-def test_dry_run_sends_nothing(capsys):
-    make_hard(
-        Recipe(
-            hard=HardConfig(backend="anthropic", model="claude-haiku-4-5", count=1000, dry_run=True)
-        )
-    )
-    assert "500 pairs, 2000 requests at least; about 5.70 USD" in capsys.readouterr().out
-
-
 def test_the_composer_makes_them_offline(tmp_path):
     recipe = Recipe(hard=HardConfig(count=60, out=tmp_path / "hard"))
     make_hard(recipe)
     assert len(read_examples(tmp_path / "hard" / "train.jsonl").examples) == 60
 
 
+BUDGET = 40.0
 RUN = """
 import sys
 from pathlib import Path
 from data_gen import hard
 from data_gen.asker import Patience
 from minicrit.config import HardConfig, Recipe
-kind, url, out, count = sys.argv[1:]
+kind, url, out, count, budget = sys.argv[1:]
 hard.Asker.__init__.__kwdefaults__["patience"] = Patience(attempts=8, backoff=0.01, longest=1.0)
 hard.make_hard(Recipe(hard=HardConfig(backend=kind, model="claude-haiku-4-5", url=url,
-    count=int(count), out=Path(out), threads=16, budget_usd=1000.0)))
+    count=int(count), out=Path(out), threads=16, budget_usd=float(budget))))
 """
 
 
@@ -256,15 +259,15 @@ def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[Scripted
     out = folder / "hard"
     command = [sys.executable, "-c", RUN, "anthropic"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with ScriptedServer(fault) as server:
+    said = folder / "stderr"  # a pipe that nobody reads would fill up and stop the run
+    with ScriptedServer(fault) as server, said.open("w") as errors:
         for kill in range(kills + 1):
             process = subprocess.Popen(
-                [*command, server.url, str(out), str(count)],
+                [*command, server.url, str(out), str(count), str(BUDGET)],
                 env=environment,
                 cwd=folder,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
+                stderr=errors,
             )
             if kill < kills:
                 goal = (kill + 1) * 2 * count // (kills + 1)
@@ -273,8 +276,8 @@ def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[Scripted
                     assert time.monotonic() < deadline
                     time.sleep(0.005)
                 process.send_signal(signal.SIGKILL)
-            _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors[-2000:]
+            process.wait(timeout=900)
+        assert process.returncode == 0, said.read_text()[-2000:]
     return server, out
 
 
@@ -292,7 +295,12 @@ def test_killed_runs_end_complete_without_a_double_and_with_a_true_ledger(count,
     assert 0 <= lost <= 16 * kills
     # What is about to be sent is written down first, so a kill may come in between.
     assert 0 <= ledger["sent"] - server.counted["requests"] <= 16 * kills
-    assert ledger["input_tokens"] <= server.counted["input"]
+    assert lost <= ledger["sent"] - ledger["answer"] - ledger["failed"]
     if not lost:
-        assert ledger["input_tokens"] == server.counted["input"]
-    assert (ledger["usd_lost_at_most"] > 0) or not lost
+        counted = (server.counted["input"], server.counted["output"])
+        assert (ledger["input_tokens"], ledger["output_tokens"]) == counted
+    price = read_price("claude-haiku-4-5")
+    charged = price.cost(Usage(server.counted["input"], server.counted["output"]))
+    assert ledger["usd"] <= charged + 1e-6
+    assert charged <= ledger["usd"] + ledger["usd_lost_at_most"] + 1e-6 <= BUDGET
+    sys.stdout.write(f"{dict(server.counted)}\n{ledger}\ncharged {charged}\n")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from data_gen.asker import Asker, Patience
 from data_gen.compose import compose
-from data_gen.hard import open_backend
 from data_gen.journal import Journal
 from data_gen.judge import judge
+from data_gen.opening import open_backend
 from data_gen.oracle import VERDICT, WEIGHTS, score
 from data_gen.pairs import make_pairs
 from data_gen.preferences import Scored, pair_of, twin_pairs

@@ -1,0 +1,371 @@
+"""Message batches through real HTTP: nothing is paid twice, whatever fails or is killed when."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_gen.asker import BudgetError, Patience
+from data_gen.backends.protocol import Answer, HopelessError, Request, UnanswerableError, Usage
+from data_gen.batcher import Batcher, Waiting, _parts
+from data_gen.journal import Journal
+from data_gen.opening import open_batches
+from data_gen.plans import plans
+from data_gen.prices import FREE, Price, read_price
+from data_gen.rounds import collect_in_rounds
+from minicrit.config import HardConfig
+from minicrit.records import read_examples
+from tests.data_gen.scripted_server import ScriptedServer
+from tests.data_gen.test_hard import ROOT, asker, collect
+
+QUICK = Patience(attempts=4, backoff=0.01, longest=1.0)
+SOON = Waiting(first=0.01, longest=0.02, overdue=5.0, unseen=0.1)
+PRICE = Price("m", 1.0, 5.0, 0.1, 1.25, "2026-01-01", batch=0.5)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+def batcher(server: ScriptedServer, folder: Path, *, price=FREE, budget=None) -> Batcher:
+    model = open_batches(HardConfig(backend="anthropic", model="claude-haiku-4-5", url=server.url))
+    journal = Journal(folder / "journal.jsonl")
+    return Batcher(model, journal, price=price, budget=budget, patience=QUICK, waiting=SOON)
+
+
+def questions(count: int, start: int = 0) -> list[Request]:
+    schema = {"type": "object", "properties": {"verdict": {"type": "string"}}, "required": []}
+    return [
+        Request("You judge.", f"Setting: {n}.", schema, 100) for n in range(start, start + count)
+    ]
+
+
+def is_entry(body) -> bool:
+    return "entry" in body
+
+
+def test_all_are_answered_in_order_and_never_asked_again(tmp_path):
+    with ScriptedServer() as server:
+        first = batcher(server, tmp_path, price=PRICE)
+        answers = first.ask_all(questions(250))
+        assert all(isinstance(answer, Answer) for answer in answers)
+        assert len(set(answers)) == 250
+        used = Usage(server.counted["input"], server.counted["output"])
+        assert first.journal.spent == pytest.approx(PRICE.cost(used))
+        assert first.journal.reserved == 0
+        first.journal.close()
+        assert batcher(server, tmp_path).ask_all(questions(250)) == answers
+        assert (server.counted["batches"], server.counted["answers"]) == (1, 250)
+
+
+@pytest.mark.parametrize(
+    "fault", ["429", "429 after 0", "500", "529", "html", "half json", "closed", "500 created",
+              "closed created", "html created", "half json created"],
+)  # fmt: skip
+def test_a_creation_that_fails_is_repeated_only_if_nothing_was_created(fault, tmp_path):
+    def plan(body, attempt):
+        return fault if "create" in body and attempt == 1 else None
+
+    with ScriptedServer(plan) as server:
+        one = batcher(server, tmp_path)
+        assert len(one.ask_all(questions(5))) == 5
+        assert (server.counted["batches"], server.counted["answers"]) == (1, 5)
+        assert server.counted["creations"] == (1 if fault.endswith("created") else 2)
+        assert one.journal.reserved == 0
+        assert one.journal.counts["sent"] == 5
+
+
+@pytest.mark.parametrize("what", ["look", "results"])
+@pytest.mark.parametrize("fault", ["429 after 0", "500", "529", "html", "half json", "closed"])
+def test_looking_and_reading_are_tried_again(what, fault, tmp_path):
+    def plan(body, attempt):
+        return fault if body.get("get") == what and attempt < 3 else None
+
+    with ScriptedServer(plan) as server:
+        assert len(batcher(server, tmp_path).ask_all(questions(3))) == 3
+        assert server.counted["answers"] == 3
+
+
+def test_results_that_break_off_are_read_on_not_paid_again(tmp_path):
+    def plan(body, attempt):
+        return "half" if body.get("get") == "results" and attempt < 3 else None
+
+    with ScriptedServer(plan) as server:
+        one = batcher(server, tmp_path)
+        assert len(set(one.ask_all(questions(40)))) == 40
+        assert server.counted["answers"] == one.journal.counts["answer"] == 40
+
+
+@pytest.mark.parametrize(
+    "fault", ["expired", "canceled", "errored api_error", "errored overloaded_error"]
+)
+def test_entries_that_failed_are_asked_again_and_cost_nothing(fault, tmp_path):
+    def plan(body, attempt):
+        return fault if is_entry(body) and attempt < 3 and "3" in str(body["messages"]) else None
+
+    with ScriptedServer(plan) as server:
+        one = batcher(server, tmp_path, price=PRICE)
+        assert all(isinstance(answer, Answer) for answer in one.ask_all(questions(10)))
+        assert (server.counted["entries"], server.counted["answers"]) == (12, 10)
+        assert one.journal.counts["failed"] == 2
+        assert one.journal.reserved == 0
+
+
+def test_an_entry_that_always_fails_ends_the_run(tmp_path):
+    with ScriptedServer(lambda body, n: "expired" if is_entry(body) else None) as server:
+        with pytest.raises(HopelessError, match="within 4 attempts, got batch: expired"):
+            batcher(server, tmp_path).ask_all(questions(2))
+        assert server.counted["batches"] == 4
+
+
+def test_an_entry_that_is_not_accepted_is_rejected_alone(tmp_path):
+    def plan(body, attempt):
+        return "errored invalid_request_error" if "Setting: 1." in str(body) else None
+
+    with ScriptedServer(plan) as server:
+        found = batcher(server, tmp_path).ask_all(questions(3))
+        assert [isinstance(result, UnanswerableError) for result in found] == [False, True, False]
+        assert server.counted["batches"] == 1
+
+
+@pytest.mark.parametrize("kind", ["authentication_error", "billing_error", "permission_error"])
+def test_hopeless_entries_end_the_run(kind, tmp_path):
+    with ScriptedServer(lambda body, n: f"errored {kind}" if is_entry(body) else None) as server:
+        with pytest.raises(HopelessError, match=kind):
+            batcher(server, tmp_path).ask_all(questions(2))
+        assert server.counted["batches"] == 1
+
+
+@pytest.mark.parametrize("status", ["400", "401", "403", "413"])
+def test_a_refused_batch_ends_the_run_and_reserves_nothing(status, tmp_path):
+    with ScriptedServer(lambda body, n: status if "create" in body else None) as server:
+        one = batcher(server, tmp_path, price=PRICE)
+        with pytest.raises(HopelessError) as caught:
+            one.ask_all(questions(2))
+        assert (server.counted["creations"], one.journal.committed) == (1, 0)
+    assert "secret" not in str(caught.value) + one.journal.path.read_text()
+
+
+def test_results_that_are_missing_are_never_paid_again(tmp_path):
+    def plan(body, attempt):
+        return "omitted" if "Setting: 1." in str(body) else None
+
+    with ScriptedServer(plan) as server:
+        one = batcher(server, tmp_path, price=PRICE)
+        with pytest.raises(HopelessError, match="of batch msgbatch_0000, 1 are missing"):
+            one.ask_all(questions(3))
+        assert server.counted["batches"] == 1
+        assert one.journal.reserved == pytest.approx(PRICE.most(questions(1)[0]))
+
+
+def test_a_batch_that_never_ends_is_given_up(tmp_path):
+    with ScriptedServer() as server:
+        server.batches.looks = 10**9
+        one = batcher(server, tmp_path)
+        one.waiting = Waiting(first=0.01, longest=0.02, overdue=0.1)
+        with pytest.raises(HopelessError, match="to end within"):
+            one.ask_all(questions(2))
+
+
+def test_the_budget_is_kept_at_the_worst_cost_also_after_a_restart(tmp_path):
+    most = PRICE.most(questions(1)[0])
+    with ScriptedServer() as server:
+        for _ in range(2):
+            one = batcher(server, tmp_path, price=PRICE, budget=30.5 * most)
+            with pytest.raises(BudgetError, match="raise BUDGET_USD"):
+                one.ask_all(questions(300))
+            assert 26.5 * most < one.journal.committed <= 30.5 * most
+            one.journal.close()
+        assert 1 < server.counted["batches"] < 20  # as many as fit, and on with what is left
+        used = Usage(server.counted["input"], server.counted["output"])
+        assert one.journal.spent == pytest.approx(PRICE.cost(used))
+
+
+def test_batches_have_a_price_of_their_own():
+    price = read_price("claude-haiku-4-5").batched()
+    assert price.cost(Usage(1_000_000, 200_000)) == pytest.approx(1.0)
+    assert Price("m", 1, 5, 0, 1, "").batched() is None
+
+
+def test_large_numbers_of_requests_are_parted():
+    many = {str(n): request for n, request in enumerate(questions(10_001))}
+    assert [len(part) for part in _parts(many)] == [10_000, 1]
+    long = Request("s", "x" * 30_000_000, {})
+    assert [len(part) for part in _parts(dict.fromkeys("abc", long))] == [1, 1, 1]
+
+
+def orphaned(server: ScriptedServer, folder: Path, *, sent: bool) -> Journal:
+    """A journal as a kill leaves it between the intent and the id of a batch."""
+    one = batcher(server, folder, price=PRICE)
+    wanted = {request.key(one.backend.identity): request for request in questions(4)}
+    one.journal.intend("orphan", {key: PRICE.most(r) for key, r in wanted.items()})
+    if sent:
+        one.backend.create(wanted)
+    one.journal.close()
+    return one.journal
+
+
+def test_a_batch_whose_id_was_never_written_down_is_found_again(tmp_path):
+    with ScriptedServer() as server:
+        orphaned(server, tmp_path, sent=True)
+        other = batcher(server, tmp_path / "another run")
+        for start in (100, 200, 300):  # of the same size, from somebody else, on other pages
+            other.ask_all(questions(4, start))
+        one = batcher(server, tmp_path, price=PRICE)
+        assert len(one.ask_all(questions(4))) == 4
+        assert server.counted["batches"] == 4
+        assert one.journal.reserved == 0
+
+
+def test_a_batch_that_was_never_sent_is_sent_and_reserves_nothing_twice(tmp_path):
+    with ScriptedServer() as server:
+        orphaned(server, tmp_path, sent=False)
+        batcher(server, tmp_path / "another run").ask_all(questions(4, 100))
+        one = batcher(server, tmp_path, price=PRICE)
+        assert len(one.ask_all(questions(4))) == 4
+        assert server.counted["batches"] == 2
+        assert one.journal.reserved == 0
+
+
+def test_a_batch_whose_results_are_gone_stays_reserved_and_is_asked_anew(tmp_path):
+    with ScriptedServer() as server:
+        one = batcher(server, tmp_path, price=PRICE)
+        server.batches.looks = 10**9
+        one.waiting = Waiting(first=0.01, longest=0.02, overdue=0.05)
+        with pytest.raises(HopelessError):
+            one.ask_all(questions(2))
+        one.journal.close()
+        server.batches.looks = 1
+        server.batches.archived.add("msgbatch_0000")
+        again = batcher(server, tmp_path, price=PRICE)
+        assert len(again.ask_all(questions(2))) == 2
+        assert again.journal.reserved == pytest.approx(2 * PRICE.most(questions(1)[0]))
+
+
+def test_rounds_give_what_threads_give(tmp_path):
+    def plan(body, attempt):
+        text = body["messages"][-1]["content"] if "messages" in body else ""
+        if "Change it so" in text and sum(text.encode()) % 5 == 0:
+            return "refused"
+        return "cut" if "Setting:" in text and sum(text.encode()) % 7 == 0 else None
+
+    with ScriptedServer(plan) as server:
+        one = batcher(server, tmp_path / "batches")
+        batched = collect_in_rounds(60, plans(1), one, source="s")
+        assert len(batched[0]) == 30
+        assert batched[1]
+        assert server.counted["batches"] < 16
+        assert batched == collect(60, plans(1), asker(server, tmp_path), source="s", threads=2)
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches kill -9."""
+
+
+class Mortal(Journal):
+    """A journal whose process dies before or after a write."""
+
+    def __init__(self, path: Path, left: int, *, before: bool) -> None:
+        self.left, self.before = left, before
+        super().__init__(path)
+
+    def _write(self, *rows):
+        self.left -= 1
+        if self.left == 0 and self.before:
+            raise Killed
+        super()._write(*rows)
+        if self.left == 0:
+            raise Killed
+
+
+def dies_once(server: ScriptedServer, folder: Path, write: int, *, before: bool) -> bool:
+    """Asks two questions, dies around a write, asks again; whether it came to that write."""
+    one = batcher(server, folder, price=PRICE)
+    one.journal.close()
+    one.journal = Mortal(folder / "journal.jsonl", write, before=before)
+    try:
+        one.ask_all(questions(2))
+    except Killed:
+        return True
+    else:
+        return False
+    finally:
+        one.journal.close()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_around_any_write_it_pays_once(before, tmp_path):
+    def plan(body, attempt):
+        return "expired" if is_entry(body) and attempt == 1 and "Setting: 1" in str(body) else None
+
+    write, died = 1, True
+    while died:
+        with ScriptedServer(plan) as server:
+            folder = tmp_path / f"{write}"
+            died = dies_once(server, folder, write, before=before)
+            again = batcher(server, folder, price=PRICE)
+            assert len(set(again.ask_all(questions(2)))) == 2
+            assert server.counted["answers"] == again.journal.counts["answer"] == 2
+            assert (server.counted["batches"], server.counted["entries"]) == (2, 3)
+            used = Usage(server.counted["input"], server.counted["output"])
+            assert again.journal.spent == pytest.approx(PRICE.cost(used))
+            assert again.journal.reserved == 0
+        write += 1
+    assert write == 10  # twice intent, id, results, end
+
+
+RUN = """
+import sys
+from pathlib import Path
+from data_gen import batcher, hard
+from data_gen.asker import Patience
+from minicrit.config import HardConfig, Recipe
+QUICK = Patience(attempts=4, backoff=0.01, longest=1.0)
+SOON = batcher.Waiting(first=0.01, longest=0.02, overdue=5.0, unseen=0.1)
+url, out, count = sys.argv[1:]
+class Quick(batcher.Batcher):
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named, patience=QUICK, waiting=SOON)
+hard.Batcher = Quick
+hard.make_hard(Recipe(hard=HardConfig(backend="anthropic", model="claude-haiku-4-5", url=url,
+    count=int(count), out=Path(out), batch=True, budget_usd=1000.0)))
+"""
+
+
+def test_killed_at_any_time_it_ends_complete_and_pays_once(tmp_path):
+    """Kills fall before and after creation, while waiting and while reading."""
+    out = tmp_path / "hard"
+    kills = [("creations", 1), ("batches", 2), ("gets", 12)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def slow(body, attempt):
+        time.sleep(0.05 if "create" in body or "get" in body else 0.0)
+
+    said = tmp_path / "stderr"
+    with ScriptedServer(slow) as server, said.open("w") as errors:
+        server.batches.looks = 3
+        for what, goal in [*kills, ("", 0)]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", RUN, server.url, str(out), "30"],
+                env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=errors,
+            )  # fmt: skip
+            if what:
+                while server.counted[what] < goal and process.poll() is None:
+                    time.sleep(0.002)
+                process.send_signal(signal.SIGKILL)
+            process.wait(timeout=120)
+        assert process.returncode == 0, said.read_text()[-2000:]
+        ledger = json.loads((out / "ledger.json").read_text())
+        assert len(read_examples(out / "train.jsonl").examples) == 30
+        assert ledger["answer"] == server.counted["answers"] == server.counted["entries"] == 60
+        assert ledger["input_tokens"] == server.counted["input"]
+        assert ledger["output_tokens"] == server.counted["output"]
+        assert ledger["usd_lost_at_most"] == 0
+    assert "secret" not in "".join(path.read_text() for path in tmp_path.rglob("*.json*"))
