@@ -24,6 +24,7 @@ from data_gen.compose import compose
 from data_gen.journal import Journal
 from data_gen.plans import plans
 from data_gen.prices import FREE, TABLE, Price, read_price
+from data_gen.screen import asked, held_out_inputs, screened
 from data_gen.tamper import Plan, Rejected, make_pair
 from minicrit.files import atomic_folder, write_json
 from minicrit.jsonl import write_rows
@@ -223,12 +224,16 @@ def _composed(recipe: "Recipe") -> None:
     made = list(compose(settings.count, recipe.seed, "train"))
     if found := [fault for composed in made for fault in faults(composed)]:
         raise ValueError(f"expected no faults, got {len(found)}: {found[0]}; mend the mechanism")
-    examples = [composed.example for composed in made]
+    own = [composed.example for composed in made]
+    screening = screened(own, [], {}, recipe.filters, recipe.seed)
     with atomic_folder(settings.out) as box:
-        write_examples(box / "train.jsonl", examples)
-        write_manifest(box, stage="hard", inputs={}, settings=_settings(recipe),
-                       facts={"examples": len(examples)})  # fmt: skip
-    sys.stdout.write(f"{len(examples)} examples; written: {settings.out}\n")
+        write_examples(box / "train.jsonl", screening.composed)
+        screening.write(box)
+        facts = {"examples": len(screening.composed), **screening.facts()}
+        write_manifest(box, stage="hard", inputs=held_out_inputs(recipe.filters),
+                       settings=_settings(recipe), facts=facts)  # fmt: skip
+    sys.stdout.write(screening.lines())
+    sys.stdout.write(f"{len(screening.composed)} examples; written: {settings.out}\n")
 
 
 def _write(
@@ -239,18 +244,22 @@ def _write(
     journal: Journal,
 ) -> None:
     out = recipe.hard.out
+    screening = screened([], list(itertools.chain.from_iterable(pairs)), {}, recipe.filters,
+                         recipe.seed)  # fmt: skip
     with atomic_folder(out) as box:
-        write_examples(box / "train.jsonl", list(itertools.chain.from_iterable(pairs)))
+        write_examples(box / "train.jsonl", screening.others)
+        screening.write(box)
         write_rows(box / "rejected.jsonl", [asdict(one) for one in rejected])
         spent = {"usd": round(journal.spent, 6), "usd_lost_at_most": round(journal.reserved, 6)}
         write_json(box / "ledger.json", {**spent, **_usage(journal), **dict(journal.counts)})
-        facts = {"backend": dict(backend.identity), "examples": 2 * len(pairs),
-                 "rejected": len(rejected)}  # fmt: skip
-        write_manifest(box, stage="hard", inputs={}, settings=_settings(recipe), facts=facts)
+        facts = {"backend": dict(backend.identity), "examples": len(screening.others),
+                 "rejected": len(rejected), **screening.facts()}  # fmt: skip
+        write_manifest(box, stage="hard", inputs=held_out_inputs(recipe.filters),
+                       settings=_settings(recipe), facts=facts)  # fmt: skip
     reasons = Counter(f"{one.stage}: {one.reason[:60]}" for one in rejected)
     sys.stdout.write(
-        f"{2 * len(pairs)} examples, {len(rejected)} plans rejected, {journal.spent:.2f} USD; "
-        f"written: {out}\n"
+        f"{screening.lines()}{len(screening.others)} examples, {len(rejected)} plans rejected, "
+        f"{journal.spent:.2f} USD; written: {out}\n"
     )
     sys.stdout.writelines(f"  {n:>5} {reason}\n" for reason, n in reasons.most_common(8))
 
@@ -268,5 +277,5 @@ _NOT_PART = {"out", "threads", "budget_usd", "dry_run", "prices", "url"}
 
 def _settings(recipe: "Recipe") -> dict[str, object]:
     hard = {k: v for k, v in vars(recipe.hard).items() if k not in _NOT_PART}
-    return {"seed": recipe.seed, "hard": {k: str(v) if isinstance(v, Path) else v
-                                          for k, v in hard.items()}}  # fmt: skip
+    return {"seed": recipe.seed, "filters": asked(recipe.filters),
+            "hard": {k: str(v) if isinstance(v, Path) else v for k, v in hard.items()}}  # fmt: skip
