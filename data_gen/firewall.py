@@ -12,11 +12,11 @@ the families of composed data, which never lie in two splits, share the stock ph
 mechanisms. Of 35,000 composed training rows against 2,594 evaluation items, 18 % hold a shared
 sequence, but no row more than 0.55 of any item, and none more than 27 words in a row. The bars lie
 above that. In eight public sets in plain language no row shares any sequence across splits; in two
-that templates wrote, 4 % of the rows are hits.
+that templates wrote, 222 of 2,942 rows are hits.
 
-Not seen: paraphrases, translations, and items with an edit in every 13 words: of copies of composed
-items with one word changed, all but 1 in 30 are found, with two about half. Items of fewer than 13
-words are found as whole texts only, not inside others.
+Not seen: paraphrases, translations, and items with an edit in every 13 words. Of copies of 1,200
+composed items with one, two, three words changed at random, 94, 74, 50 % are found; the missed ones
+are short. Items of fewer than 13 words are found as whole texts only, not inside others.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -156,10 +157,13 @@ def shortcuts(
     found = {}
     for name, columns in features.items():
         p = _out_of_fold(columns, labels, fold, _classifier(seed, C=PROBE_C))
-        found[name] = cluster_bootstrap(
-            lambda w, p=p: scores.auroc(p, labels, weights=w), cluster, draws=draws, seed=seed
-        )
+        auc = partial(_weighted_auc, p, labels)
+        found[name] = cluster_bootstrap(auc, cluster, draws=draws, seed=seed)
     return found
+
+
+def _weighted_auc(p: Floats, labels: Bools, weights: Floats) -> float:
+    return scores.auroc(p, labels, weights=weights)
 
 
 def _classifier(seed: int, **options: float) -> LogisticRegression:

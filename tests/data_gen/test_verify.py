@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data_gen.adversarial import suite
 from data_gen.compose import compose
 from data_gen.verify import verify
 from minicrit.config import Recipe
@@ -58,7 +59,8 @@ def test_a_whole_chain_passes(run, capsys):
     verify(Recipe())
     assert capsys.readouterr().out == (
         "verified 3 manifests and reports, 6 files, 0 inputs not here, 0 faults; 40 rows of 1 "
-        "training files against 708 items of 1 evaluation files and the adversarial suite\n"
+        f"training files against {len(TEST) + len(suite())} items of 1 evaluation files and the "
+        "adversarial suite\n"
     )
 
 
