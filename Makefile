@@ -78,6 +78,11 @@ RESAMPLED := checkpoints/$(RUN)/rsf
 REPORTS := reports/$(RUN)
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 comma := ,
+empty :=
+# What data of no run may hold: all that is measured on here, and what operators sent back.
+MEASURED := $(wildcard $(addprefix data/*/,validation*.jsonl calibration*.jsonl test*.jsonl))
+HELD_OUT := $(wildcard data/*/holdout*.jsonl)
+listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
 SPLITS := train validation calibration test
 ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft benchmark pairs dpo rsf int$(BITS))
@@ -99,7 +104,8 @@ REPORT_CODE := $(call modules,report pages *tables plots targets) $(wildcard min
 # What each stage is told beside the recipe; ARGS come last, so they win.
 CONFIG := --config $(RECIPE)
 SETTINGS_base := $(if $(BASE),--base.model $(BASE))
-SETTINGS_data := $(SETTINGS_base) --data.folder $(DATA_DIR) $(if $(DATA),--data.public $(DATA))
+SETTINGS_data := $(SETTINGS_base) --data.folder $(DATA_DIR) $(if $(DATA),--data.public $(DATA)) \
+    $(call listed,$(HELD_OUT))
 SETTINGS_sft := $(SETTINGS_base) --data.folder $(DATA_DIR) --sft.out $(ADAPTER)
 SETTINGS_benchmark := --benchmark.model_1 $(or $(MODEL_1),$(ADAPTER)) \
     $(if $(MODEL_2),--benchmark.model_2 $(MODEL_2)) --benchmark.words_data $(DATA_DIR)/train.jsonl \
@@ -126,16 +132,17 @@ SETTINGS_report := --data.folder $(DATA_DIR) --sft.out $(ADAPTER) \
 
 # Sections of the recipe that decide what a stage makes.
 SECTIONS_base := base
-SECTIONS_data := seed base data
+SECTIONS_data := seed base data filters
 SECTIONS_sft := seed base data lora sft
 SECTIONS_benchmark := seed benchmark
 SECTIONS_int$(BITS) := seed quantize
-SECTIONS_pairs := seed pairs
+SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo
-SECTIONS_rsf := seed base data lora rsf
+SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf benchmark \
-    quantize report pipeline critique bench-candidates probe test test-slow lint types \
+    quantize report pipeline critique bench-candidates bench-filters probe verify test test-slow \
+    lint types \
     tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
@@ -165,7 +172,8 @@ hard: $(SETUP) ## make COUNT hard examples with BACKEND
 	    --hard.out data/hard-$(BACKEND) $(if $(MODEL_NAME),--hard.model $(MODEL_NAME)) \
 	    $(if $(URL),--hard.url $(URL)) $(if $(FOCUS),--hard.focus $(FOCUS)) \
 	    $(if $(filter-out 0,$(BATCH)),--hard.batch true) \
-	    $(if $(BUDGET_USD),--hard.budget_usd $(BUDGET_USD)) $(ARGS)
+	    $(if $(BUDGET_USD),--hard.budget_usd $(BUDGET_USD)) \
+	    $(call listed,$(MEASURED) $(HELD_OUT)) $(ARGS)
 
 import: $(SETUP) ## bring the public set in FROM to Example files in OUT
 	$(MINICRIT) import $(CONFIG) $(if $(FROM),--imports.source $(FROM)) --imports.kind $(KIND) \
@@ -177,8 +185,14 @@ adversarial: $(SETUP) ## write the adversarial suite and what it covers
 bench-candidates: $(DATA_DIR)/manifest.json $(SHRUNK) ## time candidates: shared prompts, one by one
 	$(MINICRIT) bench-candidates $(CONFIG) $(SETTINGS_pairs) $(ARGS)
 
-probe: $(DATA_DIR)/manifest.json ## ask whether words alone give the labels away
+probe: $(DATA_DIR)/manifest.json ## ask whether words, length or source give the labels away
 	$(MINICRIT) probe $(CONFIG) $(SETTINGS_data) $(ARGS)
+
+bench-filters: $(SETUP) ## time filters, duplicates and firewall on a million rows
+	$(MINICRIT) bench-filters $(CONFIG) $(ARGS)
+
+verify: $(SETUP) ## recompute the chain of manifests; no training row may be measured on
+	$(MINICRIT) verify $(CONFIG) $(ARGS)
 
 test: lint types ## lint, types, fast tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
@@ -233,7 +247,7 @@ $(STAMPS)/base: $(STAMPS)/base.args $(if $(wildcard $(BASE_FOLDER)/config.json),
 	$(MINICRIT) base $(CONFIG) $(SETTINGS_base) $(ARGS) > $@.new
 	@mv $@.new $@
 
-$(DATA_DIR)/manifest.json: $(STAMPS)/data.args $(DATA_CODE) $(PUBLIC) | $(STAMPS)/base $(SETUP)
+$(DATA_DIR)/manifest.json: $(STAMPS)/data.args $(DATA_CODE) $(PUBLIC) $(HELD_OUT) | $(STAMPS)/base $(SETUP)
 	$(MINICRIT) data $(CONFIG) $(SETTINGS_data) $(ARGS)
 
 # Pairs are shown as they are: pairs.jsonl has no rule, so they are not made for this.

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from data_gen.asker import Asker
 from data_gen.backends.protocol import Backend
 from data_gen.journal import Journal
-from data_gen.stage import normalised
+from data_gen.shingles import normalised
 from data_gen.tamper import Pair, Plan, Rejected, make_pair
 
 Done = Mapping[int, Pair | Rejected]

@@ -17,9 +17,9 @@ from markupsafe import Markup
 
 from data_gen import data_tables, shortcuts
 from data_gen.pairs_survey import PairsSurvey, scorer_rows, survey_pairs
+from data_gen.probes import BAR
 from data_gen.shortcuts import Finding
 from data_gen.side_by_side import Sample, sample_of
-from data_gen.stage import BAR
 from data_gen.survey import ALL, FLAWED, VALID, FileSurvey, survey
 from minicrit import plots
 from minicrit.config import Recipe

@@ -27,6 +27,7 @@ from data_gen.opening import identity_of, open_backend, open_batches
 from data_gen.plans import plans
 from data_gen.prices import FREE, TABLE, Price, read_price
 from data_gen.rounds import collect_in_rounds
+from data_gen.screen import asked, held_out_inputs, screened
 from data_gen.tamper import Pair, Rejected
 from minicrit.files import atomic_folder, write_json
 from minicrit.jsonl import write_rows
@@ -140,12 +141,16 @@ def _composed(recipe: "Recipe") -> None:
     made = list(compose(settings.count, recipe.seed, "train", shares=shares))
     if found := [fault for composed in made for fault in faults(composed)]:
         raise ValueError(f"expected no faults, got {len(found)}: {found[0]}; mend the mechanism")
-    examples = [composed.example for composed in made]
+    own = [composed.example for composed in made]
+    screening = screened(own, [], {}, recipe.filters, recipe.seed)
     with atomic_folder(settings.out) as box:
-        write_examples(box / "train.jsonl", examples)
-        write_manifest(box, stage="hard", inputs=_inputs(settings), settings=_settings(recipe),
-                       facts={"examples": len(examples)})  # fmt: skip
-    sys.stdout.write(f"{len(examples)} examples; written: {settings.out}\n")
+        write_examples(box / "train.jsonl", screening.composed)
+        screening.write(box)
+        facts = {"examples": len(screening.composed), **screening.facts()}
+        write_manifest(box, stage="hard", inputs=_inputs(recipe), settings=_settings(recipe),
+                       facts=facts)  # fmt: skip
+    sys.stdout.write(screening.lines())
+    sys.stdout.write(f"{len(screening.composed)} examples; written: {settings.out}\n")
 
 
 def _write(
@@ -156,19 +161,22 @@ def _write(
     journal: Journal,
 ) -> None:
     out = recipe.hard.out
+    screening = screened([], list(itertools.chain.from_iterable(pairs)), {}, recipe.filters,
+                         recipe.seed)  # fmt: skip
     with atomic_folder(out) as box:
-        write_examples(box / "train.jsonl", list(itertools.chain.from_iterable(pairs)))
+        write_examples(box / "train.jsonl", screening.others)
+        screening.write(box)
         write_rows(box / "rejected.jsonl", [asdict(one) for one in rejected])
         spent = {"usd": round(journal.spent, 6), "usd_lost_at_most": round(journal.reserved, 6)}
         write_json(box / "ledger.json", {**spent, **_usage(journal), **dict(journal.counts)})
-        facts = {"backend": dict(backend.identity), "examples": 2 * len(pairs),
-                 "rejected": len(rejected)}  # fmt: skip
-        write_manifest(box, stage="hard", inputs=_inputs(recipe.hard), settings=_settings(recipe),
+        facts = {"backend": dict(backend.identity), "examples": len(screening.others),
+                 "rejected": len(rejected), **screening.facts()}  # fmt: skip
+        write_manifest(box, stage="hard", inputs=_inputs(recipe), settings=_settings(recipe),
                        facts=facts)  # fmt: skip
     reasons = Counter(f"{one.stage}: {one.reason[:60]}" for one in rejected)
     sys.stdout.write(
-        f"{2 * len(pairs)} examples, {len(rejected)} plans rejected, {journal.spent:.2f} USD; "
-        f"written: {out}\n"
+        f"{screening.lines()}{len(screening.others)} examples, {len(rejected)} plans rejected, "
+        f"{journal.spent:.2f} USD; written: {out}\n"
     )
     sys.stdout.writelines(f"  {n:>5} {reason}\n" for reason, n in reasons.most_common(8))
 
@@ -180,8 +188,9 @@ def _usage(journal: Journal) -> dict[str, int]:
     return dict(totals)
 
 
-def _inputs(settings: "HardConfig") -> dict[str, Path]:
-    return {"focus": settings.focus} if settings.focus else {}
+def _inputs(recipe: "Recipe") -> dict[str, Path]:
+    focus = recipe.hard.focus
+    return {**held_out_inputs(recipe.filters), **({"focus": focus} if focus else {})}
 
 
 #: Where and how fast it runs, not what comes out; the focus counts by its content.
@@ -190,4 +199,4 @@ _NOT_PART = {"out", "threads", "batch", "budget_usd", "dry_run", "prices", "url"
 
 def _settings(recipe: "Recipe") -> dict[str, object]:
     hard = {k: v for k, v in vars(recipe.hard).items() if k not in _NOT_PART}
-    return {"seed": recipe.seed, "hard": hard}
+    return {"seed": recipe.seed, "filters": asked(recipe.filters), "hard": hard}

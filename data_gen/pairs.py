@@ -20,6 +20,7 @@ import numpy as np
 
 from data_gen.asker import Asker
 from data_gen.candidates import make_candidates
+from data_gen.firewall import evaluation_files
 from data_gen.journal import Journal
 from data_gen.judge import Ask, judge
 from data_gen.opening import open_backend
@@ -27,6 +28,7 @@ from data_gen.oracle import Score, score
 from data_gen.preferences import TWINS, Scored, lengths, pair_of, twin_pairs
 from data_gen.prices import FREE, TABLE, read_price
 from data_gen.public import draw_groups
+from data_gen.screen import Screened, asked, held_out_inputs, screened
 from minicrit.bagofwords import probe
 from minicrit.config import HardConfig, PairsConfig
 from minicrit.files import atomic_folder, write_atomic, write_json
@@ -62,7 +64,7 @@ def make_pairs(recipe: "Recipe") -> None:
     from minicrit.critic import Critic
 
     settings = recipe.pairs
-    examples = training_examples(settings.data, settings.rationales, f"{recipe.seed}/pairs")
+    examples, screening = training_examples(recipe, settings.data, settings.rationales, "pairs")
     critic = Critic.load(settings.model, base_folder=recipe.base.folder)
     manner = Manner(settings.candidates, tuple(settings.temperatures), settings.max_new_tokens,
                     recipe.seed, settings.rows)  # fmt: skip
@@ -74,11 +76,15 @@ def make_pairs(recipe: "Recipe") -> None:
     pairs = list(_pairs(pools, settings, counts))
     if settings.twins:
         pairs += [p for group in grouped(examples) for p in twin_pairs(group)]
-    _write(recipe, pools, pairs, counts, critic.identity)
+    _write(recipe, pools, pairs, counts, critic.identity, screening)
 
 
-def training_examples(path: Path, limit: int, seed: str) -> list[Example]:
-    """At most `limit` examples of a file, whole groups drawn by seed; 0 for all.
+def training_examples(
+    recipe: "Recipe", path: Path, limit: int, purpose: str
+) -> tuple[list[Example], Screened]:
+    """At most `limit` examples of a file, whole groups drawn by seed and purpose; 0 for all.
+
+    None of them is what the run is measured on: not the evaluation files beside, nor the suite.
 
     Raises:
         ValueError: if one is not for training.
@@ -87,7 +93,9 @@ def training_examples(path: Path, limit: int, seed: str) -> list[Example]:
     if wrong := next((e for e in examples if e.split != "train"), None):
         raise ValueError(f"{path}: expected training rows alone, got {wrong.id} of split "
                          f"{wrong.split}; nothing is learnt from what is measured on")  # fmt: skip
-    return draw_groups(examples, limit, seed)
+    beside = {file.name: read_examples(file).examples for file in evaluation_files(path.parent)}
+    screening = screened(examples, [], beside, recipe.filters, recipe.seed)
+    return draw_groups(screening.composed, limit, f"{recipe.seed}/{purpose}"), screening
 
 
 @contextmanager
@@ -159,6 +167,7 @@ def _write(
     pairs: Sequence[Preference],
     counts: Counter[str],
     critic: str,
+    screening: Screened,
 ) -> None:
     settings = recipe.pairs
     if not pairs:
@@ -171,10 +180,12 @@ def _write(
         write_rows(box / "candidates.jsonl", _rows(pools))
         write_json(box / "report.json", report)
         write_atomic(box / "report.md", _page(report))
-        write_manifest(box, stage="pairs", inputs={"data": settings.data},
-                       settings=_settings(recipe),
-                       facts={"critic": critic, "pairs": len(pairs), **counts})  # fmt: skip
-    sys.stdout.write(_page(report) + f"\n{len(pairs)} pairs; written: {settings.out}\n")
+        screening.write(box)
+        inputs = {"data": settings.data, **held_out_inputs(recipe.filters)}
+        facts = {"critic": critic, "pairs": len(pairs), **counts, **screening.facts()}
+        write_manifest(box, stage="pairs", inputs=inputs, settings=_settings(recipe), facts=facts)
+    sys.stdout.write(_page(report) + f"\n{screening.lines()}")
+    sys.stdout.write(f"{len(pairs)} pairs; written: {settings.out}\n")
 
 
 def _rows(pools: Sequence[Pool]) -> Iterator[dict[str, Any]]:
@@ -228,4 +239,4 @@ _NOT_PART = {"out", "model", "data", "url", "threads", "budget_usd"}
 
 def _settings(recipe: "Recipe") -> dict[str, Any]:
     pairs = {k: v for k, v in vars(recipe.pairs).items() if k not in _NOT_PART}
-    return {"seed": recipe.seed, "pairs": pairs}
+    return {"seed": recipe.seed, "filters": asked(recipe.filters), "pairs": pairs}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from data_gen.candidates import make_candidates
 from data_gen.oracle import VERDICT, score
 from data_gen.pairs import training_examples
+from data_gen.screen import held_out_inputs
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import read_manifest, write_manifest
@@ -65,7 +66,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     key = sha256_json(decides)
     if (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key:
         return out
-    examples = training_examples(settings.data, settings.rationales, f"{recipe.seed}/{number}")
+    examples, screening = training_examples(recipe, settings.data, settings.rationales, str(number))
     critic = Critic.load(model, base_folder=recipe.base.folder)
     manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
                     recipe.seed + 1000 * number, settings.rows)  # fmt: skip
@@ -80,10 +81,12 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     with atomic_folder(out) as box:
         write_rows(box / "selected.jsonl", (one.to_row() for one in kept))
         write_rows(box / "candidates.jsonl", _rows(examples, samples, pools))
+        screening.write(box)
         write_json(box / "report.json", report)
-        write_manifest(box, stage="rejection", inputs={"data": settings.data}, settings=decides,
-                       facts={"key": key, **report})  # fmt: skip
-    sys.stdout.write(f"round {number}: {report}\n")
+        inputs = {"data": settings.data, **held_out_inputs(recipe.filters)}
+        write_manifest(box, stage="rejection", inputs=inputs, settings=decides,
+                       facts={"key": key, **report, **screening.facts()})  # fmt: skip
+    sys.stdout.write(f"round {number}: {report}\n{screening.lines()}")
     return out
 
 

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from data_gen.stage import BAR, twin_names
+from data_gen.probes import BAR, twin_names
 from data_gen.survey import ALL, FLAWED, FileSurvey, mechanism_or_set
 from minicrit import scores
 from minicrit.bagofwords import probe

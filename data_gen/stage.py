@@ -3,6 +3,7 @@
     train.jsonl                  composed and public, shuffled by group, twins side by side
     validation|calibration|test.jsonl          composed only
     validation-public|test-public.jsonl        public only, as their verdicts mean other things
+    removed.jsonl                what must not be trained on, with the reason (see `screen`)
     coverage.json, coverage.md, manifest.json
 
 A kill at any moment leaves the old folder or none; the same recipe gives the same bytes.
@@ -13,27 +14,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from data_gen.check import faults
-from data_gen.compose import SOURCE, VERSION, compose
+from data_gen.compose import VERSION, compose
 from data_gen.coverage import coverage, table
 from data_gen.focus import shares_of
 from data_gen.public import Length, Public, order_key, read_public
+from data_gen.screen import Screened, asked, held_out_inputs, screened
+from data_gen.shingles import normalised
 from minicrit.config import Recipe
 from minicrit.files import atomic_folder, write_atomic, write_json
 from minicrit.manifest import write_manifest
 from minicrit.prompts import critique_of, render_prompt
-from minicrit.records import SPLITS, Example, read_examples, write_examples
-from minicrit.taxonomy import LABELS
+from minicrit.records import SPLITS, Example, write_examples
 
-if TYPE_CHECKING:
-    from minicrit.bagofwords import ProbeResult
-
-#: Above this AUC the words alone say too much about the label.
-BAR = 0.60
 _FIRST = 10  # faults shown of many
 _LEAST = 200  # characters of a rationale for which there must be room where training cuts it
 
@@ -46,10 +43,10 @@ def make_data(recipe: Recipe) -> None:
     """
     with atomic_folder(recipe.data.folder) as box:
         public, identity = _public(recipe, box)
-        composed = _composed(recipe)
-        splits = _arranged(composed, public, recipe.seed)
+        splits, screening = _arranged(_composed(recipe), public, recipe)
         for name, examples in splits.items():
             write_examples(box / f"{name}.jsonl", examples)
+        screening.write(box)
         write_json(box / "coverage.json", coverage(splits))
         write_atomic(box / "coverage.md", table(splits))
         write_manifest(
@@ -63,54 +60,11 @@ def make_data(recipe: Recipe) -> None:
                 "examples": {name: len(examples) for name, examples in splits.items()},
                 "public": {name: dict(count) for name, count in public.counts.items()},
                 "public_kept": public.kept,
+                **screening.facts(),
             },
         )
-    sys.stdout.write(table(splits) + _public_lines(public) + f"written: {recipe.data.folder}\n")
-
-
-def probe(recipe: Recipe) -> "ProbeResult":
-    """Whether words give the labels of the composed training data away.
-
-    Raises:
-        ValueError: if they do, by more than `BAR`, over items or within twins.
-    """
-    from minicrit import bagofwords
-
-    path = recipe.data.folder / "train.jsonl"
-    examples = [e for e in read_examples(path).examples if e.source.startswith(f"{SOURCE}/")]
-    result = bagofwords.probe(
-        [e.rationale for e in examples],
-        [e.label == "flawed" for e in examples],
-        twin_names(examples),
-        [family_of(e) for e in examples],
-        seed=recipe.seed,
-    )
-    sys.stdout.write(
-        f"words alone: AUC {result.auc:.3f} [{result.low:.3f}, {result.high:.3f}] over "
-        f"{result.n} examples; within twins {result.within_twins_auc:.3f} "
-        f"[{result.within_twins_low:.3f}, {result.within_twins_high:.3f}] over "
-        f"{result.num_pairs} pairs; bar {BAR:.2f}\n"
-    )
-    if max(result.auc, result.within_twins_auc) > BAR:
-        raise ValueError(f"{path}: expected words to predict labels with an AUC of at most {BAR}, "
-                         "got more, see above; mend the mechanism whose wording leaks")  # fmt: skip
-    return result
-
-
-def twin_names(examples: Sequence[Example]) -> list[str]:
-    """What twins share. Of a group of four, the two with the same premise are twins."""
-    sizes = Counter(e.group for e in examples)
-    return [e.id[:-1] if sizes[e.group] > len(LABELS) else e.group for e in examples]
-
-
-def family_of(example: Example) -> str:
-    """`composer/<domain>/<family>` of a composed example."""
-    return "/".join(example.source.split("/")[:3])
-
-
-def normalised(text: str) -> str:
-    """A text without its case and blanks; marks stay, as some sets reason about brackets."""
-    return "".join(text.casefold().split())
+    sys.stdout.write(table(splits) + _public_lines(public) + screening.lines())
+    sys.stdout.write(f"written: {recipe.data.folder}\n")
 
 
 def checked(splits: Mapping[str, Sequence[Example]]) -> None:
@@ -192,8 +146,8 @@ def _manner(recipe: Recipe, split: str) -> dict[str, Any]:
 
 
 def _arranged(
-    composed: Mapping[str, list[Example]], public: Public, seed: int
-) -> dict[str, list[Example]]:
+    composed: Mapping[str, list[Example]], public: Public, recipe: Recipe
+) -> tuple[dict[str, list[Example]], Screened]:
     """The files to write, by name: public train rows join ours, the others stay apart."""
     splits = dict(composed)
     for name in reversed(SPLITS):  # a row that stands in two splits stays in the later one
@@ -204,10 +158,12 @@ def _arranged(
         if len(kept) < len(rows):
             count = public.counts.setdefault("all sets", Counter())
             count["in_another_split"] += len(rows) - len(kept)
-    kept = splits.pop("train-public")
-    splits["train"] = _shuffled([*composed["train"], *kept], seed)
+    foreign = splits.pop("train-public")
+    measured = {name: rows for name, rows in splits.items() if name != "train"}
+    screening = screened(composed["train"], foreign, measured, recipe.filters, recipe.seed)
+    splits["train"] = _shuffled([*screening.composed, *screening.others], recipe.seed)
     checked(splits)
-    return {name: rows for name, rows in splits.items() if rows}
+    return {name: rows for name, rows in splits.items() if rows}, screening
 
 
 def _keys(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
@@ -224,11 +180,12 @@ def _shuffled(examples: Iterable[Example], seed: int) -> list[Example]:
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """What decides the bytes: everything but where they go and where public files lie."""
     data = {k: v for k, v in asdict(recipe.data).items() if k not in ("folder", "public", "focus")}
-    return {"seed": recipe.seed, "data": data}
+    return {"seed": recipe.seed, "data": data, "filters": asked(recipe.filters)}
 
 
 def _inputs(recipe: Recipe, public: Public) -> dict[str, Path]:
     files = {f"public/{path.name}": path for path in public.files}
+    files |= held_out_inputs(recipe.filters)
     return files | ({"focus": recipe.data.focus} if recipe.data.focus else {})
 
 

@@ -67,7 +67,7 @@ def _data(recipe: Recipe) -> None:
 
 
 def _probe(recipe: Recipe) -> None:
-    from data_gen.stage import probe
+    from data_gen.probes import probe
 
     probe(recipe)
 
@@ -76,6 +76,12 @@ def _hard(recipe: Recipe) -> None:
     from data_gen.hard import make_hard
 
     make_hard(recipe)
+
+
+def _verify(recipe: Recipe) -> None:
+    from data_gen.verify import verify
+
+    verify(recipe)
 
 
 def _adversarial(recipe: Recipe) -> None:
@@ -100,6 +106,12 @@ def _data_report(recipe: Recipe) -> None:
     from data_gen.data_report import write_data_report
 
     write_data_report(recipe)
+
+
+def _bench_filters(recipe: Recipe) -> None:
+    from data_gen.bench_filters import bench_filters
+
+    bench_filters(recipe)
 
 
 def _sft(recipe: Recipe) -> None:
@@ -143,23 +155,32 @@ def _report(recipe: Recipe) -> None:
 STAGES = {
     "base": Stage("Make the base model ready; print its folder and identity.", ("base",), _base),
     "import": Stage("Bring public sets to the Example form.", ("imports",), _import),
-    "data": Stage("Compose the examples and mix public sets in.", ("base", "data"), _data),
-    "hard": Stage("Make hard examples, offline or with a language model.", ("base", "hard"),
+    "data": Stage("Compose the examples and mix public sets in.", ("base", "data", "filters"),
+                  _data),
+    "hard": Stage("Make hard examples, offline or with a language model.",
+                  ("base", "hard", "filters"),
                   _hard),
     "adversarial": Stage("Write the adversarial suite.", ("adversarial",), _adversarial),
-    "pairs": Stage("Make preference pairs from a critic's own critiques.", ("pairs",), _pairs),
+    "pairs": Stage("Make preference pairs from a critic's own critiques.", ("pairs", "filters"),
+                   _pairs),
     "bench-candidates": Stage("Time candidates: shared prompts against one by one.", ("pairs",),
                               _bench_candidates),
-    "probe": Stage("Ask whether words alone give the labels away.", ("data",), _probe),
+    "bench-filters": Stage("Time filters, duplicates and firewall on many rows.",
+                           ("filters", "bench_filters"),
+                           _bench_filters),
+    "probe": Stage("Ask whether words, length or source give the labels away.",
+                   ("data", "probe"), _probe),
     "data-report": Stage("Write one page about the data and the pairs.",
                          ("data", "pairs", "benchmark"), _data_report),
     "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
     "dpo": Stage("Train the adapter on preference pairs.", ("base", "data", "lora", "dpo"), _dpo),
     "rsf": Stage("Train the adapter on the best of its own critiques.",
-                 ("base", "data", "lora", "rsf"), _rsf),
+                 ("base", "data", "lora", "rsf", "filters"), _rsf),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
+    "verify": Stage("Recompute every hash and run the firewall over everything.", ("verify",),
+                    _verify),
     "report": Stage("Write one page about a run.", ("data", "sft", "benchmark", "quantize"),
                     _report),
 }  # fmt: skip

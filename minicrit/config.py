@@ -75,6 +75,30 @@ class DataConfig:
 
 
 @dataclass
+class FilterConfig:
+    """What keeps a row out of training data.
+
+    Attributes:
+        near: Jaccard index of word trigrams from which a text is a near-copy of another one with
+            the same label and figures, 0 to 1; of near-copies one group stays. 0 for copies only.
+        min_words: fewest words of a rationale.
+        max_words: most words of a rationale; 0 for any number.
+        english: leave out rationales that are not in English.
+        balance: most rows of one label for each row of the other in a public set; the surplus goes
+            by whole groups. 0 for any number.
+        held_out: evaluation files, or folders with some in them, separated by commas: no training
+            row may hold their items, nor those of its own run or of the adversarial suite.
+    """
+
+    near: float = 0.8
+    min_words: int = 3
+    max_words: int = 0
+    english: bool = True
+    balance: float = 0.0
+    held_out: str = ""
+
+
+@dataclass
 class ImportConfig:
     """Public sets in their published layouts, brought to the Example form.
 
@@ -243,6 +267,39 @@ class PairsConfig:
 
 
 @dataclass
+class ProbeConfig:
+    """The probe.
+
+    Attributes:
+        data: Example file whose labels are guessed; null for the training file.
+    """
+
+    data: Path | None = None
+
+
+@dataclass
+class BenchFiltersConfig:
+    """The benchmark of the filters.
+
+    Attributes:
+        rows: rows that are made and seen, two a group.
+    """
+
+    rows: int = 1_000_000
+
+
+@dataclass
+class VerifyConfig:
+    """What is verified.
+
+    Attributes:
+        folders: where manifests, reports and rows are looked for, separated by commas.
+    """
+
+    folders: str = "data,checkpoints,reports"
+
+
+@dataclass
 class Recipe:
     """All stages of a run.
 
@@ -254,6 +311,7 @@ class Recipe:
     base: BaseConfig = field(default_factory=BaseConfig)
     imports: ImportConfig = field(default_factory=ImportConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    filters: FilterConfig = field(default_factory=FilterConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     sft: SFTConfig = field(default_factory=SFTConfig)
     dpo: DPOConfig = field(default_factory=DPOConfig)
@@ -263,3 +321,6 @@ class Recipe:
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     rsf: RSFConfig = field(default_factory=RSFConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    bench_filters: BenchFiltersConfig = field(default_factory=BenchFiltersConfig)
+    verify: VerifyConfig = field(default_factory=VerifyConfig)

@@ -27,6 +27,7 @@ _CHOICES = {
 _OLD_NAMES = {"input": "rationale", "expected_critique": "critique", "data_type": "kind"}
 _SPAN_BREAK = "\n[...]\n"
 _MARGIN_SLACK = 1e-6  # scores are rounded when written
+_ASIDE = ("rejected", "removed")  # files of rows that are not to be used
 _FIRST = 5  # messages shown of many
 _log = logging.getLogger(__name__)
 
@@ -160,17 +161,18 @@ def read_examples(
 def read_folder(
     path: str | Path, *, max_bad: float = 0.01, rejects: str | Path | None = None
 ) -> list[Reading]:
-    """Read every .jsonl and .jsonl.gz file of a folder but refused lines, sorted by name."""
+    """Read every .jsonl and .jsonl.gz file of a folder but what was set aside, sorted by name."""
     return [read_examples(file, max_bad=max_bad, rejects=rejects) for file in example_files(path)]
 
 
 def example_files(path: str | Path) -> list[Path]:
-    """The .jsonl and .jsonl.gz files of a folder, sorted by name, without files of refused lines.
+    """The .jsonl and .jsonl.gz files of a folder, sorted by name, without rows set aside.
 
     ValueError if there is none, or one both plain and zipped.
     """
     found = [*Path(path).glob("*.jsonl"), *Path(path).glob("*.jsonl.gz")]
-    files = [f for f in sorted(found) if f.name[0] != "." and not _stem(f).endswith(".rejected")]
+    aside = [f for f in found if f.name[0] == "." or _stem(f).split(".")[-1] in _ASIDE]
+    files = sorted(set(found).difference(aside))
     if not files:
         raise ValueError(f"{path}: expected .jsonl or .jsonl.gz files, got none; check the path")
     if twice := [f for f in files if f.suffix == ".gz" and f.with_suffix("") in files]:

@@ -19,6 +19,7 @@ from data_gen.preferences import Scored, pair_of, twin_pairs
 from data_gen.prices import FREE
 from minicrit.config import BaseConfig, HardConfig, PairsConfig, Recipe
 from minicrit.jsonl import read_lines
+from minicrit.manifest import read_manifest
 from minicrit.prompts import critique_of, parse_critique, render_critique
 from minicrit.records import Example, Preference, write_examples
 from tests.data_gen.scripted_server import ScriptedServer
@@ -192,6 +193,17 @@ def test_no_pair_at_all_and_rows_of_other_splits_stop_the_stage(tmp_path, tiny):
     write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "test")])
     with pytest.raises(ValueError, match=r"expected training rows alone, got \S+ of split test"):
         make_pairs(recipe(tmp_path, tiny))
+
+
+def test_what_the_run_is_measured_on_is_never_criticized(tmp_path, tiny):
+    rows = [c.example for c in compose(8, 0, "train")]
+    write_examples(tmp_path / "train.jsonl", rows)
+    write_examples(tmp_path / "test.jsonl", [replace(rows[0], split="test")])
+    make_pairs(recipe(tmp_path, tiny))
+    pairs = [row for _, row in read_lines(tmp_path / "pairs" / "pairs.jsonl")]
+    assert {row["group"] for row in pairs} == {e.group for e in rows[2:]}
+    facts = read_manifest(tmp_path / "pairs")["facts"]
+    assert facts["removed"] == {"composer": {"leak": 2}}
 
 
 def test_a_run_that_was_cut_off_ends_in_the_same_candidates(tmp_path, tiny):

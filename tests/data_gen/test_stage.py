@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from data_gen.probes import family_of
 from data_gen.public import draw_groups, read_public
-from data_gen.stage import checked, family_of, make_data, normalised, probe
+from data_gen.stage import checked, make_data
 from minicrit.config import DataConfig, Recipe
 from minicrit.files import folder_hashes
 from minicrit.manifest import check_outputs, read_manifest
@@ -142,7 +143,7 @@ def test_public_sets_are_mixed_and_kept_apart(
 
 
 def test_truncating_leaves_out_only_rows_whose_critique_has_no_room(tmp_path: Path) -> None:
-    long = " ".join(f"word{n}" for n in range(900))
+    long = " ".join(f"the word{n}" for n in range(900))
     rows = [
         row(0, "train", rationale=long),
         row(2, "train", label="flawed", flaw_type="small_sample", critique=long),
@@ -161,24 +162,3 @@ def test_a_group_or_a_text_in_two_splits_is_refused() -> None:
     with pytest.raises(ValueError, match="every rationale in one split"):
         checked({"train": [example(0)], "test": [example(9, rationale="TEXT number  0.")]})
     checked({"test": [example(0)], "test-public": [example(1)]})
-
-
-def test_normalised_keeps_brackets() -> None:
-    assert normalised("A ( b") == normalised("a (B") != normalised("a b")
-
-
-def test_the_probe_refuses_data_whose_words_tell(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = recipe_for(tmp_path, train=600)
-    make_data(recipe)
-    result = probe(recipe)
-    assert result.num_pairs == 300
-    assert "within twins" in capsys.readouterr().out
-    path = tmp_path / "train.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for r in rows:
-        r["rationale"] += " Clearly." if r["label"] == "flawed" else " Perhaps."
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    with pytest.raises(ValueError, match="AUC of at most"):
-        probe(recipe)

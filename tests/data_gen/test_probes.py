@@ -1,0 +1,82 @@
+"""What words, length and source give away."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_gen.bench_filters import rows as made_rows
+from data_gen.compose import compose
+from data_gen.probes import probe, table
+from data_gen.stage import make_data
+from minicrit.bagofwords import shortcuts
+from minicrit.config import DataConfig, ProbeConfig, Recipe
+from minicrit.records import Example, write_examples
+
+ROWS = list(made_rows(300))
+
+
+def aucs(rows: list[Example]) -> dict[str, float]:
+    found = shortcuts([e.rationale for e in rows], [e.label == "flawed" for e in rows],
+                      [e.source for e in rows], [e.group for e in rows])  # fmt: skip
+    return {name: interval.value for name, interval in found.items()}
+
+
+def told(rows: list[Example], **change: object) -> list[Example]:
+    """The flawed rows after a change that gives them away."""
+    return [replace(e, **change) if e.label == "flawed" else e for e in rows]  # type: ignore[arg-type]
+
+
+def test_each_shortcut_is_seen_by_its_own_probe():
+    rng = random.Random(0)
+    rows = [replace(e, source=f"set/{rng.randrange(3)}") for e in ROWS]
+    plain = aucs(rows)
+    assert all(abs(auc - 0.5) < 0.1 for auc in plain.values())
+    clearly = [replace(e, rationale=f"clearly {e.rationale}") if e.label == "flawed" else
+               replace(e, rationale=f"perhaps {e.rationale}") for e in rows]  # fmt: skip
+    assert aucs(clearly)["words"] > 0.95
+    longer = [replace(e, rationale=f"{e.rationale} {e.rationale}") if e.label == "flawed" else e
+              for e in rows]  # fmt: skip
+    assert aucs(longer)["length"] > 0.95
+    assert aucs(told(rows, source="set/wrong"))["source"] > 0.95
+
+
+def test_the_table_has_a_line_for_each_set_and_says_what_cannot_be_asked():
+    rows = [replace(e, source="first/x") for e in ROWS]
+    rows += [replace(e, id=f"{e.id}/2", source="second/y", label="flawed") for e in ROWS[:60]]
+    head, every, first, second, end = table(rows, 0).split("\n")
+    assert head.split()[-3:] == ["words", "length", "source"]
+    assert every.split()[:4] == ["all", "rows", "360", "58%"]
+    assert first.split()[:3] == ["first", "300", "50%"]
+    assert second.endswith("100%  too few of a label to say")
+    assert end == ""
+
+
+def test_the_probe_refuses_composed_data_whose_words_tell(tmp_path: Path, capsys):
+    recipe = Recipe(data=DataConfig(folder=tmp_path, train=600, validation=2, calibration=2,
+                                    test=2))  # fmt: skip
+    make_data(recipe)
+    result = probe(recipe)
+    assert result is not None
+    assert result.num_pairs == 300
+    assert "within twins" in capsys.readouterr().out
+    path = tmp_path / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for r in rows:
+        r["rationale"] += " Clearly." if r["label"] == "flawed" else " Perhaps."
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    with pytest.raises(ValueError, match="AUC of at most"):
+        probe(recipe)
+
+
+def test_any_file_can_be_probed_and_public_sets_have_no_bar(tmp_path: Path, capsys):
+    write_examples(tmp_path / "x.jsonl", told(ROWS, source="bench/wrong"))
+    assert probe(Recipe(probe=ProbeConfig(data=tmp_path / "x.jsonl"))) is None
+    assert capsys.readouterr().out.splitlines()[1].startswith("all rows")
+
+
+def test_composed_rows_are_clustered_by_family():
+    rows = [made.example for made in compose(120, 0, "train")]
+    assert len(table(rows, 0).splitlines()) == 2
