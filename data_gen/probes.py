@@ -15,6 +15,7 @@ from data_gen.public import draw_groups
 from minicrit.bagofwords import ProbeResult, shortcuts
 from minicrit.bagofwords import probe as probe_words
 from minicrit.config import Recipe
+from minicrit.measures import family_of
 from minicrit.records import Example, read_examples
 from minicrit.taxonomy import LABELS
 
@@ -51,28 +52,18 @@ def table(examples: Sequence[Example], seed: int) -> str:
     return "\n".join([*lines, ""])
 
 
-def family_of(example: Example) -> str:
-    """`composer/<domain>/<family>` of a composed example."""
-    return "/".join(example.source.split("/")[:3])
-
-
 def _line(name: str, rows: list[Example], seed: int) -> str:
     flawed = sum(e.label == "flawed" for e in rows)
     line = f"{name:<24}{len(rows):>7}{flawed / len(rows):>7.0%}"
-    clusters = [_cluster(e) for e in rows]
+    clusters = [family_of(e) for e in rows]
     if min(flawed, len(rows) - flawed) < FEWEST or len(set(clusters)) < FEWEST // 2:
         return f"{line}  too few of a label to say"
     drawn = draw_groups(rows, MOST, f"{seed}/probe")
     found = shortcuts(
         [e.rationale for e in drawn], [e.label == "flawed" for e in drawn],
-        [e.source for e in drawn], [_cluster(e) for e in drawn], seed=seed,
+        [e.source for e in drawn], [family_of(e) for e in drawn], seed=seed,
     )  # fmt: skip
     return line + "".join(f"  {i.value:.2f} [{i.low:.2f}, {i.high:.2f}]" for i in found.values())
-
-
-def _cluster(example: Example) -> str:
-    """What folds must not tear apart: families of composed rows, groups of others."""
-    return family_of(example) if example.source.startswith(f"{SOURCE}/") else example.group
 
 
 def _held_to_the_bar(path: Path, examples: Sequence[Example], seed: int) -> ProbeResult:

@@ -11,9 +11,10 @@ from data_gen.case import Draw
 from data_gen.check import faults
 from data_gen.compose import Composed, compose
 from data_gen.mechanisms import MECHANISMS, mechanisms_for
-from data_gen.probes import BAR, family_of
+from data_gen.probes import BAR
 from data_gen.scene import Scene, scenes
 from minicrit.bagofwords import probe
+from minicrit.measures import family_of
 from minicrit.records import SPLITS, Example
 from minicrit.taxonomy import DOMAINS, KINDS
 

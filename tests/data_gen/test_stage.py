@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from data_gen.probes import family_of
 from data_gen.public import draw_groups, read_public
 from data_gen.stage import checked, make_data
 from minicrit.config import DataConfig, Recipe
 from minicrit.files import folder_hashes
 from minicrit.manifest import check_outputs, read_manifest
+from minicrit.measures import family_of
 from minicrit.records import Example, read_examples
 
 ROOT = Path(__file__).parents[2]
