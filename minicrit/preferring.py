@@ -144,7 +144,7 @@ def check_start(pairs: PairLogprobs) -> None:
     Raises:
         ValueError: if a margin of the first step is not zero.
     """
-    worst = float(pairs.margin.abs().max())
+    worst = float(pairs.margin.detach().abs().max())
     if not worst <= SLACK:
         raise ValueError(
             f"expected zero margins at the first step, got {worst:.3f} nats: policy and reference "

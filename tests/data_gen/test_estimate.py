@@ -84,6 +84,7 @@ def test_a_dry_run_sends_nothing_and_needs_no_key(tmp_path, capsys):
 
 
 def test_with_a_key_the_server_counts_and_a_paid_run_tells_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no evaluation files lie
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     with ScriptedServer() as server:
         hard = HardConfig(backend="anthropic", model="claude-haiku-4-5", url=server.url, count=8,
