@@ -91,8 +91,8 @@ def test_with_a_key_the_server_counts_and_a_paid_run_tells_first(tmp_path, capsy
         make_hard(Recipe(hard=hard))
         assert server.counted["counts"] == 3  # one a step
         told = capsys.readouterr().out.splitlines()
-    starts = [next(n for n, line in enumerate(told) if text in line)
-              for text in ("tokens counted by the server", "about 0 min", "8 examples")]  # fmt: skip
+    said = ("tokens counted by the server", "about 0 min", "8 examples")
+    starts = [next(n for n, line in enumerate(told) if text in line) for text in said]
     assert starts == sorted(starts)  # the estimate comes first
 
 
