@@ -48,7 +48,7 @@ def test_every_item_is_justified_and_its_evidence_stands_in_it_once(items):
 def test_a_published_version_never_changes(items):
     """Changed on purpose: raise VERSION if there are results on the old one, then pin anew."""
     rows = sorted([i.id, i.rationale, i.label, i.flaw_type, i.evidence, i.group] for i in items)
-    assert (VERSION, len(items), sha256_json(rows)[:16]) == ("1", 1114, "9fb40c858762799c")
+    assert (VERSION, len(items), sha256_json(rows)[:16]) == ("1", 1114, "20ab69cdeaaf9286")
 
 
 def test_labels_are_balanced(items):
