@@ -146,7 +146,7 @@ SECTIONS_rsf := seed base data lora rsf filters
     tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; sed -n 's/^#? /  /p' $(firstword $(MAKEFILE_LIST))
 
 setup: $(SETUP) ## make .venv and install everything at exact versions
