@@ -211,7 +211,8 @@ tensorboard: $(SETUP) ## show training curves, on this machine only
 	.venv/bin/tensorboard --logdir runs --host 127.0.0.1 $(ARGS)
 
 clean: ## remove what this RUN made, except what is committed
-	@for path in $(DATA_DIR) checkpoints/$(RUN) $(REPORTS) runs/$(RUN) $(STAMPS); do \
+	@for path in $(DATA_DIR) $(PAIRS) $(PAIRS).work checkpoints/$(RUN) $(REPORTS) runs/$(RUN) \
+	    $(STAMPS); do \
 	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done
 
 distclean: ## remove everything that was made here: all runs, bases, .venv, caches
