@@ -64,6 +64,7 @@ def make_pairs(recipe: "Recipe") -> None:
     from minicrit.critic import Critic
 
     settings = recipe.pairs
+    _check_judge(settings)  # now, not after the long sampling
     examples, screening = training_examples(recipe, settings.data, settings.rationales, "pairs")
     critic = Critic.load(settings.model, base_folder=recipe.base.folder)
     manner = Manner(settings.candidates, tuple(settings.temperatures), settings.max_new_tokens,
@@ -117,6 +118,17 @@ def _asking(settings: PairsConfig, work: Path) -> Iterator[Ask | None]:
             yield asker.ask
         finally:
             asker.stop()
+
+
+def _check_judge(settings: PairsConfig) -> None:
+    if settings.scorer == "oracle":
+        return
+    if not settings.judge_model:
+        raise ValueError(f"pairs.judge_model: expected the name of a model of {settings.scorer}, "
+                         "got none; give --pairs.judge_model NAME")  # fmt: skip
+    if settings.scorer == "openai" and not settings.url:
+        raise ValueError("pairs.url: expected the address of the server, got none; give "
+                         "--pairs.url http://HOST:PORT")  # fmt: skip
 
 
 def _scored(

@@ -42,7 +42,7 @@ def pair_logprobs(
         chunk: see `logprobs.scored_logprobs`.
     """
     sums = branch_sums(batch, scored_logprobs(model, batch, chunk=chunk))
-    tokens = torch.zeros_like(sums).index_add_(0, batch.owners, torch.ones_like(sums)[batch.owners])
+    tokens = torch.bincount(batch.owners, minlength=batch.branches).to(sums.dtype)
     named = torch.nonzero(batch.keys >= 0)[:, 0]
     order = named[batch.keys[named].argsort()].view(-1, 2)
     if reference is None:

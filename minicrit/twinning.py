@@ -73,11 +73,6 @@ class TwinWeights:
     running: float
     deep: float
 
-    @property
-    def wanted(self) -> bool:
-        """Whether any of them counts."""
-        return bool(self.coherence or self.running or self.deep)
-
 
 @dataclass(frozen=True)
 class TwinLosses:

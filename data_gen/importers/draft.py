@@ -112,10 +112,7 @@ def text_or_none(row: Row, key: str) -> str | None:
 
 def texts(row: Row, key: str) -> list[str]:
     """A list of texts, some of which may be empty."""
-    value = _value(row, key)
-    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-        raise _wrong(key, "a list of texts", value)
-    return value
+    return _listed(row, key, str, "texts")
 
 
 def whole(row: Row, key: str) -> int:
@@ -128,10 +125,7 @@ def whole(row: Row, key: str) -> int:
 
 def objects(row: Row, key: str) -> list[Row]:
     """A list of objects."""
-    value = _value(row, key)
-    if not isinstance(value, list) or not value or not all(isinstance(v, Mapping) for v in value):
-        raise _wrong(key, "a list of objects", value)
-    return value
+    return _listed(row, key, Mapping, "objects")
 
 
 def inner(row: Row, key: str) -> Row:
@@ -165,6 +159,13 @@ def located(span: str, whole_text: str, key: str) -> str:
     if found is None:
         raise RefusedError(f"{key} verbatim in the text", repr(span), "mend the text or the span")
     return found[0]
+
+
+def _listed(row: Row, key: str, kind: type, name: str) -> list[Any]:
+    value = _value(row, key)
+    if not isinstance(value, list) or not value or not all(isinstance(v, kind) for v in value):
+        raise _wrong(key, f"a list of {name}", value)
+    return value
 
 
 def _value(row: Row, key: str) -> Any:

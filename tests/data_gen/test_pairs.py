@@ -206,6 +206,19 @@ def test_what_the_run_is_measured_on_is_never_criticized(tmp_path, tiny):
     assert facts["removed"] == {"composer": {"leak": 2}}
 
 
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"scorer": "anthropic"}, r"pairs.judge_model: expected the name of a model of anthropic"),
+        ({"scorer": "openai", "judge_model": "m"}, r"pairs.url: expected the address"),
+    ],
+)
+def test_a_judge_that_is_not_named_is_asked_for(tmp_path, tiny, told, message):
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
+    with pytest.raises(ValueError, match=message):
+        make_pairs(recipe(tmp_path, tiny, **told))
+
+
 def test_a_run_that_was_cut_off_ends_in_the_same_candidates(tmp_path, tiny):
     write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
     make_pairs(recipe(tmp_path, tiny))
