@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from minicrit.critic import Critic
@@ -32,6 +33,7 @@ def make_candidates(
         work: folder of what is done so far.
     """
     items = [(example.domain, example.rationale) for example in examples]
+    writer = critic.merged(getattr(torch, manner.dtype))
     plan = passes(critic, items, manner)
     key = sha256_json([critic.identity, critic.prompt_version, asdict(manner), items])
     path = work / f"candidates-{key[:16]}.jsonl"
@@ -40,7 +42,7 @@ def make_candidates(
     with path.open("ab") as file, tqdm(total=len(items), unit="rationale", desc="sample") as bar:
         bar.update(sum(map(len, plan[: len(done)])))
         for rows in plan[len(done) :]:
-            written = sample_pass(critic, [items[row] for row in rows], manner)
+            written = sample_pass(writer, [items[row] for row in rows], manner)
             line = [[asdict(one) for one in group] for group in written]
             file.write(to_json({"written": line}).encode() + b"\n")
             file.flush()

@@ -48,7 +48,7 @@ def read_focus(path: Path) -> Focus:
         ValueError: if it is neither, or was measured on test items.
     """
     report = _read(path)
-    errors = "items" in report
+    errors = _lists_errors(report)
     split = report.get("split") if errors else report["settings"]["split"]
     if split not in _SPLITS:
         raise ValueError(f"{path}: expected a report on validation or calibration items, got "
@@ -140,6 +140,11 @@ def _error_rate(row: Mapping[str, Any]) -> float:
     return float((row["n"] - right + PRIOR) / (row["n"] + 2 * PRIOR))
 
 
+def _lists_errors(report: Any) -> bool:
+    """Whether it is a list of errors; a benchmark has `items`, too, but counts them."""
+    return isinstance(report, dict) and isinstance(report.get("items"), list)
+
+
 def _slices(report: Mapping[str, Any]) -> Mapping[str, Any]:
     slices: Mapping[str, Any] = report["judges"]["model_1"]["slices"]
     return slices
@@ -151,7 +156,7 @@ def _read(path: Path) -> dict[str, Any]:
                          "run the benchmark with benchmark.split validation")  # fmt: skip
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if "items" in report:
+        if _lists_errors(report):
             whole = all(isinstance(item, dict) for item in report["items"])
         else:
             whole = bool(report["settings"]["split"]) and isinstance(_slices(report), dict)

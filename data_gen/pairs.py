@@ -28,6 +28,7 @@ from data_gen.oracle import Score, score
 from data_gen.preferences import TWINS, Scored, lengths, pair_of, twin_pairs
 from data_gen.prices import FREE, TABLE, read_price
 from data_gen.public import draw_groups
+from data_gen.scouting import drawn, scout
 from data_gen.screen import Screened, asked, held_out_inputs, screened
 from minicrit.bagofwords import probe
 from minicrit.config import HardConfig, PairsConfig
@@ -35,11 +36,13 @@ from minicrit.files import atomic_folder, write_atomic, write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import write_manifest
 from minicrit.plan import grouped
+from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example, Preference, read_examples
 from minicrit.sampling import Manner, Sample
 
 if TYPE_CHECKING:
     from minicrit.config import Recipe
+    from minicrit.critic import Critic
 
 #: Fewest pairs from which it is worth asking whether words alone tell the chosen from the rejected.
 _ENOUGH = 100
@@ -65,19 +68,41 @@ def make_pairs(recipe: "Recipe") -> None:
 
     settings = recipe.pairs
     _check_judge(settings)  # now, not after the long sampling
-    examples, screening = training_examples(recipe, settings.data, settings.rationales, "pairs")
+    looked_at = settings.scouted or settings.rationales
+    examples, screening = training_examples(recipe, settings.data, looked_at, "pairs")
     critic = Critic.load(settings.model, base_folder=recipe.base.folder)
     manner = Manner(settings.candidates, tuple(settings.temperatures), settings.max_new_tokens,
-                    recipe.seed, settings.rows)  # fmt: skip
+                    recipe.seed, settings.rows, settings.dtype)  # fmt: skip
     work = settings.out.with_name(settings.out.name + ".work")
-    samples = make_candidates(critic, examples, manner, work)
     counts: Counter[str] = Counter()
+    criticized, compared = _worth(critic, examples, settings, manner, work, counts)
+    samples = make_candidates(critic, criticized, manner, work)
     with _asking(settings, work) as ask:
-        pools = _scored(examples, samples, settings, ask, counts)
+        pools = _scored(criticized, samples, settings, ask, counts)
     pairs = list(_pairs(pools, settings, counts))
     if settings.twins:
-        pairs += [p for group in grouped(examples) for p in twin_pairs(group)]
+        wanted = {example.id for example in compared}
+        pairs += [p for group in grouped(examples) for p in twin_pairs(group, wanted)]
     _write(recipe, pools, pairs, counts, critic.identity, screening)
+
+
+def _worth(
+    critic: "Critic",
+    examples: list[Example],
+    settings: PairsConfig,
+    manner: Manner,
+    work: Path,
+    counts: Counter[str],
+) -> tuple[list[Example], list[Example]]:
+    """Those to be criticized, and those whose twins make pairs."""
+    if not settings.scouted:
+        return examples, examples
+    found = scout(critic, examples, manner, work)
+    counts.update(found.facts())
+    kept = (
+        drawn(found.sure, round(settings.sure * len(found.sure)), "sure") if settings.sure else []
+    )
+    return drawn(found.undecided, settings.rationales, "undecided"), [*found.unsure, *kept]
 
 
 def training_examples(
@@ -165,12 +190,22 @@ def _pairs(
         counts["candidates"] += len(pool.samples)
         counts["unparsed"] += sum(found.total is None for found in pool.oracle)
         counts["verdict_right"] += sum(bool(found.total) for found in pool.oracle)
-        found = pair_of(pool.example, pool.scored, margin=settings.margin, scorer=settings.scorer)
+        known = references(pool.example) if settings.references else []
+        candidates = [*pool.scored, *(known if settings.scorer == "oracle" else [])]
+        found = pair_of(pool.example, candidates, margin=settings.margin, scorer=settings.scorer)
         if isinstance(found, str):
             counts[f"no_pair_{found}"] += 1
         else:
             counts["pairs"] += 1
             yield found
+
+
+def references(example: Example) -> list[Scored]:
+    """The critique that an example comes with, if it comes with one, scored like any other."""
+    if example.critique is None:
+        return []
+    text = render_critique(critique_of(example))
+    return [Scored(text, score(example, text).total)]
 
 
 def _write(

@@ -6,7 +6,7 @@ Which pair comes out depends on the set of critiques alone, not on their order.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -79,13 +79,21 @@ def preference(
     )  # fmt: skip
 
 
-def twin_pairs(members: Sequence[Example]) -> list[Preference]:
+def twin_pairs(
+    members: Sequence[Example], wanted: Container[str] | None = None
+) -> list[Preference]:
     """For each text of a group its own critique over that of its nearest twin.
 
     The twin's critique is the hardest negative there is: right in every word, of another text.
+
+    Args:
+        members: the whole group.
+        wanted: ids of the texts that get a pair; None for all.
     """
     pairs = []
     for example in members:
+        if wanted is not None and example.id not in wanted:
+            continue
         others = [other for other in members if other.label != example.label]
         if not others:
             continue

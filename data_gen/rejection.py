@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from data_gen.candidates import make_candidates
 from data_gen.oracle import VERDICT, score
 from data_gen.pairs import training_examples
+from data_gen.scouting import drawn, scout
 from data_gen.screen import held_out_inputs
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_json
 from minicrit.jsonl import write_rows
@@ -66,18 +67,24 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     key = sha256_json(decides)
     if (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key:
         return out
-    examples, screening = training_examples(recipe, settings.data, settings.rationales, str(number))
+    looked_at = settings.scouted or settings.rationales
+    examples, screening = training_examples(recipe, settings.data, looked_at, str(number))
     critic = Critic.load(model, base_folder=recipe.base.folder)
     manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
-                    recipe.seed + 1000 * number, settings.rows)  # fmt: skip
-    samples = make_candidates(critic, examples, manner, out.with_name(out.name + ".work"))
+                    recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
+    work, looks = out.with_name(out.name + ".work"), {}
+    if settings.scouted:
+        found = scout(critic, examples, manner, work)
+        looks = found.facts()
+        examples = drawn(found.undecided, settings.rationales, str(number))
+    samples = make_candidates(critic, examples, manner, work)
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
     kept = list(select(pools, settings.keep, settings.keep_scope))
     if not kept:
         raise ValueError(f"{settings.data}: expected critiques to learn from, got none: of no "
                          "rationale were some right and some wrong; take a critic in training, "
                          "raise rsf.temperatures or rsf.rationales")  # fmt: skip
-    report = facts(examples, samples, pools, kept)
+    report = looks | facts(examples, samples, pools, kept)
     with atomic_folder(out) as box:
         write_rows(box / "selected.jsonl", (one.to_row() for one in kept))
         write_rows(box / "candidates.jsonl", _rows(examples, samples, pools))
@@ -90,7 +97,17 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     return out
 
 
-_DECIDE = ("rationales", "drawn", "temperatures", "max_new_tokens", "rows", "keep", "keep_scope")
+_DECIDE = (
+    "rationales",
+    "scouted",
+    "drawn",
+    "dtype",
+    "temperatures",
+    "max_new_tokens",
+    "rows",
+    "keep",
+    "keep_scope",
+)
 
 
 def rated(example: Example, samples: Sequence[Sample]) -> list[Kept]:

@@ -4,6 +4,7 @@ All critiques of a group go into one tree: a rationale is computed once for all 
 and what the rationales of twins have in common once for all of them.
 """
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from minicrit.encoding import Encoder
 from minicrit.jsonl import BadLine, RefusedError, read_lines
 from minicrit.packing import Branch, grow
 from minicrit.plan import Group
+from minicrit.prompts import UnparsedError, parse_critique
 from minicrit.records import Preference
 
 
@@ -39,21 +41,58 @@ def read_preferences(path: Path) -> list[Preference]:
     return pairs
 
 
-def comparison_groups(pairs: Sequence[Preference], encoder: Encoder) -> list[Group]:
-    """One tree a group; pair n has the keys 2 n (chosen) and 2 n + 1 (rejected)."""
+def comparison_groups(
+    pairs: Sequence[Preference], encoder: Encoder, *, explained: float = 1.0, seed: int = 0
+) -> list[Group]:
+    """One tree a group; pair n has the keys 2 n (chosen) and 2 n + 1 (rejected).
+
+    Args:
+        pairs: what is preferred to what.
+        encoder: of the base.
+        explained: share of the pairs of different verdicts that are compared to the end. What
+            follows a verdict says little about which is right and drowns the word that does; so of
+            the others only verdict and flaw type are compared.
+        seed: of the draw.
+    """
     numbered = sorted(enumerate(pairs), key=lambda p: (p[1].group, p[0]))
     groups = []
     for name, members in groupby(numbered, key=lambda p: p[1].group):
         some = list(members)
-        branches = [branch for n, pair in some for branch in _branches(n, pair, encoder)]
+        branches = [
+            branch
+            for n, pair in some
+            for branch in _branches(n, pair, encoder, whole=_whole(pair, explained, seed))
+        ]
         groups.append(Group(name, (grow(branches),), len(some)))
     return groups
 
 
-def _branches(number: int, pair: Preference, encoder: Encoder) -> tuple[Branch, Branch]:
-    """Both whole sequences. The lead-in, the same in both, weighs nothing; all else 1."""
+def _whole(pair: Preference, explained: float, seed: int) -> bool:
+    """Whether a pair is compared to the end; decided by what it says, wherever it stands."""
+    verdicts = {_label(text) for text in (pair.chosen, pair.rejected)}
+    if len(verdicts) == 1 or None in verdicts:
+        return True
+    name = f"{seed}/{pair.group}/{pair.chosen}/{pair.rejected}"
+    return random.Random(name).random() < explained  # noqa: S311
+
+
+def _label(text: str) -> str | None:
+    try:
+        return parse_critique(text).label
+    except UnparsedError:
+        return None
+
+
+def _branches(
+    number: int, pair: Preference, encoder: Encoder, *, whole: bool
+) -> tuple[Branch, Branch]:
+    """Both sequences. The lead-in, the same in both, weighs nothing; all else 1."""
     completions = [encoder.written(text) for text in (pair.chosen, pair.rejected)]
     longest = max(map(len, completions))
+    if not whole:
+        opening = [parse_critique(text) for text in (pair.chosen, pair.rejected)]
+        completions = [ids[: encoder.opening_lines(critique)]
+                       for ids, critique in zip(completions, opening, strict=True)]  # fmt: skip
     prompt = encoder.prompt(pair.domain, pair.rationale, reserve=longest)
     chosen, rejected = (
         replace(_branch(encoder, prompt, ids, 1.0), key=2 * number + side)

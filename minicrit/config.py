@@ -232,15 +232,23 @@ class PairsConfig:
         model: the critic that writes the candidates.
         data: labelled training examples; rows of other splits are refused.
         out: folder of the pairs and of the scored candidates.
-        rationales: rationales to criticize, whole groups, drawn by seed; 0 for all.
+        rationales: rationales to criticize, drawn by seed; 0 for all.
+        scouted: so many are looked at first, by one forward each; criticized are those alone whose
+            candidates will probably differ in their verdict, and twins make pairs where the critic
+            is not sure of the right one. 0 for none: all rationales count alike.
+        sure: share of the scouted rationales that it is sure of whose twins make pairs all the
+            same, so that it does not unlearn them.
         candidates: critiques of each.
         temperatures: they are sampled at, in turn; 0 is greedy.
         max_new_tokens: longest critique, in tokens.
         rows: critiques that are written at the same time.
+        dtype: of the weights while they are written.
         scorer: `oracle` (labels are known), or a back end whose model judges in both orders:
             `anthropic`, `ollama`, `openai`.
         gate: with a judge, a critique whose verdict is wrong scores 0 whatever it says.
         margin: least difference of the scores of a pair.
+        references: let the reference critique of a rationale, where it has one, be a candidate,
+            too; with the oracle alone, as a judge has not read it.
         twins: also make pairs of the reference critiques of twins, one a rationale.
         judge_model: name of the model that judges.
         url: address of its server; null for that of the back end's own package.
@@ -251,14 +259,18 @@ class PairsConfig:
     model: Path = Path("checkpoints/cpu/sft")
     data: Path = Path("data/cpu/train.jsonl")
     out: Path = Path("data/cpu-pairs")
-    rationales: int = 400
+    rationales: int = 100
+    scouted: int = 0
+    sure: float = 0.2
     candidates: int = 4
     temperatures: list[float] = field(default_factory=lambda: [0.7, 1.0])
     max_new_tokens: int = 160
     rows: int = 64
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
     scorer: Literal["oracle", "anthropic", "ollama", "openai"] = "oracle"
     gate: bool = True
     margin: float = 0.1
+    references: bool = True
     twins: bool = True
     judge_model: str | None = None
     url: str | None = None

@@ -4,6 +4,7 @@ critic = Critic.load("checkpoints/cpu/sft")
 critic.verdict([("trading", "RSI is oversold, so ...")])[0].p_flawed
 """
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -126,6 +127,20 @@ class Critic:
         if np.array_equal(with_adapter, without):
             raise ValueError(f"{self.name}: expected an adapter that changes the answer of its "
                              "base, got none; train it or load the base itself")  # fmt: skip
+
+    def merged(self, dtype: torch.dtype) -> "Critic":
+        """A copy with the adapter merged into weights of this type: writes faster than it is exact.
+
+        A quantized critic is given back as it is.
+        """
+        if not all(p.is_floating_point() for p in self.model.state_dict().values()):
+            return self
+        model = copy.deepcopy(self.model)
+        if isinstance(model, PeftModel):
+            model = model.merge_and_unload()
+        torch.nn.Module.to(model, dtype)
+        return Critic(model, self.tokenizer, name=self.name, encoder=self.encoder,
+                      identity=f"{self.identity}+merged-{dtype}", adapter=self.adapter)  # fmt: skip
 
     @property
     def causal_lm(self) -> PreTrainedModel:

@@ -31,6 +31,7 @@ class Manner:
         max_new_tokens: longest critique, without the lead-in.
         seed: of the draws.
         rows: samples that are written at the same time.
+        dtype: of the weights while they are written.
     """
 
     copies: int = 4
@@ -38,6 +39,12 @@ class Manner:
     max_new_tokens: int = 160
     seed: int = 0
     rows: int = 64
+    dtype: str = "bfloat16"
+
+    @property
+    def heats(self) -> list[float]:
+        """The temperature of each copy."""
+        return list(islice(cycle(self.temperatures), self.copies))
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class _Draw:
 
     def __init__(self, critic: Critic, item: Item, copy: int, manner: Manner) -> None:
         self.critic = critic
-        self.temperature = next(islice(cycle(manner.temperatures), copy, None))
+        self.temperature = manner.heats[copy]
         name = "\0".join((str(manner.seed), *item, str(copy)))
         seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
         generator = torch.Generator().manual_seed(seed)

@@ -122,9 +122,11 @@ def train_dpo(recipe: Recipe) -> Path:
         raise ValueError(f"{settings.pairs}: expected pairs with a margin of at least "
                          f"{settings.least_margin}, got none; lower dpo.least_margin")  # fmt: skip
     critic = _trainee(run)
-    groups = comparison_groups(pairs, critic.encoder)
+    groups = comparison_groups(
+        pairs, critic.encoder, explained=settings.explained, seed=recipe.seed
+    )
     plan = _plan(run, groups, settings.batch_pairs)
-    reference = _reference(run, critic, groups)
+    reference = _reference(run, critic, groups, settings.explained)
 
     def module(optimization: Optimization) -> DPOModule:
         return DPOModule(
@@ -173,12 +175,15 @@ def _plan(run: _Run, groups: Sequence[Group], batch: int) -> StepPlan:
     return plan
 
 
-def _reference(run: _Run, critic: Critic, groups: Sequence[Group]) -> torch.Tensor:
+def _reference(
+    run: _Run, critic: Critic, groups: Sequence[Group], explained: float
+) -> torch.Tensor:
     """Log-likelihoods of the pairs under the adapter that training starts from."""
     settings = run.settings
     decides = [sha256_file(run.files["start"]), sha256_file(run.files["train"]), run.base.identity,
-               PROMPT_VERSION, settings.precision, run.relevant["max_tokens"],
-               run.relevant["truncate"], run.relevant["dtype"], _counted(groups)]  # fmt: skip
+               PROMPT_VERSION, settings.precision, explained, run.recipe.seed,
+               run.relevant["max_tokens"], run.relevant["truncate"], run.relevant["dtype"],
+               _counted(groups)]  # fmt: skip
     store = run.work / f"reference-{sha256_json(decides)[:16]}.safetensors"
     model = critic.causal_lm.eval()
     with _precise(model, settings.precision):

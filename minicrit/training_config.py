@@ -114,6 +114,8 @@ class DPOConfig(TrainingConfig):
         penalty: of dpop, on a chosen critique that becomes unlikelier.
         gamma: margin of simpo, as a share of beta.
         least_margin: pairs whose scores differ by less are left out.
+        explained: share of the pairs of different verdicts that are compared to the end; of the
+            others the loss sees the verdict and the flaw type alone.
     """
 
     start: Path = Path("checkpoints/cpu/sft")
@@ -128,6 +130,7 @@ class DPOConfig(TrainingConfig):
     penalty: float = 5.0
     gamma: float = 0.5
     least_margin: float = 0.0
+    explained: float = 0.2
     validate_every: int = 100
 
 
@@ -140,11 +143,14 @@ class RSFConfig(TrainingConfig):
         data: labelled training examples; rows of other splits are refused.
         out: folder of the last round's adapter; the rounds before it lie beside it.
         rounds: each samples from the adapter of the one before.
-        rationales: rationales a round, whole groups, drawn by seed and round; 0 for all.
+        rationales: rationales a round, drawn by seed and round; 0 for all.
+        scouted: so many are looked at first, by one forward each, and critiques written of those
+            alone that will probably be judged both ways, as the others yield none; 0 for none.
         drawn: critiques of each.
         temperatures: they are drawn at, in turn; 0 is greedy.
         max_new_tokens: longest critique, in tokens.
         rows: critiques that are written at the same time.
+        dtype: of the weights while they are written.
         keep: share of the critiques that is learnt from.
         keep_scope: `rationale`: the best of each rationale; `global`: the best of all.
         weighted: weigh each by its score instead of alike.
@@ -156,11 +162,13 @@ class RSFConfig(TrainingConfig):
     data: Path = Path("data/cpu/train.jsonl")
     out: Path = Path("checkpoints/cpu/rsf")
     rounds: int = 1
-    rationales: int = 400
+    rationales: int = 64
+    scouted: int = 0
     drawn: int = 8
     temperatures: list[float] = field(default_factory=lambda: [1.0])
     max_new_tokens: int = 160
     rows: int = 64
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
     keep: float = 0.25
     keep_scope: Literal["rationale", "global"] = "rationale"
     weighted: bool = False

@@ -14,7 +14,7 @@ from data_gen.journal import Journal
 from data_gen.judge import judge
 from data_gen.opening import open_backend
 from data_gen.oracle import VERDICT, WEIGHTS, score
-from data_gen.pairs import make_pairs
+from data_gen.pairs import make_pairs, references
 from data_gen.preferences import Scored, pair_of, twin_pairs
 from data_gen.prices import FREE
 from minicrit.config import BaseConfig, HardConfig, PairsConfig, Recipe
@@ -166,8 +166,8 @@ def test_a_judge_that_goes_by_place_decides_nothing(ask):
 
 def recipe(tmp_path, tiny, **pairs):
     settings = PairsConfig(
-        model=tiny.folder, data=tmp_path / "train.jsonl", out=tmp_path / "pairs", rationales=8,
-        candidates=2, max_new_tokens=6, rows=4, **pairs,
+        model=tiny.folder, data=tmp_path / "train.jsonl", out=tmp_path / "pairs",
+        candidates=2, max_new_tokens=6, rows=4, **{"rationales": 8, **pairs},
     )  # fmt: skip
     return Recipe(pairs=settings, base=BaseConfig("tiny", folder=tiny.folder.parent))
 
@@ -217,6 +217,26 @@ def test_a_judge_that_is_not_named_is_asked_for(tmp_path, tiny, told, message):
     write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
     with pytest.raises(ValueError, match=message):
         make_pairs(recipe(tmp_path, tiny, **told))
+
+
+def test_scouting_leaves_out_what_teaches_nothing(tmp_path, tiny):
+    examples = [c.example for c in compose(20, 0, "train")]
+    write_examples(tmp_path / "train.jsonl", examples)
+    # so hot that nothing is sure: all twins make pairs, and two are criticized
+    make_pairs(recipe(tmp_path, tiny, scouted=12, rationales=2, temperatures=[9.0]))
+    facts = read_manifest(tmp_path / "pairs")["facts"]
+    assert facts["scouted_unsure"] + facts["scouted_sure"] == 12
+    assert facts["candidates"] == 2 * 2
+    pairs = [row for _, row in read_lines(tmp_path / "pairs" / "pairs.jsonl")]
+    twins = [row for row in pairs if row["scorer"] == "twins"]
+    assert len(twins) == facts["scouted_unsure"] + round(0.2 * facts["scouted_sure"])
+
+
+def test_reference_is_a_candidate_unless_a_judge_scores(tmp_path, tiny):
+    examples = [c.example for c in compose(20, 0, "train")]
+    assert references(replace(examples[0], critique=None)) == []
+    (one,) = references(examples[0])
+    assert one == Scored(render_critique(critique_of(examples[0])), 1.0)
 
 
 def test_a_run_that_was_cut_off_ends_in_the_same_candidates(tmp_path, tiny):

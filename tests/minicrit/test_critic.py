@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 
 from minicrit.base import load_model, load_tokenizer
 from minicrit.critic import Critic
@@ -45,6 +46,20 @@ def by_hand(critic: Critic, item: tuple[str, str]) -> float:
         scores = token_logprobs(logits[:-1], ids[0, 1:])
         sums[label] = float(scores[-len(word) :].sum())
     return sums["flawed"] - sums["valid"]
+
+
+def test_merged_says_the_same_and_leaves_the_critic_alone(tiny_adapted, tiny):
+    critic = Critic(tiny_adapted, load_tokenizer(tiny), name="tiny", identity="tiny")
+    items = [("general", "All swans seen were white."), ("trading", "It rose, so it will rise.")]
+    before = critic.p_flawed(items)
+    exact, low = critic.merged(torch.float64), critic.merged(torch.bfloat16)
+    assert exact.p_flawed(items) == pytest.approx(before, rel=1e-9)
+    assert low.p_flawed(items) == pytest.approx(before, rel=0.05)
+    assert low.identity != exact.identity != critic.identity
+    assert isinstance(critic.model, PeftModel)
+    assert not isinstance(low.model, PeftModel)
+    assert next(low.model.parameters()).dtype == torch.bfloat16
+    assert (critic.p_flawed(items) == before).all()
 
 
 def test_readout_is_the_likelihood_ratio_of_the_two_words(critic):

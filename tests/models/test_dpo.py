@@ -18,11 +18,13 @@ from minicrit.manifest import read_manifest
 from minicrit.packing import pack
 from minicrit.plan import StepPlan, grouped
 from minicrit.preferring import Mixture, check_start, pair_logprobs, reference_logprobs
-from minicrit.prompts import critique_of, render_critique
+from minicrit.prompts import critique_of, parse_critique, render_critique
 from minicrit.records import write_examples
 from minicrit.train import train_dpo, train_sft
 from minicrit.training_config import DPOConfig, LoraConfig, SFTConfig
 
+EXAMPLE = next(c.example for c in compose(8, 3, "train") if c.example.label == "flawed")
+REFERENCE = render_critique(critique_of(EXAMPLE))
 RPO = Mixture({"dpo": 1.0, "nll": 0.5}, PairSettings(beta=0.3))
 
 
@@ -78,6 +80,30 @@ def test_packed_and_shared_equals_one_text_at_a_time(
     assert found.chosen_tokens[0] == len(tiny_encoder.written(pairs[0].chosen)) - len(
         tiny_encoder.lead_in
     )
+
+
+def test_what_follows_a_wrong_verdict_can_be_left_out(tiny_adapted, tiny_encoder, pairs):
+    model, encoder = tiny_adapted.get_base_model(), tiny_encoder
+    argued = preference(
+        EXAMPLE, REFERENCE, REFERENCE.replace("Critique:", "Critique: hardly"), (1.0, 0.8), "oracle"
+    )
+    some = [*pairs[:4], argued]
+
+    def tokens(share):
+        groups = comparison_groups(some, encoder, explained=share, seed=3)
+        batch = pack([tree for group in groups for tree in group.trees])
+        return pair_logprobs(model, batch, torch.zeros(2 * len(some))).chosen_tokens.int().tolist()
+
+    whole = [len(encoder.written(p.chosen)) - len(encoder.lead_in) for p in some]
+    opened = [encoder.opening_lines(parse_critique(p.chosen)) - len(encoder.lead_in) for p in some]
+    assert tokens(1.0) == whole
+    assert tokens(0.0) == [
+        *opened[:4],
+        whole[4],
+    ]  # both say the same: the difference is what counts
+    assert max(opened[:4]) < min(whole)
+    half = tokens(0.5)
+    assert all(n in both for n, *both in zip(half, whole, opened, strict=True))
 
 
 def test_steps_split_over_passes_and_processes_add_up(tiny_adapted, tiny_encoder, pairs):
