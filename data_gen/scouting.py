@@ -30,7 +30,7 @@ class Scouted:
     """What was found.
 
     Attributes:
-        undecided: examples whose samples will probably not all have the same verdict.
+        undecided: examples whose samples will probably neither be all right nor all wrong.
         unsure: examples whose samples will probably not all have the right verdict.
         sure: all others.
     """
@@ -60,7 +60,7 @@ def scout(critic: Critic, examples: Sequence[Example], manner: Manner, work: Pat
     heats = manner.heats
     all_right, all_wrong = agreed(right, heats), agreed(1 - right, heats)
     unsure = all_right < LIKELY
-    undecided = unsure & (all_right + all_wrong < LIKELY)
+    undecided = unsure & (all_wrong < LIKELY)
     return Scouted(*(
         [e for e, one in zip(examples, mask, strict=True) if one]
         for mask in (undecided, unsure, all_right >= LIKELY)
