@@ -95,7 +95,7 @@ DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
     $(call modules,records taxonomy config)
 BENCHMARK_CODE := $(call modules,benchmark* critic readout encoding prompts judging latency \
     measures slices selection written scores statistics bagofwords tables)
-PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py preferences.py judge.py candidates.py) \
+PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py reasons.py preferences.py judge.py candidates.py) \
     $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)

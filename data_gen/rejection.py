@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_gen.candidates import make_candidates
-from data_gen.oracle import VERDICT, score
+from data_gen.oracle import VERDICT, VERSION, score
 from data_gen.pairs import training_examples
-from data_gen.screen import held_out_inputs
+from data_gen.screen import asked, held_out_inputs
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import read_manifest, write_manifest
@@ -62,6 +62,8 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
         "settings": {k: str(getattr(settings, k)) for k in _DECIDE},
         "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
         "model": sha256_file(model / "adapter_model.safetensors"),
+        "oracle": VERSION, "filters": asked(recipe.filters),
+        "held_out": [sha256_file(path) for path in held_out_inputs(recipe.filters).values()],
     }  # fmt: skip
     key = sha256_json(decides)
     if (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key:
