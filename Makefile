@@ -95,7 +95,7 @@ DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
     $(call modules,records taxonomy config)
 BENCHMARK_CODE := $(call modules,benchmark* critic readout encoding prompts judging latency \
     measures slices selection written scores statistics bagofwords tables)
-PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py preferences.py judge.py candidates.py) \
+PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py reasons.py preferences.py judge.py candidates.py) \
     $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
@@ -140,7 +140,7 @@ SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo
 SECTIONS_rsf := seed base data lora rsf filters
 
-.PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf benchmark \
+.PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control benchmark \
     quantize report pipeline critique bench-candidates bench-filters probe verify test test-slow \
     lint types \
     tensorboard clean distclean FORCE
@@ -157,6 +157,8 @@ sft: $(ADAPTER)/manifest.json ## train the adapter
 pairs: $(PAIRS)/manifest.json ## make preference pairs from the critic's own critiques
 dpo: $(PREFERRED)/manifest.json ## train the adapter on preference pairs
 rsf: $(RESAMPLED)/manifest.json ## train it on the best of its own critiques
+rsf-control: rsf ## train it as long on reference critiques instead: what rsf has to beat
+	$(MINICRIT) rsf $(CONFIG) $(SETTINGS_rsf) --rsf.control true $(ARGS)
 benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run

@@ -1,28 +1,33 @@
 """The oracle: how good a critique is of a rationale whose flaw is known. No model is asked.
 
 The verdict decides: a critique with the wrong one scores 0, with the right one at least 1/2, and
-the rest says how well it is argued. Words are never searched for a verdict; see `prompts`.
+the rest says how well it is argued: above all whether it names the flaw and gives the reasons that
+the reference gives (`reasons`). Words are never searched for a verdict; see `prompts`.
 """
 
 import re
 from dataclasses import dataclass
 
 from data_gen.check import figures
+from data_gen.reasons import reasons_f1, stems
 from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Example
 from minicrit.written import evidence_f1
 
+#: Raise it with any change of a score: what was selected by another version is selected anew.
+VERSION = "2"
 #: What each part counts among those that apply.
 WEIGHTS = {
-    "flaw_type": 3.0, "evidence": 2.0, "severity": 0.5, "figures": 1.0, "complete": 1.0,
-    "concise": 0.5, "impersonal": 0.5, "plain": 0.5,
+    "flaw_type": 3.0, "content": 3.0, "evidence": 2.0, "severity": 0.5, "figures": 1.0,
+    "complete": 1.0, "concise": 0.5, "impersonal": 0.5, "plain": 0.5,
 }  # fmt: skip
 #: Of a score, what the right verdict alone gives.
 VERDICT = 0.5
 #: A text of at most so many times the words of the reference is concise; of twice that, not at all.
 LONG, FEWEST = 1.5, 30
-#: Singular alone: `we` and `our` are as often those of the rationale, whose words it takes up.
-_FIRST_PERSON = re.compile(r"\b(I|me|my|mine|myself)\b")
+#: Singular alone: `we` and `our` are as often those of the rationale, whose words it takes up; and
+#: without `mine`, which people also dig and clear.
+_FIRST_PERSON = re.compile(r"\b(I|me|my|myself)\b")
 _QUOTED = re.compile(r"[\"“][^\"”]*[\"”]")
 #: What fills a page and says nothing about this rationale.
 _BOILER_PLATE = re.compile(
@@ -56,18 +61,20 @@ def score(example: Example, text: str) -> Score:
 
 
 def _parts(example: Example, critique: Critique) -> dict[str, float]:
-    prose = " ".join(filter(None, (critique.strengths, critique.critique, critique.fix)))
+    prose, reference = _prose(critique), _prose(example)
     own = _QUOTED.sub(" ", prose)
     parts = {
         "figures": _figures_right(example, prose),
         "complete": _complete(critique),
-        "concise": _concise(example, prose),
-        "impersonal": float(not _FIRST_PERSON.search(own)),
+        "concise": _concise(reference, prose),
+        "impersonal": float(_first_person(own) <= _first_person(reference)),
         "plain": float(not _BOILER_PLATE.search(own)),
     }
     for name in ("flaw_type", "severity"):
         if wanted := getattr(example, name):
             parts[name] = float(getattr(critique, name) == wanted)
+    if stems(reference):  # some public sets give none, or a bare formula
+        parts["content"] = reasons_f1(reference, prose, example.rationale)
     if example.evidence:
         parts["evidence"] = evidence_f1(
             example.rationale, example.evidence, critique.evidence or ""
@@ -75,11 +82,18 @@ def _parts(example: Example, critique: Critique) -> dict[str, float]:
     return parts
 
 
+def _first_person(text: str) -> set[str]:
+    return set(_FIRST_PERSON.findall(text))
+
+
+def _prose(said: Example | Critique) -> str:
+    return " ".join(filter(None, (said.strengths, said.critique, said.fix)))
+
+
 def _figures_right(example: Example, prose: str) -> float:
     """Share of the figures cited that stand in the rationale or in its reference critique."""
     cited = figures(prose)
-    known = (example.rationale, example.critique, example.fix, example.strengths)
-    given = set().union(*(figures(text) for text in known if text))
+    given = figures(example.rationale) | figures(_prose(example))
     return len(cited & given) / len(cited) if cited else 1.0
 
 
@@ -89,7 +103,6 @@ def _complete(critique: Critique) -> float:
     return sum(field is not None for field in fields) / len(fields)
 
 
-def _concise(example: Example, prose: str) -> float:
-    reference = " ".join(filter(None, (example.strengths, example.critique, example.fix)))
+def _concise(reference: str, prose: str) -> float:
     fair = LONG * max(FEWEST, len(reference.split()))
     return min(1.0, max(0.0, 2 - len(prose.split()) / fair))

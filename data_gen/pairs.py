@@ -24,7 +24,7 @@ from data_gen.firewall import evaluation_files
 from data_gen.journal import Journal
 from data_gen.judge import Ask, judge
 from data_gen.opening import open_backend
-from data_gen.oracle import Score, score
+from data_gen.oracle import VERSION, Score, score
 from data_gen.preferences import TWINS, Scored, lengths, pair_of, twin_pairs
 from data_gen.prices import FREE, TABLE, read_price
 from data_gen.public import draw_groups
@@ -286,4 +286,5 @@ _NOT_PART = {"out", "model", "data", "url", "threads", "budget_usd"}
 
 def _settings(recipe: "Recipe") -> dict[str, Any]:
     pairs = {k: v for k, v in vars(recipe.pairs).items() if k not in _NOT_PART}
-    return {"seed": recipe.seed, "filters": asked(recipe.filters), "pairs": pairs}
+    return {"seed": recipe.seed, "filters": asked(recipe.filters), "pairs": pairs,
+            "oracle": VERSION}  # fmt: skip

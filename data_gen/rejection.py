@@ -5,6 +5,7 @@ once; and only of rationales where some are right and some are wrong, as the oth
 (2504.11343). Best of N moves a policy by at most ln N - (N - 1) / N nats (2401.01879).
 
     selected.jsonl      critiques to learn from, with their scores
+    control.jsonl       reference critiques for the same compute: what the others have to beat
     candidates.jsonl    all of them
     report.json, manifest.json
 """
@@ -18,18 +19,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_gen.candidates import make_candidates
-from data_gen.oracle import VERDICT, score
+from data_gen.oracle import VERDICT, VERSION, score
 from data_gen.pairs import training_examples
+from data_gen.public import draw_groups, order_key
 from data_gen.scouting import drawn, scout
-from data_gen.screen import held_out_inputs
+from data_gen.screen import asked, held_out_inputs
+from minicrit.encoding import Encoder
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_json
 from minicrit.jsonl import write_rows
+from minicrit.judging import item_of
 from minicrit.manifest import read_manifest, write_manifest
+from minicrit.plan import grouped
+from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example
 from minicrit.sampling import Manner, Sample
 
 if TYPE_CHECKING:
     from minicrit.config import Recipe
+    from minicrit.critic import Critic
+
+#: What is learnt from, and what the control learns from.
+SELECTED, CONTROL = "selected.jsonl", "control.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,34 +69,30 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     from minicrit.critic import Critic
 
     settings = recipe.rsf
-    decides = {
-        "settings": {k: str(getattr(settings, k)) for k in _DECIDE},
-        "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
-        "model": sha256_file(model / "adapter_model.safetensors"),
-    }  # fmt: skip
+    decides = _decides(recipe, model, number)
     key = sha256_json(decides)
     if (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key:
         return out
-    looked_at = settings.scouted or settings.rationales
-    examples, screening = training_examples(recipe, settings.data, looked_at, str(number))
+    everything, screening = training_examples(recipe, settings.data, 0, str(number))
+    seed = f"{recipe.seed}/{number}"
+    looked_at = draw_groups(everything, settings.scouted or settings.rationales, seed)
     critic = Critic.load(model, base_folder=recipe.base.folder)
-    manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
-                    recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
-    work, looks = out.with_name(out.name + ".work"), {}
-    if settings.scouted:
-        found = scout(critic, examples, manner, work)
-        looks = found.facts()
-        examples = drawn(found.undecided, settings.rationales, str(number))
-    samples = make_candidates(critic, examples, manner, work)
+    examples, samples, looks = _sampled(critic, looked_at, recipe, out, number)
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
     kept = list(select(pools, settings.keep, settings.keep_scope))
     if not kept:
         raise ValueError(f"{settings.data}: expected critiques to learn from, got none: of no "
                          "rationale were some right and some wrong; take a critic in training, "
                          "raise rsf.temperatures or rsf.rationales")  # fmt: skip
-    report = looks | facts(examples, samples, pools, kept)
+    read = [*(looked_at if settings.scouted else ()), *examples]
+    tokens = equal_tokens(critic.encoder, read, samples, kept)
+    instead = list(control(everything, critic.encoder, tokens, seed))
+    report = looks | facts(examples, samples, pools, kept) | {
+        "control_tokens": tokens, "control_critiques": len(instead),
+    }  # fmt: skip
     with atomic_folder(out) as box:
-        write_rows(box / "selected.jsonl", (one.to_row() for one in kept))
+        write_rows(box / SELECTED, (one.to_row() for one in kept))
+        write_rows(box / CONTROL, (one.to_row() for one in instead))
         write_rows(box / "candidates.jsonl", _rows(examples, samples, pools))
         screening.write(box)
         write_json(box / "report.json", report)
@@ -97,17 +103,77 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     return out
 
 
-_DECIDE = (
-    "rationales",
-    "scouted",
-    "drawn",
-    "dtype",
-    "temperatures",
-    "max_new_tokens",
-    "rows",
-    "keep",
-    "keep_scope",
-)
+_DECIDE = ("rationales", "scouted", "drawn", "dtype", "temperatures", "max_new_tokens", "rows",
+           "keep", "keep_scope")  # fmt: skip
+
+
+def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
+    """All that decides the outcome of a round."""
+    settings = recipe.rsf
+    return {
+        "settings": {k: str(getattr(settings, k)) for k in _DECIDE},
+        "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
+        "model": sha256_file(model / "adapter_model.safetensors"),
+        "oracle": VERSION, "filters": asked(recipe.filters),
+        "held_out": [sha256_file(path) for path in held_out_inputs(recipe.filters).values()],
+    }  # fmt: skip
+
+
+def _sampled(
+    critic: "Critic", looked_at: list[Example], recipe: "Recipe", out: Path, number: int
+) -> tuple[list[Example], list[list[Sample]], dict[str, int]]:
+    """The examples criticized, the critiques of each, and what looking first has found."""
+    settings = recipe.rsf
+    manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
+                    recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
+    work, looks = out.with_name(out.name + ".work"), {}
+    if settings.scouted:
+        found = scout(critic, looked_at, manner, work)
+        looks = found.facts()
+        looked_at = drawn(found.undecided, settings.rationales, str(number))
+    return looked_at, make_candidates(critic, looked_at, manner, work), looks
+
+
+def equal_tokens(
+    encoder: Encoder,
+    read: Sequence[Example],
+    samples: Sequence[Sequence[Sample]],
+    kept: Sequence[Kept],
+) -> int:
+    """Tokens that can be trained on for what a round costs: it reads, it writes, it trains.
+
+    To train on a token through frozen weights costs two forwards of it: there and back.
+
+    Args:
+        encoder: of the critic.
+        read: rationales, as often as they are read to look at them or to criticize them.
+        samples: the critiques written.
+        kept: those trained on.
+    """
+    forward = sum(len(encoder.prompt(*item_of(example))) for example in read)
+    forward += sum(len(one.ids) for some in samples for one in some)
+    return sum(_tokens(encoder, one) for one in kept) + forward // 2
+
+
+def control(
+    examples: Sequence[Example], encoder: Encoder, tokens: int, seed: str
+) -> Iterator[Kept]:
+    """What rejection sampling has to beat: so many tokens of reference critiques, groups at random.
+
+    Whole groups, until the tokens are spent or the examples are used up.
+    """
+    groups = grouped([e for e in examples if e.critique is not None])
+    for members in sorted(groups, key=lambda some: order_key(f"{seed}/control", some[0].group)):
+        if tokens <= 0:
+            return
+        for example in members:
+            one = Kept(example, render_critique(critique_of(example)), 1.0)
+            tokens -= _tokens(encoder, one)
+            yield one
+
+
+def _tokens(encoder: Encoder, one: Kept) -> int:
+    return len(encoder.prompt(*item_of(one.example))) + len(encoder.written(one.text))
 
 
 def rated(example: Example, samples: Sequence[Sample]) -> list[Kept]:

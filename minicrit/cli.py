@@ -128,10 +128,13 @@ def _dpo(recipe: Recipe) -> None:
 
 def _rsf(recipe: Recipe) -> None:
     from data_gen.rejection import make_selection
-    from minicrit.rounds import run_rounds
+    from minicrit.rounds import run_control, run_rounds
     from minicrit.train import train_rsf
 
-    run_rounds(recipe, make_selection, train_rsf)
+    if recipe.rsf.control:
+        run_control(recipe, train_rsf)
+    else:
+        run_rounds(recipe, make_selection, train_rsf)
 
 
 def _benchmark(recipe: Recipe) -> None:

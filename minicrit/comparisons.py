@@ -12,11 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from minicrit.encoding import Encoder
+from minicrit.encoding import Encoder, said
 from minicrit.jsonl import BadLine, RefusedError, read_lines
 from minicrit.packing import Branch, grow
 from minicrit.plan import Group
-from minicrit.prompts import UnparsedError, parse_critique
+from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Preference
 
 
@@ -69,36 +69,36 @@ def comparison_groups(
 
 def _whole(pair: Preference, explained: float, seed: int) -> bool:
     """Whether a pair is compared to the end; decided by what it says, wherever it stands."""
-    verdicts = {_label(text) for text in (pair.chosen, pair.rejected)}
-    if len(verdicts) == 1 or None in verdicts:
+    if said(pair.chosen) == said(pair.rejected):
         return True
     name = f"{seed}/{pair.group}/{pair.chosen}/{pair.rejected}"
     return random.Random(name).random() < explained  # noqa: S311
-
-
-def _label(text: str) -> str | None:
-    try:
-        return parse_critique(text).label
-    except UnparsedError:
-        return None
 
 
 def _branches(
     number: int, pair: Preference, encoder: Encoder, *, whole: bool
 ) -> tuple[Branch, Branch]:
     """Both sequences. The lead-in, the same in both, weighs nothing; all else 1."""
-    completions = [encoder.written(text) for text in (pair.chosen, pair.rejected)]
+    texts = (pair.chosen, pair.rejected)
+    completions = [encoder.written(text) for text in texts]
     longest = max(map(len, completions))
     if not whole:
-        opening = [parse_critique(text) for text in (pair.chosen, pair.rejected)]
-        completions = [ids[: encoder.opening_lines(critique)]
-                       for ids, critique in zip(completions, opening, strict=True)]  # fmt: skip
+        completions = [_opening(*both, encoder) for both in zip(texts, completions, strict=True)]
     prompt = encoder.prompt(pair.domain, pair.rationale, reserve=longest)
     chosen, rejected = (
         replace(_branch(encoder, prompt, ids, 1.0), key=2 * number + side)
         for side, ids in enumerate(completions)
     )
     return chosen, rejected
+
+
+def _opening(text: str, ids: list[int], encoder: Encoder) -> list[int]:
+    """Verdict and flaw type; the verdict alone if what follows is in no known form."""
+    try:
+        critique = parse_critique(text)
+    except UnparsedError:
+        critique = Critique(label=said(text))
+    return ids[: encoder.opening_lines(critique)]
 
 
 def _branch(
@@ -109,12 +109,15 @@ def _branch(
     return Branch((*prompt, *completion), (0.0,) * silent + (weight,) * scored)
 
 
-def selected_groups(path: Path, encoder: Encoder, *, weighted: bool) -> list[Group]:
+def selected_groups(
+    path: Path, encoder: Encoder, verdict_weight: float = 1.0, *, weighted: bool = False
+) -> list[Group]:
     """One tree a group of the critiques that rejection sampling kept.
 
     Args:
         path: rows of `group, domain, rationale, text, score`.
         encoder: of the base.
+        verdict_weight: weight of the verdict word; every later token has 1.
         weighted: weigh the tokens of each by its score instead of by 1.
 
     Raises:
@@ -131,7 +134,7 @@ def selected_groups(path: Path, encoder: Encoder, *, weighted: bool) -> list[Gro
     groups = []
     for name, members in groupby(sorted(rows, key=lambda r: r["group"]), key=lambda r: r["group"]):
         some = list(members)
-        branches = [_selected(row, encoder, weighted=weighted) for row in some]
+        branches = [_selected(row, encoder, verdict_weight, weighted=weighted) for row in some]
         groups.append(Group(name, (grow(branches),), len(some)))
     return groups
 
@@ -139,10 +142,18 @@ def selected_groups(path: Path, encoder: Encoder, *, weighted: bool) -> list[Gro
 _SELECTED = ("group", "domain", "rationale", "text", "score")
 
 
-def _selected(row: dict[str, Any], encoder: Encoder, *, weighted: bool) -> Branch:
+def _selected(
+    row: dict[str, Any], encoder: Encoder, verdict_weight: float, *, weighted: bool
+) -> Branch:
     completion = encoder.written(row["text"])
     prompt = encoder.prompt(row["domain"], row["rationale"], reserve=len(completion))
-    return _branch(encoder, prompt, completion, float(row["score"]) if weighted else 1.0)
+    worth = float(row["score"]) if weighted else 1.0
+    word = len(encoder.verdict_words[said(row["text"])])
+    branch = _branch(encoder, prompt, completion, worth)
+    weights = list(branch.weights)
+    start = len(prompt) + len(encoder.lead_in)
+    weights[start : start + word] = [worth * verdict_weight / word] * word
+    return replace(branch, weights=tuple(weights))
 
 
 def scorers(pairs: Sequence[Preference]) -> dict[str, int]:

@@ -132,12 +132,9 @@ class Encoder:
         Raises:
             ValueError: if it does not begin with a verdict.
         """
-        for label, word in VERDICT_WORDS.items():
-            if text.startswith(LEAD_IN + word):
-                rest = self.ids(text[len(LEAD_IN + word) :])
-                return [*self.lead_in, *self.verdict_words[label], *rest, self.end]
-        raise ValueError(f"expected a critique that begins with its verdict, got {text[:40]!r}; "
-                         "leave out what does not parse")  # fmt: skip
+        label = said(text)
+        rest = self.ids(text[len(LEAD_IN + VERDICT_WORDS[label]) :])
+        return [*self.lead_in, *self.verdict_words[label], *rest, self.end]
 
     def opening_lines(self, critique: Critique) -> int:
         """Tokens of a completion that hold its verdict and, if it names one, its flaw type."""
@@ -147,6 +144,19 @@ class Encoder:
             return verdict
         named = Critique(label=critique.label, flaw_type=critique.flaw_type)
         return max(verdict, common_length(whole, self.completion(named)))
+
+
+def said(text: str) -> str:
+    """The label that the text of a critique begins with.
+
+    Raises:
+        ValueError: if it does not begin with a verdict.
+    """
+    for label, word in VERDICT_WORDS.items():
+        if text.startswith(LEAD_IN + word):
+            return label
+    raise ValueError(f"expected a critique that begins with its verdict, got {text[:40]!r}; "
+                     "leave out what does not parse")  # fmt: skip
 
 
 def common_length(one: Sequence[int], other: Sequence[int]) -> int:

@@ -146,7 +146,9 @@ def train_rsf(recipe: Recipe) -> Path:
     if _finished(run):
         return settings.out
     critic = _trainee(run)
-    groups = selected_groups(settings.data, critic.encoder, weighted=settings.weighted)
+    groups = selected_groups(
+        settings.data, critic.encoder, settings.verdict_weight, weighted=settings.weighted
+    )
     plan = _plan(run, groups, settings.batch_examples)
 
     def module(optimization: Optimization) -> RSFModule:

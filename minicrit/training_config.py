@@ -154,6 +154,9 @@ class RSFConfig(TrainingConfig):
         keep: share of the critiques that is learnt from.
         keep_scope: `rationale`: the best of each rationale; `global`: the best of all.
         weighted: weigh each by its score instead of alike.
+        control: train instead, for the compute that the rounds have taken, on reference critiques
+            drawn at random; the adapter goes beside `out`, with `-control` in its name.
+        verdict_weight: weight of the verdict word in the loss; every other token has 1.
         batch_examples: critiques an optimizer step, over all devices; whole groups.
         learning_rate: peak learning rate of AdamW.
     """
@@ -172,6 +175,8 @@ class RSFConfig(TrainingConfig):
     keep: float = 0.25
     keep_scope: Literal["rationale", "global"] = "rationale"
     weighted: bool = False
+    control: bool = False
+    verdict_weight: float = 10.0
     batch_examples: int = 16
     learning_rate: float = 2e-4
     validate_every: int = 100

@@ -1,11 +1,20 @@
 """What rejection sampling keeps: the best of what is right, where something is to be learnt."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from data_gen.compose import compose
-from data_gen.rejection import Kept, facts, make_selection, rated, select
+from data_gen.rejection import (
+    Kept,
+    control,
+    equal_tokens,
+    facts,
+    make_selection,
+    rated,
+    select,
+)
 from minicrit.config import BaseConfig, Recipe
 from minicrit.manifest import write_manifest
 from minicrit.prompts import critique_of, render_critique
@@ -75,3 +84,22 @@ def test_a_critic_that_is_never_right_teaches_nothing(tmp_path, tiny):
     with pytest.raises(ValueError, match="expected critiques to learn from, got none"):
         make_selection(recipe, adapter, tmp_path / "selection", 1)
     assert not (tmp_path / "selection").exists()
+
+
+def test_control_gets_what_sampling_and_training_cost(tiny_encoder):
+    encoder = tiny_encoder
+    kept = [Kept(EXAMPLES[0], render_critique(critique_of(EXAMPLES[0])), 1.0)]
+    drawn = [[sample_of("a"), sample_of("b")], [sample_of("c")]]
+    prompts = [len(encoder.prompt(e.domain, e.rationale)) for e in EXAMPLES[:2]]
+    own = prompts[0] + len(encoder.written(kept[0].text))
+    # both rationales read once, three critiques of two tokens written, one of them trained on
+    assert equal_tokens(encoder, EXAMPLES[:2], drawn, kept) == own + (sum(prompts) + 6) // 2
+    one = list(control(EXAMPLES, encoder, 1, "s"))
+    assert len({k.example.group for k in one}) == 1  # whole groups, and no more than it takes
+    assert [k.text for k in one] == [render_critique(critique_of(k.example)) for k in one]
+    most = list(control(EXAMPLES, encoder, 10**9, "s"))
+    assert most[: len(one)] == one
+    assert sorted(k.example.id for k in most) == sorted(e.id for e in EXAMPLES)
+    assert list(control([replace(e, critique=None) for e in EXAMPLES], encoder, 99, "s")) == []
+    other = list(control(EXAMPLES, encoder, 10**9, "t"))
+    assert [k.example.id for k in other] != [k.example.id for k in most]

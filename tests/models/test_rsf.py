@@ -15,7 +15,7 @@ from minicrit.manifest import read_manifest
 from minicrit.packing import pack
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
-from minicrit.rounds import run_rounds
+from minicrit.rounds import run_control, run_rounds
 from minicrit.train import train_rsf, train_sft
 from minicrit.training_config import LoraConfig, RSFConfig, SFTConfig
 
@@ -33,12 +33,12 @@ def selected(tmp_path):
     return tmp_path / "selected.jsonl"
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("weighted", "verdict"), [(False, 1.0), (True, 1.0), (True, 7.0)])
 def test_shared_rationales_give_the_likelihood_of_each_text(
-    tiny_adapted, tiny_encoder, selected, weighted
+    tiny_adapted, tiny_encoder, selected, weighted, verdict
 ):
     model = tiny_adapted.get_base_model()
-    groups = selected_groups(selected, tiny_encoder, weighted=weighted)
+    groups = selected_groups(selected, tiny_encoder, verdict, weighted=weighted)
     assert sum(group.examples for group in groups) == len(KEPT)
     batch = pack([tree for group in groups for tree in group.trees])
     found = (scored_logprobs(model, batch) * batch.weights).sum()
@@ -49,7 +49,9 @@ def test_shared_rationales_give_the_likelihood_of_each_text(
         ids = prompt[: len(prompt) - len(tiny_encoder.lead_in)] + tiny_encoder.written(one.text)
         logits = model(torch.tensor([ids])).logits[0, len(prompt) - 1 : -1]
         scored = token_logprobs(logits, torch.tensor(ids[len(prompt) :]))
-        total += scored.sum().item() * (0.8 if weighted else 1.0)
+        words = len(tiny_encoder.verdict_words[e.label])
+        emphasis = (verdict / words - 1) * scored[:words].sum().item() if verdict != 1 else 0
+        total += (scored.sum().item() + emphasis) * (0.8 if weighted else 1.0)
     assert found.item() == pytest.approx(total, rel=1e-6)
 
 
@@ -69,7 +71,8 @@ def test_training_learns_what_was_kept(tmp_path, tiny, selected):
         base=BaseConfig(model="tiny", folder=tiny.folder.parent), lora=LoraConfig(rank=4),
         data=DataConfig(folder=tmp_path / "data"), sft=SFTConfig(out=tmp_path / "sft", **shared),
         rsf=RSFConfig(start=tmp_path / "sft", data=selected, out=tmp_path / "rsf", epochs=10,
-                      batch_examples=8, learning_rate=5e-3, validate_every=10, **shared),
+                      batch_examples=8, learning_rate=5e-3, verdict_weight=1.0,
+                      validate_every=10, **shared),
     )  # fmt: skip
     train_sft(recipe)
     out = train_rsf(recipe)
@@ -101,3 +104,21 @@ def test_rounds_go_on_from_each_other(tmp_path):
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"rsf.rounds: expected at least 1, got 0"):
         run_rounds(replace(recipe, rsf=replace(recipe.rsf, rounds=0)), select, train)
+
+
+def test_control_goes_the_same_rounds_without_the_samples(tmp_path):
+    recipe = Recipe(rsf=RSFConfig(start=tmp_path / "sft", out=tmp_path / "rsf", rounds=2))
+    seen = []
+
+    def train(told):
+        seen.append((told.rsf.start.name, str(told.rsf.data.relative_to(tmp_path))))
+        return told.rsf.out
+
+    with pytest.raises(ValueError, match=r"rsf.control: expected \S+control.jsonl, got none"):
+        run_control(recipe, train)
+    for number in (1, 2):
+        (tmp_path / f"rsf-{number}-selection").mkdir()
+        (tmp_path / f"rsf-{number}-selection" / "control.jsonl").touch()
+    assert run_control(recipe, train) == tmp_path / "rsf-control"
+    assert seen == [("sft", "rsf-1-selection/control.jsonl"),
+                    ("rsf-control-1", "rsf-2-selection/control.jsonl")]  # fmt: skip
