@@ -16,7 +16,6 @@ from minicrit.encoding import Encoder, said
 from minicrit.jsonl import BadLine, RefusedError, read_lines
 from minicrit.packing import Branch, grow
 from minicrit.plan import Group
-from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Preference
 
 
@@ -50,8 +49,9 @@ def comparison_groups(
         pairs: what is preferred to what.
         encoder: of the base.
         explained: share of the pairs of different verdicts that are compared to the end. What
-            follows a verdict says little about which is right and drowns the word that does; so of
-            the others only verdict and flaw type are compared.
+            follows a verdict says little about which is right and drowns the word that does, and
+            the flaw type of a rejected critique is mostly a good one elsewhere; so of the others
+            the verdict word alone is compared.
         seed: of the draw.
     """
     numbered = sorted(enumerate(pairs), key=lambda p: (p[1].group, p[0]))
@@ -83,22 +83,13 @@ def _branches(
     completions = [encoder.written(text) for text in texts]
     longest = max(map(len, completions))
     if not whole:
-        completions = [_opening(*both, encoder) for both in zip(texts, completions, strict=True)]
+        completions = [[*encoder.lead_in, *encoder.verdict_words[said(text)]] for text in texts]
     prompt = encoder.prompt(pair.domain, pair.rationale, reserve=longest)
     chosen, rejected = (
         replace(_branch(encoder, prompt, ids, 1.0), key=2 * number + side)
         for side, ids in enumerate(completions)
     )
     return chosen, rejected
-
-
-def _opening(text: str, ids: list[int], encoder: Encoder) -> list[int]:
-    """Verdict and flaw type; the verdict alone if what follows is in no known form."""
-    try:
-        critique = parse_critique(text)
-    except UnparsedError:
-        critique = Critique(label=said(text))
-    return ids[: encoder.opening_lines(critique)]
 
 
 def _branch(

@@ -115,7 +115,7 @@ class DPOConfig(TrainingConfig):
         gamma: margin of simpo, as a share of beta.
         least_margin: pairs whose scores differ by less are left out.
         explained: share of the pairs of different verdicts that are compared to the end; of the
-            others the loss sees the verdict and the flaw type alone.
+            others the loss sees the verdict alone.
     """
 
     start: Path = Path("checkpoints/cpu/sft")

@@ -10,6 +10,7 @@ from data_gen.compose import compose
 from data_gen.preferences import preference, twin_pairs
 from minicrit.comparisons import comparison_groups, read_preferences
 from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.encoding import said
 from minicrit.files import folder_hashes
 from minicrit.jsonl import read_lines, write_rows
 from minicrit.logprobs import token_logprobs
@@ -18,7 +19,7 @@ from minicrit.manifest import read_manifest
 from minicrit.packing import pack
 from minicrit.plan import StepPlan, grouped
 from minicrit.preferring import Mixture, check_start, pair_logprobs, reference_logprobs
-from minicrit.prompts import critique_of, parse_critique, render_critique
+from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
 from minicrit.train import train_dpo, train_sft
 from minicrit.training_config import DPOConfig, LoraConfig, SFTConfig
@@ -95,7 +96,7 @@ def test_what_follows_a_wrong_verdict_can_be_left_out(tiny_adapted, tiny_encoder
         return pair_logprobs(model, batch, torch.zeros(2 * len(some))).chosen_tokens.int().tolist()
 
     whole = [len(encoder.written(p.chosen)) - len(encoder.lead_in) for p in some]
-    opened = [encoder.opening_lines(parse_critique(p.chosen)) - len(encoder.lead_in) for p in some]
+    opened = [len(encoder.verdict_words[said(p.chosen)]) for p in some]
     assert tokens(1.0) == whole
     assert tokens(0.0) == [
         *opened[:4],
