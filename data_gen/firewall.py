@@ -29,7 +29,7 @@ import numpy.typing as npt
 from data_gen.shingles import Numbers, Places, Ragged, Words, ngrams, normalised, number_of
 from minicrit.records import Example
 
-#: Names of files that are measured on, with or without `-public`.
+#: Names of files that are measured on, also with `-public` and the like behind.
 EVALUATION = ("validation", "calibration", "test", "suite", "holdout")
 N = 13
 #: Brown et al. 2020 (arXiv:2005.14165, appendix C) ignore sequences found more than 10 times.
@@ -40,7 +40,7 @@ _BATCH = 4096
 
 def is_evaluation(path: Path) -> bool:
     """Whether a file holds what is measured on, by its name."""
-    return stem_of(path).removesuffix("-public") in EVALUATION
+    return stem_of(path).partition("-")[0] in EVALUATION
 
 
 def evaluation_files(folder: Path) -> list[Path]:

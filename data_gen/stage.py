@@ -3,6 +3,7 @@
     train.jsonl                  composed and public, shuffled by group, twins side by side
     validation|calibration|test.jsonl          composed only
     validation-public|test-public.jsonl        public only, as their verdicts mean other things
+    validation-casebook.jsonl                  cases in natural prose that are not trained on
     removed.jsonl                what must not be trained on, with the reason (see `screen`)
     coverage.json, coverage.md, manifest.json
 
@@ -18,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data_gen.casebook import drawn_cases
 from data_gen.check import faults
 from data_gen.compose import VERSION, compose
 from data_gen.coverage import coverage, table
@@ -31,6 +33,7 @@ from minicrit.manifest import write_manifest
 from minicrit.prompts import critique_of, render_prompt
 from minicrit.records import SPLITS, Example, write_examples
 
+CASES_HELD_OUT = 100  # texts of the casebook to validate with
 _FIRST = 10  # faults shown of many
 _LEAST = 200  # characters of a rationale for which there must be room where training cuts it
 
@@ -73,7 +76,7 @@ def checked(splits: Mapping[str, Sequence[Example]]) -> None:
         home: dict[str, str] = {}
         for name, examples in splits.items():
             for example in examples:
-                split = name.removesuffix("-public")
+                split = name.partition("-")[0]
                 if home.setdefault(key(example), split) != split:
                     raise ValueError(
                         f"{name}: expected every {what} in one split, got that of {example.id} in "
@@ -120,7 +123,7 @@ def _tokens(recipe: Recipe) -> tuple[Length, str]:
 
 
 def _composed(recipe: Recipe) -> dict[str, list[Example]]:
-    """All composed splits, every item checked."""
+    """All composed splits, every item checked, and texts of the casebook if they are wanted."""
     counts = {name: int(getattr(recipe.data, name)) for name in SPLITS}
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
     found: list[str] = []
@@ -133,6 +136,10 @@ def _composed(recipe: Recipe) -> dict[str, list[Example]]:
     if found:
         shown = "\n".join(found[:_FIRST])
         raise ValueError(f"expected no faults, got {len(found)}; mend the mechanism:\n{shown}")
+    if share := recipe.data.casebook:
+        splits["train"] += drawn_cases(round(share * counts["train"]), recipe.seed, "train")
+        held_out = drawn_cases(CASES_HELD_OUT, recipe.seed, "validation")
+        splits["validation-casebook"] = held_out
     return splits
 
 

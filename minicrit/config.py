@@ -48,6 +48,9 @@ class DataConfig:
             for all. The other splits always hold all of them.
         focus: JSON report of a benchmark on validation or calibration items; the less a mechanism
             was judged rightly there, the more training groups it gets. Null for even shares.
+        casebook: texts of the casebook (cases in natural prose, written by hand) in the training
+            data, as a share of the composed ones; a tenth of its cases is kept apart, in
+            `validation-casebook.jsonl`.
         public: folder with public sets (*.jsonl, *.jsonl.gz in the Example form); null for none.
             Their train, validation and test parts join ours; see `public_limit`.
         public_limit: at most so many public rows a set and split, drawn by group; 0 for all.
@@ -67,6 +70,7 @@ class DataConfig:
     terse: float = 0.9
     mechanisms: list[str] | None = None
     focus: Path | None = None
+    casebook: float = 0.0
     public: Path | None = None
     public_limit: int = 0
     max_tokens: int = 1024

@@ -73,10 +73,12 @@ class Truth:
 
 
 def family_of(example: Example) -> str:
-    """`composer/<domain>/<family>` of a composed item, else its group."""
+    """`composer/<domain>/<family>` of a composed item, the case of the casebook, else its group."""
     match example.source.split("/"):
         case [origin, domain, family, *_] if origin == COMPOSER:
             return f"{origin}/{domain}/{family}"
+        case ["casebook", _]:
+            return example.source
     return example.group
 
 
