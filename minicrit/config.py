@@ -259,8 +259,8 @@ class PairsConfig:
     model: Path = Path("checkpoints/cpu/sft")
     data: Path = Path("data/cpu/train.jsonl")
     out: Path = Path("data/cpu-pairs")
-    rationales: int = 100
-    scouted: int = 0
+    rationales: int = 64
+    scouted: int = 600
     sure: float = 0.2
     candidates: int = 4
     temperatures: list[float] = field(default_factory=lambda: [0.7, 1.0])

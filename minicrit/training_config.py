@@ -122,15 +122,16 @@ class DPOConfig(TrainingConfig):
     pairs: Path = Path("data/cpu-pairs/pairs.jsonl")
     out: Path = Path("checkpoints/cpu/dpo")
     batch_pairs: int = 8
-    learning_rate: float = 1e-4
+    learning_rate: float = 1.5e-4
+    epochs: int = 2
     losses: list[str] = field(default_factory=lambda: ["dpo", "nll"])
-    loss_weights: list[float] = field(default_factory=lambda: [1.0, 0.2])
-    beta: float = 0.1
+    loss_weights: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    beta: float = 0.5
     flips: float = 0.1
     penalty: float = 5.0
     gamma: float = 0.5
     least_margin: float = 0.0
-    explained: float = 0.2
+    explained: float = 0.1
     validate_every: int = 100
 
 
@@ -166,7 +167,7 @@ class RSFConfig(TrainingConfig):
     out: Path = Path("checkpoints/cpu/rsf")
     rounds: int = 1
     rationales: int = 64
-    scouted: int = 0
+    scouted: int = 300
     drawn: int = 8
     temperatures: list[float] = field(default_factory=lambda: [1.0])
     max_new_tokens: int = 160
@@ -177,6 +178,7 @@ class RSFConfig(TrainingConfig):
     weighted: bool = False
     control: bool = False
     verdict_weight: float = 10.0
-    batch_examples: int = 16
+    batch_examples: int = 8
+    epochs: int = 2
     learning_rate: float = 2e-4
     validate_every: int = 100
