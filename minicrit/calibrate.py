@@ -128,11 +128,15 @@ def lines(found: dict[str, Any]) -> str:
         f"{c['k']}) for new items of these {found['items']['families']} families",
     ]
     if over:
-        said.append(f"a family left out of it: false positives {100 * shift['mean']['value']:.1f} "
-                    f"% on average, over the limit in {shift['over_alpha']} of {over}")  # fmt: skip
+        mean = 100 * shift["mean"]["value"]
+        said.append(f"a family left out of it: false positives {mean:.1f} % on average, over the "
+                    f"limit in {shift['over_alpha']} of {over}")  # fmt: skip
     if band:
+        risk, coverage = 100 * band["risk"], 100 * band["coverage"]
         said.append(f"verdicts outside of p {band['low']:.3f} to {band['high']:.3f} "
-                    f"({100 * band['coverage']:.0f} %): {100 * band['risk']:.1f} % wrong")  # fmt: skip
+                    f"({coverage:.0f} %): {risk:.1f} % wrong")  # fmt: skip
+    else:
+        said.append("no band to abstain in leaves few enough errors outside of it")
     return "".join(f"{line}\n" for line in said)
 
 

@@ -9,8 +9,8 @@ LEAST_CHANCE = 1e-4  # what four decimals can show
 MOST_SLICES = 8
 TESTED = ("f1", "fpr")  # for which it is said whether one is no worse
 NOTE = (
-    "McNemar takes items as independent. Differences are A - B with 95 % bounds (BCa), resampled by "
-    "twin group and by family, the least sure of both; less is better for false positives, "
+    "McNemar takes items as independent. Differences are A - B with 95 % bounds (BCa), resampled "
+    "by twin group and by family, the least sure of both; less is better for false positives, "
     "calibration error, risk-coverage area and cost. 'Worse by the margin' and 'apart by the "
     "margin' are p values of one-sided tests: small says that A is no worse, or that both are "
     "equivalent."
@@ -22,8 +22,9 @@ def foreseen(report: Mapping[str, Any]) -> str:
     """What was known before the run of what it could find."""
     found = report["detectable"]
     gap = "no difference" if found["gap"] is None else f"differences from {found['gap']:.3f} on"
-    return (f"Before the run: if two judges disagree on {100 * found['discordance']:.0f} % of the "
-            f"items, {gap} in accuracy can be found with {100 * found['power']:.0f} % power.")  # fmt: skip
+    share, power = 100 * found["discordance"], 100 * found["power"]
+    return (f"Before the run: if two judges disagree on {share:.0f} % of the items, {gap} in "
+            f"accuracy can be found with {power:.0f} % power.")  # fmt: skip
 
 
 def pair_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:

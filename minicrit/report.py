@@ -78,11 +78,17 @@ def _views(report: Mapping[str, Any]) -> dict[str, Any]:
         "intervals": tables.INTERVALS.replace("`", ""),
         "roc": plots.square(curves, ("false-positive rate", "recall"), list(_points(judges))),
         "risk_coverage": plots.curves(risks, ("share of the items judged, surest first", "wrong")),
-        "roc_legend": [(line.name, line.color) for line in curves],
+        "roc_legend": [(_named(judges, line), line.color) for line in curves],
+        "risk_legend": [(line.name, line.color) for line in risks],
         "reliability": plots.square([], ("p(flawed)", "share flawed"), dots),
         "identities": [(j["name"], j["identity"]) for j in judges.values() if "identity" in j],
         "slices": list(_slice_plots(judges["model_1"]["slices"])),
     }
+
+
+def _named(judges: Mapping[str, Any], line: Line) -> str:
+    judge = list(judges.values())[line.color]
+    return f"{line.name}, dot: {'certified' if judge.get('calibration') else 'its'} threshold"
 
 
 def _points(judges: Mapping[str, Any]) -> Iterator[tuple[Dot, int]]:

@@ -72,9 +72,10 @@ def certificate(judge: Mapping[str, Any]) -> str:
     """What a calibrated judge's threshold promises, in a sentence."""
     found = judge["calibration"]
     where = "in each domain" if found["each_domain"] else "over all domains"
+    limit, sure = 100 * found["alpha"], 100 * (1 - found["delta"])
     return (f"{judge['name']}: threshold certified on {found['n']} other valid items (k = "
-            f"{found['k']}): false positives <= {100 * found['alpha']:g} % {where} with confidence "
-            f"{100 * (1 - found['delta']):g} %, for items of the calibration families.")  # fmt: skip
+            f"{found['k']}): false positives <= {limit:g} % {where} with confidence {sure:g} %, "
+            "for items of the calibration families.")  # fmt: skip
 
 
 def name_of(report: Mapping[str, Any], key: str) -> str:
