@@ -285,8 +285,9 @@ $(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.
 	$(MINICRIT) sft $(CONFIG) $(SETTINGS_sft) $(ARGS)
 	@touch $@
 
-$(CALIBRATION): $(STAMPS)/calibrate.args $(STAMPS)/calibration.sum $(CALIBRATE_CODE) $(SHRUNK) \
-    | $(SETUP)
+# A critic that is made again loses its calibration with its folder.
+$(CALIBRATION): $(STAMPS)/calibrate.args $(STAMPS)/calibration.sum $(CALIBRATE_CODE) \
+    $(if $(MODEL),,$(STAMPS)/sft.sum) | $(SETUP)
 	$(MINICRIT) calibrate $(CONFIG) $(SETTINGS_calibrate) $(ARGS)
 
 $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)/train.sum \

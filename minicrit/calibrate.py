@@ -178,9 +178,11 @@ def _check_enough(
         raise ValueError(f"{settings.data}: expected valid and flawed items to fit temperatures, "
                          f"got {', '.join(labels) or 'none'} among {len(fitting)}; give more "
                          "items or raise calibrate.temperature_share")  # fmt: skip
-    n = len(_independent(examples, certifying, 0))
-    if science.largest_k(n, settings.alpha, settings.delta) is None:
-        science.certify(np.zeros(n), settings.alpha, settings.delta)
+    rows = _independent(examples, certifying, 0)
+    nothing, domains = np.zeros(len(rows)), np.array([examples[row].domain for row in rows])
+    certificate = science.certify(nothing, settings.alpha, settings.delta)
+    each = science.domain_certificates(nothing, domains, settings.alpha, settings.delta)
+    _threshold(settings, certificate, each)
 
 
 def _independent(examples: Sequence[Example], rows: Rows, seed: int) -> Rows:

@@ -29,9 +29,9 @@ def foreseen(report: Mapping[str, Any]) -> str:
 
 def pair_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     """Head and rows of McNemar's tests."""
-    head = ("A against B", "n", "only A right", "only B right", "McNemar p",
+    head: Row = ("A against B", "n", "only A right", "only B right", "McNemar p",
             "gap in accuracy that n finds")  # fmt: skip
-    rows = [
+    rows: list[Row] = [
         (_pair(report, pair), str(pair["n"]), str(pair["only_a_right"]), str(pair["only_b_right"]),
          chance(pair["mcnemar_p"]), number(pair["detectable"]))
         for pair in report["pairs"]
@@ -63,8 +63,8 @@ def slice_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]] | None:
     order = sorted(pair["slices"], key=lambda r: (r["mcnemar_p"], r["axis"], r["slice"]))
     if not order:
         return None
-    head = (_pair(report, pair), "slice", "n", "only A right", "only B right", "McNemar p", "Holm")
-    rows = [
+    head: Row = (_pair(report, pair), "slice", "n", "only A right", "only B right", "McNemar p", "Holm")
+    rows: list[Row] = [
         (AXES[r["axis"]], r["slice"], str(r["n"]), str(r["only_a_right"]), str(r["only_b_right"]),
          chance(r["mcnemar_p"]), chance(r["holm_p"]))
         for r in order[:MOST_SLICES]

@@ -159,7 +159,7 @@ def _ece(p: Floats, flawed: Bools, codes: Codes) -> Callable[[Floats], Floats]:
         flat = (bins + scores.NUM_BINS * np.arange(len(weights))[:, None]).ravel()
         cells = np.bincount(flat, weights=residual.ravel(),
                             minlength=scores.NUM_BINS * len(weights))  # fmt: skip
-        return np.abs(cells.reshape(len(weights), -1)).sum(1) / total[:, 0]
+        return _over(np.abs(cells.reshape(len(weights), -1)).sum(1), total[:, 0])
 
     return metric
 

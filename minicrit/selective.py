@@ -31,7 +31,8 @@ def logit(p: Floats) -> Floats:
 
 def sureness(p: Floats, threshold: float) -> Floats:
     """Distance of each p from the threshold, in log-odds; p and 1 - p are equally far from 1/2."""
-    return np.round(np.abs(logit(p) - logit(np.array(threshold))), 12)
+    away = np.abs(logit(p) - logit(np.array(threshold)))
+    return np.asarray(np.round(away, 12), dtype=np.float64)
 
 
 def aurc(p: Floats, flawed: Bools, threshold: float, *, weights: Floats | None = None) -> float:
