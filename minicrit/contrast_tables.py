@@ -63,7 +63,15 @@ def slice_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]] | None:
     order = sorted(pair["slices"], key=lambda r: (r["mcnemar_p"], r["axis"], r["slice"]))
     if not order:
         return None
-    head: Row = (_pair(report, pair), "slice", "n", "only A right", "only B right", "McNemar p", "Holm")
+    head: Row = (
+        _pair(report, pair),
+        "slice",
+        "n",
+        "only A right",
+        "only B right",
+        "McNemar p",
+        "Holm",
+    )
     rows: list[Row] = [
         (AXES[r["axis"]], r["slice"], str(r["n"]), str(r["only_a_right"]), str(r["only_b_right"]),
          chance(r["mcnemar_p"]), chance(r["holm_p"]))

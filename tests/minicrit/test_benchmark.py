@@ -99,6 +99,9 @@ def test_critiques_by_hand(report: dict[str, Any]) -> None:
     hits = [s for s in said if s["label"] == "flawed"]
     assert found["parsed"]["value"] == found["text_agrees_with_readout"]["value"] == 1
     assert found["flaw_type_right"]["value"] == len(hits) / 2
+    # one type occurs: its F1 is 2 hits / (said + true) = 2 h / (h + 2)
+    assert found["flaw_type_macro_f1"] == {
+        "value": pytest.approx(2 * len(hits) / (len(hits) + 2), abs=1e-6), "n": 2}  # fmt: skip
     assert found["evidence_overlap"] == {"value": len(hits) / 2, "n": 2}
     assert found["evidence_verbatim"]["n"] == len(said)
 
