@@ -44,7 +44,9 @@ def difference_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     pairs = report["pairs"]
     head = ("A - B", *(_pair(report, pair) for pair in pairs))
     rows: list[Row] = []
-    for name in pairs[0]["differences"] if pairs else ():
+    for name in LABELS:
+        if not pairs or name not in pairs[0]["differences"]:
+            continue
         rows.append((LABELS[name], *(_difference(pair["differences"][name]) for pair in pairs)))
         if name in TESTED:
             worse = "p_below" if name == "f1" else "p_above"

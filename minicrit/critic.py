@@ -154,7 +154,7 @@ class Critic:
     def merged(self, dtype: torch.dtype) -> "Critic":
         """A copy with the adapter merged into weights of this type: writes faster than it is exact.
 
-        A quantized critic is given back as it is.
+        A quantized critic is given back as it is; the copy is not calibrated.
         """
         if not all(p.is_floating_point() for p in self.model.state_dict().values()):
             return self

@@ -6,6 +6,8 @@ Pure functions of drawn differences and of p values.
 # mypy: disable-error-code="import-untyped"
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,63 +18,89 @@ from minicrit.statistics import Difference, percentiles
 Floats = npt.NDArray[np.float64]
 
 
-def bca(value: float, drawn: Floats, left_out: Floats, level: float = 0.95) -> tuple[float, float]:
-    """Bias-corrected and accelerated bounds of a bootstrap (Efron 1987).
+@dataclass(frozen=True)
+class Drawn:
+    """A bootstrap with the corrections of BCa (Efron 1987).
 
-    Args:
-        value: the statistic on the data.
-        drawn: (B,) the statistic on each draw.
-        left_out: (G,) the statistic without each group, for the acceleration.
-        level: share of repetitions in which the interval is to hold the true value.
-
-    Returns:
-        Percentiles moved by how much the draws lie to one side of the value and by how their
-        spread changes with it; plain percentiles where that is undefined (all draws on one side,
-        or nan among the left-out). nan as in `statistics.percentiles`.
+    Attributes:
+        known: the defined draws.
+        bias: by how much more of them lie below the value than above, as a normal quantile.
+        bend: how fast their spread changes with the value (the acceleration).
     """
-    plain = percentiles(drawn, level)
-    known = drawn[~np.isnan(drawn)]
-    if math.isnan(plain[0]) or np.isnan(left_out).any():
-        return plain
-    below = (float(np.sum(known < value)) + float(np.sum(known <= value))) / 2 / len(known)
-    if not 0 < below < 1:
-        return plain
-    bias = float(special.ndtri(below))
-    away = left_out.mean() - left_out
-    spread = float((away**2).sum())
-    bend = float((away**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    moved = bias + special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
-    if np.any(1 - bend * moved <= 0):
-        return plain
-    shares = special.ndtr(bias + moved / (1 - bend * moved))
-    low, high = np.quantile(known, shares)
-    return float(low), float(high)
+
+    known: Floats
+    bias: float = 0.0
+    bend: float = 0.0
+
+    @classmethod
+    def of(cls, value: float, drawn: Floats, left_out: Floats) -> Self:
+        """From the statistic on the data, on each draw (B,), and without each group (G,).
+
+        Where the corrections are undefined (all draws on one side of the value, or nan among the
+        left-out) there are none, and the bounds are plain percentiles.
+        """
+        known = drawn[~np.isnan(drawn)]
+        if not len(known) or np.isnan(left_out).any():
+            return cls(known)
+        below = (np.sum(known < value) + np.sum(known <= value)) / 2 / len(known)
+        if not 0 < below < 1:
+            return cls(known)
+        away = left_out.mean() - left_out
+        spread = float((away**2).sum())
+        bend = float((away**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+        return cls(known, float(special.ndtri(below)), bend)
+
+    def bounds(self, level: float = 0.95) -> tuple[float, float]:
+        """Bounds that hold the true value in a share `level` of repetitions."""
+        moved = self.bias + special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+        if np.any(1 - self.bend * moved <= 0):
+            return percentiles(self.known, level)
+        shares = special.ndtr(self.bias + moved / (1 - self.bend * moved))
+        low, high = np.quantile(self.known, shares)
+        return float(low), float(high)
+
+    def at_most(self, limit: float) -> float:
+        """One-sided p that the true value is at most `limit`: where a bound would reach it."""
+        return _p(int(np.sum(self.known <= limit)), len(self.known), self.bias, self.bend)
+
+    def at_least(self, limit: float) -> float:
+        """One-sided p that the true value is at least `limit`."""
+        return _p(int(np.sum(self.known >= limit)), len(self.known), -self.bias, -self.bend)
+
+
+def _p(count: int, draws: int, bias: float, bend: float) -> float:
+    """(1 + count) / (1 + draws), corrected as the bounds are."""
+    share = (1 + count) / (1 + draws)
+    away = float(special.ndtri(share)) - bias
+    if share >= 1 or 1 + bend * away <= 0:
+        return share
+    return float(special.ndtr(away / (1 + bend * away) - bias))
 
 
 def difference(value: float, drawn: Floats, left_out: Floats, n: int) -> Difference:
-    """A difference with its BCa bounds (95 %) and the p of `statistics.paired_bootstrap`."""
-    low, high = bca(value, drawn, left_out)
-    if math.isnan(low):
-        return Difference(value, low, high, math.nan, n)
-    known = drawn[~np.isnan(drawn)]
-    rarer = min(int(np.sum(known <= 0)), int(np.sum(known >= 0)))
-    return Difference(value, low, high, min(1.0, 2 * (1 + rarer) / (1 + len(known))), n)
+    """A difference with BCa bounds (95 %) and the two-sided p at which a bound touches zero.
+
+    Undefined as in `statistics.percentiles`.
+    """
+    if math.isnan(percentiles(drawn, 0.95)[0]):
+        return Difference(value, math.nan, math.nan, math.nan, n)
+    found = Drawn.of(value, drawn, left_out)
+    p = min(1.0, 2 * min(found.at_most(0.0), found.at_least(0.0)))
+    return Difference(value, *found.bounds(), p, n)
 
 
-def one_sided(drawn: Floats, margin: float) -> tuple[float, float]:
+def one_sided(value: float, drawn: Floats, left_out: Floats, margin: float) -> tuple[float, float]:
     """P that the difference is at most -margin, and p that it is at least +margin.
 
     Two one-sided tests (Schuirmann 1987): the first, if small, says that A is not below B by the
-    margin; the second that it is not above; the larger of them, that they are equivalent. Each is
-    (1 + k) / (1 + B) with k the draws on the wrong side of its margin.
+    margin; the second that it is not above; the larger of them, that they are equivalent.
     """
     if not margin > 0:
         raise ValueError(f"expected a margin above 0, got {margin:g}; say what is still as good")
-    known = drawn[~np.isnan(drawn)]
-    if not len(known):
+    found = Drawn.of(value, drawn, left_out)
+    if not len(found.known):
         return math.nan, math.nan
-    below, above = int(np.sum(known <= -margin)), int(np.sum(known >= margin))
-    return (1 + below) / (1 + len(known)), (1 + above) / (1 + len(known))
+    return found.at_most(-margin), found.at_least(margin)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -146,9 +146,9 @@ def _gap(
     if not drawn[0] or math.isnan(value):
         return {"value": value, **dict.fromkeys(("low", "high", "p", "p_below", "p_above"),
                                                 math.nan)}  # fmt: skip
-    gaps = drawn[0][name] - drawn[1][name]
-    gap = paired.difference(value, gaps, left[0][name] - left[1][name], len(truth.flawed))
-    below, above = paired.one_sided(gaps, margin)
+    gaps, rest = drawn[0][name] - drawn[1][name], left[0][name] - left[1][name]
+    gap = paired.difference(value, gaps, rest, len(truth.flawed))
+    below, above = paired.one_sided(value, gaps, rest, margin)
     return {"value": value, "low": gap.low, "high": gap.high, "p": gap.p,
             "p_below": below, "p_above": above}  # fmt: skip
 

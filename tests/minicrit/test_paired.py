@@ -1,7 +1,5 @@
 """Bounds, equivalence, Holm and what can be found: against scipy, by hand and by simulation."""
 
-import math
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -17,7 +15,7 @@ def test_bca_equals_scipy_on_the_same_draws(seed: int) -> None:
     theirs = stats.bootstrap((x,), np.mean, n_resamples=999, method="BCa",
                              rng=np.random.default_rng(seed))  # fmt: skip
     left_out = np.array([np.delete(x, n).mean() for n in range(len(x))])
-    ours = paired.bca(float(x.mean()), theirs.bootstrap_distribution, left_out)
+    ours = paired.Drawn.of(float(x.mean()), theirs.bootstrap_distribution, left_out).bounds()
     assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=1e-9)
     assert ours != pytest.approx(tuple(np.quantile(theirs.bootstrap_distribution, [0.025, 0.975])))
 
@@ -25,18 +23,35 @@ def test_bca_equals_scipy_on_the_same_draws(seed: int) -> None:
 def test_bca_without_bias_and_skew_is_the_percentile_interval() -> None:
     drawn = np.linspace(-1, 1, 2001)
     left_out = np.array([-1.0, 0.0, 1.0])
-    assert paired.bca(0.0, drawn, left_out) == pytest.approx((-0.95, 0.95), abs=1e-9)
+    assert paired.Drawn.of(0.0, drawn, left_out).bounds() == pytest.approx((-0.95, 0.95), abs=1e-9)
 
 
 def test_bca_falls_back_to_percentiles() -> None:
     """All draws on one side, an undefined jackknife, or nothing defined at all."""
     drawn = np.linspace(0.1, 1, 1001)
     plain = tuple(np.quantile(drawn, [0.025, 0.975]))
-    assert paired.bca(0.0, drawn, np.zeros(3)) == pytest.approx(plain)
-    assert paired.bca(0.5, drawn, np.array([1.0, np.nan])) == pytest.approx(plain)
-    assert np.isnan(paired.bca(0.5, np.full(9, np.nan), np.zeros(3))).all()
+    assert paired.Drawn.of(0.0, drawn, np.zeros(3)).bounds() == pytest.approx(plain)
+    left_out = np.array([1.0, np.nan])
+    assert paired.Drawn.of(0.5, drawn, left_out).bounds() == pytest.approx(plain)
     nothing = paired.difference(0.5, np.full(9, np.nan), np.zeros(3), 4)
-    assert math.isnan(nothing.p)
+    assert np.isnan([nothing.low, nothing.high, nothing.p]).all()
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.9, 1.1, 1.6])
+def test_p_and_bounds_tell_the_same(shift: float) -> None:
+    """At the level 1 - p a bound of the skewed, biased bootstrap touches the tested value."""
+    rng = np.random.default_rng(7)
+    x = rng.exponential(size=40) - shift
+    drawn = x[rng.integers(0, 40, (20_000, 40))].mean(axis=1) + 0.05
+    left_out = (x.sum() - x) / 39
+    found = paired.difference(float(x.mean()), drawn, left_out, 40)
+    touched = paired.Drawn.of(float(x.mean()), drawn, left_out).bounds(1 - found.p)
+    if found.p > 0.001:
+        assert min(abs(bound) for bound in touched) < 0.01
+    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    turned = paired.difference(-float(x.mean()), -drawn, -left_out, 40)
+    assert turned.p == pytest.approx(found.p)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
 
 
 def test_bca_covers_a_skewed_mean_better_than_percentiles() -> None:
@@ -47,20 +62,21 @@ def test_bca_covers_a_skewed_mean_better_than_percentiles() -> None:
         x = rng.exponential(size=50)
         drawn = x[rng.integers(0, 50, (1000, 50))].mean(axis=1)
         left_out = (x.sum() - x) / 49
-        for column, (low, high) in enumerate((paired.bca(float(x.mean()), drawn, left_out),
-                                              np.quantile(drawn, [0.025, 0.975]))):  # fmt: skip
+        corrected = paired.Drawn.of(float(x.mean()), drawn, left_out).bounds()
+        plain = np.quantile(drawn, [0.025, 0.975])
+        for column, (low, high) in enumerate((corrected, plain)):
             hits[column] += low <= 1 <= high
     assert 0.9 <= hits[0] / 400 <= 0.97
     assert hits[0] >= hits[1]
 
 
 def test_one_sided_by_hand() -> None:
-    """Of nine draws two are at most -0.1 and one is at least 0.1."""
+    """Of nine draws two are at most -0.1 and one is at least 0.1; 0.01 is their middle."""
     drawn = np.array([-0.3, -0.1, -0.05, 0, 0.01, 0.02, 0.05, 0.09, 0.1, np.nan])
-    assert paired.one_sided(drawn, 0.1) == (0.3, 0.2)
-    assert np.isnan(paired.one_sided(np.array([np.nan]), 0.1)).all()
+    assert paired.one_sided(0.01, drawn, np.zeros(3), 0.1) == pytest.approx((0.3, 0.2))
+    assert np.isnan(paired.one_sided(0.0, np.array([np.nan]), np.zeros(3), 0.1)).all()
     with pytest.raises(ValueError, match="margin above 0"):
-        paired.one_sided(drawn, 0.0)
+        paired.one_sided(0.0, drawn, np.zeros(3), 0.0)
 
 
 def test_equivalence_agrees_with_two_t_tests() -> None:
@@ -69,7 +85,7 @@ def test_equivalence_agrees_with_two_t_tests() -> None:
     x = rng.normal(0.02, 0.5, 400)
     drawn = x[rng.integers(0, 400, (20_000, 400))].mean(axis=1)
     error = x.std(ddof=1) / 20
-    below, above = paired.one_sided(drawn, 0.05)
+    below, above = paired.one_sided(float(x.mean()), drawn, (x.sum() - x) / 399, 0.05)
     assert below == pytest.approx(stats.t.sf((x.mean() + 0.05) / error, 399), abs=0.01)
     assert above == pytest.approx(stats.t.cdf((x.mean() - 0.05) / error, 399), abs=0.01)
 
@@ -81,7 +97,8 @@ def test_equivalence_is_rarely_claimed_at_the_margin() -> None:
     for _ in range(600):
         x = rng.normal(0.1, 0.5, 100)
         drawn = x[rng.integers(0, 100, (1000, 100))].mean(axis=1)
-        claims += max(paired.one_sided(drawn, 0.1)) <= 0.05
+        left_out = (x.sum() - x) / 99
+        claims += max(paired.one_sided(float(x.mean()), drawn, left_out, 0.1)) <= 0.05
     low, high = stats.binom.interval(0.999, 600, 0.05)
     assert low <= claims <= high + 6
 
