@@ -9,7 +9,7 @@
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 8 or 4; default 8
-#? MODEL    critic to quantize or to ask; default: that of the run
+#? MODEL    critic to calibrate, quantize or ask; default: that of the run
 #? MODEL_1  critic to benchmark; default: that of the run
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
 #? ALPHA    highest false-positive rate that calibrate certifies, e.g. 0.02; default 0.08

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from minicrit import latency, selective, slices, versus, written
+from minicrit import latency, selective, slices, tables, versus, written
 from minicrit.bagofwords import BagOfWords
 from minicrit.benchmark_page import benchmark_page
 from minicrit.config import Recipe
@@ -38,7 +38,6 @@ from minicrit.selection import facts_of, input_hashes, lessons_of, select
 Floats = npt.NDArray[np.float64]
 Load = Callable[[str], Judge]
 
-FORM = 2  # of the report; raise it when a key changes its meaning
 SIMPLE = ("f1", "fpr", "recall", "precision", "accuracy", "twin_consistency")
 _log = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
     for key, outcome in tqdm(found.items(), unit="judge", desc="metrics and intervals"):
         _measure(key, outcome, examples, truth, seed=recipe.seed, draws=draws)
     report = {
-        "form": FORM,
+        "form": tables.FORM,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "code": code_version(),
         "seed": recipe.seed,

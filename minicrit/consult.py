@@ -55,7 +55,8 @@ def as_json(written: "Written") -> str:
 def readable(written: "Written") -> str:
     """The verdict in a few lines for people."""
     verdict = written.verdict
-    lines = [f"{verdict.label.upper()}   p(flawed) {verdict.p_flawed:.2f}, threshold "
+    known = " (calibrated)" if verdict.calibrated else ""
+    lines = [f"{verdict.label.upper()}   p(flawed) {verdict.p_flawed:.2f}{known}, threshold "
              f"{verdict.threshold:.2f}, {verdict.latency_ms:.0f} ms"]  # fmt: skip
     if verdict.unsure:
         lines.append("  Unsure:    in the band in which verdicts are often wrong; look yourself")

@@ -96,4 +96,6 @@ def _difference(gap: Mapping[str, Any]) -> str:
         return "-"
     if gap["low"] is None:
         return f"{gap['value']:+.3f}"
-    return f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}] p={chance(gap['p'])}"
+    said = chance(gap["p"])
+    p = f"p {said}" if said.startswith("<") else f"p={said}"
+    return f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}] {p}"

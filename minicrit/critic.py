@@ -176,11 +176,6 @@ class Critic:
         """What the threshold is certified for, in short; None without a calibration."""
         return dict(self._calibration.facts) if self._calibration else None
 
-    @property
-    def is_certified(self) -> bool:
-        """Whether the threshold is the certified one (it can be set to another)."""
-        return self._calibration is not None and self.threshold == self._calibration.threshold
-
     def log_odds(
         self,
         items: Sequence[Item],

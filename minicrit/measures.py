@@ -29,7 +29,6 @@ HALF = 0.5
 #: What a missed flaw costs, in false alarms; a flaw of unknown severity counts as medium.
 MISS_COST = {"low": 1.0, "medium": 2.0, "high": 4.0, "critical": 8.0}
 FALSE_ALARM = 1.0
-PREVALENCES = {"f1_at_50": 0.5, "f1_at_10": 0.1}
 _DECIMALS = 6
 
 
@@ -235,6 +234,6 @@ def metrics(threshold: float) -> dict[str, Metric]:
         "nll": free(scores.negative_log_likelihood),
         "aurc": at(aurc),
         "cost": lambda p, t: float((t.costs * ((p > threshold) != t.flawed)).mean()),
-        **{name: f1_where(share) for name, share in PREVALENCES.items()},
+        **{name: f1_where(share) for name, share in scores.PREVALENCES.items()},
         **({} if threshold == HALF else half),
     }

@@ -32,6 +32,9 @@ def write_report(recipe: Recipe) -> Path:
     """Write `index.html` and `summary.md` into the folder of the benchmark; the page's path."""
     out = recipe.benchmark.out
     benchmark = read_results(out.with_name(f"{out.name}.json"))
+    if benchmark and benchmark.get("form") != tables.FORM:
+        raise ValueError(f"{out}.json: expected a benchmark of form {tables.FORM}, got "
+                         f"{benchmark.get('form')}; run the benchmark again")  # fmt: skip
     quantized = {
         path.stem.removeprefix("quantize-"): read_results(path) or {}
         for path in sorted(out.parent.glob("quantize-*.json"), reverse=True)

@@ -94,8 +94,7 @@ def _ratios(s: Mapping[str, Floats]) -> dict[str, Floats]:
         "brier": _over(s["brier"], s["items"]),
         "nll": _over(s["nll"], s["items"]),
         "cost": _over(s["cost"], s["items"]),
-        "f1_at_50": _f1_where(recall, fpr, 0.5),
-        "f1_at_10": _f1_where(recall, fpr, 0.1),
+        **{name: _f1_where(recall, fpr, at) for name, at in scores.PREVALENCES.items()},
         "f1_threshold_half": _over(
             2 * s["half_tp"], 2 * s["half_tp"] + s["half_fp"] + s["half_fn"]
         ),

@@ -5,6 +5,8 @@ from typing import Any
 
 Row = tuple[str, ...]
 
+FORM = 2  # of the benchmark's report; raise it when a key changes its meaning
+
 LABELS = {
     "f1": "F1",
     "fpr": "false-positive rate",

@@ -83,6 +83,14 @@ def test_is_one_file_without_network_or_script(page: str) -> None:
     assert not re.findall(r"<(script|link|img|iframe)|https?://|url\(|@import", page)
 
 
+def test_a_benchmark_of_an_older_form_is_refused(tmp_path: Path) -> None:
+    new = recipe(tmp_path)
+    new.benchmark.out.parent.mkdir()
+    new.benchmark.out.with_name("benchmark.json").write_text('{"form": 1}')
+    with pytest.raises(ValueError, match="expected a benchmark of form 2, got 1; run the"):
+        write_report(new)
+
+
 def test_evidence_is_marked_where_it_stands(page: str) -> None:
     """What critic and reference both quote carries both marks."""
     assert "<mark><u>all dips recover</u></mark>" in page
