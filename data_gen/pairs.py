@@ -70,7 +70,7 @@ def make_pairs(recipe: "Recipe") -> None:
     _check_judge(settings)  # now, not after the long sampling
     looked_at = settings.scouted or settings.rationales
     examples, screening = training_examples(recipe, settings.data, looked_at, "pairs")
-    critic = Critic.load(settings.model, base_folder=recipe.base.folder)
+    critic = Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False)
     manner = Manner(settings.candidates, tuple(settings.temperatures), settings.max_new_tokens,
                     recipe.seed, settings.rows, settings.dtype)  # fmt: skip
     work = settings.out.with_name(settings.out.name + ".work")

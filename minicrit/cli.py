@@ -137,6 +137,12 @@ def _rsf(recipe: Recipe) -> None:
         run_rounds(recipe, make_selection, train_rsf)
 
 
+def _calibrate(recipe: Recipe) -> None:
+    from minicrit.calibrate import calibrate
+
+    calibrate(recipe)
+
+
 def _benchmark(recipe: Recipe) -> None:
     from minicrit.benchmark import benchmark
 
@@ -179,6 +185,8 @@ STAGES = {
     "dpo": Stage("Train the adapter on preference pairs.", ("base", "data", "lora", "dpo"), _dpo),
     "rsf": Stage("Train the adapter on the best of its own critiques.",
                  ("base", "data", "lora", "rsf", "filters"), _rsf),
+    "calibrate": Stage("Fit a critic's probabilities; certify its threshold.",
+                       ("base", "calibrate"), _calibrate),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),

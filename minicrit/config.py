@@ -139,6 +139,10 @@ class BenchmarkConfig:
         latency_items: items that are judged one by one for the latency figures.
         max_new_tokens: longest critique, in tokens.
         batch_tokens: most prompt tokens in one forward pass.
+        discordance: share of the items on which two judges are assumed to differ in being right;
+            before the run it is said which difference in accuracy that many items can find.
+        margin: by how much a judge may be worse and still count as no worse, in units of each
+            metric.
         out: report without ending; .json, .md and .items.jsonl are written.
     """
 
@@ -153,7 +157,40 @@ class BenchmarkConfig:
     latency_items: int = 10
     max_new_tokens: int = 120
     batch_tokens: int = 4096
+    discordance: float = 0.2
+    margin: float = 0.02
     out: Path = Path("reports/cpu/benchmark")
+
+
+@dataclass
+class CalibrateConfig:
+    """Calibration of a finished critic; the result lies in its folder.
+
+    Attributes:
+        model: the critic: an adapter or a quantized folder.
+        data: Example file of split calibration, never used for training.
+        limit: at most so many items, whole groups, seeded; 0 for all.
+        alpha: highest false-positive rate, as a share.
+        delta: chance that the true rate is higher all the same, as a share.
+        each_domain: one threshold that keeps alpha in every domain at once, delta shared among
+            them; else alpha is kept over all items.
+        temperature_share: share of the groups that temperatures are fitted on; the others are for
+            the threshold.
+        domain_items: items of either label from which a domain gets a temperature of its own.
+        max_risk: highest error rate outside of the band in which the critic abstains.
+        batch_tokens: most prompt tokens in one forward pass.
+    """
+
+    model: Path = Path("checkpoints/cpu/sft")
+    data: Path = Path("data/cpu/calibration.jsonl")
+    limit: int = 0
+    alpha: float = 0.08
+    delta: float = 0.05
+    each_domain: bool = False
+    temperature_share: float = 0.3
+    domain_items: int = 100
+    max_risk: float = 0.05
+    batch_tokens: int = 4096
 
 
 @dataclass
@@ -328,6 +365,7 @@ class Recipe:
     sft: SFTConfig = field(default_factory=SFTConfig)
     dpo: DPOConfig = field(default_factory=DPOConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)

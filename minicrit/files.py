@@ -21,6 +21,9 @@ _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _ABANDONED_AFTER = 86_400.0
 #: Written while reading or running, never part of what a folder *is*.
 _BY_PRODUCTS = (".log", ".rejected.jsonl")
+#: Fitted to a finished folder, with a manifest of its own; what the folder is stays the same.
+CALIBRATION = "calibration.json"
+_FITTED = (CALIBRATION, f"{CALIBRATION}.manifest.json")
 _LOG_FOLDERS = frozenset({"logs", "lightning_logs", "__pycache__"})
 
 
@@ -53,7 +56,7 @@ def sha256_file(path: str | Path) -> str:
 
 
 def folder_hashes(path: str | Path) -> dict[str, str]:
-    """Relative name -> hash of every file below `path`, without hidden files and logs.
+    """Relative name -> hash of every file below `path`, without hidden files, logs, calibration.
 
     A link to a file counts by content, a link to a folder by where it points (not followed).
     """
@@ -68,6 +71,8 @@ def folder_hashes(path: str | Path) -> dict[str, str]:
             text = f"link:{os.readlink(link)}"
             found[link.relative_to(root).as_posix()] = hashlib.sha256(text.encode()).hexdigest()
         for file in files:
+            if here == root and file in _FITTED:
+                continue
             if not file.startswith(".") and not file.endswith(_BY_PRODUCTS):
                 found[(here / file).relative_to(root).as_posix()] = sha256_file(here / file)
     return dict(sorted(found.items()))
