@@ -54,7 +54,7 @@ def recipe(folder: Path, bases: Path, name: str, processes: int) -> Recipe:
     }  # fmt: skip
     if processes > 1:
         shared["strategy"] = "ddp"
-    start = {"start": folder / "alone" / "sft", "epochs": 2}
+    start = {"start": folder / "alone" / "sft"}
     return Recipe(
         base=BaseConfig(model="tiny", folder=bases), lora=LoraConfig(rank=4),
         data=DataConfig(folder=folder / "data"),
