@@ -16,7 +16,8 @@
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama, openai or local; MODEL_NAME,
 #?          URL, BUDGET_USD, FOCUS, BATCH=1: see minicrit hard --help
 #? CANDIDATES  critiques of a rationale for pairs; SCORER: oracle, anthropic, ollama or openai
-#? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global; ROUNDS
+#? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global
+#? ROUNDS   of dpo or rsf: each learns from what the critic of the one before wrote; default 1
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
@@ -124,13 +125,16 @@ SETTINGS_calibrate := $(SETTINGS_base) --calibrate.model $(MODEL_USED) \
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
     --quantize.data $(DATA_DIR)/test.jsonl --quantize.out $(SMALL) \
     --quantize.report $(REPORTS)/quantize-int$(BITS)
-SETTINGS_pairs := --pairs.model $(MODEL_USED) --pairs.data $(DATA_DIR)/train.jsonl \
-    --pairs.out $(PAIRS) $(if $(CANDIDATES),--pairs.candidates $(CANDIDATES)) \
+# How pairs are made, by make pairs and by the later rounds of make dpo.
+PAIRING := --pairs.data $(DATA_DIR)/train.jsonl \
+    $(if $(CANDIDATES),--pairs.candidates $(CANDIDATES)) \
     $(if $(SCORER),--pairs.scorer $(SCORER)) $(if $(URL),--pairs.url $(URL)) \
     $(if $(MODEL_NAME),--pairs.judge_model $(MODEL_NAME)) \
     $(if $(BUDGET_USD),--pairs.budget_usd $(BUDGET_USD))
+SETTINGS_pairs := --pairs.model $(MODEL_USED) --pairs.out $(PAIRS) $(PAIRING)
 SETTINGS_dpo := $(SETTINGS_base) --data.folder $(DATA_DIR) --dpo.start $(ADAPTER) \
-    --dpo.pairs $(PAIRS)/pairs.jsonl --dpo.out $(PREFERRED)
+    --dpo.pairs $(PAIRS)/pairs.jsonl --dpo.out $(PREFERRED) \
+    $(if $(ROUNDS),--dpo.rounds $(ROUNDS)) $(PAIRING)
 SETTINGS_rsf := $(SETTINGS_base) --data.folder $(DATA_DIR) --rsf.start $(ADAPTER) \
     --rsf.data $(DATA_DIR)/train.jsonl --rsf.out $(RESAMPLED) $(if $(N),--rsf.drawn $(N)) \
     $(if $(KEEP),--rsf.keep $(KEEP)) $(if $(KEEP_SCOPE),--rsf.keep_scope $(KEEP_SCOPE)) \
@@ -148,7 +152,7 @@ SECTIONS_calibrate := seed calibrate
 SECTIONS_benchmark := seed benchmark
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs filters
-SECTIONS_dpo := seed base data lora dpo
+SECTIONS_dpo := seed base data lora dpo pairs filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control \

@@ -9,10 +9,10 @@ Only training rows are ever criticized here: a row of another split stops the st
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +32,9 @@ from data_gen.scouting import drawn, scout
 from data_gen.screen import Screened, asked, held_out_inputs, screened
 from minicrit.bagofwords import probe
 from minicrit.config import HardConfig, PairsConfig
-from minicrit.files import atomic_folder, write_atomic, write_json
+from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
 from minicrit.jsonl import write_rows
-from minicrit.manifest import write_manifest
+from minicrit.manifest import read_manifest, write_manifest
 from minicrit.plan import grouped
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example, Preference, read_examples
@@ -58,8 +58,12 @@ class Pool:
     scored: list[Scored]
 
 
-def make_pairs(recipe: "Recipe") -> None:
+def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None) -> None:
     """Makes `pairs.out` anew, or goes on making it.
+
+    Args:
+        recipe: uses `pairs`, `filters` and `seed`.
+        facts: more for the manifest.
 
     Raises:
         ValueError: if a row is not for training, or there is no critic, budget or server.
@@ -83,7 +87,27 @@ def make_pairs(recipe: "Recipe") -> None:
     if settings.twins:
         wanted = {example.id for example in compared}
         pairs += [p for group in grouped(examples) for p in twin_pairs(group, wanted)]
-    _write(recipe, pools, pairs, counts, critic.identity, screening)
+    known = {"critic": critic.identity, **(facts or {})}
+    _write(recipe, pools, pairs, counts, known, screening)
+
+
+def make_round(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
+    """The pairs of one round of DPO, as a folder; nothing is done if it is there already.
+
+    Args:
+        recipe: uses `pairs`, `filters` and `seed`.
+        model: the adapter that writes.
+        out: the folder.
+        number: of the round; other rounds take other rationales and draw anew.
+    """
+    settings = replace(recipe.pairs, model=model, out=out)
+    told = replace(recipe, seed=recipe.seed + 1000 * number, pairs=settings)
+    key = sha256_json([number, _settings(told), sha256_file(settings.data),
+                       sha256_file(model / "adapter_model.safetensors")])  # fmt: skip
+    done = (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key
+    if not done:
+        make_pairs(told, {"key": key})
+    return out
 
 
 def _worth(
@@ -213,7 +237,7 @@ def _write(
     pools: Sequence[Pool],
     pairs: Sequence[Preference],
     counts: Counter[str],
-    critic: str,
+    known: Mapping[str, Any],
     screening: Screened,
 ) -> None:
     settings = recipe.pairs
@@ -229,7 +253,7 @@ def _write(
         write_atomic(box / "report.md", _page(report))
         screening.write(box)
         inputs = {"data": settings.data, **held_out_inputs(recipe.filters)}
-        facts = {"critic": critic, "pairs": len(pairs), **counts, **screening.facts()}
+        facts = {**known, "pairs": len(pairs), **counts, **screening.facts()}
         write_manifest(box, stage="pairs", inputs=inputs, settings=_settings(recipe), facts=facts)
     sys.stdout.write(_page(report) + f"\n{screening.lines()}")
     sys.stdout.write(f"{len(pairs)} pairs; written: {settings.out}\n")

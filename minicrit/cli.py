@@ -121,9 +121,11 @@ def _sft(recipe: Recipe) -> None:
 
 
 def _dpo(recipe: Recipe) -> None:
+    from data_gen.pairs import make_round
+    from minicrit.rounds import run_dpo_rounds
     from minicrit.train import train_dpo
 
-    train_dpo(recipe)
+    run_dpo_rounds(recipe, make_round, train_dpo)
 
 
 def _rsf(recipe: Recipe) -> None:
@@ -182,7 +184,8 @@ STAGES = {
     "data-report": Stage("Write one page about the data and the pairs.",
                          ("data", "pairs", "benchmark"), _data_report),
     "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
-    "dpo": Stage("Train the adapter on preference pairs.", ("base", "data", "lora", "dpo"), _dpo),
+    "dpo": Stage("Train the adapter on preference pairs, in rounds.",
+                 ("base", "data", "lora", "dpo", "pairs", "filters"), _dpo),
     "rsf": Stage("Train the adapter on the best of its own critiques.",
                  ("base", "data", "lora", "rsf", "filters"), _rsf),
     "calibrate": Stage("Fit a critic's probabilities; certify its threshold.",

@@ -240,6 +240,23 @@ def test_a_rationale_arrives_as_it_was_typed(project):
     )
 
 
+def test_rounds_of_dpo_are_told_how_later_pairs_are_made(project):
+    edit(
+        ".venv/bin/minicrit",
+        'if stage == "benchmark":',
+        """if stage in ("pairs", "dpo"):
+    write(values[f"--{stage}.out"] + "/manifest.json")
+if stage == "benchmark":""",
+    )
+    told = ("dpo", "ROUNDS=2", "CANDIDATES=6")
+    assert redone(*told) == ["base", "data", "sft", "pairs", "dpo"]
+    line = Path("log").read_text().splitlines()[-1]
+    assert "--dpo.pairs data/mine-pairs/pairs.jsonl" in line
+    assert "--dpo.rounds 2 --pairs.data data/mine/train.jsonl --pairs.candidates 6" in line
+    assert redone(*told) == []
+    assert redone("dpo", "ROUNDS=3", "CANDIDATES=6") == ["dpo"]
+
+
 def test_clean_removes_this_run_only(project):
     make("pipeline")
     shutil.copytree("data/mine", "data/other")

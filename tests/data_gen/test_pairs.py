@@ -16,13 +16,14 @@ from data_gen.journal import Journal
 from data_gen.judge import judge
 from data_gen.opening import open_backend
 from data_gen.oracle import VERDICT, WEIGHTS, score
-from data_gen.pairs import make_pairs, references
+from data_gen.pairs import make_pairs, make_round, references
 from data_gen.preferences import Scored, pair_of, twin_pairs
 from data_gen.prices import FREE
 from minicrit.config import BaseConfig, HardConfig, PairsConfig, Recipe
+from minicrit.files import sha256_file
 from minicrit.jsonl import read_lines
-from minicrit.manifest import read_manifest
-from minicrit.prompts import critique_of, parse_critique, render_critique
+from minicrit.manifest import read_manifest, write_manifest
+from minicrit.prompts import PROMPT_VERSION, critique_of, parse_critique, render_critique
 from minicrit.records import Example, Preference, write_examples
 from tests.data_gen.scripted_server import ScriptedServer
 
@@ -280,6 +281,35 @@ def test_what_the_run_is_measured_on_is_never_criticized(tmp_path, tiny):
     assert {row["group"] for row in pairs} == {e.group for e in rows[2:]}
     facts = read_manifest(tmp_path / "pairs")["facts"]
     assert facts["removed"] == {"composer": {"leak": 2}}
+
+
+@pytest.fixture
+def tiny_adapter(tmp_path, tiny, tiny_adapted):
+    """The folder of an adapter that changes something."""
+    folder = tmp_path / "adapter"
+    tiny_adapted.float().save_pretrained(folder)
+    facts = {"base": tiny.identity, "base_model": "tiny", "prompt_version": PROMPT_VERSION}
+    write_manifest(folder, stage="dpo", inputs={}, settings={}, facts=facts)
+    return folder
+
+
+def test_a_round_is_made_once_by_its_own_critic_on_its_own_rationales(
+    tmp_path, tiny, tiny_adapter, monkeypatch
+):
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(40, 0, "train")])
+    told = recipe(tmp_path, tiny)
+    second = make_round(told, tiny_adapter, tmp_path / "dpo-2-pairs", 2)
+    third = make_round(told, tiny_adapter, tmp_path / "dpo-3-pairs", 3)
+    drawn = [{r["group"] for _, r in read_lines(f / "pairs.jsonl")} for f in (second, third)]
+    assert drawn[0] != drawn[1]
+    facts = read_manifest(second)["facts"]
+    assert facts["critic"].endswith(sha256_file(tiny_adapter / "adapter_model.safetensors"))
+    with monkeypatch.context() as patch:
+        patch.setattr("data_gen.pairs.make_pairs", lambda *_: pytest.fail("made twice"))
+        assert make_round(told, tiny_adapter, second, 2) == second
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(40, 1, "train")])
+    make_round(told, tiny_adapter, second, 2)
+    assert read_manifest(second)["facts"]["key"] != facts["key"]
 
 
 @pytest.mark.parametrize(
