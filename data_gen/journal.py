@@ -75,6 +75,14 @@ class Past:
         """USD spent at most."""
         return self.spent + self.reserved
 
+    def ledger(self) -> dict[str, float]:
+        """USD, tokens by kind and events by name, for people."""
+        tokens: Counter[str] = Counter()
+        for answer in self.answers.values():
+            tokens.update(asdict(answer.usage))
+        spent = {"usd": round(self.spent, 6), "usd_lost_at_most": round(self.reserved, 6)}
+        return {**spent, **tokens, **self.counts}
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """The past of a run that may be going on; empty if there is no journal."""
