@@ -45,6 +45,9 @@ def make_hard(recipe: "Recipe") -> None:
         ValueError: if the back end is hopeless, the budget is spent or nearly all is rejected.
     """
     settings = recipe.hard
+    if settings.backend == "composer" and settings.dry_run:
+        sys.stdout.write(f"composer: {settings.count} examples cost nothing, for {settings.out}\n")
+        return
     if settings.backend == "composer":
         _composed(recipe)
         return

@@ -288,6 +288,12 @@ def test_the_composer_makes_them_offline(tmp_path):
     assert len(read_examples(tmp_path / "hard" / "train.jsonl").examples) == 60
 
 
+def test_a_dry_run_of_the_composer_leaves_everything_as_it_is(tmp_path, capsys):
+    make_hard(Recipe(hard=HardConfig(count=60, out=tmp_path / "hard", dry_run=True)))
+    assert "60 examples cost nothing" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 BUDGET = 40.0
 RUN = """
 import sys

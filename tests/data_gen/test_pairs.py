@@ -20,6 +20,7 @@ from data_gen.pairs import make_pairs, references
 from data_gen.preferences import Scored, pair_of, twin_pairs
 from data_gen.prices import FREE
 from minicrit.config import BaseConfig, PairsConfig, Recipe
+from minicrit.files import open_alone
 from minicrit.jsonl import read_lines
 from minicrit.manifest import read_manifest
 from minicrit.prompts import critique_of, parse_critique, render_critique
@@ -371,6 +372,8 @@ def test_a_run_that_was_cut_off_ends_in_the_same_candidates(tmp_path, tiny):
     make_pairs(recipe(tmp_path, tiny))
     assert (tmp_path / "pairs" / "candidates.jsonl").read_bytes() == whole
     assert work.read_bytes() == b"".join(lines)
+    with open_alone(work), pytest.raises(ValueError, match="the only run that writes it"):
+        make_pairs(recipe(tmp_path, tiny))
     work.write_bytes(b'{"written": 3}\n')
     with pytest.raises(ValueError, match=r"candidates-\w+.jsonl:1: expected a line of candidates"):
         make_pairs(recipe(tmp_path, tiny))
