@@ -291,6 +291,7 @@ class PairsConfig:
         url: address of its server; null for that of the back end's own package.
         threads: requests at the same time.
         budget_usd: USD that judging may cost at most, restarts included; null for no limit.
+        prices: YAML table of prices in USD a million tokens; null for the one that comes along.
     """
 
     model: Path = Path("checkpoints/cpu/sft")
@@ -313,6 +314,7 @@ class PairsConfig:
     url: str | None = None
     threads: int = 4
     budget_usd: float | None = None
+    prices: Path | None = None
 
 
 @dataclass

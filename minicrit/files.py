@@ -4,6 +4,7 @@ A file or folder that exists under its own name is complete. Work in progress li
 a hidden name (`.<name>.<host>-<pid>-<random>.tmp`), so that a reader never meets half of it.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -109,6 +110,23 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     finally:
         temporary.unlink(missing_ok=True)
     _fsync_folder(target.parent)
+
+
+def open_alone(path: Path) -> BinaryIO:
+    """A file to read and append to, which no other process has open in this way.
+
+    The lock goes with the file's closing or the process's end, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise ValueError(f"{path}: expected to be the only run that writes it, got another; "
+                         "wait for it or stop it") from error  # fmt: skip
+    file.seek(0)
+    return file
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from data_gen.oracle import VERDICT, WEIGHTS, score
 from data_gen.pairs import make_pairs, make_round, references
 from data_gen.preferences import Scored, pair_of, twin_pairs
 from data_gen.prices import FREE
-from minicrit.config import BaseConfig, HardConfig, PairsConfig, Recipe
-from minicrit.files import sha256_file
+from minicrit.config import BaseConfig, PairsConfig, Recipe
+from minicrit.files import open_alone, sha256_file
 from minicrit.jsonl import read_lines
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION, critique_of, parse_critique, render_critique
@@ -221,7 +221,7 @@ def test_twins_make_each_other_s_hardest_negative():
 def ask(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     with ScriptedServer() as server:
-        backend = open_backend(HardConfig(backend="openai", model="m", url=server.url))
+        backend = open_backend("openai", "m", url=server.url)
         with Journal(tmp_path / "journal.jsonl") as journal:
             yield Asker(backend, journal, price=FREE, patience=Patience(2, 0.01, 1.0)).ask
 
@@ -312,14 +312,59 @@ def test_a_round_is_made_once_by_its_own_critic_on_its_own_rationales(
     assert read_manifest(second)["facts"]["key"] != facts["key"]
 
 
+def test_a_judge_s_scores_count_its_cost_is_told_and_written(tmp_path, tiny, capsys):
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
+    make_pairs(recipe(tmp_path, tiny))
+    (work,) = (tmp_path / "pairs.work").glob("candidates-*.jsonl")
+    with_texts(work, ["Verdict: flawed\nCritique: Short.", "Verdict: valid\nCritique: Longer one."])
+    table = tmp_path / "prices.yaml"
+    costs = "".join(f"  {n}: 1.0\n" for n in ("input", "output", "cache_read", "cache_write"))
+    table.write_text(f"m:\n{costs}  date: today\n")
+    told = {"scorer": "openai", "judge_model": "m", "twins": False, "prices": table,
+            "budget_usd": 1.0, "gate": False}  # fmt: skip
+    capsys.readouterr()
+    with ScriptedServer() as server:
+        make_pairs(recipe(tmp_path, tiny, url=server.url, **told))
+        assert server.counted["requests"] == 16  # both orders of two critiques of 8 rationales
+        out = capsys.readouterr().out
+        assert "judge: 16 requests, at most 0.0" in out
+        assert "(prices of today); used so far 0.00 USD" in out
+        make_pairs(recipe(tmp_path, tiny, url=server.url, **told))
+        assert server.counted["requests"] == 16
+        assert "judge: 0 requests" in capsys.readouterr().out
+        rows = [Preference.from_row(r) for _, r in read_lines(tmp_path / "pairs" / "pairs.jsonl")]
+        assert {(p.chosen_score, p.rejected_score, p.scorer) for p in rows} == {(1, 0, "openai")}
+        assert len(rows) == 8
+        ledger = json.loads((tmp_path / "pairs" / "ledger.json").read_text())
+        assert ledger["answer"] == ledger["sent"] == 16
+        assert ledger["input_tokens"] == server.counted["input"]
+        # with the gate, what has the wrong verdict loses, however long it is
+        make_pairs(recipe(tmp_path, tiny, url=server.url, **told | {"gate": True}))
+        assert server.counted["requests"] == 16
+    rows = [Preference.from_row(r) for _, r in read_lines(tmp_path / "pairs" / "pairs.jsonl")]
+    assert {parse_critique(p.chosen).label for p in rows} == {"valid"}
+
+
+def with_texts(path, texts):
+    """Puts other critiques into a file of candidates."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        for group in line["written"]:
+            for sample, text in zip(group, texts, strict=True):
+                sample["text"] = text
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 @pytest.mark.parametrize(
     ("told", "message"),
     [
+        ({"scorer": "anthropic", "judge_model": "nobody"}, r"expected a price of nobody"),
         ({"scorer": "anthropic"}, r"pairs.judge_model: expected the name of a model of anthropic"),
         ({"scorer": "openai", "judge_model": "m"}, r"pairs.url: expected the address"),
     ],
 )
-def test_a_judge_that_is_not_named_is_asked_for(tmp_path, tiny, told, message):
+def test_a_judge_that_is_not_named_is_asked_for(tmp_path, tiny, told, message, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
     write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
     with pytest.raises(ValueError, match=message):
         make_pairs(recipe(tmp_path, tiny, **told))
@@ -356,6 +401,8 @@ def test_a_run_that_was_cut_off_ends_in_the_same_candidates(tmp_path, tiny):
     make_pairs(recipe(tmp_path, tiny))
     assert (tmp_path / "pairs" / "candidates.jsonl").read_bytes() == whole
     assert work.read_bytes() == b"".join(lines)
+    with open_alone(work), pytest.raises(ValueError, match="the only run that writes it"):
+        make_pairs(recipe(tmp_path, tiny))
     work.write_bytes(b'{"written": 3}\n')
     with pytest.raises(ValueError, match=r"candidates-\w+.jsonl:1: expected a line of candidates"):
         make_pairs(recipe(tmp_path, tiny))
