@@ -141,7 +141,7 @@ SECTIONS_dpo := seed base data lora dpo
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf benchmark \
-    quantize report pipeline critique bench-candidates bench-filters probe verify test test-slow \
+    quantize report pipeline critique bench-candidates bench-filters bench-train probe verify test test-slow \
     lint types \
     tensorboard clean distclean FORCE
 
@@ -190,6 +190,9 @@ probe: $(DATA_DIR)/manifest.json ## ask whether words, length or source give the
 
 bench-filters: $(SETUP) ## time filters, duplicates and firewall on a million rows
 	$(MINICRIT) bench-filters $(CONFIG) $(ARGS)
+
+bench-train: $(SETUP) ## time training steps against TRL's, and their memory
+	$(MINICRIT) bench-train $(CONFIG) $(SETTINGS_base) $(ARGS)
 
 verify: $(SETUP) ## recompute the chain of manifests; no training row may be measured on
 	$(MINICRIT) verify $(CONFIG) $(ARGS)
