@@ -151,7 +151,9 @@ def build(case: Case, attention: str) -> tuple[PreTrainedModel, PreTrainedTokeni
         ).to(device)
     else:
         shape = dict(SHAPES[case.model])
-        config = AutoConfig.for_model(shape.pop("model_type"), max_position_embeddings=8192, **shape)
+        config = AutoConfig.for_model(
+            shape.pop("model_type"), max_position_embeddings=8192, **shape
+        )
         torch.manual_seed(case.seed)
         with torch.device(device):
             model = AutoModelForCausalLM.from_config(config, **options)

@@ -1,7 +1,7 @@
 """From the steps of both sides of the training bench to figures and a table."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any

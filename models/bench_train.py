@@ -26,9 +26,10 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from minicrit.base import prepare_base
-from minicrit.config import BenchTrainConfig, Recipe
+from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.latency import hardware
+from minicrit.training_config import BenchTrainConfig
 from models.bench_case import FROM_RECIPE, SHAPES, Case, lessons, sequence_tokens
 from models.bench_figures import Ran, figures_of, page
 from models.bench_turns import Side, Step, Turns
@@ -89,23 +90,25 @@ def cases(recipe: Recipe) -> list[Case]:
     ]  # fmt: skip
 
 
+_NAMES = {
+    "models": (*SHAPES, FROM_RECIPE),
+    "adapters": ("lora", "full"),
+    "tasks": ("dpo", "sft"),
+}
+
+
 def _check(told: BenchTrainConfig, dropout: float) -> None:
-    known = [*SHAPES, FROM_RECIPE]
-    for name, given in (("models", known), ("adapters", ("lora", "full")), ("tasks", ("dpo", "sft"))):
-        values = getattr(told, name)
-        if strange := [value for value in values if value not in given]:
-            raise ValueError(f"bench_train.{name}: expected names of {', '.join(given)}, got "
+    for name, known in _NAMES.items():
+        if strange := sorted(set(getattr(told, name)) - set(known)):
+            raise ValueError(f"bench_train.{name}: expected names of {', '.join(known)}, got "
                              f"{strange[0]}; pick one")  # fmt: skip
-    for name in ("models", "adapters", "tasks", "ratios", "batches"):
+    for name in (*_NAMES, "ratios", "batches"):
         if not getattr(told, name):
             raise ValueError(f"bench_train.{name}: expected at least one, got none; name one")
-    for name in ("rounds", "completion", "threads"):
-        if getattr(told, name) < 1:
-            raise ValueError(f"bench_train.{name}: expected at least 1, got {getattr(told, name)}; "
-                             "raise it")  # fmt: skip
-    if min(*told.ratios, *told.batches) <= 0:
-        raise ValueError("bench_train.ratios, bench_train.batches: expected numbers above 0, got "
-                         f"{told.ratios}, {told.batches}; raise them")  # fmt: skip
+    for name in ("ratios", "batches", "rounds", "completion", "threads", "pack_tokens"):
+        value = getattr(told, name)
+        if min(value if isinstance(value, list) else [value]) <= 0:
+            raise ValueError(f"bench_train.{name}: expected more than 0, got {value}; raise it")
     if dropout:
         raise ValueError(f"lora.dropout: expected 0 on both sides, got {dropout}; random steps "
                          "cannot be compared")  # fmt: skip

@@ -5,8 +5,10 @@ waits until the others have had their turn: whatever else the machine does hits 
 two of them ever hold the memory of a step at the same time.
 """
 
+import logging
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -133,9 +135,9 @@ class Side:
             self._process.join()
 
 
-def _work(
-    train: Callable[[Turns], None], connection: Connection, steps: int, threads: int
-) -> None:
+def _work(train: Callable[[Turns], None], connection: Connection, steps: int, threads: int) -> None:
     torch.set_num_threads(threads)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
     connection.recv()
     train(Turns(connection, steps))
