@@ -1,7 +1,7 @@
 """A training step of ours against TRL's: time, memory and losses, in one run.
 
 minicrit bench-train                                  # minutes to hours on a CPU
-minicrit bench-train --config gpu-bench               # on a GPU
+minicrit bench-train --config vista                   # on a data-centre GPU
 minicrit bench-train --bench_train.models 30m         # a part of it
 
 Both sides train the same model from the same weights on the same token ids with the same optimizer,

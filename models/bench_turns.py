@@ -137,6 +137,7 @@ class Side:
 
 def _work(train: Callable[[Turns], None], connection: Connection, steps: int, threads: int) -> None:
     torch.set_num_threads(threads)
+    os.environ["TQDM_DISABLE"] = "1"
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     connection.recv()
