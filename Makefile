@@ -156,8 +156,8 @@ SECTIONS_dpo := seed base data lora dpo pairs filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control \
-    calibrate benchmark \
-    quantize report pipeline critique bench-candidates bench-filters probe verify test test-slow \
+    calibrate benchmark quantize report pipeline critique bench-candidates bench-filters bench-train \
+    probe verify test test-slow \
     lint types \
     tensorboard clean distclean FORCE
 
@@ -209,6 +209,9 @@ probe: $(DATA_DIR)/manifest.json ## ask whether words, length or source give the
 
 bench-filters: $(SETUP) ## time filters, duplicates and firewall on a million rows
 	$(MINICRIT) bench-filters $(CONFIG) $(ARGS)
+
+bench-train: $(SETUP) ## time training steps against TRL's, and their memory
+	$(MINICRIT) bench-train $(CONFIG) $(SETTINGS_base) $(ARGS)
 
 verify: $(SETUP) ## recompute the chain of manifests; no training row may be measured on
 	$(MINICRIT) verify $(CONFIG) $(ARGS)

@@ -114,6 +114,12 @@ def _bench_filters(recipe: Recipe) -> None:
     bench_filters(recipe)
 
 
+def _bench_train(recipe: Recipe) -> None:
+    from models.bench_train import bench_train
+
+    bench_train(recipe)
+
+
 def _sft(recipe: Recipe) -> None:
     from minicrit.train import train_sft
 
@@ -179,6 +185,8 @@ STAGES = {
     "bench-filters": Stage("Time filters, duplicates and firewall on many rows.",
                            ("filters", "bench_filters"),
                            _bench_filters),
+    "bench-train": Stage("Time training steps against TRL's, and their memory.",
+                         ("base", "lora", "bench_train"), _bench_train),
     "probe": Stage("Ask whether words, length or source give the labels away.",
                    ("data", "probe"), _probe),
     "data-report": Stage("Write one page about the data and the pairs.",

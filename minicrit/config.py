@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from minicrit.training_config import DPOConfig, LoraConfig, RSFConfig, SFTConfig
+from minicrit.training_config import (
+    BenchTrainConfig,
+    DPOConfig,
+    LoraConfig,
+    RSFConfig,
+    SFTConfig,
+)
 
 
 @dataclass
@@ -375,4 +381,5 @@ class Recipe:
     rsf: RSFConfig = field(default_factory=RSFConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     bench_filters: BenchFiltersConfig = field(default_factory=BenchFiltersConfig)
+    bench_train: BenchTrainConfig = field(default_factory=BenchTrainConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)

@@ -91,6 +91,13 @@ def fuse(model: nn.Module) -> int:
     return len(layers)
 
 
+def unfuse(model: nn.Module) -> None:
+    """Gives every LoRA layer peft's own forward again."""
+    for layer in model.modules():
+        if isinstance(vars(layer).get("forward"), _Fused):
+            del layer.forward
+
+
 class _Fused:
     """Forward of one layer: fused where the algebra above is the whole story, else peft's own."""
 

@@ -207,3 +207,38 @@ class RSFConfig(TrainingConfig):
     epochs: int = 2
     learning_rate: float = 2e-4
     validate_every: int = 100
+
+
+@dataclass
+class BenchTrainConfig:
+    """The benchmark of training steps against TRL.
+
+    The first of each list is the centre; the others take its place, one at a time.
+
+    Attributes:
+        models: shapes with random weights (tiny, 30m, 135m, 1.5b, 7b), or `base` for base.model.
+        tasks: dpo, sft.
+        ratios: mean prompt tokens for each completion token.
+        batches: pairs or examples an optimizer step.
+        adapters: lora, full.
+        completion: mean tokens of a completion.
+        rounds: steps of each side that count, in turns, after one that does not.
+        pack_tokens: most tokens of a forward pass of ours.
+        precision: of both sides; bfloat16 is weights and autocast, adapters stay float32.
+        gradient_checkpointing: recompute activations, on both sides.
+        threads: of each side; with 1, seconds of a processor compare on a busy machine too.
+        out: report without ending; .json and .md are written.
+    """
+
+    models: list[str] = field(default_factory=lambda: ["30m", "base"])
+    tasks: list[str] = field(default_factory=lambda: ["dpo", "sft"])
+    ratios: list[float] = field(default_factory=lambda: [3.0, 1.0, 6.0])
+    batches: list[int] = field(default_factory=lambda: [4, 8])
+    adapters: list[str] = field(default_factory=lambda: ["lora", "full"])
+    completion: int = 80
+    rounds: int = 5
+    pack_tokens: int = 4096
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    threads: int = 1
+    out: Path = Path("reports/bench-train")
