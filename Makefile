@@ -9,13 +9,15 @@
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 8 or 4; default 8
-#? MODEL    critic to quantize or to ask; default: that of the run
+#? MODEL    critic to calibrate, quantize or ask; default: that of the run
 #? MODEL_1  critic to benchmark; default: that of the run
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
+#? ALPHA    highest false-positive rate that calibrate certifies, e.g. 0.02; default 0.08
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama, openai or local; MODEL_NAME,
 #?          URL, BUDGET_USD, FOCUS, BATCH=1: see minicrit hard --help
 #? CANDIDATES  critiques of a rationale for pairs; SCORER: oracle, anthropic, ollama or openai
-#? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global; ROUNDS
+#? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global
+#? ROUNDS   of dpo or rsf: each learns from what the critic of the one before wrote; default 1
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
@@ -30,6 +32,7 @@ MODEL :=
 MODEL_1 :=
 MODEL_2 := $(BASE)
 TEXT :=
+ALPHA :=
 COUNT := 1000
 BACKEND := composer
 MODEL_NAME :=
@@ -77,6 +80,8 @@ PREFERRED := checkpoints/$(RUN)/dpo
 RESAMPLED := checkpoints/$(RUN)/rsf
 REPORTS := reports/$(RUN)
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
+# It lies with the critic and is told apart from it: fitting it again makes only reports stale.
+CALIBRATION := $(MODEL_USED)/calibration.json
 comma := ,
 empty :=
 # What data of no run may hold: all that is measured on here, and what operators sent back.
@@ -85,18 +90,22 @@ HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
 SPLITS := train validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft benchmark pairs dpo rsf int$(BITS))
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark pairs dpo rsf \
+    int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
-JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum)
+JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
+    $(wildcard $(addsuffix /calibration.json,$(or $(MODEL_1),$(ADAPTER)) $(MODEL_2)))
 SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
     $(call modules,records taxonomy config)
-BENCHMARK_CODE := $(call modules,benchmark* critic readout encoding prompts judging latency \
-    measures slices selection written scores statistics bagofwords tables)
-PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py reasons.py preferences.py judge.py candidates.py) \
-    $(call modules,sampling decoding)
+CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selective)
+BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
+    latency measures resampling paired selective versus slices selection written scores \
+    statistics bagofwords *tables)
+PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge candidates \
+    scouting)) $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
 REPORT_CODE := $(call modules,report pages *tables plots targets) $(wildcard minicrit/*.html)
@@ -111,16 +120,21 @@ SETTINGS_benchmark := --benchmark.model_1 $(or $(MODEL_1),$(ADAPTER)) \
     $(if $(MODEL_2),--benchmark.model_2 $(MODEL_2)) --benchmark.words_data $(DATA_DIR)/train.jsonl \
     --benchmark.data $(DATA_DIR)/test.jsonl$(if $(DATA),$(comma)$(DATA_DIR)/test-public.jsonl) \
     --benchmark.out $(REPORTS)/benchmark
+SETTINGS_calibrate := $(SETTINGS_base) --calibrate.model $(MODEL_USED) \
+    --calibrate.data $(DATA_DIR)/calibration.jsonl $(if $(ALPHA),--calibrate.alpha $(ALPHA))
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
     --quantize.data $(DATA_DIR)/test.jsonl --quantize.out $(SMALL) \
     --quantize.report $(REPORTS)/quantize-int$(BITS)
-SETTINGS_pairs := --pairs.model $(MODEL_USED) --pairs.data $(DATA_DIR)/train.jsonl \
-    --pairs.out $(PAIRS) $(if $(CANDIDATES),--pairs.candidates $(CANDIDATES)) \
+# How pairs are made, by make pairs and by the later rounds of make dpo.
+PAIRING := --pairs.data $(DATA_DIR)/train.jsonl \
+    $(if $(CANDIDATES),--pairs.candidates $(CANDIDATES)) \
     $(if $(SCORER),--pairs.scorer $(SCORER)) $(if $(URL),--pairs.url $(URL)) \
     $(if $(MODEL_NAME),--pairs.judge_model $(MODEL_NAME)) \
     $(if $(BUDGET_USD),--pairs.budget_usd $(BUDGET_USD))
+SETTINGS_pairs := --pairs.model $(MODEL_USED) --pairs.out $(PAIRS) $(PAIRING)
 SETTINGS_dpo := $(SETTINGS_base) --data.folder $(DATA_DIR) --dpo.start $(ADAPTER) \
-    --dpo.pairs $(PAIRS)/pairs.jsonl --dpo.out $(PREFERRED)
+    --dpo.pairs $(PAIRS)/pairs.jsonl --dpo.out $(PREFERRED) \
+    $(if $(ROUNDS),--dpo.rounds $(ROUNDS)) $(PAIRING)
 SETTINGS_rsf := $(SETTINGS_base) --data.folder $(DATA_DIR) --rsf.start $(ADAPTER) \
     --rsf.data $(DATA_DIR)/train.jsonl --rsf.out $(RESAMPLED) $(if $(N),--rsf.drawn $(N)) \
     $(if $(KEEP),--rsf.keep $(KEEP)) $(if $(KEEP_SCOPE),--rsf.keep_scope $(KEEP_SCOPE)) \
@@ -134,14 +148,16 @@ SETTINGS_report := --data.folder $(DATA_DIR) --sft.out $(ADAPTER) \
 SECTIONS_base := base
 SECTIONS_data := seed base data filters
 SECTIONS_sft := seed base data lora sft
+SECTIONS_calibrate := seed calibrate
 SECTIONS_benchmark := seed benchmark
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs filters
-SECTIONS_dpo := seed base data lora dpo
+SECTIONS_dpo := seed base data lora dpo pairs filters
 SECTIONS_rsf := seed base data lora rsf filters
 
-.PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control benchmark \
-    quantize report pipeline critique bench-candidates bench-filters probe verify test test-slow \
+.PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control \
+    calibrate benchmark quantize report pipeline critique bench-candidates bench-filters bench-train \
+    probe verify test test-slow \
     lint types \
     tensorboard clean distclean FORCE
 
@@ -159,6 +175,7 @@ dpo: $(PREFERRED)/manifest.json ## train the adapter on preference pairs
 rsf: $(RESAMPLED)/manifest.json ## train it on the best of its own critiques
 rsf-control: rsf ## train it as long on reference critiques instead: what rsf has to beat
 	$(MINICRIT) rsf $(CONFIG) $(SETTINGS_rsf) --rsf.control true $(ARGS)
+calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
 benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
@@ -192,6 +209,9 @@ probe: $(DATA_DIR)/manifest.json ## ask whether words, length or source give the
 
 bench-filters: $(SETUP) ## time filters, duplicates and firewall on a million rows
 	$(MINICRIT) bench-filters $(CONFIG) $(ARGS)
+
+bench-train: $(SETUP) ## time training steps against TRL's, and their memory
+	$(MINICRIT) bench-train $(CONFIG) $(SETTINGS_base) $(ARGS)
 
 verify: $(SETUP) ## recompute the chain of manifests; no training row may be measured on
 	$(MINICRIT) verify $(CONFIG) $(ARGS)
@@ -271,6 +291,11 @@ $(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.
     $(STAMPS)/validation.sum | $(SETUP)
 	$(MINICRIT) sft $(CONFIG) $(SETTINGS_sft) $(ARGS)
 	@touch $@
+
+# A critic that is made again loses its calibration with its folder.
+$(CALIBRATION): $(STAMPS)/calibrate.args $(STAMPS)/calibration.sum $(CALIBRATE_CODE) \
+    $(if $(MODEL),,$(STAMPS)/sft.sum) | $(SETUP)
+	$(MINICRIT) calibrate $(CONFIG) $(SETTINGS_calibrate) $(ARGS)
 
 $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
     $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)

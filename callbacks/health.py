@@ -23,5 +23,5 @@ class HealthGuard(Callback):
                 raise ValueError(
                     f"step {trainer.global_step}: expected a finite {name}, got {value} in the "
                     f"groups {', '.join(batch.ids[:8])}; look at these examples or lower "
-                    "sft.learning_rate. The last sound checkpoint is kept"
+                    "the learning rate. The last sound checkpoint is kept"
                 )

@@ -88,7 +88,8 @@ class Resume(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         path = self.folder / f"step-{trainer.global_step}.ckpt"
-        if not path.exists():
+        # Process zero decides: another one may look while the file is being written.
+        if not trainer.strategy.broadcast(_marker(path).exists()):
             trainer.save_checkpoint(path)
         if trainer.is_global_zero:
             io = DurableIO()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_gen.coverage import markdown
-from data_gen.handwritten import FOLDER, KEEP, PARTS, VERSION, hand_variants, hand_written
+from data_gen.handwritten import FOLDER, KEEP, PARTS, VERSION, hand_variants, hand_written, notes
 from data_gen.long_logs import long_logs
 from data_gen.variants import kept_variants
 from minicrit.config import Recipe
@@ -32,7 +32,8 @@ THIN, THIN_FLAW = 20, 3
 def make_adversarial(recipe: Recipe) -> None:
     """Writes the suite and what it covers to `adversarial.out`."""
     items = suite()
-    report = coverage(items)
+    disputed = [f"* {name}: {note}" for name, note in notes().items()]
+    report = "\n".join([coverage(items), "## Disputable", "", *(disputed or ["* none"]), ""])
     with atomic_folder(recipe.adversarial.out) as box:
         write_examples(box / "suite.jsonl", items)
         write_atomic(box / "coverage.md", report)

@@ -6,7 +6,10 @@ Clients are told not to retry themselves; `Patience` is for this and for `batche
 import random
 import threading
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from data_gen.backends.protocol import (
     Answer,
@@ -18,6 +21,8 @@ from data_gen.backends.protocol import (
 )
 from data_gen.journal import Journal
 from data_gen.prices import Price
+
+T = TypeVar("T")
 
 
 class BudgetError(ValueError):
@@ -108,6 +113,18 @@ class Asker:
         key = request.key(self.backend.identity)
         with self._lock_of(key):  # two threads may have the same question
             return self.journal.answers.get(key) or self._persist(key, request)
+
+    def each(self, function: Callable[..., T], *rows: Sequence[Any], threads: int) -> list[T]:
+        """What `function` gives for each row, in order; it may `ask`.
+
+        The first error ends the run: what is out is awaited and kept, nothing more is sent.
+        """
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                return list(pool.map(function, *rows))
+            except BaseException:
+                self.stop()
+                raise
 
     def _persist(self, key: str, request: Request) -> Answer:
         """Sends a request until it is answered or hope is gone."""

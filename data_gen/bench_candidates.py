@@ -36,7 +36,7 @@ def bench_candidates(recipe: "Recipe", *, rounds: int = ROUNDS) -> dict[str, Any
     settings = recipe.pairs
     examples = draw_groups(read_examples(settings.data).examples, MANY * rounds, f"{recipe.seed}")
     items = [(e.domain, e.rationale) for e in examples]
-    critic = Critic.load(settings.model, base_folder=recipe.base.folder)
+    critic = Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False)
     manner = Manner(settings.candidates, tuple(settings.temperatures), settings.max_new_tokens,
                     recipe.seed, settings.rows)  # fmt: skip
     shared, alone = [], []

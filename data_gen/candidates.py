@@ -9,13 +9,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from tqdm import tqdm
 
 from minicrit.critic import Critic
-from minicrit.files import sha256_json, to_json
+from minicrit.files import open_alone, sha256_json, to_json
 from minicrit.jsonl import parse_object
 from minicrit.records import Example
 from minicrit.sampling import Manner, Sample, passes, sample_pass
@@ -37,9 +37,8 @@ def make_candidates(
     plan = passes(critic, items, manner)
     key = sha256_json([critic.identity, critic.prompt_version, asdict(manner), items])
     path = work / f"candidates-{key[:16]}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = _done(path)
-    with path.open("ab") as file, tqdm(total=len(items), unit="rationale", desc="sample") as bar:
+    with open_alone(path) as file, tqdm(total=len(items), unit="rationale", desc="sample") as bar:
+        done = _done(file, path)
         bar.update(sum(map(len, plan[: len(done)])))
         for rows in plan[len(done) :]:
             written = sample_pass(writer, [items[row] for row in rows], manner)
@@ -54,13 +53,11 @@ def make_candidates(
     return [found[row] for row in range(len(items))]
 
 
-def _done(path: Path) -> list[list[list[Sample]]]:
+def _done(file: BinaryIO, path: Path) -> list[list[list[Sample]]]:
     """The passes of an earlier run; a line that a kill cut off is removed."""
-    if not path.exists():
-        return []
     passes_done = []
     good = 0
-    for raw in path.read_bytes().splitlines(keepends=True):
+    for raw in file.read().splitlines(keepends=True):
         if not raw.endswith(b"\n"):
             break
         try:
@@ -70,8 +67,7 @@ def _done(path: Path) -> list[list[list[Sample]]]:
             raise ValueError(f"{path}:{len(passes_done) + 1}: expected a line of candidates, got "
                              f"{error}; remove the file") from error  # fmt: skip
         good += len(raw)
-    with path.open("r+b") as file:
-        file.truncate(good)
+    file.truncate(good)
     return passes_done
 
 

@@ -17,8 +17,7 @@ from markupsafe import Markup
 
 from data_gen import data_tables, shortcuts
 from data_gen.pairs_survey import PairsSurvey, scorer_rows, survey_pairs
-from data_gen.probes import BAR
-from data_gen.shortcuts import Finding
+from data_gen.shortcuts import BAR, Finding
 from data_gen.side_by_side import Sample, sample_of
 from data_gen.survey import ALL, FLAWED, VALID, FileSurvey, survey
 from minicrit import plots

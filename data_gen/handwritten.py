@@ -3,7 +3,8 @@
 An item says `id, part, domain, label, text, why`; a flawed one also `flaw` and `evidence`. A twin
 says `twin_of` and `edits` instead of domain and text: it is the item named, with each `was`
 exchanged for its `now`, so that nothing else can differ. `kind` and `group` are optional; what
-shares a group is about the same case. `variants.yaml` holds changes that keep the verdict: `of`,
+shares a group is about the same case. A `note` says why a label can be disputed and what settles
+it: for people, not for the critic. `variants.yaml` holds changes that keep the verdict: `of`,
 `change`, and a new text or edits; label, flaw and reason are those of the item.
 """
 
@@ -31,7 +32,7 @@ HAND_CHANGES = ("paraphrase", "unit_change", "reordered_premises")
 _ALWAYS = {"id", "part", "label", "why"}
 _TEXT, _TWIN = {"domain", "text"}, {"twin_of", "edits"}
 _FLAW = {"flaw", "evidence"}
-_OPTIONAL = {"kind", "group"}
+_OPTIONAL = {"kind", "group", "note"}
 _LABELS = {"false_positive_trap": ("valid",), "subtle_flaw": ("flawed",),
            "edge_case": ("valid", "flawed")}  # fmt: skip
 _KINDS = {"false_positive_trap": "suspicious_valid", "subtle_flaw": "subtle_flaw",
@@ -53,6 +54,13 @@ def hand_written(folder: Path = FOLDER) -> list[Example]:
     if double:
         raise ValueError(f"{folder}: expected each id once, got {double[0]} again; rename one")
     return items
+
+
+def notes(folder: Path = FOLDER) -> dict[str, str]:
+    """What is said of items whose label can be disputed, by id."""
+    rows = (row for path in sorted(folder.glob("*.yaml")) if path.name != VARIANTS
+            for row in _rows(path))  # fmt: skip
+    return {row["id"]: row["note"] for row in rows if "note" in row}
 
 
 def hand_variants(items: Sequence[Example], path: Path = FOLDER / VARIANTS) -> list[Example]:
@@ -96,7 +104,7 @@ def _read_items(path: Path, items: list[Example]) -> None:
         twin = "twin_of" in row
         flaw = _FLAW if row.get("label") == "flawed" else set()
         _check_fields(where, row, _ALWAYS | (_TWIN if twin else _TEXT) | flaw,
-                      {"kind"} if twin else _OPTIONAL)  # fmt: skip
+                      {"kind", "note"} if twin else _OPTIONAL)  # fmt: skip
         if row["label"] not in _LABELS.get(row["part"], ()):
             raise ValueError(f"{where}: expected a part of {PARTS} with a label that fits it, got "
                              f"{row['part']} amiss with {row['label']}; mend the item")  # fmt: skip

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_gen.asker import Asker
 from data_gen.backends.protocol import Backend
@@ -23,9 +23,9 @@ from data_gen.compose import compose
 from data_gen.estimate import Estimate, estimate
 from data_gen.focus import cell_weights, mechanism_shares
 from data_gen.journal import Journal, Past
-from data_gen.opening import identity_of, open_backend, open_batches
+from data_gen.opening import checked_model, identity_of, open_backend, open_batches
 from data_gen.plans import plans
-from data_gen.prices import FREE, TABLE, Price, read_price
+from data_gen.prices import FREE, Price, price_of
 from data_gen.rounds import collect_in_rounds
 from data_gen.screen import asked, held_out_inputs, screened
 from data_gen.tamper import Pair, Rejected
@@ -45,10 +45,16 @@ def make_hard(recipe: "Recipe") -> None:
         ValueError: if the back end is hopeless, the budget is spent or nearly all is rejected.
     """
     settings = recipe.hard
+    if settings.backend == "composer" and settings.dry_run:
+        sys.stdout.write(f"composer: {settings.count} examples cost nothing, for {settings.out}\n")
+        return
     if settings.backend == "composer":
         _composed(recipe)
         return
-    price = _price(settings)
+    model = checked_model(settings.backend, settings.model, settings.url)
+    price = price_of(settings.backend, model, url=settings.url,
+                     budget=settings.budget_usd, table=settings.prices,
+                     batch=settings.batch)  # fmt: skip
     journal_file = settings.out.with_name(settings.out.name + ".work") / "journal.jsonl"
     if settings.dry_run:
         _tell(recipe, price, Past.read(journal_file))
@@ -64,12 +70,12 @@ def _make(recipe: "Recipe", price: Price, journal: Journal) -> None:
     wanted = plans(recipe.seed, _cells(settings))
     count, budget, source = settings.count, settings.budget_usd, settings.backend
     if settings.batch:
-        batches = open_batches(settings)
+        batches = open_batches(source, settings.model, url=settings.url)
         batcher = Batcher(batches, journal, price=price, budget=budget)
         found = collect_in_rounds(count, wanted, batcher, source=source)
         _write(recipe, *found, batches, journal)
     else:
-        backend = open_backend(settings, recipe.base)
+        backend = open_backend(source, settings.model, **_where(recipe))
         asker = Asker(backend, journal, price=price, budget=budget)
         found = collect(count, wanted, asker, source=source, threads=settings.threads)
         _write(recipe, *found, backend, journal)
@@ -79,20 +85,8 @@ def _cells(settings: "HardConfig") -> dict[tuple[str, str], float] | None:
     return cell_weights(settings.focus) if settings.focus else None
 
 
-def _price(settings: "HardConfig") -> Price:
-    """The price of the model: nothing on a server of one's own unless the table lists it."""
-    table = settings.prices or TABLE
-    price = read_price(settings.model or "", table)
-    if price is None and (settings.budget_usd is not None or settings.backend == "anthropic"):
-        raise ValueError(f"{table}: expected a price of {settings.model}, got none, so a budget "
-                         "cannot be kept nor told; look it up and add it")  # fmt: skip
-    if not settings.batch:
-        return price or FREE
-    batched = (price or FREE).batched()
-    if batched is None:
-        raise ValueError(f"{table}: expected batch, the share of the prices of {settings.model} "
-                         "that batches cost, got none; look it up and add it")  # fmt: skip
-    return batched
+def _where(recipe: "Recipe") -> dict[str, Any]:
+    return {"url": recipe.hard.url, "folder": recipe.base.folder}
 
 
 def _tell(recipe: "Recipe", price: Price, past: Past) -> None:
@@ -105,7 +99,7 @@ def _tell(recipe: "Recipe", price: Price, past: Past) -> None:
         count = Claude(str(settings.model), url=settings.url, timeout=20.0).count
     found = estimate(
         (settings.count + 1) // 2, plans(recipe.seed, _cells(settings)), price, past,
-        identity=identity_of(settings, recipe.base), count=count,
+        identity=identity_of(settings.backend, settings.model, **_where(recipe)), count=count,
     )  # fmt: skip
     sys.stdout.write(_shown(found, settings, price, past))
     sys.stdout.flush()
@@ -167,8 +161,7 @@ def _write(
         write_examples(box / "train.jsonl", screening.others)
         screening.write(box)
         write_rows(box / "rejected.jsonl", [asdict(one) for one in rejected])
-        spent = {"usd": round(journal.spent, 6), "usd_lost_at_most": round(journal.reserved, 6)}
-        write_json(box / "ledger.json", {**spent, **_usage(journal), **dict(journal.counts)})
+        write_json(box / "ledger.json", journal.ledger())
         facts = {"backend": dict(backend.identity), "examples": len(screening.others),
                  "rejected": len(rejected), **screening.facts()}  # fmt: skip
         write_manifest(box, stage="hard", inputs=_inputs(recipe), settings=_settings(recipe),
@@ -179,13 +172,6 @@ def _write(
         f"{journal.spent:.2f} USD; written: {out}\n"
     )
     sys.stdout.writelines(f"  {n:>5} {reason}\n" for reason, n in reasons.most_common(8))
-
-
-def _usage(journal: Journal) -> dict[str, int]:
-    totals: Counter[str] = Counter()
-    for answer in journal.answers.values():
-        totals.update(asdict(answer.usage))
-    return dict(totals)
 
 
 def _inputs(recipe: "Recipe") -> dict[str, Path]:

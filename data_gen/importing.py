@@ -61,7 +61,7 @@ def import_sets(recipe: Recipe) -> None:
     for kind, one in taken.items():
         _write(IMPORTERS[kind], one, settings)
     sys.stdout.write(table(taken))
-    sys.stdout.writelines(f"passed over: {path}: {why}\n" for path, why in passed.items())
+    sys.stdout.writelines(f"passed over: {line}\n" for line in _told(passed))
     sys.stdout.write(f"written: {settings.out}\n")
 
 
@@ -89,10 +89,16 @@ def find(settings: ImportConfig) -> tuple[dict[str, list[Path]], dict[Path, str]
 
 
 def _nothing_fits(source: Path, kinds: Sequence[str], passed: Mapping[Path, str]) -> ValueError:
-    first = "".join(f"\n{path}: {why}" for path, why in islice(passed.items(), _FIRST))
+    first = "".join(f"\n{line}" for line in islice(_told(passed), _FIRST))
     return ValueError(f"{source}: expected files of {', '.join(kinds)}, got none among "
                       f"{len(passed)} files ({', '.join(ENDINGS)}, or .gz of them); check the path "
                       f"and the kind{first}")  # fmt: skip
+
+
+def _told(passed: Mapping[Path, str]) -> Iterator[str]:
+    """A line a file; some reasons name it themselves, with the line in it."""
+    for path, why in passed.items():
+        yield why if why.startswith(f"{path}:") else f"{path}: {why}"
 
 
 def layout_of(path: Path, kinds: Sequence[str]) -> str | None:
@@ -204,7 +210,7 @@ def _write(importer: Importer, taken: Taken, settings: ImportConfig) -> None:
         write_rows(rejected, [{"file": bad.path.name, **bad.to_row()} for bad in taken.left])
     else:
         rejected.unlink(missing_ok=True)  # of an earlier import
-    _judge(importer, taken, settings.max_bad)
+    _judge(importer, taken, settings.max_bad, rejected)
     write_examples(target, taken.examples)
     write_manifest(
         target, stage="import", inputs={_name(path, settings): path for path in taken.files},
@@ -216,15 +222,15 @@ def _write(importer: Importer, taken: Taken, settings: ImportConfig) -> None:
         old.unlink(missing_ok=True)
 
 
-def _judge(importer: Importer, taken: Taken, max_bad: float) -> None:
+def _judge(importer: Importer, taken: Taken, max_bad: float, rejected: Path) -> None:
     """Shows what was refused; ValueError if it was too much, or if nothing is left."""
     rows, bad = taken.counts["rows"], taken.counts["refused"]
     first = [str(line) for line in taken.left[:_FIRST]]
     if bad > max_bad * rows or not taken.examples:
         raise ValueError("\n".join([
             f"{importer.kind}: expected at most {max_bad:.1%} refused rows and some to take, got "
-            f"{bad} of {rows} refused and {len(taken.examples)} examples; mend them, or allow more "
-            "(imports.max_bad)", *first]))  # fmt: skip
+            f"{bad} of {rows} refused and {len(taken.examples)} examples; mend them, all are in "
+            f"{rejected}, or allow more (imports.max_bad)", *first]))  # fmt: skip
     for message in first:
         _log.warning("%s", message)
 

@@ -8,7 +8,6 @@ A batch is written down twice: as an intent with everything in it before it is c
 server's id after. So an intent without an id says that a kill came in between (see `batcher`).
 """
 
-import fcntl
 import json
 import os
 import threading
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from data_gen.backends.protocol import Answer, Usage
-from minicrit.files import to_json
+from minicrit.files import open_alone, to_json
 
 _SENT, _ANSWER, _FAILED = "sent", "answer", "failed"
 _INTENT, _CREATED, _ENDED = "batch intent", "batch created", "batch ended"
@@ -74,6 +73,14 @@ class Past:
     def committed(self) -> float:
         """USD spent at most."""
         return self.spent + self.reserved
+
+    def ledger(self) -> dict[str, float]:
+        """USD, tokens by kind and events by name, for people."""
+        tokens: Counter[str] = Counter()
+        for answer in self.answers.values():
+            tokens.update(asdict(answer.usage))
+        spent = {"usd": round(self.spent, 6), "usd_lost_at_most": round(self.reserved, 6)}
+        return {**spent, **tokens, **self.counts}
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -150,16 +157,9 @@ class Journal(Past):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = threading.Lock()
-        self._file = path.open("a+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{path}: expected to be the only run that writes it, got another; "
-                             "wait for it or stop it") from error  # fmt: skip
-        self._file.seek(0)
+        self._file = open_alone(path)
         self._file.truncate(self.replay(self._file.read(), path))
 
     def reserve(self, key: str, cost: float, budget: float | None) -> bool:

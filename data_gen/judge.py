@@ -6,8 +6,8 @@ refused or does not parse is no comparison, and is counted.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, permutations
 
 from data_gen.answers import read_fields, schema_of, template
 from data_gen.backends.protocol import Answer, Request, UnanswerableError
@@ -39,6 +39,12 @@ def judge(example: Example, texts: Sequence[str], ask: Ask, counts: Counter[str]
     return [Scored(text, shares[text]) for text in texts]
 
 
+def questions(example: Example, texts: Sequence[str]) -> Iterator[Request]:
+    """All that `judge` may ask about these critiques."""
+    for one, two in permutations(sorted(set(texts)), 2):
+        yield _question(example, one, two)
+
+
 def _compare(example: Example, one: str, two: str, ask: Ask, counts: Counter[str]) -> float | None:
     """1 if the first is better in both orders, 0 if the second is, 1/2 for a tie."""
     said = [_asked(example, *order, ask) for order in ((one, two), (two, one))]
@@ -56,15 +62,18 @@ def _compare(example: Example, one: str, two: str, ask: Ask, counts: Counter[str
     return 1.0 if forth == "first" else 0.0
 
 
-def _asked(example: Example, first: str, second: str, ask: Ask) -> str | None:
+def _question(example: Example, first: str, second: str) -> Request:
     system, prompt = template("judge", VERSION)
     shown = {"rationale": example.rationale, "first": first, "second": second}
     # No text may close the block it stands in and go on as if it were us.
     blocks = {name: text.replace("</", "< /") for name, text in shown.items()}
-    request = Request(system, prompt.substitute(domain=example.domain, **blocks), _SCHEMA,
-                      max_tokens=400)  # fmt: skip
+    return Request(system, prompt.substitute(domain=example.domain, **blocks), _SCHEMA,
+                   max_tokens=400)  # fmt: skip
+
+
+def _asked(example: Example, first: str, second: str, ask: Ask) -> str | None:
     try:
-        answer = ask(request)
+        answer = ask(_question(example, first, second))
     except UnanswerableError:
         return None
     fields, _ = read_fields(answer.text, _SCHEMA) if answer.stop == "end" else ({}, "")

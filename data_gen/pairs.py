@@ -2,39 +2,37 @@
 
     pairs.jsonl         preference pairs (records.Preference)
     candidates.jsonl    every critique with its score and the parts of it
+    ledger.json         what the judge cost, if there was one
     report.json, report.md, manifest.json
 
 Only training rows are ever criticized here: a row of another split stops the stage.
 """
 
+import math
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_gen.asker import Asker
+from data_gen.asking import Service, asking, open_service
 from data_gen.candidates import make_candidates
 from data_gen.firewall import evaluation_files
-from data_gen.journal import Journal
-from data_gen.judge import Ask, judge
-from data_gen.opening import open_backend
+from data_gen.judge import judge, questions
 from data_gen.oracle import VERSION, Score, score
 from data_gen.preferences import TWINS, Scored, lengths, pair_of, twin_pairs
-from data_gen.prices import FREE, TABLE, read_price
 from data_gen.public import draw_groups
 from data_gen.scouting import drawn, scout
 from data_gen.screen import Screened, asked, held_out_inputs, screened
 from minicrit.bagofwords import probe
-from minicrit.config import HardConfig, PairsConfig
-from minicrit.files import atomic_folder, write_atomic, write_json
+from minicrit.config import PairsConfig
+from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
 from minicrit.jsonl import write_rows
-from minicrit.manifest import write_manifest
+from minicrit.manifest import read_manifest, write_manifest
 from minicrit.plan import grouped
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example, Preference, read_examples
@@ -57,9 +55,19 @@ class Pool:
     oracle: list[Score]
     scored: list[Scored]
 
+    @property
+    def readable(self) -> list[str]:
+        """The critiques that parse."""
+        return [s.text for s, o in zip(self.samples, self.oracle, strict=True)
+                if o.total is not None]  # fmt: skip
 
-def make_pairs(recipe: "Recipe") -> None:
+
+def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None) -> None:
     """Makes `pairs.out` anew, or goes on making it.
+
+    Args:
+        recipe: uses `pairs`, `filters` and `seed`.
+        facts: more for the manifest.
 
     Raises:
         ValueError: if a row is not for training, or there is no critic, budget or server.
@@ -67,23 +75,46 @@ def make_pairs(recipe: "Recipe") -> None:
     from minicrit.critic import Critic
 
     settings = recipe.pairs
-    _check_judge(settings)  # now, not after the long sampling
+    service = _judge(settings)  # now, not after the long sampling
     looked_at = settings.scouted or settings.rationales
     examples, screening = training_examples(recipe, settings.data, looked_at, "pairs")
-    critic = Critic.load(settings.model, base_folder=recipe.base.folder)
+    critic = Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False)
     manner = Manner(settings.candidates, tuple(settings.temperatures), settings.max_new_tokens,
                     recipe.seed, settings.rows, settings.dtype)  # fmt: skip
     work = settings.out.with_name(settings.out.name + ".work")
     counts: Counter[str] = Counter()
     criticized, compared = _worth(critic, examples, settings, manner, work, counts)
     samples = make_candidates(critic, criticized, manner, work)
-    with _asking(settings, work) as ask:
-        pools = _scored(criticized, samples, settings, ask, counts)
+    pools, ledger = _scored(criticized, samples), {}
+    if service:
+        with asking(service, work / "journal.jsonl") as asker:
+            pools = _judged(pools, settings, asker, counts)
+            ledger = asker.journal.ledger()
     pairs = list(_pairs(pools, settings, counts))
     if settings.twins:
         wanted = {example.id for example in compared}
         pairs += [p for group in grouped(examples) for p in twin_pairs(group, wanted)]
-    _write(recipe, pools, pairs, counts, critic.identity, screening)
+    known = {"critic": critic.identity, **(facts or {})}
+    _write(recipe, pools, pairs, counts, ledger, known, screening)
+
+
+def make_round(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
+    """The pairs of one round of DPO, as a folder; nothing is done if it is there already.
+
+    Args:
+        recipe: uses `pairs`, `filters` and `seed`.
+        model: the adapter that writes.
+        out: the folder.
+        number: of the round; other rounds take other rationales and draw anew.
+    """
+    settings = replace(recipe.pairs, model=model, out=out)
+    told = replace(recipe, seed=recipe.seed + 1000 * number, pairs=settings)
+    key = sha256_json([number, _settings(told), sha256_file(settings.data),
+                       sha256_file(model / "adapter_model.safetensors")])  # fmt: skip
+    done = (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key
+    if not done:
+        make_pairs(told, {"key": key})
+    return out
 
 
 def _worth(
@@ -124,63 +155,56 @@ def training_examples(
     return draw_groups(screening.composed, limit, f"{recipe.seed}/{purpose}"), screening
 
 
-@contextmanager
-def _asking(settings: PairsConfig, work: Path) -> Iterator[Ask | None]:
-    """How the judge is asked; None if there is none."""
+def _judge(settings: PairsConfig) -> Service | None:
+    """The language model that compares; None if the oracle decides."""
     if settings.scorer == "oracle":
-        yield None
-        return
-    backend = open_backend(
-        HardConfig(backend=settings.scorer, model=settings.judge_model, url=settings.url)
-    )
-    price = read_price(settings.judge_model or "", TABLE)
-    if price is None and settings.budget_usd is not None:
-        raise ValueError(f"{TABLE}: expected a price of {settings.judge_model}, got none, so a "
-                         "budget cannot be kept; look it up and add it")  # fmt: skip
-    with Journal(work / "journal.jsonl") as journal:
-        asker = Asker(backend, journal, price=price or FREE, budget=settings.budget_usd)
-        try:
-            yield asker.ask
-        finally:
-            asker.stop()
+        return None
+    return open_service(
+        settings.scorer, settings.judge_model, url=settings.url, budget=settings.budget_usd,
+        prices=settings.prices, named="pairs.judge_model",
+    )  # fmt: skip
 
 
-def _check_judge(settings: PairsConfig) -> None:
-    if settings.scorer == "oracle":
-        return
-    if not settings.judge_model:
-        raise ValueError(f"pairs.judge_model: expected the name of a model of {settings.scorer}, "
-                         "got none; give --pairs.judge_model NAME")  # fmt: skip
-    if settings.scorer == "openai" and not settings.url:
-        raise ValueError("pairs.url: expected the address of the server, got none; give "
-                         "--pairs.url http://HOST:PORT")  # fmt: skip
-
-
-def _scored(
-    examples: Sequence[Example],
-    samples: Sequence[list[Sample]],
-    settings: PairsConfig,
-    ask: Ask | None,
-    counts: Counter[str],
-) -> list[Pool]:
-    def pool(example: Example, written: list[Sample]) -> tuple[Pool, Counter[str]]:
-        own: Counter[str] = Counter()
+def _scored(examples: Sequence[Example], samples: Sequence[list[Sample]]) -> list[Pool]:
+    """The critiques with the oracle's scores."""
+    pools = []
+    for example, written in zip(examples, samples, strict=True):
         oracle = [score(example, one.text) for one in written]
-        totals = [found.total for found in oracle]
-        if ask is not None:
-            readable = [one.text for one, t in zip(written, totals, strict=True) if t is not None]
-            judged = {s.text: s.score for s in judge(example, readable, ask, own)}
-            gated = [0.0 if t == 0 and settings.gate else None for t in totals]
-            totals = [judged.get(one.text) if g is None else g
-                      for one, g in zip(written, gated, strict=True)]  # fmt: skip
-        scored = [Scored(one.text, t) for one, t in zip(written, totals, strict=True)]
-        return Pool(example, written, oracle, scored), own
+        scored = [Scored(s.text, o.total) for s, o in zip(written, oracle, strict=True)]
+        pools.append(Pool(example, written, oracle, scored))
+    return pools
 
-    with ThreadPoolExecutor(settings.threads if ask else 1) as threads:
-        found = list(threads.map(pool, examples, samples))
-    for _, own in found:
+
+def _judged(
+    pools: Sequence[Pool], settings: PairsConfig, asker: Asker, counts: Counter[str]
+) -> list[Pool]:
+    """The same with the scores of a judge; with `gate`, a wrong verdict stays at 0."""
+
+    def one(pool: Pool) -> tuple[Pool, Counter[str]]:
+        own: Counter[str] = Counter()
+        found = {s.text: s.score for s in judge(pool.example, pool.readable, asker.ask, own)}
+        scored = [
+            Scored(s.text, 0.0 if s.score == 0 and settings.gate else found.get(s.text))
+            for s in pool.scored
+        ]
+        return replace(pool, scored=scored), own
+
+    _tell(pools, asker)
+    done = asker.each(one, pools, threads=settings.threads)
+    for _, own in done:
         counts.update({f"judge_{name}": n for name, n in own.items()})
-    return [one for one, _ in found]
+    return [pool for pool, _ in done]
+
+
+def _tell(pools: Sequence[Pool], asker: Asker) -> None:
+    """Says what judging will ask, and cost at most, before it starts."""
+    left = [r for pool in pools for r in questions(pool.example, pool.readable)
+            if r.key(asker.backend.identity) not in asker.journal.answers]  # fmt: skip
+    most = math.fsum(map(asker.price.most, left))
+    date = f" (prices of {asker.price.date})" if asker.price.date else ""
+    sys.stdout.write(f"judge: {len(left)} requests, at most {most:.2f} USD{date}; used so far "
+                     f"{asker.journal.committed:.2f} USD\n")  # fmt: skip
+    sys.stdout.flush()
 
 
 def _pairs(
@@ -213,7 +237,8 @@ def _write(
     pools: Sequence[Pool],
     pairs: Sequence[Preference],
     counts: Counter[str],
-    critic: str,
+    ledger: Mapping[str, float],
+    known: Mapping[str, Any],
     screening: Screened,
 ) -> None:
     settings = recipe.pairs
@@ -227,9 +252,11 @@ def _write(
         write_rows(box / "candidates.jsonl", _rows(pools))
         write_json(box / "report.json", report)
         write_atomic(box / "report.md", _page(report))
+        if ledger:
+            write_json(box / "ledger.json", ledger)
         screening.write(box)
         inputs = {"data": settings.data, **held_out_inputs(recipe.filters)}
-        facts = {"critic": critic, "pairs": len(pairs), **counts, **screening.facts()}
+        facts = {**known, **counts, "pairs": len(pairs), **screening.facts()}
         write_manifest(box, stage="pairs", inputs=inputs, settings=_settings(recipe), facts=facts)
     sys.stdout.write(_page(report) + f"\n{screening.lines()}")
     sys.stdout.write(f"{len(pairs)} pairs; written: {settings.out}\n")
@@ -281,7 +308,7 @@ _ABOUT = (
     f"not seen; 0.5 is not at all. For `{TWINS}` both sides hold the same critiques, so it should "
     "be near 0.5.\n"
 )
-_NOT_PART = {"out", "model", "data", "url", "threads", "budget_usd"}
+_NOT_PART = {"out", "model", "data", "url", "threads", "budget_usd", "prices"}
 
 
 def _settings(recipe: "Recipe") -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """What a request costs, from a table that the user keeps and that says how old it is."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_gen.backends.protocol import Request, Usage
+from data_gen.backends.protocol import Request, Usage, is_near
 from minicrit.strictyaml import read_settings
 
 TABLE = Path(__file__).parent / "prices.yaml"
@@ -52,6 +53,49 @@ class Price:
 
 
 FREE = Price("", 0.0, 0.0, 0.0, 0.0, "", batch=1.0)
+
+
+def price_of(
+    kind: str,
+    model: str,
+    *,
+    url: str | None = None,
+    budget: float | None = None,
+    table: Path | None = None,
+    batch: bool = False,
+) -> Price:
+    """What a model of a back end costs; nothing on a server of one's own that is not listed.
+
+    Args:
+        kind: of the back end.
+        model: its name there.
+        url: address of the server; None for the back end's own.
+        budget: USD that is to be kept to; None for no limit.
+        table: of prices; None for the one that comes along.
+        batch: whether it is asked in batches.
+
+    Raises:
+        ValueError: if a paid service, or anything with a budget, has no price.
+    """
+    table = table or TABLE
+    price = read_price(model, table)
+    if price is None and (budget is not None or _is_paid(kind, url)):
+        raise ValueError(f"{table}: expected a price of {model}, got none, so a budget cannot be "
+                         "kept nor the cost told; look it up and add it, or zeros if it costs "
+                         "nothing")  # fmt: skip
+    if not batch:
+        return price or FREE
+    batched = (price or FREE).batched()
+    if batched is None:
+        raise ValueError(f"{table}: expected batch, the share of the prices of {model} that "
+                         "batches cost, got none; look it up and add it")  # fmt: skip
+    return batched
+
+
+def _is_paid(kind: str, url: str | None) -> bool:
+    """Whether somebody sends a bill: Anthropic, and far servers that know us by a key."""
+    keyed = kind == "openai" and bool(os.environ.get("OPENAI_API_KEY"))
+    return kind == "anthropic" or (keyed and not is_near(url or ""))
 
 
 def read_price(model: str, path: Path = TABLE) -> Price | None:

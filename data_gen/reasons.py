@@ -14,17 +14,18 @@ from functools import lru_cache
 
 #: What a word counts that stands in the rationale; 1 for any other.
 GIVEN = 0.5
-#: Words that carry no reason. `few`, `no`, `not`, `only`, `too`, `never`, `all` do.
-STOP = frozenset(
+_FUNCTION_WORDS = (
     "a about above after again also although am among an and any are as at be because been before "
-    "being below between both but by can could did do does doing done down during each either else "
-    "even for from further had has have having he her here hers him his how however i if in into "
-    "is it its itself just let like made make makes may me might mine must my neither nor now of "
-    "off on once one or other our ours out over own per quite rather same say says shall she should "
-    "since so some still such than that the their theirs them then there these they this those "
-    "though through thus to under until up upon us very was we well were what when where whether "
-    "which while who whom whose why will with within without would yet you your".split()
+    "being below between both but by can could did do does doing done down during each either "
+    "else even for from further had has have having he her here hers him his how however i if in "
+    "into is it its itself just let like made make makes may me might must my neither nor now of "
+    "off on once one or other our ours out over own per quite rather same say says shall she "
+    "should since so some still such than that the their theirs them then there these they this "
+    "those though through thus to under until up upon us very was we well were what when where "
+    "whether which while who whom whose why will with within without would yet you your"
 )
+#: Words that carry no reason. `few`, `no`, `not`, `only`, `too`, `never`, `all` do.
+STOP = frozenset(_FUNCTION_WORDS.split())
 _WORD = re.compile(r"[^\W\d_]+")
 _FEWEST = 3  # letters that must be left of a word
 _ENDINGS = (

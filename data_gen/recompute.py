@@ -18,6 +18,9 @@ from minicrit.records import Example
 Words = Mapping[str, Any]
 Found = dict[str, float]
 Claim = tuple[tuple[str, ...], Words, Callable[[Found], bool]]
+#: A part of the frame that is the same in all its texts, to look for first, and the whole.
+Patterns = tuple[tuple[str, str], ...]
+_SLOT = re.compile(r"\{(\w+)\}")
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 #: A sample of this size or more carries a firm claim in the texts (they hold 3-5 or 240 and more).
 _LARGE = 30
@@ -42,36 +45,67 @@ def recomputed_label(example: Example) -> str | None:
         ValueError: if the figures or the claim cannot be found in the text, or two claims are.
     """
     _, domain, family, mechanism = example.source.split("/")
-    reader = READERS.get(mechanism)
-    if reader is None:
+    if mechanism not in READERS:
         return None
-    labels = set(_labels(reader, _scenes()[f"{domain}/{family}"], example.rationale))
+    labels = set(_labels(_readings(mechanism, f"{domain}/{family}"), example.rationale))
     if len(labels) != 1:
         raise ValueError(f"{example.id}: expected one claim with its figures, got {labels}; "
                          "teach data_gen.recompute the wording")  # fmt: skip
     return "valid" if labels.pop() else "flawed"
 
 
-def _labels(reader: Reader, scene: Scene, text: str) -> Iterator[bool]:
+def _labels(readings: Sequence["Reading"], text: str) -> Iterator[bool]:
+    for reading in readings:
+        premise = _find(reading.premises, text)
+        if premise is None:
+            continue
+        rest = text[: premise.start()] + " | " + text[premise.end() :]
+        for frames, is_sound in reading.claims:
+            claim = _find(frames, rest)
+            if claim is not None:
+                yield is_sound(_found(premise) | _found(claim))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A reader with the words of one alternative of each slot, as patterns."""
+
+    premises: Patterns
+    claims: tuple[tuple[Patterns, Callable[[Found], bool]], ...]
+
+
+@cache
+def _readings(mechanism: str, family: str) -> tuple[Reading, ...]:
+    """All that may stand in a text of this mechanism and family."""
+    reader, scene = READERS[mechanism], _scenes()[family]
+    found = []
     for items in product(*(scene.slots[slot] for slot in reader.slots)):
         words = {key: value for item in items for key, value in item.items()}
         words["thing"] = scene.slots["things"]
         if "metric" in reader.slots:
             words["m"] = words["name"]
-        premise = _find(reader.premises, words, text)
-        if premise is None:
-            continue
-        rest = text[: premise.start()] + " | " + text[premise.end() :]
-        for frames, more, is_sound in reader.claims(words):
-            claim = _find(frames, {**words, **more}, rest)
-            if claim is not None:
-                yield is_sound(_found(premise) | _found(claim))
+        claims = ((_patterns(frames, {**words, **more}), is_sound)
+                  for frames, more, is_sound in reader.claims(words))  # fmt: skip
+        found.append(Reading(_patterns(reader.premises, words), tuple(claims)))
+    return tuple(found)
 
 
-def _find(frames: Sequence[str], words: Words, text: str) -> re.Match[str] | None:
-    """Where one of the frames stands in the text."""
-    found = (re.search(_pattern(frame, words), text, re.IGNORECASE) for frame in frames)
+def _patterns(frames: Sequence[str], words: Words) -> Patterns:
+    return tuple((max(_SLOT.split(frame)[::2], key=len).lower(), _pattern(frame, words))
+                 for frame in frames)  # fmt: skip
+
+
+def _find(patterns: Patterns, text: str) -> re.Match[str] | None:
+    """Where one of the patterns stands in the text."""
+    lower = text.lower()
+    found = (_compiled(pattern).search(text) for fixed, pattern in patterns if fixed in lower)
     return next((match for match in found if match), None)
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """There are more of them than `re` keeps, and compiling takes longer than searching."""
+    return re.compile(pattern, re.IGNORECASE)
 
 
 def _found(match: re.Match[str]) -> Found:
@@ -96,7 +130,7 @@ def _pattern(frame: str, words: Words) -> str:
         span = rf"from {_NUMBER}.*? to {_NUMBER}.*?"
         return f"(?P<{name}>{span})" if name in ("a", "b") else f"(?P<{name}>{_NUMBER})%?"
 
-    parts = re.split(r"\{(\w+)\}", frame)
+    parts = _SLOT.split(frame)
     return "".join(piece(p) if i % 2 else re.escape(p) for i, p in enumerate(parts))
 
 

@@ -76,7 +76,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     everything, screening = training_examples(recipe, settings.data, 0, str(number))
     seed = f"{recipe.seed}/{number}"
     looked_at = draw_groups(everything, settings.scouted or settings.rationales, seed)
-    critic = Critic.load(model, base_folder=recipe.base.folder)
+    critic = Critic.load(model, base_folder=recipe.base.folder, calibrated=False)
     examples, samples, looks = _sampled(critic, looked_at, recipe, out, number)
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
     kept = list(select(pools, settings.keep, settings.keep_scope))

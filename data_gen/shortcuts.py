@@ -1,33 +1,29 @@
-"""What gives labels away without any reasoning: words, length, domain, source.
+"""What gives labels away without any reasoning: words, length, where a row comes from.
 
-`SHORTCUTS` are single numbers, none negative, that somebody could sort the rows by; add a function
-and it is on the page. The words are a trained probe, see `minicrit/bagofwords.py`.
+Everything is learnt and then asked of families that were not seen, see `minicrit/bagofwords.py`.
+`make probe` prints it of a file, `make data-report` shows it of a folder.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from data_gen.probes import BAR, twin_names
-from data_gen.survey import ALL, FLAWED, FileSurvey, mechanism_or_set
-from minicrit import scores
-from minicrit.bagofwords import probe
+from data_gen.survey import ALL, FLAWED, VALID, FileSurvey
+from minicrit.bagofwords import probe, shortcuts
 from minicrit.measures import COMPOSER, family_of
 from minicrit.records import Example
-from minicrit.statistics import Interval, cluster_bootstrap
+from minicrit.statistics import Interval
+from minicrit.taxonomy import LABELS
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Shortcut = Callable[[Sequence[Example]], Floats]
-
+#: Above this AUC a shortcut says too much about the label.
+BAR = 0.60
 #: Fewest rows, and fewest of each label, from which it is worth asking.
 LEAST, LEAST_EACH = 100, 20
 CHANCE = 0.5
-_DRAWS = 400
+WORDS, WITHIN, LENGTH, SOURCE = ASKED = ("words", "words, within twins", "length", "source")
+EVERYTHING = "everything"
 
 
 @dataclass(frozen=True)
@@ -35,13 +31,14 @@ class Finding:
     """How well one thing alone tells flawed from valid.
 
     Attributes:
-        file, part: which rows; `what`: by what they are told apart.
+        file, part: which rows; `rows`: how many; `what`: by what they are told apart.
         auc: share of (flawed, valid) pairs in the right order; None if it could not be asked.
         note: why it could not, or empty.
     """
 
     file: str
     part: str
+    rows: int
     what: str
     auc: Interval | None
     note: str = ""
@@ -57,75 +54,59 @@ class Finding:
         return "hidden" if inside[0] <= self.auc.low and self.auc.high <= inside[1] else "open"
 
 
-def share_flawed(key: Callable[[Example], str]) -> Shortcut:
-    """Scores a row by the share of flawed rows among those of its key."""
-
-    def scored(rows: Sequence[Example]) -> Floats:
-        sizes, flawed = Counter(map(key, rows)), Counter[str]()
-        flawed.update(key(row) for row in rows if row.label == FLAWED)
-        return np.array([flawed[key(row)] / sizes[key(row)] for row in rows])
-
-    return scored
-
-
-SHORTCUTS: Mapping[str, Shortcut] = {
-    "number of characters": lambda rows: np.array([float(len(e.rationale)) for e in rows]),
-    "number of words": lambda rows: np.array([float(len(e.rationale.split())) for e in rows]),
-    "domain": share_flawed(lambda e: e.domain),
-    "mechanism or set": share_flawed(mechanism_or_set),
-}
-
-WORDS, WITHIN, EVERYTHING = "words", "words, within twins", "everything"
-#: All that is asked, in the order of the page.
-ASKED = (WORDS, WITHIN, *SHORTCUTS)
-
-
 def findings(file: FileSurvey, seed: int) -> list[Finding]:
-    """All probes on the rows that were drawn from a file: of each set, then of all together."""
+    """All that is asked of the rows that were drawn from a file: of each set, then of all."""
     several = len(file.parts) > 1 + 1
     found = []
     for name, part in sorted(file.parts.items(), key=lambda item: (item[0] == ALL, item[0])):
         if name == ALL and not several:
             continue
         rows = [row for group in part.probed.drawn() for row in group]
-        found += _findings(file.name, name, rows, seed)
+        found += asked_of(file.name, name, rows, seed)
     return found
 
 
-def _findings(file: str, part: str, rows: Sequence[Example], seed: int) -> list[Finding]:
+def asked_of(file: str, part: str, rows: Sequence[Example], seed: int) -> list[Finding]:
+    """All that is asked of some rows; one finding with a note if they are too few."""
     each = Counter(row.label for row in rows)
-    if len(rows) < LEAST or len(each) < len(("valid", FLAWED)) or min(each.values()) < LEAST_EACH:
+    if len(rows) < LEAST or min(each[VALID], each[FLAWED]) < LEAST_EACH:
         told = ", ".join(f"{n} {label}" for label, n in sorted(each.items()))
         note = f"too few: {told}; asked from {LEAST} rows on, {LEAST_EACH} of each label"
-        return [Finding(file, part, EVERYTHING, None, note)]
-    families = np.unique([family_of(row) for row in rows], return_inverse=True)[1]
-    flawed = np.array([row.label == FLAWED for row in rows])
-    found = list(_of_words(file, part, rows, seed))
-    for what, shortcut in SHORTCUTS.items():
-        p = shortcut(rows)
-        p = p / max(1.0, p.max())  # only their order counts, but probabilities are asked for
-        auc = partial(_auroc, p, flawed)
-        interval = cluster_bootstrap(auc, families, draws=_DRAWS, seed=seed)
-        found.append(Finding(file, part, what, interval))
+        return [Finding(file, part, len(rows), EVERYTHING, None, note)]
+    found = []
+    for what, ask in ((WORDS, of_words), (LENGTH, _of_the_rest)):
+        try:
+            answers = ask(rows, seed)
+        except ValueError as error:  # too few families, or a part of them with one label only
+            found.append(Finding(file, part, len(rows), what, None, str(error)))
+        else:
+            found += [Finding(file, part, len(rows), name, auc) for name, auc in answers.items()]
     return found
 
 
-def _auroc(p: Floats, flawed: Bools, weights: Floats) -> float:
-    return scores.auroc(p, flawed, weights=weights)
-
-
-def _of_words(file: str, part: str, rows: Sequence[Example], seed: int) -> list[Finding]:
-    """The bag of words, on rows of families that it has not seen, over items and within twins."""
-    twins = twin_names(rows) if part == COMPOSER else [row.group for row in rows]
-    labels = [row.label == FLAWED for row in rows]
-    texts, families = [row.rationale for row in rows], [family_of(row) for row in rows]
-    try:
-        result = probe(texts, labels, twins, families, seed=seed)
-    except ValueError as error:  # too few families, or a part of them with one label only
-        return [Finding(file, part, WORDS, None, str(error))]
-    within = Interval(result.within_twins_auc, result.within_twins_low, result.within_twins_high,
-                      result.num_pairs)  # fmt: skip
-    found = [Finding(file, part, WORDS, Interval(result.auc, result.low, result.high, result.n))]
-    if result.num_pairs and not np.isnan(within.value):
-        found.append(Finding(file, part, WITHIN, within))
+def of_words(rows: Sequence[Example], seed: int) -> dict[str, Interval]:
+    """The bag of words over all rows and, if there are twins, within them."""
+    result = probe([row.rationale for row in rows], _flawed(rows), twin_names(rows),
+                   [family_of(row) for row in rows], seed=seed)  # fmt: skip
+    found = {WORDS: Interval(result.auc, result.low, result.high, result.n)}
+    if result.num_pairs and not np.isnan(result.within_twins_auc):
+        found[WITHIN] = Interval(result.within_twins_auc, result.within_twins_low,
+                                 result.within_twins_high, result.num_pairs)  # fmt: skip
     return found
+
+
+def _of_the_rest(rows: Sequence[Example], seed: int) -> dict[str, Interval]:
+    found = shortcuts([row.rationale for row in rows], _flawed(rows), [row.source for row in rows],
+                      [family_of(row) for row in rows], seed=seed)  # fmt: skip
+    return {LENGTH: found["length"], SOURCE: found["source"]}
+
+
+def _flawed(rows: Sequence[Example]) -> list[bool]:
+    return [row.label == FLAWED for row in rows]
+
+
+def twin_names(examples: Sequence[Example]) -> list[str]:
+    """What twins share. Of a composed group of four, the two with the same premise are twins."""
+    sizes = Counter(e.group for e in examples)
+    return [e.id[:-1] if e.source.startswith(f"{COMPOSER}/") and sizes[e.group] > len(LABELS)
+            else e.group for e in examples]  # fmt: skip

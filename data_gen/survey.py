@@ -135,11 +135,6 @@ def set_of(example: Example) -> str:
     return example.source.split("/")[0]
 
 
-def mechanism_or_set(example: Example) -> str:
-    """What its source says of how an example was made, short of the single case."""
-    return mechanism_of(example) or set_of(example)
-
-
 def survey(folder: Path, seed: int, limits: Limits | None = None) -> list[FileSurvey]:
     """Reads all example files of a folder once, the splits first.
 

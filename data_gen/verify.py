@@ -85,7 +85,8 @@ def _evaluation(files: list[Path]) -> tuple[dict[str, list[Example]], dict[str, 
 def _leaks_of(path: Path, firewall: Firewall, groups: dict[str, str]) -> tuple[list[str], int]:
     hits: list[str] = []
     rows = 0
-    for batch in _batches(path):
+    bad: list[BadLine] = []
+    for batch in _batches(path, bad):
         rows += len(batch)
         found = firewall.hits([str(row["rationale"]) for _, row in batch])
         for number, (line, row) in enumerate(batch):
@@ -96,15 +97,17 @@ def _leaks_of(path: Path, firewall: Firewall, groups: dict[str, str]) -> tuple[l
     if len(hits) > _FIRST:
         hits = [*hits[:_FIRST], f"{path}: {len(hits) - _FIRST} more"]
     remedy = "make the file again, and anew what was trained on it"
-    return [f"{hit}; expected no evaluation item in training data, {remedy}" for hit in hits], rows
+    faults = [f"{hit}; expected no evaluation item in training data, {remedy}" for hit in hits]
+    return [*faults, *map(str, bad[:_FIRST])], rows
 
 
-def _batches(path: Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    """Rows that have a rationale, with their lines, a few thousand at a time."""
+def _batches(path: Path, bad: list[BadLine]) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """Rows that have a rationale, with their lines, a few thousand at a time; others to `bad`."""
     batch: list[tuple[int, dict[str, Any]]] = []
     for found in read_lines(path):
         if isinstance(found, BadLine):
-            raise ValueError(str(found))
+            bad.append(found)
+            continue
         if isinstance(found[1].get("rationale"), str):
             batch.append(found)
         if len(batch) == _BATCH:

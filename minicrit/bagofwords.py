@@ -131,10 +131,10 @@ def shortcuts(
     folds: int = 5,
     draws: int = 500,
 ) -> dict[str, Interval]:
-    """How well each of three things that are no reasoning predicts the label, out of fold.
+    """How well two things that are no reasoning predict the label, out of fold; words: see `probe`.
 
-    `words`: presence of words and word pairs. `length`: log words, characters and digits, and their
-    squares. `source`: the parts of its path (set, domain, mechanism, ...).
+    `length`: log words, characters and digits, and their squares. `source`: the parts of its path
+    (set, domain, mechanism, ...).
 
     Args:
         texts: n rationales.
@@ -150,7 +150,6 @@ def shortcuts(
     parts = CountVectorizer(analyzer=lambda source: source.split("/"), binary=True)
     sizes = StandardScaler().fit_transform(lengths(texts))
     features = {
-        "words": sparse.csr_array(_vocabulary().fit_transform(texts).astype(np.float64)),
         "length": sparse.csr_array(np.hstack([sizes, sizes**2])),
         "source": sparse.csr_array(parts.fit_transform(sources).astype(np.float64)),
     }
@@ -170,13 +169,9 @@ def _classifier(seed: int, **options: float) -> LogisticRegression:
     return LogisticRegression(solver="liblinear", max_iter=1000, random_state=seed, **options)
 
 
-def _vocabulary() -> CountVectorizer:
-    return CountVectorizer(ngram_range=(1, 2), token_pattern=WORD, binary=True, min_df=2)
-
-
 def _features(texts: Sequence[str]) -> sparse.csr_array:
     """(n, words + 3): presence of each n-gram that two texts hold, then standardised lengths."""
-    words = _vocabulary()
+    words = CountVectorizer(ngram_range=(1, 2), token_pattern=WORD, binary=True, min_df=2)
     sizes = StandardScaler().fit_transform(lengths(texts))
     presence = words.fit_transform(texts).astype(np.float64)
     return sparse.csr_array(sparse.hstack([presence, sizes], format="csr"))

@@ -23,21 +23,21 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from minicrit import latency, slices, tables, written
+from minicrit import latency, selective, slices, tables, versus, written
 from minicrit.bagofwords import BagOfWords
+from minicrit.benchmark_page import benchmark_page
 from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.jsonl import write_rows
 from minicrit.judging import Judge, item_of, remove_partial, score_items
 from minicrit.manifest import code_version
-from minicrit.measures import DRAWS, HALF, Truth, compare, measure
+from minicrit.measures import DRAWS, HALF, Truth, measure, metrics, plain
 from minicrit.records import Example
 from minicrit.selection import facts_of, input_hashes, lessons_of, select
 
 Floats = npt.NDArray[np.float64]
 Load = Callable[[str], Judge]
 
-FORM = 1  # of the report; raise it when a key changes its meaning
 SIMPLE = ("f1", "fpr", "recall", "precision", "accuracy", "twin_consistency")
 _log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
     settings = recipe.benchmark
     examples, left_out = select(settings, recipe.seed)
     truth = Truth.of(examples)
+    _log.info("%s", versus.detectable_line(len(examples), settings.discordance))
     load = load or partial(_load_critic, base_folder=recipe.base.folder)
     found: dict[str, Outcome] = {}
     for key, model in (("model_1", settings.model_1), ("model_2", settings.model_2)):
@@ -74,7 +75,7 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
     for key, outcome in tqdm(found.items(), unit="judge", desc="metrics and intervals"):
         _measure(key, outcome, examples, truth, seed=recipe.seed, draws=draws)
     report = {
-        "form": FORM,
+        "form": tables.FORM,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "code": code_version(),
         "seed": recipe.seed,
@@ -84,7 +85,12 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
         "items": facts_of(examples, truth, lessons, left_out),
         "judges": {key: outcome.row for key, outcome in found.items()},
         "constants": _constants(truth, lessons),
-        "pairs": _pairs(found, truth, recipe.seed, draws),
+        "detectable": {
+            "discordance": settings.discordance,
+            "gap": versus.detectable_gap(len(examples), settings.discordance),
+            "power": versus.POWER,
+        },
+        "pairs": _pairs(found, truth, examples, recipe, draws),
         "measured": {
             "hardware": latency.hardware(),
             **{key: o.measured for key, o in found.items() if o.measured},
@@ -130,6 +136,7 @@ def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe)
         "adapter": critic.adapter,
         "prompt_version": critic.prompt_version,
         "threshold": critic.threshold,
+        "calibration": getattr(critic, "calibration", None),
         "unscored": dict(scored.unscored),
         "critiques": written.assess(texts),
     }
@@ -165,6 +172,10 @@ def _measure(
     outcome.row["metrics"] = measure(p[scored], known, outcome.threshold, seed=seed, draws=draws)
     outcome.row["slices"] = slices.slice_rates(p, examples, outcome.threshold)
     outcome.row["roc"] = slices.roc(p[scored], known.flawed)
+    outcome.row["operating_point"] = slices.operating_point(p[scored], known.flawed,
+                                                            outcome.threshold)  # fmt: skip
+    outcome.row["risk_coverage"] = selective.risk_coverage(p[scored], known.flawed,
+                                                           outcome.threshold)  # fmt: skip
     outcome.row["reliability"] = slices.reliability(p[scored], known.flawed)
     if outcome.row["unscored"]:
         _log.warning("%s: unscored items: %s of %s", key, len(p) - int(scored.sum()), len(p))
@@ -176,23 +187,25 @@ def _constants(truth: Truth, lessons: list[Example]) -> dict[str, Any]:
     votes = {"majority": float(2 * sum(labels) > len(labels)), "always_flawed": 1.0}
     found = {}
     for name, vote in votes.items():
-        metrics = measure(np.full(len(truth.flawed), vote), truth, HALF, draws=1)
-        found[name] = {key: metrics[key]["value"] for key in SIMPLE}
+        said = np.full(len(truth.flawed), vote)
+        known = metrics(HALF)
+        found[name] = {key: plain(known[key](said, truth)) for key in SIMPLE}
     return found
 
 
-def _pairs(found: dict[str, Outcome], truth: Truth, seed: int, draws: int) -> list[dict[str, Any]]:
+def _pairs(
+    found: dict[str, Outcome], truth: Truth, examples: list[Example], recipe: Recipe, draws: int
+) -> list[dict[str, Any]]:
     """Each critic against the other and against the bag of words."""
     asked = (("model_1", "model_2"), ("model_1", "words"), ("model_2", "words"))
+    sides = {key: versus.Side(key, found[key].p, found[key].threshold) for key in found}
+    settings: dict[str, Any] = {
+        "margin": recipe.benchmark.margin,
+        "seed": recipe.seed,
+        "draws": draws,
+    }
     return [
-        compare(
-            (a, b),
-            (found[a].p, found[b].p),
-            (found[a].threshold, found[b].threshold),
-            truth,
-            seed=seed,
-            draws=draws,
-        )
+        versus.compare(sides[a], sides[b], truth, examples, **settings)
         for a, b in asked
         if a in found and b in found
     ]
@@ -211,6 +224,6 @@ def _write(
         for at, e in enumerate(examples)
     )
     write_rows(f"{out}.items.jsonl", rows)
-    write_atomic(f"{out}.md", tables.benchmark_page(report))
+    write_atomic(f"{out}.md", benchmark_page(report))
     write_json(f"{out}.json", report)
     remove_partial(out)

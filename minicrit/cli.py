@@ -114,6 +114,12 @@ def _bench_filters(recipe: Recipe) -> None:
     bench_filters(recipe)
 
 
+def _bench_train(recipe: Recipe) -> None:
+    from models.bench_train import bench_train
+
+    bench_train(recipe)
+
+
 def _sft(recipe: Recipe) -> None:
     from minicrit.train import train_sft
 
@@ -121,9 +127,11 @@ def _sft(recipe: Recipe) -> None:
 
 
 def _dpo(recipe: Recipe) -> None:
+    from data_gen.pairs import make_round
+    from minicrit.rounds import run_dpo_rounds
     from minicrit.train import train_dpo
 
-    train_dpo(recipe)
+    run_dpo_rounds(recipe, make_round, train_dpo)
 
 
 def _rsf(recipe: Recipe) -> None:
@@ -135,6 +143,12 @@ def _rsf(recipe: Recipe) -> None:
         run_control(recipe, train_rsf)
     else:
         run_rounds(recipe, make_selection, train_rsf)
+
+
+def _calibrate(recipe: Recipe) -> None:
+    from minicrit.calibrate import calibrate
+
+    calibrate(recipe)
 
 
 def _benchmark(recipe: Recipe) -> None:
@@ -171,14 +185,19 @@ STAGES = {
     "bench-filters": Stage("Time filters, duplicates and firewall on many rows.",
                            ("filters", "bench_filters"),
                            _bench_filters),
+    "bench-train": Stage("Time training steps against TRL's, and their memory.",
+                         ("base", "lora", "bench_train"), _bench_train),
     "probe": Stage("Ask whether words, length or source give the labels away.",
                    ("data", "probe"), _probe),
     "data-report": Stage("Write one page about the data and the pairs.",
                          ("data", "pairs", "benchmark"), _data_report),
     "sft": Stage("Train an adapter on the examples.", ("base", "data", "lora", "sft"), _sft),
-    "dpo": Stage("Train the adapter on preference pairs.", ("base", "data", "lora", "dpo"), _dpo),
+    "dpo": Stage("Train the adapter on preference pairs, in rounds.",
+                 ("base", "data", "lora", "dpo", "pairs", "filters"), _dpo),
     "rsf": Stage("Train the adapter on the best of its own critiques.",
                  ("base", "data", "lora", "rsf", "filters"), _rsf),
+    "calibrate": Stage("Fit a critic's probabilities; certify its threshold.",
+                       ("base", "calibrate"), _calibrate),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),

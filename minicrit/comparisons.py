@@ -6,7 +6,7 @@ and what the rationales of twins have in common once for all of them.
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -45,6 +45,17 @@ def comparison_groups(
 ) -> list[Group]:
     """One tree a group; pair n has the keys 2 n (chosen) and 2 n + 1 (rejected).
 
+    Args: see `encoded_pairs`.
+    """
+    encoded = encoded_pairs(pairs, encoder, explained=explained, seed=seed)
+    return grown(pairs, encoded, range(len(pairs)))
+
+
+def encoded_pairs(
+    pairs: Sequence[Preference], encoder: Encoder, *, explained: float = 1.0, seed: int = 0
+) -> list[tuple[Branch, Branch]]:
+    """Both sequences of each pair, with their keys.
+
     Args:
         pairs: what is preferred to what.
         encoder: of the base.
@@ -54,20 +65,25 @@ def comparison_groups(
             the verdict word alone is compared.
         seed: of the draw.
     """
-    numbered = sorted(enumerate(pairs), key=lambda p: (p[1].group, p[0]))
+    return [
+        _branches(n, pair, encoder, whole=compared_whole(pair, explained, seed))
+        for n, pair in enumerate(pairs)
+    ]
+
+
+def grown(
+    pairs: Sequence[Preference], encoded: Sequence[tuple[Branch, Branch]], numbers: Iterable[int]
+) -> list[Group]:
+    """One tree a group of the pairs with these numbers, which they keep."""
+    ordered = sorted(numbers, key=lambda n: (pairs[n].group, n))
     groups = []
-    for name, members in groupby(numbered, key=lambda p: p[1].group):
+    for name, members in groupby(ordered, key=lambda n: pairs[n].group):
         some = list(members)
-        branches = [
-            branch
-            for n, pair in some
-            for branch in _branches(n, pair, encoder, whole=_whole(pair, explained, seed))
-        ]
-        groups.append(Group(name, (grow(branches),), len(some)))
+        groups.append(Group(name, (grow([b for n in some for b in encoded[n]]),), len(some)))
     return groups
 
 
-def _whole(pair: Preference, explained: float, seed: int) -> bool:
+def compared_whole(pair: Preference, explained: float, seed: int) -> bool:
     """Whether a pair is compared to the end; decided by what it says, wherever it stands."""
     if said(pair.chosen) == said(pair.rejected):
         return True

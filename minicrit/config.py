@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from minicrit.training_config import DPOConfig, LoraConfig, RSFConfig, SFTConfig
+from minicrit.training_config import (
+    BenchTrainConfig,
+    DPOConfig,
+    LoraConfig,
+    RSFConfig,
+    SFTConfig,
+)
 
 
 @dataclass
@@ -143,6 +149,10 @@ class BenchmarkConfig:
         latency_items: items that are judged one by one for the latency figures.
         max_new_tokens: longest critique, in tokens.
         batch_tokens: most prompt tokens in one forward pass.
+        discordance: share of the items on which two judges are assumed to differ in being right;
+            before the run it is said which difference in accuracy that many items can find.
+        margin: by how much a judge may be worse and still count as no worse, in units of each
+            metric.
         out: report without ending; .json, .md and .items.jsonl are written.
     """
 
@@ -157,7 +167,40 @@ class BenchmarkConfig:
     latency_items: int = 10
     max_new_tokens: int = 120
     batch_tokens: int = 4096
+    discordance: float = 0.2
+    margin: float = 0.02
     out: Path = Path("reports/cpu/benchmark")
+
+
+@dataclass
+class CalibrateConfig:
+    """Calibration of a finished critic; the result lies in its folder.
+
+    Attributes:
+        model: the critic: an adapter or a quantized folder.
+        data: Example file of split calibration, never used for training.
+        limit: at most so many items, whole groups, seeded; 0 for all.
+        alpha: highest false-positive rate, as a share.
+        delta: chance that the true rate is higher all the same, as a share.
+        each_domain: one threshold that keeps alpha in every domain at once, delta shared among
+            them; else alpha is kept over all items.
+        temperature_share: share of the groups that temperatures are fitted on; the others are for
+            the threshold.
+        domain_items: items of either label from which a domain gets a temperature of its own.
+        max_risk: highest error rate outside of the band in which the critic abstains.
+        batch_tokens: most prompt tokens in one forward pass.
+    """
+
+    model: Path = Path("checkpoints/cpu/sft")
+    data: Path = Path("data/cpu/calibration.jsonl")
+    limit: int = 0
+    alpha: float = 0.08
+    delta: float = 0.05
+    each_domain: bool = False
+    temperature_share: float = 0.3
+    domain_items: int = 100
+    max_risk: float = 0.05
+    batch_tokens: int = 4096
 
 
 @dataclass
@@ -258,13 +301,14 @@ class PairsConfig:
         url: address of its server; null for that of the back end's own package.
         threads: requests at the same time.
         budget_usd: USD that judging may cost at most, restarts included; null for no limit.
+        prices: YAML table of prices in USD a million tokens; null for the one that comes along.
     """
 
     model: Path = Path("checkpoints/cpu/sft")
     data: Path = Path("data/cpu/train.jsonl")
     out: Path = Path("data/cpu-pairs")
-    rationales: int = 100
-    scouted: int = 0
+    rationales: int = 64
+    scouted: int = 600
     sure: float = 0.2
     candidates: int = 4
     temperatures: list[float] = field(default_factory=lambda: [0.7, 1.0])
@@ -280,6 +324,7 @@ class PairsConfig:
     url: str | None = None
     threads: int = 4
     budget_usd: float | None = None
+    prices: Path | None = None
 
 
 @dataclass
@@ -332,6 +377,7 @@ class Recipe:
     sft: SFTConfig = field(default_factory=SFTConfig)
     dpo: DPOConfig = field(default_factory=DPOConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
@@ -339,4 +385,5 @@ class Recipe:
     rsf: RSFConfig = field(default_factory=RSFConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     bench_filters: BenchFiltersConfig = field(default_factory=BenchFiltersConfig)
+    bench_train: BenchTrainConfig = field(default_factory=BenchTrainConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)

@@ -35,6 +35,8 @@ def consult(argv: Sequence[str]) -> None:
     from minicrit.critic import Critic  # slow: not before the arguments are known to be right
 
     critic = Critic.load(options.model, base_folder=options.base_folder)
+    if options.threshold is not None:
+        critic.threshold = options.threshold
     show = as_json if options.json else readable
     with tqdm(total=len(items), unit="rationale", desc="critique", disable=len(items) == 1) as bar:
         for at in range(0, len(items), _BATCH):
@@ -53,8 +55,11 @@ def as_json(written: "Written") -> str:
 def readable(written: "Written") -> str:
     """The verdict in a few lines for people."""
     verdict = written.verdict
-    lines = [f"{verdict.label.upper()}   p(flawed) {verdict.p_flawed:.2f}, threshold "
+    known = " (calibrated)" if verdict.calibrated else ""
+    lines = [f"{verdict.label.upper()}   p(flawed) {verdict.p_flawed:.2f}{known}, threshold "
              f"{verdict.threshold:.2f}, {verdict.latency_ms:.0f} ms"]  # fmt: skip
+    if verdict.unsure:
+        lines.append("  Unsure:    in the band in which verdicts are often wrong; look yourself")
     rows = {
         "Flaw": verdict.flaw_type and f"{verdict.flaw_type} ({verdict.severity})",
         "Evidence": verdict.evidence,
@@ -81,6 +86,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
                         "checkpoints/cpu/sft)")  # fmt: skip
     parser.add_argument("--base-folder", type=Path, default=Path("checkpoints/base"),
                         help="where bases are kept (default: checkpoints/base)")  # fmt: skip
+    parser.add_argument("--threshold", type=_share, metavar="P",
+                        help="flag above this p(flawed), whatever is certified (default: the "
+                        "certified one, else 0.5)")  # fmt: skip
     parser.add_argument("--max-new-tokens", type=int, default=160,
                         help="longest critique, in tokens (default: 160)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a rationale")
@@ -93,6 +101,13 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         raise SettingsError('expected a rationale or --file FILE, got both or none; try minicrit '
                             'critique "..."')  # fmt: skip
     return options
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
+    return value
 
 
 def _items(options: argparse.Namespace) -> Iterator[Item]:

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minicrit import manifest
 from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prepare_base
+from minicrit.calibrated import Calibration, read_calibration
 from minicrit.encoding import Encoder
 from minicrit.files import sha256_file
 from minicrit.logprobs import choice_logprobs, scored_logprobs
@@ -58,7 +59,7 @@ class Critic:
         identity: str,
         adapter: str | None = None,
         encoder: Encoder | None = None,
-        threshold: float = 0.5,
+        calibration: Calibration | None = None,
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = torch.nn.Module.to(model, device)
@@ -68,14 +69,26 @@ class Critic:
         self.identity = identity
         self.adapter = adapter
         self.prompt_version = PROMPT_VERSION
-        self.threshold = threshold
+        self.fitted_to = {"prompt_version": PROMPT_VERSION}  # what a calibration of it holds for
+        self.threshold = calibration.threshold if calibration else 0.5
+        self._calibration = calibration
+        if calibration:
+            self.identity += f"+{calibration.facts['sha256']}"
 
     @classmethod
-    def load(cls, path: str | Path, *, base_folder: Path = BASES) -> "Critic":
+    def load(
+        cls, path: str | Path, *, base_folder: Path = BASES, calibrated: bool = True
+    ) -> "Critic":
         """Loads an adapter folder, a quantized folder, or a base for zero-shot reading.
 
+        Args:
+            path: the folder, or `embedded`, `tiny` or a Hugging Face id.
+            base_folder: where bases are kept.
+            calibrated: use the calibration in the folder, if there is one.
+
         Raises:
-            ValueError: if nothing is there, or prompt, base or files are not the recorded ones.
+            ValueError: if nothing is there, if prompt, base or files are not the recorded ones, or
+                if the calibration was fitted to another critic.
         """
         folder = Path(path)
         if str(path) in (EMBEDDED, TINY) or not (folder / "manifest.json").is_file():
@@ -88,35 +101,45 @@ class Critic:
                              "restore the folder or make it again")  # fmt: skip
         manifest.require(record, prompt_version=PROMPT_VERSION)
         if record["stage"] == "quantize":
-            return cls._from_quantized(folder, record)
-        return cls._from_adapter(folder, record, base_folder)
+            return cls._from_quantized(folder, record, calibrated)
+        return cls._from_adapter(folder, record, base_folder, calibrated)
 
     @classmethod
     def _from_base(cls, base: Base, name: str) -> "Critic":
         return cls(load_model(base), load_tokenizer(base), name=name, identity=base.identity)
 
     @classmethod
-    def _from_adapter(cls, folder: Path, record: dict[str, Any], base_folder: Path) -> "Critic":
+    def _from_adapter(
+        cls, folder: Path, record: dict[str, Any], base_folder: Path, calibrated: bool
+    ) -> "Critic":
         facts = record["facts"]
         base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
         manifest.require(record, base=base.identity)
+        adapter = sha256_file(folder / "adapter_model.safetensors")
+        fitted_to = {"base": base.identity, "adapter": adapter}
+        calibration = _calibration(folder, fitted_to) if calibrated else None
         model = PeftModel.from_pretrained(load_model(base), folder, is_trainable=False)
         fuse(model)
-        adapter = sha256_file(folder / "adapter_model.safetensors")
         critic = cls(model.eval(), load_tokenizer(base), name=str(folder),
-                     identity=f"{base.identity}+{adapter}", adapter=adapter)  # fmt: skip
+                     identity=f"{base.identity}+{adapter}", adapter=adapter,
+                     calibration=calibration)  # fmt: skip
+        critic.fitted_to |= fitted_to
         critic._probe(model)
         return critic
 
     @classmethod
-    def _from_quantized(cls, folder: Path, record: dict[str, Any]) -> "Critic":
+    def _from_quantized(cls, folder: Path, record: dict[str, Any], calibrated: bool) -> "Critic":
         from minicrit.quantize import load_quantized
 
-        model, tokenizer = load_quantized(folder)
         outputs = sorted(record["outputs"].items())
         identity = hashlib.sha256(repr(outputs).encode()).hexdigest()
-        return cls(model, tokenizer, name=str(folder), identity=identity,
-                   adapter=record["facts"].get("adapter"))  # fmt: skip
+        fitted_to = {"quantized": identity}
+        calibration = _calibration(folder, fitted_to) if calibrated else None
+        model, tokenizer = load_quantized(folder)
+        critic = cls(model, tokenizer, name=str(folder), identity=identity,
+                     adapter=record["facts"].get("adapter"), calibration=calibration)  # fmt: skip
+        critic.fitted_to |= fitted_to
+        return critic
 
     def _probe(self, model: PeftModel) -> None:
         """An adapter that changes nothing was not applied: refuse it, never serve the base."""
@@ -131,7 +154,7 @@ class Critic:
     def merged(self, dtype: torch.dtype) -> "Critic":
         """A copy with the adapter merged into weights of this type: writes faster than it is exact.
 
-        A quantized critic is given back as it is.
+        A quantized critic is given back as it is; the copy is not calibrated.
         """
         if not all(p.is_floating_point() for p in self.model.state_dict().values()):
             return self
@@ -148,6 +171,11 @@ class Critic:
         model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         return cast("PreTrainedModel", model)
 
+    @property
+    def calibration(self) -> dict[str, Any] | None:
+        """What the threshold is certified for, in short; None without a calibration."""
+        return dict(self._calibration.facts) if self._calibration else None
+
     def log_odds(
         self,
         items: Sequence[Item],
@@ -155,7 +183,10 @@ class Critic:
         batch_tokens: int = 4096,
         progress: Callable[[int], object] | None = None,
     ) -> np.ndarray:
-        """Log p(flawed) - log p(valid) after the lead-in, (N,), in the order of the items."""
+        """Log p(flawed) - log p(valid) after the lead-in, (N,), in the order of the items.
+
+        As the model says it, whatever the calibration.
+        """
         prompts = [self.encoder.prompt(*item) for item in items]
         odds = np.empty(len(items))
         for rows in _batches([len(p) for p in prompts], batch_tokens):
@@ -188,8 +219,10 @@ class Critic:
         batch_tokens: int = 4096,
         progress: Callable[[int], object] | None = None,
     ) -> np.ndarray:
-        """Probability of `flawed` against `valid`, (N,)."""
+        """Probability of `flawed` against `valid`, (N,), calibrated if the critic is."""
         odds = self.log_odds(items, batch_tokens=batch_tokens, progress=progress)
+        if self._calibration:
+            odds /= self._calibration.temperatures([domain for domain, _ in items])
         pairs = torch.from_numpy(np.stack([np.zeros_like(odds), odds], axis=1))
         return choice_logprobs(pairs)[:, 1].exp().numpy()
 
@@ -260,9 +293,15 @@ class Critic:
         return Verdict(
             label=self._label(p), p_flawed=float(p), threshold=self.threshold, domain=domain,
             model=self.name, adapter=self.adapter, prompt_version=self.prompt_version,
+            calibrated=self._calibration is not None,
+            unsure=self._calibration is not None and self._calibration.is_unsure(p),
             latency_ms=spent, request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
             **explained(parsed, rationale),
         )  # fmt: skip
+
+
+def _calibration(folder: Path, fitted_to: dict[str, str]) -> Calibration | None:
+    return read_calibration(folder, prompt_version=PROMPT_VERSION, **fitted_to)
 
 
 def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:

@@ -4,6 +4,7 @@ A file or folder that exists under its own name is complete. Work in progress li
 a hidden name (`.<name>.<host>-<pid>-<random>.tmp`), so that a reader never meets half of it.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +22,9 @@ _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _ABANDONED_AFTER = 86_400.0
 #: Written while reading or running, never part of what a folder *is*.
 _BY_PRODUCTS = (".log", ".rejected.jsonl")
+#: Fitted to a finished folder, with a manifest of its own; what the folder is stays the same.
+CALIBRATION = "calibration.json"
+_FITTED = (CALIBRATION, f"{CALIBRATION}.manifest.json")
 _LOG_FOLDERS = frozenset({"logs", "lightning_logs", "__pycache__"})
 
 
@@ -53,7 +57,7 @@ def sha256_file(path: str | Path) -> str:
 
 
 def folder_hashes(path: str | Path) -> dict[str, str]:
-    """Relative name -> hash of every file below `path`, without hidden files and logs.
+    """Relative name -> hash of every file below `path`, without hidden files, logs, calibration.
 
     A link to a file counts by content, a link to a folder by where it points (not followed).
     """
@@ -68,6 +72,8 @@ def folder_hashes(path: str | Path) -> dict[str, str]:
             text = f"link:{os.readlink(link)}"
             found[link.relative_to(root).as_posix()] = hashlib.sha256(text.encode()).hexdigest()
         for file in files:
+            if here == root and file in _FITTED:
+                continue
             if not file.startswith(".") and not file.endswith(_BY_PRODUCTS):
                 found[(here / file).relative_to(root).as_posix()] = sha256_file(here / file)
     return dict(sorted(found.items()))
@@ -104,6 +110,23 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     finally:
         temporary.unlink(missing_ok=True)
     _fsync_folder(target.parent)
+
+
+def open_alone(path: Path) -> BinaryIO:
+    """A file to read and append to, which no other process has open in this way.
+
+    The lock goes with the file's closing or the process's end, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise ValueError(f"{path}: expected to be the only run that writes it, got another; "
+                         "wait for it or stop it") from error  # fmt: skip
+    file.seek(0)
+    return file
 
 
 @contextmanager

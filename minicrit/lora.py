@@ -7,6 +7,7 @@ matrix products. The fused step accumulates in place and keeps x and x A' only.
 Shapes: T tokens, I inputs, O outputs, R rank.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +20,15 @@ from peft import (
     set_peft_model_state_dict,
 )
 from peft.tuners.lora.layer import Linear as LoraLinear
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import nn
 from transformers import PreTrainedModel
+
+from minicrit.files import atomic_file
+
+WEIGHTS = "adapter_model.safetensors"
+#: Names of the adapter that is trained and of its frozen start beside it.
+POLICY, REFERENCE = "default", "reference"
 
 
 def attach_lora(
@@ -43,21 +50,37 @@ def attach_lora(
     return cast("PeftModel", adapted)
 
 
-def load_lora(adapted: PeftModel, folder: Path) -> None:
+def load_lora(adapted: PeftModel, folder: Path, name: str = POLICY) -> None:
     """Gives a fresh adapter the weights of a saved one.
 
     Raises:
         ValueError: if the saved one has other layers or another rank.
     """
-    saved = load_file(folder / "adapter_model.safetensors")
-    expected = {k: tuple(v.shape) for k, v in get_peft_model_state_dict(adapted).items()}
+    saved = load_file(folder / WEIGHTS)
+    fresh = get_peft_model_state_dict(adapted, adapter_name=name)
+    expected = {k: tuple(v.shape) for k, v in fresh.items()}
     if (got := {k: tuple(v.shape) for k, v in saved.items()}) != expected:
         name = min(set(got.items()) ^ set(expected.items()))[0]
         raise ValueError(
             f"{folder}: expected an adapter of the layers and the rank of this recipe, got another "
             f"{name}; set lora.rank and lora.targets to those it was trained with"
         )
-    set_peft_model_state_dict(adapted, saved)
+    set_peft_model_state_dict(adapted, saved, adapter_name=name)
+
+
+def save_lora(adapted: PeftModel, folder: Path) -> None:
+    """Writes the weights of the policy, as `load_lora` reads them, in one step."""
+    weights = get_peft_model_state_dict(adapted, adapter_name=POLICY)
+    with atomic_file(folder / WEIGHTS) as file:
+        file.write(save({k: v.detach().cpu().contiguous() for k, v in weights.items()}))
+
+
+def attach_reference(adapted: PeftModel, folder: Path) -> None:
+    """Adds a saved adapter beside the policy, frozen, without dropout; the policy stays active."""
+    settings = replace(cast("PeftLoraConfig", adapted.peft_config[POLICY]), lora_dropout=0.0)
+    adapted.add_adapter(REFERENCE, settings)
+    load_lora(adapted, folder, REFERENCE)
+    adapted.set_adapter(POLICY)
 
 
 def fuse(model: nn.Module) -> int:
@@ -66,6 +89,13 @@ def fuse(model: nn.Module) -> int:
     for layer in layers:
         layer.forward = _Fused(layer)  # type: ignore[method-assign]
     return len(layers)
+
+
+def unfuse(model: nn.Module) -> None:
+    """Gives every LoRA layer peft's own forward again."""
+    for layer in model.modules():
+        if isinstance(vars(layer).get("forward"), _Fused):
+            del layer.forward
 
 
 class _Fused:

@@ -92,6 +92,7 @@ class PairLogprobs(NamedTuple):
     """Log-likelihoods (N,) of whole completions, in nats, and their lengths (N,) in tokens.
 
     `chosen` and `rejected` are of the policy; `ref_...` of the reference, None where there is none.
+    `kl_...` is how far the two are apart on each completion (`divergence`), to be watched only.
     h below is the log-ratio of policy and reference, w the chosen and l the rejected completion.
     """
 
@@ -101,6 +102,8 @@ class PairLogprobs(NamedTuple):
     rejected_tokens: torch.Tensor
     ref_chosen: torch.Tensor | None = None
     ref_rejected: torch.Tensor | None = None
+    kl_chosen: torch.Tensor | None = None
+    kl_rejected: torch.Tensor | None = None
 
     @property
     def ratios(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,6 +122,16 @@ class PairLogprobs(NamedTuple):
         """h_w - h_l."""
         better, worse = self.ratios
         return better - worse
+
+
+def divergence(policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """e^d - 1 - d of each token, d = log p(y_t) - log p_ref(y_t); (S,), never negative.
+
+    Its mean over tokens that the reference wrote is KL(reference || policy), with less variance
+    than that of -d (Schulman, "Approximating KL divergence", 2020, k3). Pairs are chosen from what
+    the reference wrote, or written for it, so here it is an estimate to watch, not a measurement.
+    """
+    return torch.expm1(policy - reference) - (policy - reference)
 
 
 class PairSettings(NamedTuple):

@@ -8,7 +8,6 @@ are the widest of its intervals, and `intervals` holds each of them. An undefine
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -16,23 +15,20 @@ import numpy.typing as npt
 
 from minicrit import scores
 from minicrit.records import Example
-from minicrit.statistics import (
-    Interval,
-    Weights,
-    cluster_bootstrap,
-    mcnemar_exact,
-    paired_bootstrap,
-    wilson,
-)
+from minicrit.resampling import Codes, Counts, cluster_counts, leave_one_out, metrics_under
+from minicrit.selective import aurc
+from minicrit.statistics import Interval, percentiles, wilson
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-Metric = Callable[[Floats, "Truth", Weights], float]
+Metric = Callable[[Floats, "Truth"], float]
 
 COMPOSER = "composer"
-DRAWS = 2000
+DRAWS = 10_000
 HALF = 0.5
-PREVALENCES = {"f1_at_50": 0.5, "f1_at_10": 0.1}
+#: What a missed flaw costs, in false alarms; a flaw of unknown severity counts as medium.
+MISS_COST = {"low": 1.0, "medium": 2.0, "high": 4.0, "critical": 8.0}
+FALSE_ALARM = 1.0
 _DECIMALS = 6
 
 
@@ -44,6 +40,8 @@ class Truth:
     groups: npt.NDArray[np.str_]
     families: npt.NDArray[np.str_]
     """Family of composed items, group of the others; a group lies in one family."""
+    costs: Floats
+    """What a wrong verdict on each item costs, in false alarms."""
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Self:
@@ -55,11 +53,12 @@ class Truth:
             flawed=np.array([e.label == "flawed" for e in examples]),
             groups=np.array([e.group for e in examples]),
             families=np.array([family[e.group] for e in examples]),
+            costs=np.array([cost_of(e) for e in examples]),
         )
 
     def only(self, mask: Bools) -> "Truth":
         """The items where `mask` is true."""
-        return Truth(self.flawed[mask], self.groups[mask], self.families[mask])
+        return Truth(self.flawed[mask], self.groups[mask], self.families[mask], self.costs[mask])
 
     def units(self) -> dict[str, npt.NDArray[np.str_]]:
         """What is resampled as a whole, by name, finest first."""
@@ -82,6 +81,11 @@ def family_of(example: Example) -> str:
     return example.group
 
 
+def cost_of(example: Example) -> float:
+    """What a wrong verdict on it costs, in false alarms."""
+    return MISS_COST[example.severity or "medium"] if example.label == "flawed" else FALSE_ALARM
+
+
 def measure(
     p: Floats, truth: Truth, threshold: float, *, seed: int = 0, draws: int = DRAWS
 ) -> dict[str, dict[str, Any]]:
@@ -91,19 +95,82 @@ def measure(
         By name: value, low, high, n (of what the metric is a mean over), intervals.
     """
     counted = rate_counts(p, truth, threshold)
+    drawn = {unit: draw(p, truth, threshold, clusters, seed=seed, draws=draws)
+             for unit, clusters in truth.units().items()}  # fmt: skip
     found = {}
-    for name, metric in _metrics(threshold).items():
-        statistic = partial(metric, p, truth)
+    for name, metric in metrics(threshold).items():
+        value, n = metric(p, truth), len(p)
         intervals = {
-            unit: cluster_bootstrap(statistic, clusters, seed=seed, draws=draws)
-            for unit, clusters in truth.units().items()
+            unit: Interval(value, *bounds_of(value, metrics_drawn.get(name)), n)
+            for unit, metrics_drawn in drawn.items()
         }
-        n = len(p)
         if name in counted:
-            intervals = {"wilson": wilson(*counted[name]), **intervals}
             n = counted[name][1]
-        found[name] = entry(statistic(np.ones(len(p))), n, intervals)
+            intervals = {"wilson": wilson(*counted[name]), **intervals}
+        found[name] = entry(value, n, intervals)
     return found
+
+
+def draw(
+    p: Floats, truth: Truth, threshold: float, clusters: npt.NDArray[np.str_], *,
+    seed: int, draws: int,
+) -> dict[str, Floats]:  # fmt: skip
+    """Every metric on resamples of whole clusters, (draws,); empty if there is only one.
+
+    The draws depend on seed and clusters alone, so two judges of the same items share them.
+    """
+    codes = np.unique(clusters, return_inverse=True)[1]
+    groups = int(codes.max()) + 1
+    if groups == 1:
+        return {}
+    return _under(p, truth, threshold, codes, cluster_counts(groups, draws, seed))
+
+
+def without(
+    p: Floats, truth: Truth, threshold: float, clusters: npt.NDArray[np.str_]
+) -> dict[str, Floats]:
+    """Every metric with each cluster left out once; empty if there is only one."""
+    codes = np.unique(clusters, return_inverse=True)[1]
+    groups = int(codes.max()) + 1
+    return {} if groups == 1 else _under(p, truth, threshold, codes, leave_one_out(groups))
+
+
+def _under(
+    p: Floats, truth: Truth, threshold: float, codes: Codes, counts: Counts
+) -> dict[str, Floats]:
+    """Every metric where draw b takes cluster g counts[b, g] times."""
+    columns = _columns(p, truth, threshold)
+    return metrics_under(columns, p, truth.flawed, threshold, codes, counts)
+
+
+def bounds_of(value: float, drawn: Floats | None) -> tuple[float, float]:
+    """Percentile bounds (95 %); nan where value or draws are undefined."""
+    if drawn is None or math.isnan(value):
+        return math.nan, math.nan
+    return percentiles(drawn, 0.95)
+
+
+def _columns(p: Floats, truth: Truth, threshold: float) -> dict[str, Floats]:
+    """What each item adds to the sums that the linear metrics are made of."""
+    flawed = truth.flawed
+    found: dict[str, npt.NDArray[np.generic]] = {}
+    for start, limit in (("", threshold), ("half_", HALF)):
+        flagged = p > limit
+        found |= {f"{start}tp": flagged & flawed, f"{start}fp": flagged & ~flawed,
+                  f"{start}fn": ~flagged & flawed, f"{start}tn": ~flagged & ~flawed}  # fmt: skip
+    right = (p > threshold) == flawed
+    _, first, codes = np.unique(truth.groups, return_index=True, return_inverse=True)
+    size, num_flawed = np.bincount(codes), np.bincount(codes, weights=flawed)
+    twins = (num_flawed > 0) & (num_flawed < size)
+    leads = np.zeros(len(p), dtype=bool)
+    leads[first] = True
+    found["twins"] = leads & twins[codes]
+    found["twins_right"] = found["twins"] & (np.bincount(codes, weights=right) == size)[codes]
+    found["brier"] = (p - flawed) ** 2
+    found["nll"] = -np.log(np.maximum(np.where(flawed, p, 1 - p), scores.MIN_LIKELIHOOD))
+    found["cost"] = truth.costs * ~right
+    found["items"] = np.ones(len(p))
+    return {name: np.asarray(column, dtype=np.float64) for name, column in found.items()}
 
 
 def rate_counts(p: Floats, truth: Truth, threshold: float) -> dict[str, tuple[int, int]]:
@@ -133,78 +200,42 @@ def entry(value: float, n: int, intervals: Mapping[str, Interval]) -> dict[str, 
     }
 
 
-def compare(
-    names: tuple[str, str],
-    p: tuple[Floats, Floats],
-    thresholds: tuple[float, float],
-    truth: Truth,
-    *,
-    seed: int = 0,
-    draws: int = DRAWS,
-) -> dict[str, Any]:
-    """First judge against second on the items that both scored; swapping them mirrors it all.
-
-    McNemar takes items as independent; the differences of F1 and AUROC are resampled by family.
-    """
-    both = ~np.isnan(p[0]) & ~np.isnan(p[1])
-    a, b, known = p[0][both], p[1][both], truth.only(both)
-    right_a = (a > thresholds[0]) == known.flawed
-    right_b = (b > thresholds[1]) == known.flawed
-    only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
-    row: dict[str, Any] = {
-        "a": names[0],
-        "b": names[1],
-        "n": int(both.sum()),
-        "only_a_right": only_a,
-        "only_b_right": only_b,
-        "mcnemar_p": plain(mcnemar_exact(only_a, only_b)),
-        "resampled": list(known.units())[-1],
-    }
-    for name in ("f1", "auroc"):
-        gap = paired_bootstrap(
-            partial(_metrics(thresholds[0])[name], a, known),
-            partial(_metrics(thresholds[1])[name], b, known),
-            known.families,
-            seed=seed,
-            draws=draws,
-        )
-        bounds = {k: plain(getattr(gap, k)) for k in ("value", "low", "high", "p")}
-        row[f"{name}_difference"] = bounds
-    return row
-
-
 def plain(value: float) -> float | None:
     """A JSON number of six decimals; None for what is undefined, and never -0.0."""
     return round(float(value), _DECIMALS) + 0.0 if math.isfinite(value) else None
 
 
-def _metrics(threshold: float) -> dict[str, Metric]:
-    """Every metric as a function of p, truth and weights, in the order of the tables."""
+def metrics(threshold: float) -> dict[str, Metric]:
+    """Every metric as a function of p and truth, in the order of the tables."""
 
     def at(call: Callable[..., float], limit: float = threshold) -> Metric:
-        return lambda p, truth, w: call(p, truth.flawed, limit, weights=w)
+        return lambda p, truth: call(p, truth.flawed, limit)
 
     def free(call: Callable[..., float]) -> Metric:
-        return lambda p, truth, w: call(p, truth.flawed, weights=w)
-
-    recall, fpr = at(scores.recall), at(scores.false_positive_rate)
+        return lambda p, truth: call(p, truth.flawed)
 
     def f1_where(share: float) -> Metric:
-        return lambda p, t, w: scores.f1_at_prevalence(recall(p, t, w), fpr(p, t, w), share)
+        recall, fpr = at(scores.recall), at(scores.false_positive_rate)
+        return lambda p, t: scores.f1_at_prevalence(recall(p, t), fpr(p, t), share)
 
+    half = {
+        "f1_threshold_half": at(scores.f1, HALF),
+        "fpr_threshold_half": at(scores.false_positive_rate, HALF),
+        "recall_threshold_half": at(scores.recall, HALF),
+    }
     return {
         "f1": at(scores.f1),
-        "fpr": fpr,
-        "recall": recall,
+        "fpr": at(scores.false_positive_rate),
+        "recall": at(scores.recall),
         "precision": at(scores.precision),
         "accuracy": at(scores.accuracy),
-        "twin_consistency": lambda p, t, w: scores.twin_consistency(
-            p, t.flawed, t.groups, threshold, weights=w
-        ),
+        "twin_consistency": lambda p, t: scores.twin_consistency(p, t.flawed, t.groups, threshold),
         "auroc": free(scores.auroc),
         "ece": free(scores.expected_calibration_error),
         "brier": free(scores.brier),
         "nll": free(scores.negative_log_likelihood),
-        **{name: f1_where(share) for name, share in PREVALENCES.items()},
-        **({} if threshold == HALF else {"f1_threshold_half": at(scores.f1, HALF)}),
+        "aurc": at(aurc),
+        "cost": lambda p, t: float((t.costs * ((p > threshold) != t.flawed)).mean()),
+        **{name: f1_where(share) for name, share in scores.PREVALENCES.items()},
+        **({} if threshold == HALF else half),
     }

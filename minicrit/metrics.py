@@ -6,7 +6,7 @@ repeats items to fill the last batch makes those items count twice: use one that
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -156,6 +156,30 @@ class TokenPerplexity(Metric):
     def compute(self) -> Tensor:
         """Float64 scalar."""
         return torch.exp(self.nll / self.num_tokens)
+
+
+class NamedSums(Metric):
+    """Sums by name, over batches and processes."""
+
+    full_state_update = False
+    sums: Tensor
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """`names`: of what is summed."""
+        super().__init__()
+        self.names = tuple(names)
+        self.add_state(
+            "sums", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum"
+        )
+
+    def update(self, sums: Mapping[str, Tensor]) -> None:
+        """Add scalars, one a name."""
+        new = torch.stack([sums[name].detach().double() for name in self.names])
+        self.sums = self.sums.double() + new.to(self.sums.device)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Float64 scalars by name."""
+        return dict(zip(self.names, self.sums.double(), strict=True))
 
 
 def _numpy(column: list[Tensor]) -> np.ndarray:

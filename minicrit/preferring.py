@@ -1,35 +1,24 @@
-"""One step of preference learning: likelihoods of pairs, a mixture of losses, what to watch.
+"""One step of preference learning: likelihoods of pairs, a mixture of losses, what to watch."""
 
-The reference is the adapter that training starts from. Its likelihoods are computed before the
-first step, by the very weights that are trained afterwards, and kept under the hash of all that
-decides them; so there is no second copy of anything, and at the first step every margin is zero.
-"""
-
-# mypy: disable-error-code="import-untyped"
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
-from tqdm import tqdm
 
-from minicrit.files import atomic_file
 from minicrit.logprobs import scored_logprobs
-from minicrit.losses import PAIR_LOSSES, PairLogprobs, PairSettings
+from minicrit.losses import PAIR_LOSSES, PairLogprobs, PairSettings, divergence
 from minicrit.packing import PackedBatch
-from minicrit.plan import Group, StepPlan
 from minicrit.readout import branch_sums
+from minicrit.reference import Reference
 
 #: Largest margin, in nats, that rounding may leave where policy and reference are the same.
 SLACK = 0.05
-_KEY = "logprobs"
 
 
 def pair_logprobs(
     model: Callable[..., object],
     batch: PackedBatch,
-    reference: torch.Tensor | None = None,
+    reference: Reference | None = None,
     *,
     chunk: int = 0,
 ) -> PairLogprobs:
@@ -38,17 +27,24 @@ def pair_logprobs(
     Args:
         model: a causal LM with `packed` attention.
         batch: holds both completions of each of its N pairs.
-        reference: (2 P,) log-likelihoods by key; None for none.
+        reference: gives the log-probabilities of the same tokens; None for none.
         chunk: see `logprobs.scored_logprobs`.
     """
-    sums = branch_sums(batch, scored_logprobs(model, batch, chunk=chunk))
-    tokens = torch.bincount(batch.owners, minlength=batch.branches).to(sums.dtype)
+    # First, so that its activations are gone when those of the policy are kept.
+    before = None if reference is None else reference(batch)
+    own = scored_logprobs(model, batch, chunk=chunk)
     named = torch.nonzero(batch.keys >= 0)[:, 0]
     order = named[batch.keys[named].argsort()].view(-1, 2)
-    if reference is None:
-        return PairLogprobs(*sums[order].T, *tokens[order].T)
-    known = reference.to(sums.device)[batch.keys[order]]
-    return PairLogprobs(*sums[order].T, *tokens[order].T, *known.T)
+
+    def by_pair(tokens: torch.Tensor) -> torch.Tensor:
+        return branch_sums(batch, tokens)[order].T
+
+    likelihoods = (*by_pair(own), *by_pair(torch.ones_like(own)))
+    if before is None:
+        return PairLogprobs(*likelihoods)
+    with torch.no_grad():
+        apart = divergence(own.double(), before.double())
+    return PairLogprobs(*likelihoods, *by_pair(before), *by_pair(apart))
 
 
 @dataclass(frozen=True)
@@ -87,55 +83,46 @@ class Mixture:
 
 
 def watched(pairs: PairLogprobs, beta: float) -> dict[str, torch.Tensor]:
-    """Sums over pairs of what tells whether learning goes well; divide by the number of pairs."""
+    """Sums over pairs of what tells whether learning goes well; `means` makes them readable."""
     with torch.no_grad():
         better, worse = pairs.ratios
+        assert pairs.kl_chosen is not None
+        assert pairs.kl_rejected is not None
         return {
+            "pairs": torch.ones_like(better).sum(),
             "reward_chosen": (beta * better).sum(),
             "reward_rejected": (beta * worse).sum(),
             "reward_margin": (beta * (better - worse)).sum(),
             "reward_accuracy": (better > worse).to(better.dtype).sum(),
-            "logprob_chosen": (pairs.chosen / pairs.chosen_tokens).sum(),
-            "logprob_rejected": (pairs.rejected / pairs.rejected_tokens).sum(),
+            "logprob_chosen": pairs.chosen.sum(),
+            "logprob_rejected": pairs.rejected.sum(),
+            "drift_chosen": better.sum(),
+            "drift_rejected": worse.sum(),
+            "kl": (pairs.kl_chosen + pairs.kl_rejected).sum(),
             "tokens_chosen": pairs.chosen_tokens.sum(),
             "tokens_rejected": pairs.rejected_tokens.sum(),
         }
 
 
-def reference_logprobs(
-    model: Callable[..., object],
-    groups: Sequence[Group],
-    store: Path,
-    *,
-    pack_tokens: int,
-    device: torch.device | str = "cpu",
-) -> torch.Tensor:
-    """Log-likelihoods (2 P,) of all completions, by key; read from `store` if they are there.
+#: Names of `watched`.
+WATCHED = ("pairs", "reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy",
+           "logprob_chosen", "logprob_rejected", "drift_chosen", "drift_rejected", "kl",
+           "tokens_chosen", "tokens_rejected")  # fmt: skip
 
-    Args:
-        model: the policy before its first step, in the precision in which it will be trained.
-        groups: of `comparisons.comparison_groups`.
-        store: file named by the hash of all that decides them.
-        pack_tokens: most tokens of a forward pass.
-        device: of the model.
+
+def means(sums: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What `watched` has summed over all passes and processes, as people read it.
+
+    A pair: rewards in units of beta times nats, lengths in scored tokens. A token: log-likelihoods,
+    drifts (log-ratios to the reference, which is the start) and KL, in nats; so a pair of which the
+    verdict word alone is compared counts for one token.
     """
-    pairs = sum(group.examples for group in groups)
-    if store.is_file():
-        found = load_file(store)[_KEY]
-        if found.shape == (2 * pairs,):
-            return found
-    plan = StepPlan(groups, epochs=1, batch_examples=1, pack_tokens=pack_tokens, seed=0)
-    known = torch.full((2 * pairs,), torch.nan, dtype=torch.float64)
-    with torch.no_grad():
-        for number in tqdm(range(len(plan)), unit="group", desc="reference"):
-            for packed in plan.step(number).packs:
-                batch = packed.to(device)
-                sums = branch_sums(batch, scored_logprobs(model, batch))
-                known[packed.keys] = sums.cpu()
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(store) as file:
-        file.write(save({_KEY: known}))
-    return known
+    chosen, rejected = sums["tokens_chosen"], sums["tokens_rejected"]
+    by = {"logprob_chosen": chosen, "drift_chosen": chosen, "logprob_rejected": rejected,
+          "drift_rejected": rejected, "kl": chosen + rejected}  # fmt: skip
+    return {
+        name: value / by.get(name, sums["pairs"]) for name, value in sums.items() if name != "pairs"
+    }
 
 
 def check_start(pairs: PairLogprobs) -> None:

@@ -65,7 +65,10 @@ def compare_critics(
 ) -> dict[str, Any]:
     """Everything the report says of the two critics; times are under `measured`."""
     items = [(e.domain, e.rationale) for e in examples]
-    critics = load_float(recipe.quantize.model, recipe.base.folder), Critic.load(folder)
+    critics = (
+        load_float(recipe.quantize.model, recipe.base.folder),
+        Critic.load(folder, calibrated=False),
+    )
     p = _scores(critics[0], items, "float"), _scores(critics[1], items, "quantized")
     texts = [perplexity(c.causal_lm, c.tokenizer, PARAGRAPH) for c in critics]
     return {
@@ -82,7 +85,7 @@ def compare_critics(
 
 def load_float(folder: Path, base_folder: Path) -> Critic:
     """The float critic, merged."""
-    critic = Critic.load(folder, base_folder=base_folder)
+    critic = Critic.load(folder, base_folder=base_folder, calibrated=False)
     if isinstance(critic.model, PeftModel):
         critic.model = critic.model.merge_and_unload()
     return critic

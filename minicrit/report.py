@@ -14,7 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from minicrit import plots, tables
+from minicrit import contrast_tables, plots, tables
 from minicrit.config import Recipe
 from minicrit.files import write_atomic
 from minicrit.jsonl import parse_object, raw_lines
@@ -32,6 +32,9 @@ def write_report(recipe: Recipe) -> Path:
     """Write `index.html` and `summary.md` into the folder of the benchmark; the page's path."""
     out = recipe.benchmark.out
     benchmark = read_results(out.with_name(f"{out.name}.json"))
+    if benchmark and benchmark.get("form") != tables.FORM:
+        raise ValueError(f"{out}.json: expected a benchmark of form {tables.FORM}, got "
+                         f"{benchmark.get('form')}; run the benchmark again")  # fmt: skip
     quantized = {
         path.stem.removeprefix("quantize-"): read_results(path) or {}
         for path in sorted(out.parent.glob("quantize-*.json"), reverse=True)
@@ -61,20 +64,43 @@ def _views(report: Mapping[str, Any]) -> dict[str, Any]:
     """Tables and plots of the benchmark."""
     judges = report["judges"]
     curves = [Line(j["name"], j["roc"], n) for n, j in enumerate(judges.values()) if j["roc"]]
+    risks = [Line(j["name"], j["risk_coverage"], n) for n, j in enumerate(judges.values())]
     bins = judges["model_1"]["reliability"]
     dots = [(Dot(str(b["mean_p"]), b["value"], b["low"], b["high"], b["n"]), 0) for b in bins]
     return {
         "judges": tables.metric_rows(report),
-        "pairs": tables.pair_rows(report),
+        "pairs": contrast_tables.pair_rows(report),
+        "differences": contrast_tables.difference_rows(report),
+        "contrasted": contrast_tables.slice_rows(report),
+        "foreseen": contrast_tables.foreseen(report),
+        "about_pairs": contrast_tables.NOTE,
+        "about_slices": contrast_tables.SLICES.replace("`", ""),
+        "certified": [tables.certificate(j) for j in judges.values() if j.get("calibration")],
         "written": tables.critique_rows(report),
         "measured": tables.measured_rows(report),
         "intervals": tables.INTERVALS.replace("`", ""),
-        "roc": plots.square(curves, ("false-positive rate", "recall")),
-        "roc_legend": [(line.name, line.color) for line in curves],
+        "roc": plots.square(curves, ("false-positive rate", "recall"), list(_points(judges))),
+        "risk_coverage": plots.curves(risks, ("share of the items judged, surest first", "wrong")),
+        "roc_legend": [(_named(judges, line), line.color) for line in curves],
+        "risk_legend": [(line.name, line.color) for line in risks],
         "reliability": plots.square([], ("p(flawed)", "share flawed"), dots),
         "identities": [(j["name"], j["identity"]) for j in judges.values() if "identity" in j],
         "slices": list(_slice_plots(judges["model_1"]["slices"])),
     }
+
+
+def _named(judges: Mapping[str, Any], line: Line) -> str:
+    judge = list(judges.values())[line.color]
+    return f"{line.name}, dot: {'certified' if judge.get('calibration') else 'its'} threshold"
+
+
+def _points(judges: Mapping[str, Any]) -> Iterator[tuple[Dot, int]]:
+    """Where each judge stands on its ROC curve, with the interval of its recall."""
+    for color, judge in enumerate(judges.values()):
+        fpr, recall = judge["operating_point"]["fpr"], judge["operating_point"]["recall"]
+        if fpr and recall:
+            place = str(fpr["value"])
+            yield Dot(place, recall["value"], recall["low"], recall["high"], recall["n"]), color
 
 
 def _slice_plots(found: Mapping[str, Any]) -> Iterator[tuple[str, Markup]]:

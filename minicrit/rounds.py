@@ -1,12 +1,15 @@
-"""Rejection sampling in rounds: sample, select, train, again from what came out."""
+"""Training in rounds: the critic writes, what it wrote is sorted, it is trained, and again."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from minicrit.config import Recipe
-from minicrit.training_config import RSFConfig
+from minicrit.processes import first_alone
+from minicrit.training_config import DPOConfig, RSFConfig
 
+#: Makes what a round learns from: (recipe, adapter, folder, number) -> folder.
 Select = Callable[[Recipe, Path, Path, int], Path]
 
 
@@ -26,8 +29,8 @@ def run_rounds(recipe: Recipe, select: Select, train: Callable[[Recipe], Path]) 
     """
     settings = recipe.rsf
     adapter = settings.start
-    for number, selection, out in _rounds(settings, settings.out):
-        found = select(recipe, adapter, selection, number)
+    for number, selection, out in _rounds("rsf", settings, settings.out, "selection"):
+        found = first_alone(partial(select, recipe, adapter, selection, number))
         told = replace(settings, start=adapter, data=found / "selected.jsonl", out=out)
         adapter = train(replace(recipe, rsf=told))
     return adapter
@@ -46,9 +49,8 @@ def run_control(recipe: Recipe, train: Callable[[Recipe], Path]) -> Path:
     """
     settings = recipe.rsf
     adapter = settings.start
-    for _, selection, out in _rounds(
-        settings, settings.out.with_name(f"{settings.out.name}-control")
-    ):
+    last = settings.out.with_name(f"{settings.out.name}-control")
+    for _, selection, out in _rounds("rsf", settings, last, "selection"):
         data = selection / "control.jsonl"
         if not data.is_file():
             raise ValueError(f"rsf.control: expected {data}, got none; make rsf first, with the "
@@ -57,11 +59,40 @@ def run_control(recipe: Recipe, train: Callable[[Recipe], Path]) -> Path:
     return adapter
 
 
-def _rounds(settings: RSFConfig, last: Path) -> Iterator[tuple[int, Path, Path]]:
-    """Number, folder of the selection and folder of the adapter of each round."""
+def run_dpo_rounds(recipe: Recipe, make: Select, train: Callable[[Recipe], Path]) -> Path:
+    """All rounds of `recipe.dpo`: the first on the pairs that are there, later ones on new pairs.
+
+    The adapter of a round writes the pairs of the next, starts it, and is its reference (iterative
+    DPO, arXiv 2404.19733). Each round is two finished folders, as above.
+
+    Args:
+        recipe: uses `dpo`.
+        make: makes the pairs of a round: (recipe, adapter, folder, number).
+        train: trains `dpo.start` on the file `dpo.pairs` to `dpo.out`.
+
+    Returns:
+        The folder of the last adapter.
+
+    Raises:
+        ValueError: if there are to be no rounds.
+    """
+    settings = recipe.dpo
+    adapter, pairs = settings.start, settings.pairs
+    for number, folder, out in _rounds("dpo", settings, settings.out, "pairs"):
+        if number > 1:
+            pairs = first_alone(partial(make, recipe, adapter, folder, number)) / "pairs.jsonl"
+        told = replace(settings, start=adapter, pairs=pairs, out=out)
+        adapter = train(replace(recipe, dpo=told))
+    return adapter
+
+
+def _rounds(
+    stage: str, settings: DPOConfig | RSFConfig, last: Path, kind: str
+) -> Iterator[tuple[int, Path, Path]]:
+    """Number, folder of what is learnt from and folder of the adapter of each round."""
     if settings.rounds < 1:
-        raise ValueError(f"rsf.rounds: expected at least 1, got {settings.rounds}; raise it")
+        raise ValueError(f"{stage}.rounds: expected at least 1, got {settings.rounds}; raise it")
     for number in range(1, settings.rounds + 1):
-        selection = settings.out.with_name(f"{settings.out.name}-{number}-selection")
+        made = settings.out.with_name(f"{settings.out.name}-{number}-{kind}")
         out = last if number == settings.rounds else last.with_name(f"{last.name}-{number}")
-        yield number, selection, out
+        yield number, made, out

@@ -20,6 +20,8 @@ Bools = npt.NDArray[np.bool_]
 _Doubles = npt.NDArray[np.float64]
 
 NUM_BINS = 15  # of the calibration error; more of them raise its floor on perfect forecasts
+#: Shares of flawed items for which F1 is stated, by the metric's name.
+PREVALENCES = {"f1_at_50": 0.5, "f1_at_10": 0.1}
 MIN_LIKELIHOOD = 1e-12  # keeps one confident error from making the whole mean infinite
 
 

@@ -30,7 +30,7 @@ def select(settings: BenchmarkConfig, seed: int) -> tuple[list[Example], dict[st
     if len(ids) < len(chosen):
         raise ValueError(f"{settings.data}: expected each id once over all files, got "
                          f"{len(chosen) - len(ids)} twice; name each file once")  # fmt: skip
-    kept = _limited(chosen, settings.limit, seed) if settings.limit else chosen
+    kept = limited(chosen, settings.limit, seed) if settings.limit else chosen
     return kept, {"other_split": len(rows) - len(chosen), "limit": len(chosen) - len(kept)}
 
 
@@ -43,7 +43,7 @@ def _read(path: Path) -> list[Example]:
     return [example for reading in readings for example in reading.examples]
 
 
-def _limited(examples: Sequence[Example], limit: int, seed: int) -> list[Example]:
+def limited(examples: Sequence[Example], limit: int, seed: int) -> list[Example]:
     """Whole groups in a seeded order, as long as they fit; the items keep their order."""
     sizes = Counter(e.group for e in examples)
     room, kept = limit, set()
@@ -52,7 +52,7 @@ def _limited(examples: Sequence[Example], limit: int, seed: int) -> list[Example
             room -= sizes[group]
             kept.add(group)
     if not kept:
-        raise ValueError(f"benchmark.limit: expected room for a whole group, got {limit}; the "
+        raise ValueError(f"limit: expected room for a whole group, got {limit}; the "
                          f"smallest holds {min(sizes.values())} items")  # fmt: skip
     return [e for e in examples if e.group in kept]
 

@@ -85,6 +85,12 @@ def roc(p: Floats, flawed: Bools) -> list[list[float | None]]:
     return [[0.0, 0.0], *([plain(x), plain(y)] for x, y in zip(fpr[keep], tpr[keep], strict=True))]
 
 
+def operating_point(p: Floats, flawed: Bools, threshold: float) -> dict[str, Any]:
+    """False-positive rate and recall at the threshold; None where a class is missing."""
+    rates = _rates((p > threshold) == flawed, flawed)
+    return {"fpr": rates["fpr"], "recall": rates["recall"]}
+
+
 def reliability(p: Floats, flawed: Bools) -> list[dict[str, Any]]:
     """Ten bins of equal width: mean p against the share flawed; empty bins are left out."""
     bins = np.minimum((p * NUM_BINS).astype(int), NUM_BINS - 1)

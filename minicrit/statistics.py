@@ -123,7 +123,7 @@ def cluster_bootstrap(
         (fewer are left out).
     """
     value, drawn = _bootstrap(statistic, groups, draws, seed)
-    low, high = _percentiles(drawn, level)
+    low, high = percentiles(drawn, level)
     return Interval(value, low, high, len(groups))
 
 
@@ -143,7 +143,7 @@ def paired_bootstrap(
     below 2 / (1 + draws). Undefined draws as in `cluster_bootstrap`.
     """
     value, drawn = _bootstrap(lambda w: stat_a(w) - stat_b(w), groups, draws, seed)
-    low, high = _percentiles(drawn, level)
+    low, high = percentiles(drawn, level)
     if math.isnan(low):
         return Difference(value, low, high, math.nan, len(groups))
     defined = drawn[~np.isnan(drawn)]
@@ -178,7 +178,7 @@ def _resampled_weights(codes: npt.NDArray[np.intp], draws: int, seed: int) -> It
         yield np.bincount(picked, minlength=num_groups)[codes].astype(np.float64)
 
 
-def _percentiles(drawn: npt.NDArray[np.float64], level: float) -> tuple[float, float]:
+def percentiles(drawn: npt.NDArray[np.float64], level: float) -> tuple[float, float]:
     """Bounds that cut (1 - level) / 2 of the defined draws off each side."""
     _check_level(level)
     undefined = np.isnan(drawn)

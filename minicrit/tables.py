@@ -1,9 +1,11 @@
-"""The benchmark as Markdown: for the terminal, for a pull request, for people without a browser."""
+"""Tables of the benchmark: head and rows, for the page and for Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = tuple[str, ...]
+
+FORM = 2  # of the benchmark's report; raise it when a key changes its meaning
 
 LABELS = {
     "f1": "F1",
@@ -19,6 +21,10 @@ LABELS = {
     "f1_at_50": "F1 where 50 % are flawed",
     "f1_at_10": "F1 where 10 % are flawed",
     "f1_threshold_half": "F1 at threshold 0.5",
+    "fpr_threshold_half": "false-positive rate at threshold 0.5",
+    "recall_threshold_half": "recall at threshold 0.5",
+    "aurc": "risk-coverage area (AURC)",
+    "cost": "cost of errors, false alarms an item",
 }
 AXES = {
     "domain": "Domain",
@@ -35,10 +41,10 @@ SHARES = {
     "parsed": "parsed",
     "text_agrees_with_readout": "verdict in the text = verdict of the readout",
     "flaw_type_right": "flaw type exactly right (flawed items)",
+    "flaw_type_macro_f1": "flaw type, macro F1 (flawed items)",
     "evidence_verbatim": "evidence word for word in the rationale",
     "evidence_overlap": "evidence overlap (character F1, flawed items)",
 }
-LEAST_CHANCE = 1e-4  # what four decimals can show
 INTERVALS = (
     "Intervals are 95 %. `wilson` takes items as independent; `by group` and `by family` resample "
     "whole twin groups and whole scenario families (for items that were not composed, the group). "
@@ -64,6 +70,16 @@ def cell(entry: Mapping[str, Any] | None) -> str:
     return f"{number(entry['value'])} {bounds(entry.get('low'), entry.get('high'))}"
 
 
+def certificate(judge: Mapping[str, Any]) -> str:
+    """What a calibrated judge's threshold promises, in a sentence."""
+    found = judge["calibration"]
+    where = "in each domain" if found["each_domain"] else "over all domains"
+    limit, sure = 100 * found["alpha"], 100 * (1 - found["delta"])
+    return (f"{judge['name']}: threshold certified on {found['n']} other valid items (k = "
+            f"{found['k']}): false positives <= {limit:g} % {where} with confidence {sure:g} %, "
+            "for items of the calibration families.")  # fmt: skip
+
+
 def name_of(report: Mapping[str, Any], key: str) -> str:
     """What a judge is called in tables."""
     return str(report["judges"][key]["name"])
@@ -81,24 +97,6 @@ def metric_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         )
         for key, label in LABELS.items()
         if any(key in judge["metrics"] for judge in judges.values())
-    ]
-    return head, rows
-
-
-def pair_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
-    """Head and rows of the paired comparisons."""
-    head = ("A against B", "n", "only A right", "only B right", "McNemar p", "F1, A - B",
-            "AUROC, A - B")  # fmt: skip
-    rows = [
-        (
-            f"{name_of(report, pair['a'])} against {name_of(report, pair['b'])}",
-            str(pair["n"]),
-            str(pair["only_a_right"]),
-            str(pair["only_b_right"]),
-            _chance(pair["mcnemar_p"]),
-            *(_difference(pair[f"{name}_difference"]) for name in ("f1", "auroc")),
-        )
-        for pair in report["pairs"]
     ]
     return head, rows
 
@@ -142,34 +140,6 @@ def measured_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     return head, rows
 
 
-def benchmark_page(report: Mapping[str, Any]) -> str:
-    """The whole report as Markdown."""
-    facts = report["items"]
-    parts = [
-        "# Benchmark",
-        f"{facts['n']} items ({facts['flawed']} flawed, {facts['twins']} twin groups, "
-        f"{facts['groups']} groups, {facts['families']} families). Left out: "
-        f"{facts['left_out']['other_split']} of other splits, {facts['left_out']['limit']} over "
-        f"the limit. {_thresholds(report)}",
-        markdown(*metric_rows(report)),
-        INTERVALS,
-        "## Comparisons",
-        markdown(*pair_rows(report)),
-        "McNemar takes items as independent; the differences are resampled by family.",
-        "## Whole critiques",
-        markdown(*critique_rows(report)),
-        "What is missing or unparsed counts as a miss.",
-        *_details(report),
-        "## Times and memory",
-        _hardware(report["measured"]["hardware"]),
-        markdown(*measured_rows(report)),
-        "## Made from",
-        markdown(("what", "sha256 or version"), _sources(report)),
-        f"`{escaped(report['command'])}`",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
 def markdown(head: Row, rows: Sequence[Row]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(escaped(c) for c in row) + " |" for row in (head, *rows)]
@@ -180,62 +150,3 @@ def escaped(text: str) -> str:
     """Text that cannot leave its table cell, nor be read as HTML."""
     flat = " ".join(text.split())
     return flat.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-
-
-def _thresholds(report: Mapping[str, Any]) -> str:
-    said = ", ".join(f"{number(j['threshold'])} ({j['name']})" for j in report["judges"].values())
-    lost = sum(sum(j["unscored"].values()) for j in report["judges"].values())
-    return f"Flawed means p above the judge's own threshold: {escaped(said)}. Unscored: {lost}."
-
-
-def _details(report: Mapping[str, Any]) -> list[str]:
-    """For each judge every interval by itself, and the slices."""
-    parts = []
-    for judge in report["judges"].values():
-        rows = [
-            (label, number(m["value"]), str(m["n"]),
-             *(bounds(*m["intervals"].get(unit, (None, None))) for unit in UNITS))
-            for key, label in LABELS.items() if (m := judge["metrics"].get(key))
-        ]  # fmt: skip
-        parts += [f"## {escaped(judge['name'])}", markdown(("metric", "value", "n", *UNITS), rows)]
-        head = ("n", "accuracy", "recall", "false-positive rate")
-        for axis, title in AXES.items():
-            found = judge["slices"].get(axis)
-            if found:
-                parts.append(markdown((title, *head), [_slice(k, v) for k, v in found.items()]))
-    return [*parts, "Intervals of slices are Wilson's."]
-
-
-def _slice(name: str, found: Mapping[str, Any]) -> Row:
-    return (name, str(found["n"]), *(cell(found[key]) for key in ("accuracy", "recall", "fpr")))
-
-
-def _difference(gap: Mapping[str, Any]) -> str:
-    if gap["value"] is None:
-        return "-"
-    if gap["low"] is None:
-        return f"{gap['value']:+.3f}"
-    return f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}] p={_chance(gap['p'])}"
-
-
-def _chance(p: float | None) -> str:
-    return "-" if p is None else "< 0.0001" if p < LEAST_CHANCE else f"{p:.4f}"
-
-
-def _hardware(machine: Mapping[str, Any]) -> str:
-    gpu = machine["gpu"] or "no GPU"
-    return escaped(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['torch_threads']} threads, {gpu}, "
-        f"torch {machine['torch']}. One by one, after a warm-up."
-    )
-
-
-def _sources(report: Mapping[str, Any]) -> list[Row]:
-    rows: list[Row] = [("code", report["code"]), ("seed", str(report["seed"]))]
-    rows += [(name, digest) for name, digest in report["inputs"].items()]
-    rows += [
-        (judge["name"], f"{judge['identity']} (prompt {judge['prompt_version']})")
-        for judge in report["judges"].values()
-        if "identity" in judge
-    ]
-    return rows

@@ -20,7 +20,7 @@ def targets(report: Mapping[str, Any]) -> list[dict[str, str]]:
             "name": "False-positive rate",
             "value": _percent(fpr["value"]),
             "detail": f"95 %: {_percent(fpr['low'])} to {_percent(fpr['high'])}, "
-            f"{fpr['n']} valid items",
+            f"{fpr['n']} valid items" + _promise(judge),
             "target": f"under {100 * MAX_FPR:.0f} %",
             "status": _status(fpr["value"], fpr["low"], fpr["high"], MAX_FPR, below=True),
         },
@@ -74,6 +74,11 @@ def _status(
     best, worst = (low, high) if below else (-high, -low)
     limit = target if below else -target
     return "met" if worst < limit else "missed" if best >= limit else "open"
+
+
+def _promise(judge: Mapping[str, Any]) -> str:
+    found = judge.get("calibration")
+    return f"; threshold certified for <= {100 * found['alpha']:g} %" if found else ""
 
 
 def _percent(value: float | None) -> str:

@@ -36,6 +36,9 @@ class TrainingConfig:
         precision: of the forward pass; see Lightning's `precision`.
         validate_every: optimizer steps between validations, rounded so that they are evenly spaced
             and the last falls at the end; 0 for only at the end.
+        best: score of the validations by which the adapter is kept that was best, e.g. `val/f1`
+            (names: minicrit/goal.py); null for the last one.
+        patience: validations in a row without a better one after which training stops; 0 for never.
         save_every: optimizer steps between resumable checkpoints.
         samples: validation items whose critique is written out to TensorBoard.
         loss_chunk: scored tokens whose logits exist at once; 0 for all.
@@ -54,6 +57,8 @@ class TrainingConfig:
     clip: float = 1.0
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] = "bf16-mixed"
     validate_every: int = 200
+    best: str | None = None
+    patience: int = 0
     save_every: int = 50
     samples: int = 4
     loss_chunk: int = 0
@@ -102,8 +107,12 @@ class DPOConfig(TrainingConfig):
 
     Attributes:
         start: the adapter that is trained on; as it is now, it is also the reference.
-        pairs: file of preference pairs.
-        out: folder of the finished adapter.
+        pairs: file of preference pairs, of the first round.
+        out: folder of the last round's adapter; the rounds before it lie beside it.
+        rounds: after the first, each takes pairs of its own (section `pairs`), written by the
+            adapter of the one before, which is then the reference.
+        reference: `precomputed` once before the first step, or `live`, as a second adapter on the
+            same base: nothing to wait for, but up to half as much time again a step.
         batch_pairs: pairs an optimizer step, over all devices; whole groups.
         learning_rate: peak learning rate of AdamW.
         losses: names of losses: dpo, cdpo, robust, ipo, hinge, nll, dpop, normalised, simpo
@@ -116,21 +125,38 @@ class DPOConfig(TrainingConfig):
         least_margin: pairs whose scores differ by less are left out.
         explained: share of the pairs of different verdicts that are compared to the end; of the
             others the loss sees the verdict alone.
+        hardest: share of the pairs that is left out, those whose chosen critique is the least
+            likely for the reference; 0 for none.
+        held_out_pairs: share of the groups that is validated on instead of learnt from, at most 64.
+        alarm_chosen: nats a token that chosen critiques may become unlikelier than at the start
+            before a warning; 0 for no warning, as in the next three.
+        alarm_kl: nats a token that policy and reference may be apart.
+        alarm_margin: mean reward margin (beta times nats) beyond which the losses are flat.
+        alarm_length: factor by which the sample critiques may become longer or shorter.
     """
 
     start: Path = Path("checkpoints/cpu/sft")
     pairs: Path = Path("data/cpu-pairs/pairs.jsonl")
     out: Path = Path("checkpoints/cpu/dpo")
+    rounds: int = 1
+    reference: Literal["precomputed", "live"] = "precomputed"
     batch_pairs: int = 8
-    learning_rate: float = 1e-4
+    learning_rate: float = 1.5e-4
+    epochs: int = 2
     losses: list[str] = field(default_factory=lambda: ["dpo", "nll"])
-    loss_weights: list[float] = field(default_factory=lambda: [1.0, 0.2])
-    beta: float = 0.1
+    loss_weights: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    beta: float = 0.5
     flips: float = 0.1
     penalty: float = 5.0
     gamma: float = 0.5
     least_margin: float = 0.0
-    explained: float = 0.2
+    explained: float = 0.1
+    hardest: float = 0.0
+    held_out_pairs: float = 0.05
+    alarm_chosen: float = 0.5
+    alarm_kl: float = 0.5
+    alarm_margin: float = 15.0
+    alarm_length: float = 1.5
     validate_every: int = 100
 
 
@@ -166,7 +192,7 @@ class RSFConfig(TrainingConfig):
     out: Path = Path("checkpoints/cpu/rsf")
     rounds: int = 1
     rationales: int = 64
-    scouted: int = 0
+    scouted: int = 300
     drawn: int = 8
     temperatures: list[float] = field(default_factory=lambda: [1.0])
     max_new_tokens: int = 160
@@ -177,6 +203,42 @@ class RSFConfig(TrainingConfig):
     weighted: bool = False
     control: bool = False
     verdict_weight: float = 10.0
-    batch_examples: int = 16
+    batch_examples: int = 8
+    epochs: int = 2
     learning_rate: float = 2e-4
     validate_every: int = 100
+
+
+@dataclass
+class BenchTrainConfig:
+    """The benchmark of training steps against TRL.
+
+    The first of each list is the centre; the others take its place, one at a time.
+
+    Attributes:
+        models: shapes with random weights (tiny, 30m, 135m, 1.5b, 7b), or `base` for base.model.
+        tasks: dpo, sft.
+        ratios: mean prompt tokens for each completion token.
+        batches: pairs or examples an optimizer step.
+        adapters: lora, full.
+        completion: mean tokens of a completion.
+        rounds: steps of each side that count, in turns, after one that does not.
+        pack_tokens: most tokens of a forward pass of ours.
+        precision: of both sides; bfloat16 is weights and autocast, adapters stay float32.
+        gradient_checkpointing: recompute activations, on both sides.
+        threads: of each side; with 1, seconds of a processor compare on a busy machine too.
+        out: report without ending; .json and .md are written.
+    """
+
+    models: list[str] = field(default_factory=lambda: ["30m", "base"])
+    tasks: list[str] = field(default_factory=lambda: ["dpo", "sft"])
+    ratios: list[float] = field(default_factory=lambda: [3.0, 1.0, 6.0])
+    batches: list[int] = field(default_factory=lambda: [4, 8])
+    adapters: list[str] = field(default_factory=lambda: ["lora", "full"])
+    completion: int = 80
+    rounds: int = 5
+    pack_tokens: int = 4096
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    threads: int = 1
+    out: Path = Path("reports/bench-train")

@@ -15,6 +15,10 @@ class Verdict:
         label: valid or flawed: flawed if p_flawed is above the threshold.
         p_flawed: probability that the reasoning is flawed, in [0, 1].
         threshold: the operating point.
+        calibrated: whether p_flawed comes through the calibration of this critic, and the
+            threshold too unless it was set by hand.
+        unsure: whether p_flawed lies in the band in which calibration found verdicts unreliable;
+            somebody should look.
         flaw_type: from the taxonomy; None if valid, not asked for, or unparsed.
         flags: upstream's names for what is wrong, from the flaw type.
         severity: low, medium, high or critical; None as above.
@@ -42,6 +46,8 @@ class Verdict:
     prompt_version: str
     latency_ms: float
     request_id: str
+    calibrated: bool = False
+    unsure: bool = False
     flaw_type: str | None = None
     flags: tuple[str, ...] = ()
     severity: str | None = None

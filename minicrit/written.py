@@ -17,6 +17,7 @@ from minicrit.judging import Judge, item_of
 from minicrit.measures import plain
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example
+from minicrit.scores import macro_f1
 from minicrit.statistics import wilson
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def assess(texts: Texts) -> dict[str, Any]:
             sum(w.parsed is not None and w.parsed.flaw_type == e.flaw_type for e, w in typed),
             len(typed),
         ),
+        "flaw_type_macro_f1": {"value": _macro(typed), "n": len(typed)},
         "evidence_verbatim": _share(sum(is_verbatim(e, x) for e, x in quoted), len(quoted)),
         "evidence_overlap": {
             "value": plain(sum(overlaps) / len(overlaps)) if overlaps else None,
@@ -113,6 +115,14 @@ def places(rationale: str, evidence: str) -> set[int]:
         if start >= 0:
             found.update(range(start, start + len(span)))
     return found
+
+
+def _macro(typed: "Sequence[tuple[Example, Written]]") -> float | None:
+    """Mean F1 over the flaw types that occur; None without any."""
+    if not typed:
+        return None
+    said = [w.parsed.flaw_type if w.parsed else None for _, w in typed]
+    return plain(macro_f1(said, [str(e.flaw_type) for e, _ in typed]))
 
 
 def _share(hits: int, n: int) -> dict[str, Any]:

@@ -1,11 +1,21 @@
-"""The data module: steps of a plan for training, examples for validation."""
+"""The data module: steps of a plan for training, examples and pairs for validation.
 
-from collections.abc import Iterator, Sequence
+Loaders yield how a batch is made, not the batch: in some precisions Lightning would walk through
+it and cast whatever is a float, and our batches know their own types.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from lightning import LightningDataModule
 
+from minicrit.packing import PackedBatch
 from minicrit.plan import StepBatch, StepPlan
 from minicrit.records import Example
+
+Batch = StepBatch | PackedBatch | Sequence[Example]
+Make = Callable[[], Batch]
 
 
 class StepLoader:
@@ -18,33 +28,57 @@ class StepLoader:
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __iter__(self) -> Iterator[StepBatch]:
+    def __iter__(self) -> Iterator[Make]:
         for number in range(self.first, len(self.plan)):
-            yield self.plan.step(number, self.rank, self.world)
+            yield partial(self.plan.step, number, self.rank, self.world)
 
 
-class ExampleLoader:
-    """Validation examples of one process, in chunks."""
+class ValidationLoader:
+    """What one process validates: examples in chunks, then packs of held-out pairs.
 
-    def __init__(self, examples: Sequence[Example], chunk: int) -> None:
-        self.chunks = [examples[at : at + chunk] for at in range(0, len(examples), chunk)]
+    Every process gets the same number of batches, as some strategies meet at each; one that has
+    fewer gets empty chunks.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        packs: Sequence[PackedBatch],
+        chunk: int,
+        *,
+        rank: int,
+        world: int,
+    ) -> None:
+        mine = examples[rank::world]
+        self.batches: list[Sequence[Example] | PackedBatch] = [
+            mine[at : at + chunk] for at in range(0, math.ceil(len(examples) / world), chunk)
+        ]
+        own = packs[rank::world]
+        self.batches += [*own, *[()] * (math.ceil(len(packs) / world) - len(own))]
 
     def __len__(self) -> int:
-        return len(self.chunks)
+        return len(self.batches)
 
-    def __iter__(self) -> Iterator[Sequence[Example]]:
-        return iter(self.chunks)
+    def __iter__(self) -> Iterator[Make]:
+        for number in range(len(self)):
+            yield partial(self.batches.__getitem__, number)
 
 
 class CriticData(LightningDataModule):
-    """Training steps and validation examples. Knows where to go on after a restart."""
+    """Training steps, validation examples and held-out pairs. Knows where to go on."""
 
     def __init__(
-        self, plan: StepPlan, validation: Sequence[Example], *, fingerprint: str, chunk: int = 32
+        self,
+        plan: StepPlan,
+        validation: Sequence[Example],
+        *,
+        fingerprint: str,
+        held_out: Sequence[PackedBatch] = (),
+        chunk: int = 32,
     ) -> None:
         super().__init__()
         self.plan = plan
-        self.validation = validation
+        self.validation, self.held_out = validation, held_out
         self.fingerprint = fingerprint
         self.chunk = chunk
         self.first = 0
@@ -56,17 +90,15 @@ class CriticData(LightningDataModule):
         loader.first = self.first
         return loader
 
-    def val_dataloader(self) -> ExampleLoader:
-        """This process's validation examples."""
+    def val_dataloader(self) -> ValidationLoader:
+        """This process's share of what is validated on."""
         assert self.trainer is not None
-        mine = self.validation[self.trainer.global_rank :: self.trainer.world_size]
-        return ExampleLoader(mine, self.chunk)
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        return ValidationLoader(self.validation, self.held_out, self.chunk, rank=rank, world=world)
 
-    def transfer_batch_to_device(
-        self, batch: object, device: object, dataloader_idx: int
-    ) -> object:
-        """Leaves batches where they are: a step moves each of its packs when it needs it."""
-        return batch
+    def transfer_batch_to_device(self, batch: Make, device: object, dataloader_idx: int) -> Batch:
+        """Makes the batch and leaves it where it is: a step moves each of its packs in its turn."""
+        return batch()
 
     def state_dict(self) -> dict[str, int | str]:
         """Where the run stands, and on which data."""

@@ -1,6 +1,6 @@
 """What all training modules of the critic share: the optimizer, validation, what is kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,10 +74,14 @@ class CriticModule(LightningModule):
         return total
 
     def validation_step(self, examples: Sequence[Example], batch_idx: int) -> None:
-        """Reads verdict, flaw type and perplexity of the reference in one forward an item."""
+        """Reads verdict, flaw type and perplexity of the reference in one forward an item.
+
+        A chunk may be empty, where another process has one more; it is counted like any other, so
+        that all metrics have something to bring together.
+        """
         judged = self.critic.judge(examples)
         chances = torch.tensor([j.log_odds for j in judged], dtype=torch.float64).sigmoid()
-        labels = torch.tensor([e.label == "flawed" for e in examples])
+        labels = torch.tensor([e.label == "flawed" for e in examples], dtype=torch.bool)
         self.verdicts.update(chances, labels, [e.group for e in examples])
         pairs = zip(judged, examples, strict=True)
         typed = [(j.flaw_type, e.flaw_type) for j, e in pairs if e.flaw_type]
@@ -89,12 +93,18 @@ class CriticModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs what the critic is judged by."""
-        scores = {f"val/{name}": value for name, value in self.verdicts.compute().items()}
-        scores["val/flaw_type_f1"] = self.flaw_types.compute()
-        scores["val/perplexity"] = self.critique_perplexity.compute()
-        self.log_dict({name: torch.as_tensor(v, dtype=torch.float32) for name, v in scores.items()})
+        scores = {
+            **self.verdicts.compute(),
+            "flaw_type_f1": self.flaw_types.compute(),
+            "perplexity": self.critique_perplexity.compute(),
+        }
+        self.log_scores(scores)
         for metric in (self.verdicts, self.flaw_types, self.critique_perplexity):
             metric.reset()
+
+    def log_scores(self, scores: Mapping[str, torch.Tensor]) -> None:
+        """Logs scores of a validation, which are the same in every process."""
+        self.log_dict({f"val/{name}": value.float() for name, value in scores.items()})
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The parameters of the adapter."""

@@ -34,6 +34,8 @@ if stage == "sft":
     adapter = pathlib.Path(values["--sft.out"], "manifest.json")
     if not adapter.exists() or adapter.read_text() != data + values.get("--lora.rank", ""):
         write(adapter, data + values.get("--lora.rank", ""))
+if stage == "calibrate":
+    write(values["--calibrate.model"] + "/calibration.json")
 if stage == "benchmark":
     write(values["--benchmark.out"] + ".json")
 if stage == "quantize":
@@ -165,6 +167,31 @@ def test_settings_on_the_command_line_count_for_their_stages(project):
     assert "--lora.rank 2 --benchmark.limit=9" in Path("log").read_text()
 
 
+def test_a_calibration_follows_critic_and_split_and_reaches_the_benchmark(project):
+    make("pipeline")
+    assert redone("calibrate") == ["calibrate"]
+    assert "--calibrate.model checkpoints/mine/sft" in Path("log").read_text()
+    assert redone("calibrate") == []
+    assert redone("pipeline") == ["benchmark", "report"]
+    assert redone("calibrate", "ALPHA=0.02") == ["calibrate"]
+    assert "--calibrate.alpha 0.02" in Path("log").read_text()
+    make("calibrate")
+    edit("data/mine/calibration.jsonl", "calibration", "other")
+    assert redone("calibrate") == ["calibrate"]
+    edit("mine.yaml", "epochs: 1", "epochs: 1\nlora:\n  rank: 2")
+    edit("data/mine/train.jsonl", "train", "other")
+    assert redone("calibrate") == ["sft", "calibrate"]
+
+
+def test_the_calibration_of_another_critic_lies_with_it(project):
+    make("quantize")
+    small = "MODEL=checkpoints/mine/int8"
+    assert redone("calibrate", small) == ["calibrate"]
+    assert Path("checkpoints/mine/int8/calibration.json").exists()
+    assert not Path("checkpoints/mine/sft/calibration.json").exists()
+    assert redone("calibrate", small) == []
+
+
 def test_base_reaches_the_stages_that_read_it(project):
     make("pipeline")
     assert redone("sft", "BASE=tiny") == ["base", "data", "sft"]
@@ -213,6 +240,23 @@ def test_a_rationale_arrives_as_it_was_typed(project):
     )
 
 
+def test_rounds_of_dpo_are_told_how_later_pairs_are_made(project):
+    edit(
+        ".venv/bin/minicrit",
+        'if stage == "benchmark":',
+        """if stage in ("pairs", "dpo"):
+    write(values[f"--{stage}.out"] + "/manifest.json")
+if stage == "benchmark":""",
+    )
+    told = ("dpo", "ROUNDS=2", "CANDIDATES=6")
+    assert redone(*told) == ["base", "data", "sft", "pairs", "dpo"]
+    line = Path("log").read_text().splitlines()[-1]
+    assert "--dpo.pairs data/mine-pairs/pairs.jsonl" in line
+    assert "--dpo.rounds 2 --pairs.data data/mine/train.jsonl --pairs.candidates 6" in line
+    assert redone(*told) == []
+    assert redone("dpo", "ROUNDS=3", "CANDIDATES=6") == ["dpo"]
+
+
 def test_clean_removes_this_run_only(project):
     make("pipeline")
     shutil.copytree("data/mine", "data/other")
@@ -241,10 +285,32 @@ def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
 def test_help_lists_every_target_and_variable(project):
     text = (ROOT / "Makefile").read_text()
     shown = make().stdout
-    for name in ("help", "setup", *ALL, "pipeline", "critique", "probe", "test", "lint", "clean"):
+    for name in (
+        "help",
+        "setup",
+        *ALL,
+        "calibrate",
+        "pipeline",
+        "critique",
+        "probe",
+        "test",
+        "lint",
+        "clean",
+    ):
         assert f"\n  {name} " in "\n" + shown
         assert f"\n{name}: " in text
-    for name in ("RECIPE", "RUN", "BASE", "ARGS", "BITS", "MODEL", "MODEL_1", "DATA", "TEXT"):
+    for name in (
+        "RECIPE",
+        "RUN",
+        "BASE",
+        "ARGS",
+        "BITS",
+        "ALPHA",
+        "MODEL",
+        "MODEL_1",
+        "DATA",
+        "TEXT",
+    ):
         assert f"\n  {name} " in shown
 
 

@@ -1,6 +1,5 @@
 """Any server that speaks OpenAI's chat protocol: llama.cpp, vLLM, LM Studio and many others."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from data_gen.backends.protocol import (
     TryAgainError,
     UnanswerableError,
     Usage,
+    hidden,
     http_error,
 )
 
@@ -43,16 +43,15 @@ class OpenAILike:
     def ask(self, request: Request) -> Answer:  # noqa: D102
         try:
             response = self._client.post("/v1/chat/completions", json=self._body(request))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # a body that cannot be unzipped is none of transport
             raise TryAgainError(f"{type(error).__name__}: {error}", lost=True) from error
         if response.status_code != _OK:
             raise _failure(response)
         try:
             return _answer(response.json())
-        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
-            raise TryAgainError(
-                f"expected a chat completion, got {response.text[:80]!r}"
-            ) from error
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            got = hidden(response.text)[:80]  # it may have been charged all the same
+            raise TryAgainError(f"expected a chat completion, got {got!r}", lost=True) from error
 
     def _body(self, request: Request) -> dict[str, Any]:
         schema = {"name": "answer", "schema": dict(request.schema), "strict": True}
@@ -70,9 +69,9 @@ class OpenAILike:
 
 def _failure(response: httpx.Response) -> Exception:
     if any(kind in response.text for kind in _OF_ITS_OWN):
-        return UnanswerableError(f"status {response.status_code}: {response.text[:300]}")
+        return UnanswerableError(f"status {response.status_code}: {hidden(response.text)}")
     after = response.headers.get("retry-after")
-    return http_error(response.status_code, response.text[:300], after)
+    return http_error(response.status_code, response.text, after)
 
 
 def _answer(body: Mapping[str, Any]) -> Answer:
@@ -80,8 +79,11 @@ def _answer(body: Mapping[str, Any]) -> Answer:
     refusal = choice["message"].get("refusal")
     ended: dict[str, Stop] = {"length": "cut", "content_filter": "refused"}
     stop: Stop = "refused" if refusal else ended.get(choice.get("finish_reason"), "end")
+    text = choice["message"].get("content") or ""
+    if not isinstance(text, str):
+        raise TypeError("the content is no text")
     return Answer(
-        text=choice["message"].get("content") or "",
+        text=text,
         stop=stop,
         usage=Usage(int(used.get("prompt_tokens", 0)), int(used.get("completion_tokens", 0))),
         model=str(body.get("model", "")),

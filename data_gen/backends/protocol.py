@@ -1,8 +1,11 @@
 """What a back end is asked, what it answers, and the three ways in which it can fail."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from minicrit.files import sha256_json
 
@@ -143,8 +146,28 @@ class BatchBackend(Backend, Protocol):
         ...
 
 
+def is_near(url: str) -> bool:
+    """Whether an address is of this machine or of its own network."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".localhost", ".internal"))
+    return address.is_loopback or address.is_private
+
+
+def hidden(said: object) -> str:
+    """What a server said, without any key of ours that it repeats, at most 300 characters."""
+    text = str(said)
+    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OLLAMA_API_KEY"):
+        if key := os.environ.get(name):
+            text = text.replace(key, f"({name})")
+    return text[:300]
+
+
 def http_error(status: int, message: str, retry_after: str | None) -> Exception:
     """The failure that an HTTP status stands for."""
+    message = hidden(message)
     if status in (408, 409) or status >= 500 or status == 429:  # noqa: PLR2004
         crowded = status in (429, 503, 529)
         return TryAgainError(

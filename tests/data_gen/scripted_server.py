@@ -15,7 +15,8 @@ from typing import Any
 
 from tests.data_gen.scripted_batches import Batches
 
-Fault = str | None
+#: The name of one, or the body of an answer with status 200.
+Fault = str | bytes | None
 SOUND = "We timed {n} runs on each line and line A was faster in all. So A is faster here."
 
 
@@ -147,8 +148,12 @@ class _Handler(BaseHTTPRequestHandler):
             kind = "application/x-jsonl" if what == "results" else "application/json"
             self._raw(200, self.script.batches.get(self.path, self.script.url), kind)
 
-    def _misbehave(self, fault: str) -> None:
-        if fault.isdigit():
+    def _misbehave(self, fault: str | bytes) -> None:
+        if isinstance(fault, bytes):
+            self._raw(200, fault, "application/json")
+        elif fault.startswith("401 "):
+            self._send(401, {"error": {"message": fault}})
+        elif fault.isdigit():
             self._send(int(fault), {"error": {"type": "error", "message": "scripted"}})
         elif fault.startswith("429 after "):
             self._send(429, {"error": {"message": "slow down"}}, fault.removeprefix("429 after "))

@@ -15,7 +15,7 @@ from data_gen.adversarial import (
     suite,
 )
 from data_gen.compose import compose
-from data_gen.handwritten import HAND_CHANGES, VERSION, hand_written
+from data_gen.handwritten import HAND_CHANGES, VERSION, hand_written, notes
 from data_gen.long_logs import HIGH, LOW, long_logs
 from data_gen.public import read_public
 from data_gen.variants import CHANGES, PER_ITEM, kept_variant, kept_variants
@@ -174,5 +174,18 @@ def test_the_report_counts_what_there_is_and_names_what_is_thin(items):
 def test_the_stage_writes_suite_and_coverage(tmp_path, items, capsys):
     make_adversarial(Recipe(adversarial=AdversarialConfig(out=tmp_path / "suite")))
     assert read_examples(tmp_path / "suite" / "suite.jsonl").examples == items
-    assert (tmp_path / "suite" / "coverage.md").read_text() == coverage(items)
-    assert coverage(items) in capsys.readouterr().out
+    report = (tmp_path / "suite" / "coverage.md").read_text()
+    assert report.startswith(coverage(items))
+    assert f"## Disputable\n\n* r2-growth: {notes()['r2-growth']}\n" in report
+    assert report in capsys.readouterr().out
+
+
+def test_the_item_that_must_not_be_flagged_is_valid_and_its_doubts_are_written_down(items):
+    item = next(i for i in items if i.id == f"adversarial-{VERSION}/r2-growth")
+    assert item.label == "valid"
+    assert item.rationale == (
+        "After analyzing 50 data points over 6 months with R²=0.89, controlling for seasonality "
+        "and market conditions, I estimate 15% growth with 70% confidence."
+    )
+    assert "disputed" in notes()["r2-growth"]
+    assert "disputed" not in str(item)

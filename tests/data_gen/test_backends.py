@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from data_gen.backends.protocol import Answer, HopelessError, Request, Usage
 from data_gen.journal import Journal
 from data_gen.opening import open_backend
 from data_gen.prices import FREE, Price
-from minicrit.config import HardConfig
 from tests.data_gen.scripted_server import ScriptedServer
 
 KINDS = ("anthropic", "ollama", "openai")
@@ -30,7 +30,7 @@ def _environment(monkeypatch):
 
 
 def backend(kind: str, server: ScriptedServer, timeout: float | None = None):
-    made = open_backend(HardConfig(backend=kind, model="claude-haiku-4-5", url=server.url))
+    made = open_backend(kind, "claude-haiku-4-5", url=server.url)
     if timeout is not None:
         made = type(made)("claude-haiku-4-5", url=server.url, timeout=timeout)
     return made
@@ -93,6 +93,45 @@ def test_hopeless_errors_stop_at_once_and_tell_no_key(kind, status, tmp_path):
     assert "secret" not in (tmp_path / "journal.jsonl").read_text()
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b'{"choices": [{"message": "hi"}]}', b"\xff", b"null",
+     b'{"choices": [{"message": {"content": [{"type": "text"}]}}]}'],
+)  # fmt: skip
+def test_an_answer_of_another_form_is_tried_again_and_stays_reserved(body, tmp_path):
+    with ScriptedServer(lambda asked, attempt: body if attempt == 1 else None) as server:
+        one = asker("openai", server, tmp_path, price=PRICE)
+        assert one.ask(question()).stop == "end"
+        assert one.journal.reserved == pytest.approx(PRICE.most(question()))
+
+
+def test_a_key_that_the_server_repeats_is_taken_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-another-secret")
+    said = b'{"error": "no such key: sk-another-secret"}'
+    for fault in (said, "401 " + said.decode()):
+        with (
+            ScriptedServer(lambda body, attempt: fault) as server,  # noqa: B023
+            pytest.raises(HopelessError) as caught,
+        ):
+            asker("openai", server, tmp_path / str(len(fault))).ask(question())
+        assert "secret" not in str(caught.value)
+        assert "no such key: (OPENAI_API_KEY)" in str(caught.value)
+    assert "secret" not in "".join(p.read_text() for p in tmp_path.rglob("*.jsonl"))
+
+
+def test_the_first_error_stops_all_that_would_be_asked(tmp_path):
+    def plan(body, attempt):
+        return "401" if "draw 3" in str(body) else None
+
+    with ScriptedServer(plan) as server:
+        one = asker("openai", server, tmp_path)
+        rows = [replace(question(), prompt=f"Setting: draw {n}.") for n in range(200)]
+        with pytest.raises(HopelessError, match="status 401"):
+            one.each(one.ask, rows, threads=2)
+        assert server.counted["requests"] < 20
+        assert len(one.journal.answers) == server.counted["answers"]
+
+
 def test_a_server_that_wants_too_long_a_wait_ends_the_run(tmp_path):
     with ScriptedServer(lambda body, attempt: "429 after 3600") as server:
         with pytest.raises(HopelessError, match="at most 1 s, was asked for 3600 s"):
@@ -133,7 +172,7 @@ def test_cut_and_refused_answers_say_so_and_are_paid_for(kind, fault, stop, tmp_
 
 
 def test_no_ollama_server_says_what_to_do(tmp_path):
-    nobody = open_backend(HardConfig(backend="ollama", model="m", url="http://127.0.0.1:9"))
+    nobody = open_backend("ollama", "m", url="http://127.0.0.1:9")
     with pytest.raises(HopelessError, match="ollama serve"):
         nobody.ask(question())
 
@@ -141,7 +180,7 @@ def test_no_ollama_server_says_what_to_do(tmp_path):
 def test_no_key_no_claude(monkeypatch):
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     with pytest.raises(HopelessError, match="ANTHROPIC_API_KEY: expected a key"):
-        open_backend(HardConfig(backend="anthropic", model="claude-haiku-4-5"))
+        open_backend("anthropic", "claude-haiku-4-5")
 
 
 def test_the_budget_stops_before_the_request_that_could_pass_it_also_after_a_restart(tmp_path):

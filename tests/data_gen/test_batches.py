@@ -18,7 +18,6 @@ from data_gen.opening import open_batches
 from data_gen.plans import plans
 from data_gen.prices import FREE, Price, read_price
 from data_gen.rounds import collect_in_rounds
-from minicrit.config import HardConfig
 from minicrit.records import read_examples
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.test_hard import ROOT, asker, collect
@@ -35,7 +34,7 @@ def _environment(monkeypatch):
 
 
 def batcher(server: ScriptedServer, folder: Path, *, price=FREE, budget=None) -> Batcher:
-    model = open_batches(HardConfig(backend="anthropic", model="claude-haiku-4-5", url=server.url))
+    model = open_batches("anthropic", "claude-haiku-4-5", url=server.url)
     journal = Journal(folder / "journal.jsonl")
     return Batcher(model, journal, price=price, budget=budget, patience=QUICK, waiting=SOON)
 

@@ -11,8 +11,8 @@ from data_gen.case import Draw
 from data_gen.check import faults
 from data_gen.compose import Composed, compose
 from data_gen.mechanisms import MECHANISMS, mechanisms_for
-from data_gen.probes import BAR
 from data_gen.scene import Scene, scenes
+from data_gen.shortcuts import BAR
 from minicrit.bagofwords import probe
 from minicrit.measures import family_of
 from minicrit.records import SPLITS, Example

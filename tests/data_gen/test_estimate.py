@@ -54,7 +54,7 @@ def test_with_a_past_it_comes_close_to_what_is_left(tmp_path):
         return "refused" if "Change it so" in text and sum(text.encode()) % 4 == 0 else None
 
     with ScriptedServer(plan) as server, Journal(tmp_path / "journal.jsonl") as journal:
-        backend = open_backend(HardConfig(backend="openai", model="m", url=server.url))
+        backend = open_backend("openai", "m", url=server.url)
         asker = Asker(backend, journal, price=PRICE)
         collect(40, plans(1), asker, source="s", threads=2)
         past = Past.read(journal.path)

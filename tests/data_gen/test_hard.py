@@ -22,7 +22,7 @@ from data_gen.hard import make_hard
 from data_gen.journal import Journal
 from data_gen.opening import open_backend
 from data_gen.plans import SOUND_KINDS, catalogue, plans
-from data_gen.prices import FREE, read_price
+from data_gen.prices import FREE, price_of, read_price
 from data_gen.tamper import Rejected, make_pair, request_for
 from minicrit.config import HardConfig, Recipe
 from minicrit.records import read_examples
@@ -40,7 +40,7 @@ def _environment(monkeypatch):
 
 
 def asker(server: ScriptedServer, folder: Path) -> Asker:
-    model = open_backend(HardConfig(backend="openai", model="m", url=server.url))
+    model = open_backend("openai", "m", url=server.url)
     return Asker(model, Journal(folder / "journal.jsonl"), price=FREE, patience=PATIENT)
 
 
@@ -223,16 +223,75 @@ def test_an_unknown_model_cannot_have_a_budget(tmp_path):
         with pytest.raises(ValueError, match=r"prices.yaml: expected a price of nobody"):
             make_hard(recipe)
     assert read_price("claude-haiku-4-5").cost(Usage(1_000_000, 200_000)) == pytest.approx(2.0)
+    assert price_of("ollama", "nobody") == price_of("openai", "nobody") == FREE
     table = tmp_path / "p.yaml"
     table.write_text("m:\n  input: cheap\n")
     with pytest.raises(ValueError, match=r"p.yaml:2: expected input of m in USD"):
         read_price("m", table)
 
 
+@pytest.mark.parametrize(
+    ("kind", "url", "key", "paid"),
+    [
+        ("anthropic", None, "", True),
+        ("openai", "https://api.example.org/v1", "k", True),
+        ("openai", "https://api.example.org/v1", "", False),
+        ("openai", "http://127.0.0.1:8080", "k", False),
+        ("openai", "http://192.168.0.7:8080", "k", False),
+        ("openai", "http://gpubox:8080", "k", False),
+        ("ollama", "http://gpu.example.org", "k", False),
+    ],
+)
+def test_a_paid_service_is_not_asked_without_a_price(kind, url, key, paid, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    if not paid:
+        assert price_of(kind, "nobody", url=url) == FREE
+        return
+    with pytest.raises(ValueError, match=r"expected a price of nobody, .*zeros if it costs"):
+        price_of(kind, "nobody", url=url)
+    table = tmp_path / "p.yaml"
+    zeros = "".join(f"  {name}: 0\n" for name in ("input", "output", "cache_read", "cache_write"))
+    table.write_text(f"nobody:\n{zeros}  date: today\n")
+    assert price_of(kind, "nobody", url=url, table=table).output == 0
+    with pytest.raises(ValueError, match="expected batch, the share"):
+        price_of(kind, "nobody", url=url, table=table, batch=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backend": "anthropic"}, "hard.model: expected the name of a model of anthropic"),
+        ({"backend": "openai", "model": "m"}, "hard.url: expected the address"),
+        ({"backend": "openai", "model": "m", "url": "localhost:80"}, "hard.url: expected an addr"),
+        ({"backend": "ollama", "model": "m", "url": "http://a:b@h"}, "without a name or password"),
+    ],
+)
+def test_what_is_missing_is_said_by_the_name_of_the_setting(settings, message):
+    for dry_run in (True, False):
+        with pytest.raises(ValueError, match=message):
+            make_hard(Recipe(hard=HardConfig(**settings, dry_run=dry_run)))
+
+
+def test_a_key_on_its_way_unencrypted_is_warned_of(monkeypatch, caplog):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-for-tests")
+    open_backend("openai", "m", url="http://127.0.0.1:80")
+    open_backend("openai", "m", url="https://far.example.org")
+    assert caplog.text == ""
+    open_backend("openai", "m", url="http://far.example.org")
+    assert "OPENAI_API_KEY goes to far.example.org unencrypted" in caplog.text
+    assert "secret" not in caplog.text
+
+
 def test_the_composer_makes_them_offline(tmp_path):
     recipe = Recipe(hard=HardConfig(count=60, out=tmp_path / "hard"))
     make_hard(recipe)
     assert len(read_examples(tmp_path / "hard" / "train.jsonl").examples) == 60
+
+
+def test_a_dry_run_of_the_composer_leaves_everything_as_it_is(tmp_path, capsys):
+    make_hard(Recipe(hard=HardConfig(count=60, out=tmp_path / "hard", dry_run=True)))
+    assert "60 examples cost nothing" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
 
 
 BUDGET = 40.0

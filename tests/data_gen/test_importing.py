@@ -6,6 +6,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from data_gen.importers import IMPORTERS
+from data_gen.importing import find
 from data_gen.public import read_public
 from minicrit import cli
 from minicrit.config import ImportConfig
@@ -174,6 +175,15 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert cli.main(["import"]) == cli.FAILED
     assert "imports.source: expected the folder" in capsys.readouterr().err
     assert cli.main(["import", "--imports.source", "nowhere"]) == cli.FAILED
+
+
+def test_a_file_that_names_its_own_fault_is_named_once(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('[{"id": 1}, {')
+    with pytest.raises(ValueError, match="check the path and the kind") as caught:
+        find(ImportConfig(source=path))
+    assert str(caught.value).count(str(path)) == 2  # what was asked for, and where it is wrong
+    assert f"\n{path}:1: expected whole JSON" in str(caught.value)
 
 
 def test_a_file_of_damaged_rows_says_why_it_fits_nothing(tmp_path):

@@ -14,7 +14,6 @@ from data_gen.opening import open_backend
 from data_gen.plans import plans
 from data_gen.prices import FREE
 from data_gen.tamper import Rejected, make_pair
-from minicrit.config import HardConfig
 from tests.data_gen.tiny_gguf import CONTEXT, write_tiny_gguf
 
 xllamacpp = pytest.importorskip("xllamacpp")
@@ -46,7 +45,7 @@ def _environment(monkeypatch):
 
 
 def model(url: str, kind: str = "openai"):
-    return open_backend(HardConfig(backend=kind, model="tiny", url=url))
+    return open_backend(kind, "tiny", url=url)
 
 
 def question(text: str = "Is it so?", *, max_tokens: int = 200, draw: int = 0) -> Request:

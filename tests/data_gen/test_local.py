@@ -17,7 +17,7 @@ from data_gen.plans import plans
 from data_gen.prices import FREE
 from data_gen.tamper import Rejected, make_pair
 from minicrit.base import load_model, load_tokenizer
-from minicrit.config import BaseConfig, HardConfig, Recipe
+from minicrit.config import HardConfig, Recipe
 
 SAID = {"verdict": "valid", "reason": "It holds."}
 TEMPLATE = (
@@ -34,7 +34,7 @@ def question(text: str = "Is it so?", max_tokens: int = 24, draw: int = 0) -> Re
 
 @pytest.fixture
 def local(tiny, tiny_folder) -> Local:
-    return open_backend(HardConfig(backend="local", model="tiny"), BaseConfig(folder=tiny_folder))
+    return open_backend("local", "tiny", folder=tiny_folder)
 
 
 @pytest.fixture(scope="module")

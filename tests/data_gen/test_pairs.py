@@ -1,10 +1,8 @@
-"""Preference pairs: the oracle's scores, which pair comes out, the judge, and the whole stage."""
+"""Preference pairs: which pair comes out, the judge, and the whole stage."""
 
 import json
-import random
 from collections import Counter
 from dataclasses import replace
-from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -15,146 +13,17 @@ from data_gen.compose import compose
 from data_gen.journal import Journal
 from data_gen.judge import judge
 from data_gen.opening import open_backend
-from data_gen.oracle import VERDICT, WEIGHTS, score
-from data_gen.pairs import make_pairs, references
+from data_gen.pairs import make_pairs, make_round, references
 from data_gen.preferences import Scored, pair_of, twin_pairs
 from data_gen.prices import FREE
-from minicrit.config import BaseConfig, HardConfig, PairsConfig, Recipe
+from minicrit.config import BaseConfig, PairsConfig, Recipe
+from minicrit.files import open_alone, sha256_file
 from minicrit.jsonl import read_lines
-from minicrit.manifest import read_manifest
-from minicrit.prompts import critique_of, parse_critique, render_critique
-from minicrit.records import Example, Preference, write_examples
+from minicrit.manifest import read_manifest, write_manifest
+from minicrit.prompts import PROMPT_VERSION, critique_of, parse_critique, render_critique
+from minicrit.records import Preference, write_examples
 from tests.data_gen.scripted_server import ScriptedServer
-
-FLAWED = Example(
-    id="a", domain="trading", group="g", source="s", split="train", label="flawed",
-    rationale="It rose on 3 of 3 Mondays. So it always rises on a Monday.",
-    flaw_type="small_sample", severity="high", evidence="It rose on 3 of 3 Mondays.",
-    critique="Three Mondays are too few for a rule.", fix="Look at 200 Mondays.",
-)  # fmt: skip
-REFERENCE = critique_of(FLAWED)
-
-
-def share(**parts):
-    """The score by hand: the given parts differ from 1, all others are 1."""
-    total = sum(WEIGHTS.values())
-    return VERDICT + (1 - VERDICT) * (
-        1 - sum(WEIGHTS[name] * (1 - value) for name, value in parts.items()) / total
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({}, share()),
-        ({"flaw_type": "anchoring"}, share(flaw_type=0)),
-        ({"severity": "low"}, share(severity=0)),
-        # 26 characters marked, all of them right; then 15 of them: F1 2 * 15 / (26 + 15)
-        ({"evidence": "It rose on 3 of"}, share(evidence=30 / 41)),
-        ({"evidence": "nowhere to be found"}, share(evidence=0)),
-        ({"evidence": None}, share(evidence=0, complete=3 / 4)),
-        # The reference says three, too, few, rule, look and, half as much, monday: 5.5 in all.
-        # Here little, look, monday (2.5), of which look and monday are shared: 2 * 1.5 / 8
-        ({"critique": "Of 17 Mondays 200 say little."}, share(figures=1 / 2, content=3 / 8)),
-        # think, three, too, few, look, monday (5.5) without rule: 2 * 4.5 / 11
-        ({"critique": "I think that three are too few."}, share(impersonal=0, content=9 / 11)),
-        # text, rose (1/2), too, little, look, monday: 5, shared 2.5
-        (
-            {"critique": 'The text says "we rose", which is too little.'},
-            share(content=5 / 10.5),
-        ),
-        # important, note, three, few, look, monday: 5.5, shared 3.5
-        (
-            {"critique": "It is important to note that three are few."},
-            share(plain=0, content=7 / 11),
-        ),
-        # few, day, look, monday: 3.5, shared 2.5
-        ({"critique": "few " * 64 + "days."}, share(concise=2 - 69 / 45, content=5 / 9)),
-        ({"critique": "few " * 200 + "days."}, share(concise=0, content=5 / 9)),
-        # No reason at all, only the subject: 2 * 0.5 / (5.5 + 0.5)
-        ({"critique": "On Mondays.", "fix": "Mondays."}, share(content=1 / 6)),
-    ],
-)
-def test_oracle_by_hand(change, expected):
-    found = score(FLAWED, render_critique(replace(REFERENCE, **change)))
-    assert found.total == pytest.approx(expected)
-
-
-def test_without_a_reference_nothing_is_said_about_reasons():
-    bare = replace(FLAWED, critique=None, fix=None)
-    found = score(bare, render_critique(replace(REFERENCE, fix="Look at more Mondays.")))
-    assert "content" not in found.parts
-    assert found.total == 1.0
-
-
-def test_what_the_reference_says_in_the_first_person_is_no_fault():
-    theirs = replace(FLAWED, critique="The list is what I type in, and no check.")
-    assert score(theirs, render_critique(critique_of(theirs))).parts["impersonal"] == 1.0
-    more = replace(critique_of(theirs), critique="The list is what I type in, if you ask me.")
-    assert score(theirs, render_critique(more)).parts["impersonal"] == 0.0
-    mine = replace(REFERENCE, critique="Three mines are too few; look at each mine.")
-    assert score(FLAWED, render_critique(mine)).parts["impersonal"] == 1.0
-
-
-def test_reasons_count_not_their_fluency():
-    """Means over 200 composed texts of each label, everything but the prose taken from the text."""
-    made = [c.example for c in compose(900, 5, "train")]
-    rng = random.Random(0)
-    for label in ("flawed", "valid"):
-        chosen = rng.sample([e for e in made if e.label == label], 200)
-        own, same, other, praise = (
-            fmean(score(e, told(e, by(e))).total for e in chosen)
-            for by in (
-                lambda e: e,
-                lambda e: rng.choice(others(made, e, alike=True)),
-                lambda e: rng.choice(others(made, e, alike=False)),
-                lambda e: GENERIC[e.label],
-            )
-        )
-        assert own == 1.0
-        assert own - 0.04 > same > max(other, praise) + 0.05
-        assert max(other, praise) < 0.9
-
-
-GENERIC = {
-    "valid": replace(FLAWED, strengths="clear and careful", fix=None,
-                     critique="The argument is sound and well supported by the evidence."),
-    "flawed": replace(FLAWED, critique="The evidence does not support the conclusion.",
-                      fix="Gather more data and consider alternatives before deciding."),
-}  # fmt: skip
-
-
-def told(example, other):
-    """The critique of an example with the prose of another one."""
-    prose = {name: getattr(other, name) for name in ("strengths", "critique", "fix")}
-    return render_critique(replace(critique_of(example), **prose))
-
-
-def others(made, example, *, alike):
-    """Of other groups, with the same label, of the same mechanism (and flaw) or of another one."""
-    mechanism = example.source.rpartition("/")[2]
-    return [
-        e for e in made if e.group != example.group and e.label == example.label
-        and (e.source.rpartition("/")[2] == mechanism) == alike
-        and (not alike or e.flaw_type == example.flaw_type)
-    ]  # fmt: skip
-
-
-def test_oracle_goes_by_the_verdict_first():
-    wrong = "Verdict: valid\nStrengths: It counts.\nCritique: Three Mondays are enough."
-    assert score(FLAWED, wrong).total == 0.0
-    assert score(FLAWED, "Verdict: flawed").total >= VERDICT
-    assert score(FLAWED, "There is no flaw here. Verdict: flawed").total is None
-    assert score(FLAWED, "Verdict: flawed or not").total is None
-
-
-def test_every_reference_scores_full_marks():
-    for composed in compose(200, 1, "train"):
-        example = composed.example
-        found = score(example, render_critique(critique_of(example)))
-        # A derived figure of the reference counts as given; nothing else may be missing.
-        assert found.total == pytest.approx(1.0), (found, example.id)
-
+from tests.data_gen.test_oracle import FLAWED
 
 SCORES = st.one_of(st.none(), st.floats(0, 1, allow_nan=False))
 CANDIDATES = st.lists(st.tuples(st.text("abc", min_size=1, max_size=3), SCORES), max_size=8)
@@ -220,7 +89,7 @@ def test_twins_make_each_other_s_hardest_negative():
 def ask(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     with ScriptedServer() as server:
-        backend = open_backend(HardConfig(backend="openai", model="m", url=server.url))
+        backend = open_backend("openai", "m", url=server.url)
         with Journal(tmp_path / "journal.jsonl") as journal:
             yield Asker(backend, journal, price=FREE, patience=Patience(2, 0.01, 1.0)).ask
 
@@ -243,7 +112,7 @@ def test_a_judge_that_goes_by_place_decides_nothing(ask):
 def recipe(tmp_path, tiny, **pairs):
     settings = PairsConfig(
         model=tiny.folder, data=tmp_path / "train.jsonl", out=tmp_path / "pairs",
-        candidates=2, max_new_tokens=6, rows=4, **{"rationales": 8, **pairs},
+        candidates=2, max_new_tokens=6, rows=4, **{"rationales": 8, "scouted": 0, **pairs},
     )  # fmt: skip
     return Recipe(pairs=settings, base=BaseConfig("tiny", folder=tiny.folder.parent))
 
@@ -282,14 +151,88 @@ def test_what_the_run_is_measured_on_is_never_criticized(tmp_path, tiny):
     assert facts["removed"] == {"composer": {"leak": 2}}
 
 
+@pytest.fixture
+def tiny_adapter(tmp_path, tiny, tiny_adapted):
+    """The folder of an adapter that changes something."""
+    folder = tmp_path / "adapter"
+    tiny_adapted.float().save_pretrained(folder)
+    facts = {"base": tiny.identity, "base_model": "tiny", "prompt_version": PROMPT_VERSION}
+    write_manifest(folder, stage="dpo", inputs={}, settings={}, facts=facts)
+    return folder
+
+
+def test_a_round_is_made_once_by_its_own_critic_on_its_own_rationales(
+    tmp_path, tiny, tiny_adapter, monkeypatch
+):
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(40, 0, "train")])
+    told = recipe(tmp_path, tiny)
+    second = make_round(told, tiny_adapter, tmp_path / "dpo-2-pairs", 2)
+    third = make_round(told, tiny_adapter, tmp_path / "dpo-3-pairs", 3)
+    drawn = [{r["group"] for _, r in read_lines(f / "pairs.jsonl")} for f in (second, third)]
+    assert drawn[0] != drawn[1]
+    facts = read_manifest(second)["facts"]
+    assert facts["critic"].endswith(sha256_file(tiny_adapter / "adapter_model.safetensors"))
+    with monkeypatch.context() as patch:
+        patch.setattr("data_gen.pairs.make_pairs", lambda *_: pytest.fail("made twice"))
+        assert make_round(told, tiny_adapter, second, 2) == second
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(40, 1, "train")])
+    make_round(told, tiny_adapter, second, 2)
+    assert read_manifest(second)["facts"]["key"] != facts["key"]
+
+
+def test_a_judge_s_scores_count_its_cost_is_told_and_written(tmp_path, tiny, capsys):
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
+    make_pairs(recipe(tmp_path, tiny))
+    (work,) = (tmp_path / "pairs.work").glob("candidates-*.jsonl")
+    with_texts(work, ["Verdict: flawed\nCritique: Short.", "Verdict: valid\nCritique: Longer one."])
+    table = tmp_path / "prices.yaml"
+    costs = "".join(f"  {n}: 1.0\n" for n in ("input", "output", "cache_read", "cache_write"))
+    table.write_text(f"m:\n{costs}  date: today\n")
+    told = {"scorer": "openai", "judge_model": "m", "twins": False, "prices": table,
+            "budget_usd": 1.0, "gate": False}  # fmt: skip
+    capsys.readouterr()
+    with ScriptedServer() as server:
+        make_pairs(recipe(tmp_path, tiny, url=server.url, **told))
+        assert server.counted["requests"] == 16  # both orders of two critiques of 8 rationales
+        out = capsys.readouterr().out
+        assert "judge: 16 requests, at most 0.0" in out
+        assert "(prices of today); used so far 0.00 USD" in out
+        make_pairs(recipe(tmp_path, tiny, url=server.url, **told))
+        assert server.counted["requests"] == 16
+        assert "judge: 0 requests" in capsys.readouterr().out
+        rows = [Preference.from_row(r) for _, r in read_lines(tmp_path / "pairs" / "pairs.jsonl")]
+        assert {(p.chosen_score, p.rejected_score, p.scorer) for p in rows} == {(1, 0, "openai")}
+        assert len(rows) == 8
+        ledger = json.loads((tmp_path / "pairs" / "ledger.json").read_text())
+        assert ledger["answer"] == ledger["sent"] == 16
+        assert ledger["input_tokens"] == server.counted["input"]
+        # with the gate, what has the wrong verdict loses, however long it is
+        make_pairs(recipe(tmp_path, tiny, url=server.url, **told | {"gate": True}))
+        assert server.counted["requests"] == 16
+    rows = [Preference.from_row(r) for _, r in read_lines(tmp_path / "pairs" / "pairs.jsonl")]
+    assert {parse_critique(p.chosen).label for p in rows} == {"valid"}
+
+
+def with_texts(path, texts):
+    """Puts other critiques into a file of candidates."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        for group in line["written"]:
+            for sample, text in zip(group, texts, strict=True):
+                sample["text"] = text
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 @pytest.mark.parametrize(
     ("told", "message"),
     [
+        ({"scorer": "anthropic", "judge_model": "nobody"}, r"expected a price of nobody"),
         ({"scorer": "anthropic"}, r"pairs.judge_model: expected the name of a model of anthropic"),
         ({"scorer": "openai", "judge_model": "m"}, r"pairs.url: expected the address"),
     ],
 )
-def test_a_judge_that_is_not_named_is_asked_for(tmp_path, tiny, told, message):
+def test_a_judge_that_is_not_named_is_asked_for(tmp_path, tiny, told, message, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
     write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
     with pytest.raises(ValueError, match=message):
         make_pairs(recipe(tmp_path, tiny, **told))
@@ -326,6 +269,8 @@ def test_a_run_that_was_cut_off_ends_in_the_same_candidates(tmp_path, tiny):
     make_pairs(recipe(tmp_path, tiny))
     assert (tmp_path / "pairs" / "candidates.jsonl").read_bytes() == whole
     assert work.read_bytes() == b"".join(lines)
+    with open_alone(work), pytest.raises(ValueError, match="the only run that writes it"):
+        make_pairs(recipe(tmp_path, tiny))
     work.write_bytes(b'{"written": 3}\n')
     with pytest.raises(ValueError, match=r"candidates-\w+.jsonl:1: expected a line of candidates"):
         make_pairs(recipe(tmp_path, tiny))

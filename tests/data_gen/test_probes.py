@@ -10,8 +10,8 @@ import pytest
 from data_gen.bench_filters import rows as made_rows
 from data_gen.compose import compose
 from data_gen.probes import probe, table
+from data_gen.shortcuts import WITHIN, asked_of
 from data_gen.stage import make_data
-from minicrit.bagofwords import shortcuts
 from minicrit.config import DataConfig, ProbeConfig, Recipe
 from minicrit.records import Example, write_examples
 
@@ -19,9 +19,7 @@ ROWS = list(made_rows(300))
 
 
 def aucs(rows: list[Example]) -> dict[str, float]:
-    found = shortcuts([e.rationale for e in rows], [e.label == "flawed" for e in rows],
-                      [e.source for e in rows], [e.group for e in rows])  # fmt: skip
-    return {name: interval.value for name, interval in found.items()}
+    return {one.what: one.auc.value for one in asked_of("f", "p", rows, 0)}
 
 
 def told(rows: list[Example], **change: object) -> list[Example]:
@@ -47,10 +45,10 @@ def test_the_table_has_a_line_for_each_set_and_says_what_cannot_be_asked():
     rows = [replace(e, source="first/x") for e in ROWS]
     rows += [replace(e, id=f"{e.id}/2", source="second/y", label="flawed") for e in ROWS[:60]]
     head, every, first, second, end = table(rows, 0).split("\n")
-    assert head.split()[-3:] == ["words", "length", "source"]
+    assert head.split()[-6:] == ["words", "words,", "within", "twins", "length", "source"]
     assert every.split()[:4] == ["all", "rows", "360", "58%"]
     assert first.split()[:3] == ["first", "300", "50%"]
-    assert second.endswith("100%  too few of a label to say")
+    assert "100%  too few: 60 flawed; asked from 100 rows on" in second
     assert end == ""
 
 
@@ -60,7 +58,7 @@ def test_the_probe_refuses_composed_data_whose_words_tell(tmp_path: Path, capsys
     make_data(recipe)
     result = probe(recipe)
     assert result is not None
-    assert result.num_pairs == 300
+    assert result[WITHIN].n == 300
     assert "within twins" in capsys.readouterr().out
     path = tmp_path / "train.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -138,11 +138,12 @@ def test_a_leak_into_preference_pairs_and_many_hits_are_cut(run, capsys):
     assert found[5].startswith("data/r-pairs/pairs.jsonl: 5 more; ")
 
 
-def test_a_damaged_row_is_named(run):
+def test_a_damaged_row_is_one_fault_among_others(run, capsys):
     Path("data/r/train.jsonl").write_text(json.dumps({"rationale": 3}) + "\n{\n")
     manifest(Path("data/r"))
-    with pytest.raises(ValueError, match=r"data/r/train\.jsonl:2: expected JSON"):
-        verify(Recipe())
+    found = faults(capsys)
+    assert found[0].startswith("checkpoints/r/sft: expected to be made from data/r/train.jsonl")
+    assert found[1].startswith("data/r/train.jsonl:2: expected JSON")
 
 
 def test_nothing_to_verify(tmp_path: Path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ every metric follows from the digits below.
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class StandIn:
         self.name = f"critic {letter}"
         self.identity = f"identity of {letter}"
         self.threshold = threshold
+        self.calibration: dict[str, Any] | None = None
         self.letter = letter
         self.asked = 0
         self.dies_after: int | None = None

@@ -1,6 +1,8 @@
 """The benchmark on eight items whose numbers are derived by hand, and how it fails and resumes."""
 
 import json
+import logging
+import random
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +73,8 @@ def test_comparison_by_hand(report: dict[str, Any]) -> None:
     assert (pair["a"], pair["b"], pair["n"]) == ("model_1", "model_2", 8)
     assert (pair["only_a_right"], pair["only_b_right"]) == (4, 2)
     assert pair["mcnemar_p"] == 0.6875
-    assert pair["f1_difference"]["value"] == 0.25
+    assert pair["differences"]["f1"]["value"] == 0.25
+    assert pair["discordance"] == 0.75
     assert [(p["a"], p["b"]) for p in report["pairs"][1:]] == [("model_1", "words"),
                                                                ("model_2", "words")]  # fmt: skip
 
@@ -96,6 +99,9 @@ def test_critiques_by_hand(report: dict[str, Any]) -> None:
     hits = [s for s in said if s["label"] == "flawed"]
     assert found["parsed"]["value"] == found["text_agrees_with_readout"]["value"] == 1
     assert found["flaw_type_right"]["value"] == len(hits) / 2
+    # one type occurs: its F1 is 2 hits / (said + true) = 2 h / (h + 2)
+    assert found["flaw_type_macro_f1"] == {
+        "value": pytest.approx(2 * len(hits) / (len(hits) + 2), abs=1e-6), "n": 2}  # fmt: skip
     assert found["evidence_overlap"] == {"value": len(hits) / 2, "n": 2}
     assert found["evidence_verbatim"]["n"] == len(said)
 
@@ -108,13 +114,76 @@ def test_swapping_the_models_mirrors_every_number(tmp_path: Path) -> None:
     two = run(made)
     assert one["judges"]["model_1"] == two["judges"]["model_2"]
     assert one["judges"]["model_2"] == two["judges"]["model_1"]
-    there, back = one["pairs"][0], two["pairs"][0]
-    assert (there["only_a_right"], there["mcnemar_p"]) == (back["only_b_right"], back["mcnemar_p"])
-    for name in ("f1_difference", "auroc_difference"):
-        assert there[name]["value"] == -back[name]["value"]
-        assert (there[name]["low"], there[name]["high"]) == (-back[name]["high"],
-                                                             -back[name]["low"])  # fmt: skip
-        assert there[name]["p"] == back[name]["p"]
+    assert mirrored(one["pairs"][0]) == {**two["pairs"][0], "a": "model_2", "b": "model_1"}
+    assert one["pairs"][1] == {**two["pairs"][2], "a": "model_1"}  # against the words
+
+
+def mirrored(pair: dict[str, Any]) -> dict[str, Any]:
+    """The comparison as it must read from the other side."""
+
+    def turned(row: dict[str, Any]) -> dict[str, Any]:
+        counts = {"only_a_right": row["only_b_right"], "only_b_right": row["only_a_right"]}
+        return {**row, **counts}
+
+    def against(row: dict[str, Any]) -> dict[str, Any]:
+        swapped = {"value": -row["value"], "low": -row["high"], "high": -row["low"],
+                   "p_below": row["p_above"], "p_above": row["p_below"]}  # fmt: skip
+        bounds = {unit: [-high, -low] for unit, (low, high) in row["intervals"].items()}
+        return {**row, **swapped, "intervals": bounds}
+
+    differences = {name: against(row) for name, row in pair["differences"].items()}
+    return {**turned(pair), "a": pair["b"], "b": pair["a"], "differences": differences,
+            "slices": [turned(row) for row in pair["slices"]]}  # fmt: skip
+
+
+def test_swapping_mirrors_every_number(tmp_path: Path) -> None:
+    """Forty groups, thresholds that differ, intervals with width: still exact."""
+    rng = random.Random(3)
+    digits = [[f"{rng.random():.3f}" for _ in range(4)] for _ in range(40)]
+    made = recipe(tmp_path, [e for n, d in enumerate(digits) for e in twins(n, d[:2], d[2:])])
+    limits = {"a": 0.4, "b": 0.7}
+
+    def load(name: str) -> StandIn:
+        return StandIn(name, threshold=limits[name])
+
+    one = run(made, load, 200)["pairs"][0]
+    made.benchmark.model_1, made.benchmark.model_2 = "b", "a"
+    two = run(made, load, 200)["pairs"][0]
+    assert mirrored(one) == {**two, "a": "model_2", "b": "model_1"}
+    assert one["differences"]["f1"]["low"] < one["differences"]["f1"]["high"]
+    assert one["slices"]
+
+
+def test_what_can_be_found_is_said_before_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before any model is loaded, and again in the report."""
+    made = recipe(tmp_path, many())
+
+    def load(name: str) -> StandIn:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), caplog.at_level(logging.INFO):
+        run(made, load)
+    assert "100 items; if two judges disagree on 20 % of them, a difference in accuracy of 12." \
+        in caplog.text  # fmt: skip
+    page = made.benchmark.out.with_name("benchmark.md")
+    assert run(made)["detectable"]["gap"] == pytest.approx(0.125, abs=0.005)
+    assert "can be found with 80 % power" in page.read_text()
+
+
+def test_cost_and_half_threshold_by_hand(tmp_path: Path) -> None:
+    """Critic a at .65: .4 is missed, a medium flaw, cost 2, no false alarm; at .5 also .6 flagged.
+
+    F1 at .65: tp 3, fn 1, fp 0: 6/7; the cost of 8 items is 2/8.
+    """
+    report = run(recipe(tmp_path), lambda name: StandIn(name, threshold=0.65))
+    metrics = report["judges"]["model_1"]["metrics"]
+    value = {name: entry["value"] for name, entry in metrics.items()}
+    assert (value["f1"], value["cost"]) == (pytest.approx(6 / 7, abs=1e-6), 0.25)
+    assert (value["f1_threshold_half"], value["fpr_threshold_half"]) == (0.75, 0.25)
+    assert value["recall_threshold_half"] == 0.75
+    assert report["judges"]["model_1"]["operating_point"]["fpr"]["value"] == 0
 
 
 def test_written_again_to_the_byte_and_readable(tmp_path: Path) -> None:

@@ -42,17 +42,53 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_shows_every_part(page: str) -> None:
     """Headline, judges, plots, learning, slices, quantization, data, samples, how to."""
     for text in ("25.0 %", "0.750", "critic a against critic b", "How well scores separate",
-                 "Learning", "Domain: accuracy", "Flaw type", "not released",
+                 "Learning", "Domain: accuracy", "Flaw type: recall", "not released",
                  "0.0125 [0.000, 0.100]", ">513<", ">138<", "float for int8", "9.5",
                  "How to make this again", "bag of words", "always flawed"):  # fmt: skip
-        assert (text in page) == (text != "Flaw type"), text  # one flaw type is no comparison
-    assert page.count("<svg") == 2 + 2 + 1  # ROC, reliability; two learning plots; domain
+        assert (text in page) == (text != "Flaw type: recall"), (
+            text
+        )  # one flaw type is no comparison
+    # ROC, reliability, risk and coverage; two learning plots; domain
+    assert page.count("<svg") == 3 + 2 + 1
+    assert "threshold certified" not in page
+
+
+def test_a_certificate_is_shown(tmp_path: Path) -> None:
+    """In words, on the card, on the ROC curve and in Markdown; the judge's own threshold too."""
+    promise = {"alpha": 0.08, "delta": 0.05, "n": 210, "k": 10, "each_domain": False}
+
+    def load(letter: str) -> StandIn:
+        critic = StandIn(letter, threshold=0.65)
+        if letter == "a":
+            critic.calibration = promise
+        return critic
+
+    new = recipe(tmp_path)
+    report = benchmark(new, load=load, draws=5)
+    text = write_report(new).read_text()
+    sentence = ("critic a: threshold certified on 210 other valid items (k = 10): false positives "
+                "&lt;= 8 % over all domains with confidence 95 %")  # fmt: skip
+    assert sentence in text
+    assert sentence in new.benchmark.out.with_name("benchmark.md").read_text()
+    assert "critic a, dot: certified threshold" in text
+    assert "critic b, dot: its threshold" in text
+    assert "false-positive rate at threshold 0.5" in text
+    assert "certified for &lt;= 8 %" in text
+    assert report["judges"]["model_1"]["calibration"] == promise
 
 
 def test_is_one_file_without_network_or_script(page: str) -> None:
     """No request is made, and the browser is told to refuse any."""
     assert "default-src 'none'" in page
     assert not re.findall(r"<(script|link|img|iframe)|https?://|url\(|@import", page)
+
+
+def test_a_benchmark_of_an_older_form_is_refused(tmp_path: Path) -> None:
+    new = recipe(tmp_path)
+    new.benchmark.out.parent.mkdir()
+    new.benchmark.out.with_name("benchmark.json").write_text('{"form": 1}')
+    with pytest.raises(ValueError, match="expected a benchmark of form 2, got 1; run the"):
+        write_report(new)
 
 
 def test_evidence_is_marked_where_it_stands(page: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_gen.compose import compose
 from data_gen.preferences import preference, twin_pairs
@@ -12,15 +13,24 @@ from minicrit.comparisons import comparison_groups, read_preferences
 from minicrit.config import BaseConfig, DataConfig, Recipe
 from minicrit.encoding import said
 from minicrit.files import folder_hashes
+from minicrit.goal import SCORES
 from minicrit.jsonl import read_lines, write_rows
 from minicrit.logprobs import token_logprobs
 from minicrit.losses import PairSettings
 from minicrit.manifest import read_manifest
 from minicrit.packing import pack
 from minicrit.plan import StepPlan, grouped
-from minicrit.preferring import Mixture, check_start, pair_logprobs, reference_logprobs
+from minicrit.preferring import (
+    WATCHED,
+    Mixture,
+    check_start,
+    means,
+    pair_logprobs,
+    watched,
+)
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
+from minicrit.reference import KeptReference, reference_logprobs
 from minicrit.train import train_dpo, train_sft
 from minicrit.training_config import DPOConfig, LoraConfig, SFTConfig
 
@@ -36,6 +46,13 @@ def pairs():
     found = [pair for group in grouped(examples) for pair in twin_pairs(group)]
     other = preference(examples[0], found[0].chosen, "Verdict: valid", (0.9, 0.3), "oracle")
     return [*found, other]
+
+
+def known(pairs, encoder, value):
+    """A reference whose log-probabilities are made up: `value(tokens)` of all completions."""
+    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    lengths = [len(encoder.written(text)) - len(encoder.lead_in) for text in texts]
+    return KeptReference(value(sum(lengths)), torch.tensor(lengths))
 
 
 def by_hand(model, encoder, pair):
@@ -64,7 +81,7 @@ def test_packed_and_shared_equals_one_text_at_a_time(
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
         model.train()
-    reference = torch.randn(2 * len(pairs), dtype=torch.float64) - 40
+    reference = known(pairs, tiny_encoder, lambda n: torch.randn(n, dtype=torch.float64) - 4)
     groups = comparison_groups(pairs, tiny_encoder)
     assert [len(group.trees) for group in groups] == [1, 1]
     batch = pack([tree for group in groups for tree in group.trees])
@@ -110,7 +127,7 @@ def test_what_follows_a_wrong_verdict_can_be_left_out(tiny_adapted, tiny_encoder
 def test_steps_split_over_passes_and_processes_add_up(tiny_adapted, tiny_encoder, pairs):
     model = tiny_adapted.get_base_model()
     groups = comparison_groups(pairs, tiny_encoder)
-    reference = torch.zeros(2 * len(pairs), dtype=torch.float64)
+    reference = known(pairs, tiny_encoder, torch.zeros)
 
     def loss(plan, ranks):
         packs = [p for rank in range(ranks) for p in plan.step(0, rank, ranks).packs]
@@ -140,9 +157,29 @@ def test_reference_is_the_start_and_is_kept(tiny_adapted, tiny_encoder, pairs, t
     plain = Mixture({"dpo": 1.0}, PairSettings(beta=0.3))
     torch.testing.assert_close(plain(start), torch.full_like(start.chosen, math.log(2)))
     kept = reference_logprobs(lambda **_: None, groups, store, pack_tokens=1)  # no model is asked
-    assert torch.equal(kept, reference)
+    assert all(map(torch.equal, kept.pieces, reference.pieces))
+    mean = (start.ref_chosen[0] / start.chosen_tokens[0]).item()
+    assert kept.means()[0].item() == pytest.approx(mean, rel=1e-12)
     with pytest.raises(ValueError, match="expected zero margins at the first step, got"):
         check_start(start._replace(chosen=start.chosen + 0.2))
+
+
+def test_what_is_watched_is_a_pair_or_a_token(tiny_adapted, tiny_encoder, pairs):
+    model = tiny_adapted.get_base_model()
+    batch = pack([t for group in comparison_groups(pairs, tiny_encoder) for t in group.trees])
+    own = pair_logprobs(model, batch)
+    below = known(pairs, tiny_encoder, torch.zeros)  # every token certain: far above the policy
+    sums = watched(pair_logprobs(model, batch, below), beta=0.5)
+    assert tuple(sums) == WATCHED
+    found = means(sums)
+    drift = own.chosen.sum() / own.chosen_tokens.sum()
+    assert found["drift_chosen"].item() == pytest.approx(drift.item())
+    assert found["reward_chosen"].item() == pytest.approx(0.5 * own.chosen.mean().item())
+    assert found["tokens_chosen"].item() == pytest.approx(own.chosen_tokens.mean().item())
+    # e^d - 1 - d is near -d - 1 where d is far below 0, and never under it
+    tokens = own.chosen_tokens + own.rejected_tokens
+    bound = (-(own.chosen + own.rejected).sum() / tokens.sum() - 1).item()
+    assert bound < found["kl"].item() < bound + 0.05
 
 
 @pytest.mark.parametrize(
@@ -205,19 +242,40 @@ def test_training_prefers_what_it_is_told_and_is_not_done_twice(recipe, capsys):
     out = train_dpo(recipe)
     history = [row for _, row in read_lines(out / "history.jsonl")]
     assert history[-1]["train/loss"] < math.log(2) * 0.9
-    assert {"val/f1", "val/fpr", "val/auroc"} <= set(history[-1])
     record = read_manifest(out)
     assert record["stage"] == "dpo"
-    assert record["facts"]["pairs"] == {"oracle": 8, "twins": 1}
+    facts = record["facts"]["pairs"]
+    assert facts["read"] == 9 == facts["held_out"] + sum(facts["trained"].values())
+    assert facts["held_out"] in (1, 2)  # the pairs of one group
+    assert record["facts"]["alarms"] == []
+    assert "best" not in record["facts"]
+    assert set(SCORES) <= set(history[-1])
     before = (out / "manifest.json").stat().st_mtime_ns
     train_dpo(recipe)
     assert (out / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_stopped_and_gone_on_ends_in_the_same_bytes(recipe, tmp_path, monkeypatch):
-    whole = replace(recipe, dpo=replace(recipe.dpo, out=tmp_path / "whole"))
+def curves(folder):
+    """What TensorBoard shows."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return set(events.Tags()["scalars"])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"reference": "live", "best": "val/reward_margin", "patience": 2, "hardest": 0.2,
+         "alarm_margin": 1e-9},
+    ],
+    ids=["plain", "live-best-alarms"],
+)  # fmt: skip
+def test_stopped_and_gone_on_ends_in_the_same_bytes(recipe, tmp_path, monkeypatch, told):
+    told = {**told, "validate_every": 3}
+    whole = replace(recipe, dpo=replace(recipe.dpo, out=tmp_path / "whole", **told))
     train_dpo(whole)
-    cut = replace(recipe, dpo=replace(recipe.dpo, out=tmp_path / "cut"))
+    cut = replace(recipe, dpo=replace(recipe.dpo, out=tmp_path / "cut", **told))
     from models.dpo import DPOModule
 
     step = DPOModule.training_step
@@ -234,6 +292,18 @@ def test_stopped_and_gone_on_ends_in_the_same_bytes(recipe, tmp_path, monkeypatc
     assert not (tmp_path / "cut").exists()
     train_dpo(cut)
     assert folder_hashes(tmp_path / "whole") == folder_hashes(tmp_path / "cut")
+    assert not (tmp_path / "cut.work").exists()
+    if told.get("best"):
+        facts = read_manifest(tmp_path / "cut")["facts"]
+        rows = [row for _, row in read_lines(tmp_path / "cut" / "history.jsonl")]
+        margins = {row["step"]: row["val/reward_margin"] for row in rows}
+        assert facts["best"]["value"] == pytest.approx(max(margins.values()), abs=1e-6)
+        assert margins[facts["best"]["step"]] == max(margins.values())
+        assert [one["alarm"] for one in facts["alarms"]] == ["margin_explosion"]
+        assert facts["pairs"]["hardest"] == 1
+        shown = curves(recipe.dpo.log_folder / tmp_path.name / "cut")
+        assert {"pairs/kl", "pairs/reward_margin", "pairs/tokens_chosen", "val/reward_accuracy",
+                "val/kl", "samples/tokens", "alarms/margin_explosion"} <= shown  # fmt: skip
 
 
 def test_what_cannot_be_trained_on_is_refused(recipe, tmp_path):

@@ -15,9 +15,9 @@ from minicrit.manifest import read_manifest
 from minicrit.packing import pack
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
-from minicrit.rounds import run_control, run_rounds
+from minicrit.rounds import run_control, run_dpo_rounds, run_rounds
 from minicrit.train import train_rsf, train_sft
-from minicrit.training_config import LoraConfig, RSFConfig, SFTConfig
+from minicrit.training_config import DPOConfig, LoraConfig, RSFConfig, SFTConfig
 
 EXAMPLES = [c.example for c in compose(8, 0, "train")]
 KEPT = [
@@ -122,3 +122,28 @@ def test_control_goes_the_same_rounds_without_the_samples(tmp_path):
     assert run_control(recipe, train) == tmp_path / "rsf-control"
     assert seen == [("sft", "rsf-1-selection/control.jsonl"),
                     ("rsf-control-1", "rsf-2-selection/control.jsonl")]  # fmt: skip
+
+
+def test_rounds_of_dpo_begin_with_the_pairs_that_are_there(tmp_path):
+    told = DPOConfig(
+        start=tmp_path / "sft", pairs=tmp_path / "p.jsonl", out=tmp_path / "dpo", rounds=2
+    )
+    seen = []
+
+    def make(_, adapter, folder, number):
+        seen.append(("make", adapter.name, folder.name, number))
+        return folder
+
+    def train(recipe):
+        d = recipe.dpo
+        seen.append(("train", d.start.name, str(d.pairs.relative_to(tmp_path)), d.out.name))
+        return d.out
+
+    assert run_dpo_rounds(Recipe(dpo=told), make, train) == tmp_path / "dpo"
+    assert seen == [
+        ("train", "sft", "p.jsonl", "dpo-1"), ("make", "dpo-1", "dpo-2-pairs", 2),
+        ("train", "dpo-1", "dpo-2-pairs/pairs.jsonl", "dpo"),
+    ]  # fmt: skip
+    seen.clear()
+    run_dpo_rounds(Recipe(dpo=replace(told, rounds=1)), make, train)
+    assert seen == [("train", "sft", "p.jsonl", "dpo")]

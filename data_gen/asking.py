@@ -1,0 +1,65 @@
+"""A model to be asked by any stage: opened and priced before the long work, then asked in threads.
+
+service = open_service("anthropic", "claude-haiku-4-5", budget=2.0, named="pairs.judge_model")
+...                                            # whatever takes long
+with asking(service, work / "journal.jsonl") as asker:
+    answers = asker.each(judged, examples, threads=4)
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_gen.asker import Asker
+from data_gen.backends.protocol import Backend
+from data_gen.journal import Journal
+from data_gen.opening import open_backend
+from data_gen.prices import Price, price_of
+
+
+@dataclass(frozen=True)
+class Service:
+    """Whom to ask, at what price, for how many USD at most (None for no limit)."""
+
+    backend: Backend
+    price: Price
+    budget: float | None
+
+
+def open_service(
+    kind: str,
+    model: str | None,
+    *,
+    url: str | None = None,
+    budget: float | None = None,
+    prices: Path | None = None,
+    named: str,
+) -> Service:
+    """Everything that can be wrong before the first question is wrong here.
+
+    Args:
+        kind: of the back end, see `opening.open_backend`; `url`, `named` likewise.
+        model: its name there.
+        url: address of the server; None for that of the back end's own package.
+        budget: USD that a run may cost at most, restarts included; None for no limit.
+        prices: table of prices; None for the one that comes along.
+        named: the setting that names the model, for messages.
+
+    Raises:
+        ValueError: if a setting, a key or a price is missing.
+    """
+    backend = open_backend(kind, model, url=url, named=named)
+    price = price_of(kind, str(model), url=url, budget=budget, table=prices)
+    return Service(backend, price, budget)
+
+
+@contextmanager
+def asking(service: Service, journal: Path) -> Iterator[Asker]:
+    """The service with its journal, which no other run may have open; nothing is asked twice."""
+    with Journal(journal) as opened:
+        asker = Asker(service.backend, opened, price=service.price, budget=service.budget)
+        try:
+            yield asker
+        finally:
+            asker.stop()

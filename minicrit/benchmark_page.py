@@ -1,0 +1,107 @@
+"""The benchmark as Markdown: for the terminal, for a pull request, for people without a browser."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from minicrit import contrast_tables, tables
+from minicrit.tables import (
+    AXES,
+    LABELS,
+    UNITS,
+    Row,
+    bounds,
+    cell,
+    certificate,
+    escaped,
+    markdown,
+    number,
+)
+
+
+def benchmark_page(report: Mapping[str, Any]) -> str:
+    """The whole report as Markdown."""
+    facts = report["items"]
+    parts = [
+        "# Benchmark",
+        f"{facts['n']} items ({facts['flawed']} flawed, {facts['twins']} twin groups, "
+        f"{facts['groups']} groups, {facts['families']} families). Left out: "
+        f"{facts['left_out']['other_split']} of other splits, {facts['left_out']['limit']} over "
+        f"the limit. {_thresholds(report)}",
+        markdown(*tables.metric_rows(report)),
+        tables.INTERVALS,
+        "## Comparisons",
+        *_comparisons(report),
+        "## Whole critiques",
+        markdown(*tables.critique_rows(report)),
+        "What is missing or unparsed counts as a miss.",
+        *_details(report),
+        "## Times and memory",
+        _hardware(report["measured"]["hardware"]),
+        markdown(*tables.measured_rows(report)),
+        "## Made from",
+        markdown(("what", "sha256 or version"), _sources(report)),
+        f"`{escaped(report['command'])}`",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _comparisons(report: Mapping[str, Any]) -> list[str]:
+    if not report["pairs"]:
+        return ["There is one judge alone."]
+    found = contrast_tables.slice_rows(report)
+    return [
+        contrast_tables.foreseen(report),
+        markdown(*contrast_tables.pair_rows(report)),
+        markdown(*contrast_tables.difference_rows(report)),
+        contrast_tables.NOTE,
+        *([markdown(*found), contrast_tables.SLICES] if found else []),
+    ]
+
+
+def _thresholds(report: Mapping[str, Any]) -> str:
+    said = ", ".join(f"{number(j['threshold'])} ({j['name']})" for j in report["judges"].values())
+    lost = sum(sum(j["unscored"].values()) for j in report["judges"].values())
+    certified = " ".join(certificate(j) for j in report["judges"].values() if j.get("calibration"))
+    return (f"Flawed means p above the judge's own threshold: {escaped(said)}. "
+            f"{escaped(certified)} Unscored: {lost}.")  # fmt: skip
+
+
+def _details(report: Mapping[str, Any]) -> list[str]:
+    """For each judge every interval by itself, and the slices."""
+    parts = []
+    for judge in report["judges"].values():
+        rows = [
+            (label, number(m["value"]), str(m["n"]),
+             *(bounds(*m["intervals"].get(unit, (None, None))) for unit in UNITS))
+            for key, label in LABELS.items() if (m := judge["metrics"].get(key))
+        ]  # fmt: skip
+        parts += [f"## {escaped(judge['name'])}", markdown(("metric", "value", "n", *UNITS), rows)]
+        head = ("n", "accuracy", "recall", "false-positive rate")
+        for axis, title in AXES.items():
+            found = judge["slices"].get(axis)
+            if found:
+                parts.append(markdown((title, *head), [_slice(k, v) for k, v in found.items()]))
+    return [*parts, "Intervals of slices are Wilson's."]
+
+
+def _slice(name: str, found: Mapping[str, Any]) -> Row:
+    return (name, str(found["n"]), *(cell(found[key]) for key in ("accuracy", "recall", "fpr")))
+
+
+def _hardware(machine: Mapping[str, Any]) -> str:
+    gpu = machine["gpu"] or "no GPU"
+    return escaped(
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['torch_threads']} threads, {gpu}, "
+        f"torch {machine['torch']}. One by one, after a warm-up."
+    )
+
+
+def _sources(report: Mapping[str, Any]) -> list[Row]:
+    rows: list[Row] = [("code", report["code"]), ("seed", str(report["seed"]))]
+    rows += [(name, digest) for name, digest in report["inputs"].items()]
+    rows += [
+        (judge["name"], f"{judge['identity']} (prompt {judge['prompt_version']})")
+        for judge in report["judges"].values()
+        if "identity" in judge
+    ]
+    return rows

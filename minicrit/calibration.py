@@ -1,0 +1,185 @@
+"""Calibration: what p(flawed) is worth, and a threshold with a guarantee. Pure functions.
+
+The guarantee: of n valid items drawn independently from one source, take the (k+1)-th largest score
+as the threshold t and flag what scores above it. The true false-positive rate is then distributed
+as Beta(k+1, n-k) at worst (ties only lower it), so it exceeds alpha with probability
+P(Bin(n, alpha) <= k). The largest k for which that is at most delta is taken.
+
+It speaks of new items *from the same source*. Twins share their wording, so one valid item of each
+group is drawn; families share their scenario, and nothing is promised for a family that is not
+among the calibration items. `family_shift` shows how much that matters.
+"""
+
+# mypy: disable-error-code="import-untyped"
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special, stats
+
+from minicrit import scores
+from minicrit.statistics import wilson
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.str_]
+
+COLDEST, WARMEST = 0.05, 100.0  # bounds of a temperature; labels that p separates have no optimum
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """P(false-positive rate > alpha) <= delta for the threshold, over new valid items.
+
+    Attributes:
+        alpha: the limit. delta: chance that the limit does not hold all the same.
+        n: valid items that it rests on. k: of them, how many may score above the threshold.
+        threshold: flag what scores above it.
+    """
+
+    alpha: float
+    delta: float
+    n: int
+    k: int
+    threshold: float
+
+
+def largest_k(n: int, alpha: float, delta: float) -> int | None:
+    """The largest k with P(Bin(n, alpha) <= k) <= delta; None if not even k = 0 will do."""
+    _check_shares(alpha, delta)
+    if n < 0:
+        raise ValueError(f"expected n >= 0, got {n}; count the valid items")
+    k = int(stats.binom.ppf(delta, n, alpha)) if n else 0  # the smallest k with cdf >= delta
+    while k >= 0 and stats.binom.cdf(k, n, alpha) > delta:
+        k -= 1
+    return k if k >= 0 else None
+
+
+def items_needed(alpha: float, delta: float) -> int:
+    """Valid items with which a threshold can be certified: (1 - alpha)^n <= delta."""
+    _check_shares(alpha, delta)
+    n = max(1, math.ceil(math.log(delta) / math.log1p(-alpha)))
+    return n if largest_k(n, alpha, delta) is not None else n + 1
+
+
+def certify(p: Floats, alpha: float, delta: float) -> Certificate:
+    """The lowest threshold that these scores of valid items, (n,), allow.
+
+    Raises:
+        ValueError: if there are too few items for alpha and delta; it says how many are needed.
+    """
+    k = largest_k(len(p), alpha, delta)
+    if k is None:
+        raise ValueError(
+            f"expected at least {items_needed(alpha, delta)} valid items of different groups to "
+            f"certify false positives <= {alpha:g} with confidence {1 - delta:g}, got {len(p)}; "
+            "give more calibration items or a higher ALPHA"
+        )
+    return Certificate(alpha, delta, len(p), k, float(np.sort(p)[::-1][k]))
+
+
+def tempered(log_odds: Floats, temperature: Floats | float) -> Floats:
+    """p(flawed) = 1 / (1 + exp(-z / T)); Guo et al. 2017, arXiv 1706.04599."""
+    return np.asarray(special.expit(log_odds / temperature), dtype=np.float64)
+
+
+def fit_temperature(log_odds: Floats, flawed: Bools) -> float:
+    """The temperature with the least log loss on these items, within [0.05, 100].
+
+    The loss is convex in 1/T, so the one-dimensional search finds the optimum. Scores that say
+    nothing, or the opposite, end at 100 (p near 1/2); scores that separate the labels at 0.05.
+    """
+    signed = np.where(flawed, -log_odds, log_odds)
+
+    def loss(cold: float) -> float:
+        return float(np.logaddexp(0.0, cold * signed).mean())
+
+    found = optimize.minimize_scalar(loss, bounds=(1 / WARMEST, 1 / COLDEST), method="bounded",
+                                     options={"xatol": 1e-8})  # fmt: skip
+    return float(1 / found.x)
+
+
+def fit_temperatures(
+    log_odds: Floats, flawed: Bools, domains: Names, enough: int
+) -> tuple[float, dict[str, float]]:
+    """The pooled temperature, and one for each domain with `enough` items of either label."""
+    pooled = fit_temperature(log_odds, flawed)
+    own = {}
+    for domain in np.unique(domains):
+        rows = domains == domain
+        if min(int(flawed[rows].sum()), int((~flawed[rows]).sum())) >= enough:
+            own[str(domain)] = fit_temperature(log_odds[rows], flawed[rows])
+    return pooled, own
+
+
+def domain_certificates(
+    p: Floats, domains: Names, alpha: float, delta: float
+) -> dict[str, dict[str, Any]]:
+    """By domain a certificate with delta / #domains, so that all hold together; or what it needs.
+
+    Where a domain has too few items there is no threshold, but `needed`.
+    """
+    names = [str(name) for name in np.unique(domains)]
+    each = delta / len(names)
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        mine = p[domains == name]
+        k = largest_k(len(mine), alpha, each)
+        if k is None:
+            row: dict[str, Any] = {"needed": items_needed(alpha, each)}
+        else:
+            row = {"k": k, "threshold": certify(mine, alpha, each).threshold}
+        found[name] = {"n": len(mine), "delta": each, **row}
+    return found
+
+
+def family_shift(p: Floats, families: Names, alpha: float, delta: float) -> dict[str, Any]:
+    """False positives in each family at a threshold certified on all the others.
+
+    The certificate takes items as independent; this is what it is worth for a scenario that it has
+    not seen. `mean` carries Student's interval over the families, each counting once, which is the
+    honest unit; families whose others are too few to certify are left out.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for family in np.unique(families):
+        inside = families == family
+        if largest_k(int((~inside).sum()), alpha, delta) is None:
+            continue
+        limit = certify(p[~inside], alpha, delta).threshold
+        rate = wilson(int((p[inside] > limit).sum()), int(inside.sum()))
+        rows[str(family)] = {"fpr": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
+    rates = np.array([row["fpr"] for row in rows.values()])
+    mean: dict[str, Any] = {"value": float(rates.mean()) if len(rates) else None}
+    if len(rates) > 1:
+        half = float(stats.t.ppf(0.975, len(rates) - 1) * rates.std(ddof=1) / len(rates) ** 0.5)
+        low, high = max(0.0, mean["value"] - half), min(1.0, mean["value"] + half)
+        mean |= {"low": low, "high": high}
+    return {"families": rows, "mean": mean, "over_alpha": int((rates > alpha).sum())}
+
+
+def quality(p: Floats, flawed: Bools) -> dict[str, float]:
+    """How far p can be believed."""
+    return {
+        "ece": scores.expected_calibration_error(p, flawed),
+        "brier": scores.brier(p, flawed),
+        "nll": scores.negative_log_likelihood(p, flawed),
+    }
+
+
+def one_a_group(groups: Sequence[str], keys: Sequence[str]) -> list[int]:
+    """Row numbers: of each group the row with the smallest key, in the order of the rows."""
+    chosen: dict[str, int] = {}
+    for row, group in enumerate(groups):
+        best = chosen.get(group)
+        if best is None or keys[row] < keys[best]:
+            chosen[group] = row
+    return sorted(chosen.values())
+
+
+def _check_shares(alpha: float, delta: float) -> None:
+    for name, share in (("alpha", alpha), ("delta", delta)):
+        if not 0 < share < 1:
+            raise ValueError(f"expected 0 < {name} < 1, got {share:g}; write 8 % as 0.08")

@@ -1,0 +1,142 @@
+"""Two judges on the same items: bounds, equivalence, multiplicity, what can be found at all.
+
+Pure functions of drawn differences and of p values.
+"""
+
+# mypy: disable-error-code="import-untyped"
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+
+from minicrit.statistics import Difference, percentiles
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A bootstrap with the corrections of BCa (Efron 1987).
+
+    Attributes:
+        known: the defined draws.
+        bias: by how much more of them lie below the value than above, as a normal quantile.
+        bend: how fast their spread changes with the value (the acceleration).
+    """
+
+    known: Floats
+    bias: float = 0.0
+    bend: float = 0.0
+
+    @classmethod
+    def of(cls, value: float, drawn: Floats, left_out: Floats) -> Self:
+        """From the statistic on the data, on each draw (B,), and without each group (G,).
+
+        Where the corrections are undefined (all draws on one side of the value, or nan among the
+        left-out) there are none, and the bounds are plain percentiles.
+        """
+        known = drawn[~np.isnan(drawn)]
+        if not len(known) or np.isnan(left_out).any():
+            return cls(known)
+        below = (np.sum(known < value) + np.sum(known <= value)) / 2 / len(known)
+        if not 0 < below < 1:
+            return cls(known)
+        away = left_out.mean() - left_out
+        spread = float((away**2).sum())
+        bend = float((away**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+        return cls(known, float(special.ndtri(below)), bend)
+
+    def bounds(self, level: float = 0.95) -> tuple[float, float]:
+        """Bounds that hold the true value in a share `level` of repetitions."""
+        moved = self.bias + special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+        if np.any(1 - self.bend * moved <= 0):
+            return percentiles(self.known, level)
+        shares = special.ndtr(self.bias + moved / (1 - self.bend * moved))
+        low, high = np.quantile(self.known, shares)
+        return float(low), float(high)
+
+    def at_most(self, limit: float) -> float:
+        """One-sided p that the true value is at most `limit`: where a bound would reach it."""
+        return _p(int(np.sum(self.known <= limit)), len(self.known), self.bias, self.bend)
+
+    def at_least(self, limit: float) -> float:
+        """One-sided p that the true value is at least `limit`."""
+        return _p(int(np.sum(self.known >= limit)), len(self.known), -self.bias, -self.bend)
+
+
+def _p(count: int, draws: int, bias: float, bend: float) -> float:
+    """(1 + count) / (1 + draws), corrected as the bounds are."""
+    share = (1 + count) / (1 + draws)
+    away = float(special.ndtri(share)) - bias
+    if share >= 1 or 1 + bend * away <= 0:
+        return share
+    return float(special.ndtr(away / (1 + bend * away) - bias))
+
+
+def difference(value: float, drawn: Floats, left_out: Floats, n: int) -> Difference:
+    """A difference with BCa bounds (95 %) and the two-sided p at which a bound touches zero.
+
+    Undefined as in `statistics.percentiles`.
+    """
+    if math.isnan(percentiles(drawn, 0.95)[0]):
+        return Difference(value, math.nan, math.nan, math.nan, n)
+    found = Drawn.of(value, drawn, left_out)
+    p = min(1.0, 2 * min(found.at_most(0.0), found.at_least(0.0)))
+    return Difference(value, *found.bounds(), p, n)
+
+
+def one_sided(value: float, drawn: Floats, left_out: Floats, margin: float) -> tuple[float, float]:
+    """P that the difference is at most -margin, and p that it is at least +margin.
+
+    Two one-sided tests (Schuirmann 1987): the first, if small, says that A is not below B by the
+    margin; the second that it is not above; the larger of them, that they are equivalent.
+    """
+    if not margin > 0:
+        raise ValueError(f"expected a margin above 0, got {margin:g}; say what is still as good")
+    found = Drawn.of(value, drawn, left_out)
+    if not len(found.known):
+        return math.nan, math.nan
+    return found.at_most(-margin), found.at_least(margin)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjusted p values, in the order given (Holm 1979).
+
+    Reject those <= alpha, and at most a share alpha of such sets of tests holds a false rejection.
+    """
+    order = sorted(range(len(p)), key=lambda at: p[at])
+    adjusted, highest = [0.0] * len(p), 0.0
+    for rank, at in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[at]))
+        adjusted[at] = highest
+    return adjusted
+
+
+def pairs_needed(gap: float, discordance: float, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Items for McNemar's test to find a gap in accuracy (Connor 1987).
+
+    n = (z_{alpha/2} sqrt(psi) + z_{power} sqrt(psi - d^2))^2 / d^2, psi the share of items on which
+    one judge is right and the other is not, d the gap, 0 < d <= psi.
+    """
+    if not 0 < gap <= discordance <= 1:
+        raise ValueError(f"expected 0 < gap <= discordance <= 1, got {gap:g} and {discordance:g}; "
+                         "judges cannot differ more than they disagree")  # fmt: skip
+    z_alpha, z_power = special.ndtri(1 - alpha / 2), special.ndtri(power)
+    root = z_alpha * math.sqrt(discordance) + z_power * math.sqrt(discordance - gap**2)
+    return float((root / gap) ** 2)
+
+
+def detectable(n: int, discordance: float, power: float = 0.8, alpha: float = 0.05) -> float | None:
+    """The least gap in accuracy that n items find with this power; None if none can be found."""
+    if n < 1 or pairs_needed(discordance, discordance, power, alpha) > n:
+        return None
+    least = discordance * 1e-6
+    if pairs_needed(least, discordance, power, alpha) <= n:
+        return least
+    return float(optimize.brentq(
+        lambda gap: pairs_needed(gap, discordance, power, alpha) - n, least, discordance
+    ))  # fmt: skip

@@ -1,0 +1,113 @@
+"""The reference of preference learning: the adapter that training starts from, frozen.
+
+Either its likelihoods are computed once, before the first step, and kept (`precomputed`: a step
+costs one forward pass less), or it stays in memory as a second adapter on the one base (`live`:
+nothing to compute beforehand, a few MB more). Both are the start's own weights, in the precision in
+which the policy is trained; so at the first step every margin is zero.
+
+Shapes: S scored tokens of a packed batch; P pairs.
+"""
+
+# mypy: disable-error-code="import-untyped"
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save
+from tqdm import tqdm
+
+from minicrit.files import atomic_file
+from minicrit.logprobs import scored_logprobs
+from minicrit.lora import POLICY, REFERENCE
+from minicrit.packing import PackedBatch
+from minicrit.plan import Group, StepPlan
+
+#: Log-probabilities (S,) of the scored tokens of a batch under the reference, without gradient.
+Reference = Callable[[PackedBatch], torch.Tensor]
+
+
+class KeptReference:
+    """Log-probabilities that were computed before, token by token, found by the keys of a batch."""
+
+    def __init__(self, logprobs: torch.Tensor, lengths: torch.Tensor) -> None:
+        """`logprobs` (tokens,) of all completions, in the order of their keys; `lengths` (2 P,)."""
+        self.pieces = logprobs.split(lengths.tolist())
+
+    def __call__(self, batch: PackedBatch) -> torch.Tensor:
+        """(S,) of a batch of `comparisons.comparison_groups`; 0 for what belongs to no pair."""
+        counts = torch.bincount(batch.owners, minlength=batch.branches).tolist()
+        known = [
+            self.pieces[key] if key >= 0 else self.pieces[0].new_zeros(count)
+            for key, count in zip(batch.keys.tolist(), counts, strict=True)
+        ]
+        return torch.cat(known).to(batch.targets.device)
+
+    def means(self) -> torch.Tensor:
+        """Log-likelihood a token of each completion, (2 P,), by key."""
+        return torch.stack([piece.double().mean() for piece in self.pieces])
+
+
+class LiveReference:
+    """The start adapter beside the policy, on the same base (`lora.attach_reference`)."""
+
+    def __init__(self, adapted: PeftModel, *, chunk: int = 0) -> None:
+        self.model = adapted.get_base_model()
+        self.layers = [m for m in adapted.modules() if isinstance(m, BaseTunerLayer)]
+        self.chunk = chunk
+
+    def __call__(self, batch: PackedBatch) -> torch.Tensor:
+        """(S,): one more forward pass over the same batch, in the same precision."""
+        with self._acting(), torch.no_grad():
+            return scored_logprobs(self.model, batch, chunk=self.chunk)
+
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        """The reference answers, the policy waits."""
+        for layer in self.layers:
+            layer.set_adapter(REFERENCE, inference_mode=True)
+        try:
+            yield
+        finally:
+            for layer in self.layers:
+                layer.set_adapter(POLICY)
+
+
+def reference_logprobs(
+    model: Callable[..., object],
+    groups: Sequence[Group],
+    store: Path,
+    *,
+    pack_tokens: int,
+    device: torch.device | str = "cpu",
+) -> KeptReference:
+    """Log-probabilities of all completions; read from `store` if they are there.
+
+    Args:
+        model: the policy before its first step, in the precision in which it will be trained.
+        groups: of `comparisons.comparison_groups`, with all pairs.
+        store: file named by the hash of all that decides them.
+        pack_tokens: most tokens of a forward pass.
+        device: of the model.
+    """
+    pairs = sum(group.examples for group in groups)
+    if store.is_file():
+        found = load_file(store)
+        if found["lengths"].shape == (2 * pairs,):
+            return KeptReference(found["logprobs"], found["lengths"])
+    plan = StepPlan(groups, epochs=1, batch_examples=1, pack_tokens=pack_tokens, seed=0)
+    known: dict[int, torch.Tensor] = {}
+    with torch.no_grad():
+        for number in tqdm(range(len(plan)), unit="group", desc="reference"):
+            for packed in plan.step(number).packs:
+                scored = scored_logprobs(model, packed.to(device)).cpu()
+                counts = torch.bincount(packed.owners, minlength=packed.branches).tolist()
+                known |= zip(packed.keys.tolist(), scored.split(counts), strict=True)
+    pieces = [known[key] for key in range(2 * pairs)]
+    lengths = torch.tensor([len(piece) for piece in pieces])
+    logprobs = torch.cat(pieces)
+    with atomic_file(store) as file:
+        file.write(save({"logprobs": logprobs, "lengths": lengths}))
+    return KeptReference(logprobs, lengths)

@@ -1,0 +1,121 @@
+"""One training: what it is made from, what decides its outcome, whether it is done already."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minicrit.base import Base, prepare_base
+from minicrit.config import Recipe
+from minicrit.files import sha256_file, sha256_json
+from minicrit.goal import Goal, goal_of
+from minicrit.manifest import check_outputs, read_manifest, require
+from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
+from minicrit.training_config import DPOConfig, LoraConfig, RSFConfig, SFTConfig
+
+log = logging.getLogger(__name__)
+#: Stages whose adapters can be trained on.
+_ADAPTERS = ("sft", "dpo", "rsf")
+Settings = SFTConfig | DPOConfig | RSFConfig
+#: Settings that change where and how a run is watched, not what comes out.
+_NOT_PART = {"out", "start", "pairs", "data", "log_folder", "save_every", "samples", "devices",
+             "nodes", "strategy"}  # fmt: skip
+_NOT_PART_OF = {
+    "dpo": {"rounds", "alarm_chosen", "alarm_kl", "alarm_margin", "alarm_length"},
+}
+#: Settings that do nothing at these values: an adapter from before they existed stays up to date.
+_OFF = {"best": None, "patience": 0}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its recipe, which stage, its settings, and the files it depends on."""
+
+    recipe: Recipe
+    stage: str
+    settings: Settings
+    base: Base
+    files: dict[str, Path]
+
+    @property
+    def work(self) -> Path:
+        """Where checkpoints and what else a restart needs lie until the run is finished."""
+        return self.settings.out.with_name(self.settings.out.name + ".work")
+
+    @property
+    def goal(self) -> Goal | None:
+        """What the adapter that is kept is the best by; None for the last one.
+
+        Raises:
+            ValueError: if it is none that this stage is validated by.
+        """
+        return goal_of(self.stage, self.settings)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the outcome: settings, base, data, prompt."""
+        data = {name: sha256_file(path) for name, path in self.files.items()}
+        versions = [PROMPT_VERSION, CRITIQUE_VERSION]
+        return sha256_json([self.relevant, self.base.identity, data, *versions])
+
+    @property
+    def relevant(self) -> dict[str, Any]:
+        """The settings that decide the outcome."""
+        aside = _NOT_PART | _NOT_PART_OF.get(self.stage, set())
+        own = {k: v for k, v in vars(self.settings).items()
+               if k not in aside and not (k in _OFF and v == _OFF[k])}  # fmt: skip
+        return {
+            "seed": self.recipe.seed,
+            "lora": vars(self.recipe.lora),
+            self.stage: own,
+            "max_tokens": self.recipe.data.max_tokens,
+            "truncate": self.recipe.data.truncate,
+            "dtype": self.recipe.base.dtype,
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether the adapter is there, made from the same."""
+        out = self.settings.out
+        if not (out / "manifest.json").is_file():
+            return False
+        if read_manifest(out)["facts"].get("fingerprint") != self.fingerprint:
+            return False
+        log.info("%s is up to date", out)
+        return True
+
+
+def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run:
+    """The training of a stage on a file of lessons.
+
+    Raises:
+        ValueError: if base, start or goal are none that it can be done with.
+    """
+    base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
+    files = {"train": lessons, "validation": recipe.data.folder / "validation.jsonl"}
+    if settings.start:
+        _check_start(f"{stage}.start", settings.start, base, recipe.lora)
+        files["start"] = settings.start / "adapter_model.safetensors"
+    goal_of(stage, settings)  # now, not after the first validation
+    return Run(recipe, stage, settings, base, files)
+
+
+def _check_start(name: str, folder: Path, base: Base, lora: LoraConfig) -> None:
+    """Refuses an adapter of another base, another scale, or whose files have changed."""
+    if not (folder / "manifest.json").is_file():
+        raise ValueError(f"{name}: expected the folder of a trained adapter, got {folder}; "
+                         "train it first")  # fmt: skip
+    record = read_manifest(folder)
+    if record["stage"] not in _ADAPTERS:
+        raise ValueError(f"{name}: expected an adapter ({', '.join(_ADAPTERS)}), got {folder}, "
+                         f"made by {record['stage']}; give the adapter it was made of")  # fmt: skip
+    require(record, base=base.identity, prompt_version=PROMPT_VERSION)
+    if faults := check_outputs(folder):
+        raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; restore "
+                         "the folder")  # fmt: skip
+    before = record["settings"]["lora"]
+    if before["alpha"] / before["rank"] != lora.alpha / lora.rank:
+        raise ValueError(
+            f"{folder}: expected lora.alpha / lora.rank as it was trained with, got "
+            f"{lora.alpha} / {lora.rank}; set {before['alpha']} / {before['rank']}"
+        )

@@ -1,0 +1,99 @@
+"""The critic that is trained: base and adapter put together before, the adapter saved after."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minicrit.base import load_model, load_tokenizer
+from minicrit.config import BaseConfig
+from minicrit.critic import Critic
+from minicrit.encoding import Encoder
+from minicrit.files import atomic_folder, write_atomic, write_json
+from minicrit.lora import POLICY, attach_lora, load_lora
+from minicrit.manifest import write_manifest
+from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
+from minicrit.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def trainee(run: Run) -> Critic:
+    """The base of a run with its adapter, fresh or as it starts."""
+    recipe, settings = run.recipe, run.settings
+    model = load_model(run.base, **_precision(recipe.base))
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    lora = recipe.lora
+    adapted = attach_lora(
+        model,
+        rank=lora.rank,
+        alpha=lora.alpha,
+        dropout=lora.dropout,
+        targets=lora.targets,
+        seed=recipe.seed,
+    )
+    if settings.start:
+        load_lora(adapted, settings.start)
+    adapted.train()
+    tokenizer, data = load_tokenizer(run.base), recipe.data
+    encoder = Encoder(tokenizer, max_tokens=data.max_tokens, truncate=data.truncate)
+    return Critic(adapted, tokenizer, name="training", identity="training", encoder=encoder)
+
+
+def _precision(config: BaseConfig) -> dict[str, Any]:
+    if config.dtype != "nf4":
+        return {"dtype": getattr(torch, config.dtype)}
+    from transformers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available():
+        raise ValueError("base.dtype nf4: expected a GPU, got none; use float32")
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"dtype": torch.bfloat16, "quantization_config": settings}
+
+
+@contextlib.contextmanager
+def precise(model: torch.nn.Module, precision: str) -> Iterator[None]:
+    """The arithmetic that Lightning will train with."""
+    if precision.endswith("-true"):
+        kinds = {"32": torch.float32, "64": torch.float64, "bf16": torch.bfloat16}
+        model.to(kinds[precision.split("-", maxsplit=1)[0]])
+        yield
+        return
+    with torch.autocast(str(model.device).partition(":")[0], torch.bfloat16):
+        yield
+
+
+def save_adapter(run: Run, critic: Critic, known: dict[str, Any]) -> None:
+    """Adapter, learning curve and manifest, all or nothing."""
+    with atomic_folder(run.settings.out) as box:
+        critic.model.save_pretrained(str(box), selected_adapters=[POLICY])
+        (box / "README.md").unlink(missing_ok=True)  # peft's empty model card
+        _sort_lists(box / "adapter_config.json")
+        write_atomic(box / "history.jsonl", (run.work / "history.jsonl").read_bytes())
+        facts = {
+            "base": run.base.identity,
+            "base_model": run.recipe.base.model,
+            "base_revision": run.recipe.base.revision,
+            "prompt_version": PROMPT_VERSION,
+            "critique_version": CRITIQUE_VERSION,
+            **known,
+        }
+        write_manifest(box, stage=run.stage, inputs=run.files, settings=run.relevant, facts=facts)
+
+
+def _sort_lists(path: Path) -> None:
+    """Peft writes sets in the order of their hashes, which differs between processes."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    ordered = {k: sorted(v) if isinstance(v, list) else v for k, v in config.items()}
+    write_json(path, ordered)

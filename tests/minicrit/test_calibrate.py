@@ -1,0 +1,300 @@
+"""The stage on the tiny critic: fitted, used, refused when stale, resumed, and never trained on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_gen.compose import compose
+from data_gen.verify import verify
+from minicrit import calibrate as stage
+from minicrit.base import Base, load_model
+from minicrit.calibrate import calibrate, lines, parted
+from minicrit.cli import main
+from minicrit.config import Recipe
+from minicrit.critic import Critic
+from minicrit.files import sha256_folder, write_json
+from minicrit.lora import attach_lora
+from minicrit.manifest import check_outputs, read_manifest, write_manifest
+from minicrit.prompts import PROMPT_VERSION
+from minicrit.records import Example, write_examples
+
+
+def save_adapter(tiny: Base, folder: Path, seed: int = 0, **inputs: Path) -> None:
+    model = attach_lora(load_model(tiny), rank=2, alpha=4, dropout=0.0, targets="all-linear",
+                        seed=seed)  # fmt: skip
+    torch.manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.05)
+    model.save_pretrained(folder)
+    facts = {"base": tiny.identity, "base_model": "tiny", "prompt_version": PROMPT_VERSION}
+    write_manifest(folder, stage="sft", inputs=inputs, settings={}, facts=facts)
+
+
+def composed(count: int = 48) -> list[Example]:
+    return [c.example for c in compose(count, 0, "calibration")]
+
+
+@pytest.fixture(scope="module")
+def made(tiny: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run: adapter, calibration items, and the calibration."""
+    folder = tmp_path_factory.mktemp("run")
+    save_adapter(tiny, folder / "sft")
+    write_examples(folder / "calibration.jsonl", composed())
+    calibrate(recipe(folder, tiny))
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def recipe(folder: Path, tiny: Base) -> Recipe:
+    new = Recipe()
+    new.base.folder = tiny.folder.parent
+    new.calibrate.model = folder / "sft"
+    new.calibrate.data = folder / "calibration.jsonl"
+    new.calibrate.alpha = 0.2  # 14 valid items will do
+    new.calibrate.batch_tokens = 2048  # 32 items a line of partial scores
+    return new
+
+
+def test_the_critic_uses_it(made: Path, tiny: Base) -> None:
+    """Calibrated p and the certified threshold; of the certifying items k are flagged."""
+    found = json.loads((made / "sft/calibration.json").read_text())
+    raw = Critic.load(made / "sft", base_folder=tiny.folder.parent, calibrated=False)
+    critic = Critic.load(made / "sft", base_folder=tiny.folder.parent)
+    items = [(e.domain, e.rationale) for e in composed()]
+    expected = 1 / (1 + np.exp(-raw.log_odds(items) / found["temperature"]["pooled"]))
+    p = critic.p_flawed(items)
+    assert p == pytest.approx(expected, abs=1e-6)
+    assert (critic.threshold, raw.threshold) == (found["threshold"], 0.5)
+    assert critic.identity != raw.identity
+    assert critic.calibration is not None
+    assert raw.calibration is None
+    first, *_ = critic.verdict(items[:1])
+    assert first.calibrated
+    assert first.threshold == found["threshold"]
+    assert not raw.verdict(items[:1])[0].calibrated
+    _, rest = parted(composed(), 0.3, 0)
+    valid = [row for row in rest if composed()[row].label == "valid"]
+    assert len(valid) == found["certificate"]["n"] == 17  # one a group, 7 of 24 groups apart
+    above = int((p[valid] > found["threshold"] + 1e-6).sum())
+    assert above == found["certificate"]["k"] == 0
+
+
+def test_what_the_file_holds(made: Path) -> None:
+    found = json.loads((made / "sft/calibration.json").read_text())
+    assert (found["certificate"]["alpha"], found["certificate"]["delta"]) == (0.2, 0.05)
+    assert set(found["domains"]) == {e.domain for e in composed()}
+    assert all(row["needed"] == 21 for row in found["domains"].values())  # delta / 5
+    assert found["risk_coverage"][-1][0] == 1
+    assert found["items"] == {"n": 48, "valid": 24, "groups": 24, "families": 5}
+    assert found["families"]["at_threshold"]["value"] == 0
+    record = read_manifest(made / "sft/calibration.json")
+    assert record["stage"] == "calibrate"
+    assert set(record["inputs"]) == {"critic", "data"}
+    assert {"base", "adapter", "prompt_version", "rows"} < set(record["facts"])
+    assert record["facts"]["firewalled"] is False  # no manifest beside the items
+    said = lines(found)
+    assert "n = 17 independent valid items, k = 0" in said
+
+
+def test_it_is_no_part_of_what_the_adapter_is(run: Path, tiny: Base) -> None:
+    """With it or without, the folder is the same, and its manifest holds."""
+    before = sha256_folder(run / "sft")
+    assert check_outputs(run / "sft") == []
+    (run / "sft/calibration.json").unlink()
+    (run / "sft/calibration.json.manifest.json").unlink()
+    assert sha256_folder(run / "sft") == before
+    assert Critic.load(run / "sft", base_folder=tiny.folder.parent).calibration is None
+
+
+def test_fitted_again_to_the_byte(run: Path, tiny: Base) -> None:
+    files = [run / "sft/calibration.json", run / "sft/calibration.json.manifest.json"]
+    before = [files[0].read_bytes(), read_manifest(files[0])["outputs"]]
+    calibrate(recipe(run, tiny))
+    assert [files[0].read_bytes(), read_manifest(files[0])["outputs"]] == before
+    assert not list(run.glob(".*"))
+
+
+def test_another_adapter_refuses_it(run: Path, tiny: Base) -> None:
+    """The message says what differs and what to do."""
+    kept = {name: (run / "sft" / name).read_bytes()
+            for name in ("calibration.json", "calibration.json.manifest.json")}  # fmt: skip
+    shutil.rmtree(run / "sft")
+    save_adapter(tiny, run / "sft", seed=1)
+    for name, data in kept.items():
+        (run / "sft" / name).write_bytes(data)
+    with pytest.raises(ValueError, match=r"adapter: expected .*make calibrate MODEL=.*sft"):
+        Critic.load(run / "sft", base_folder=tiny.folder.parent)
+
+
+@pytest.mark.parametrize("fact", ["prompt_version", "base", "adapter"])
+def test_another_prompt_or_base_refuses_it(run: Path, tiny: Base, fact: str) -> None:
+    path = run / "sft/calibration.json.manifest.json"
+    record = json.loads(path.read_text())
+    record["facts"][fact] = "other"
+    write_json(path, record)
+    with pytest.raises(ValueError, match=rf"{fact}: expected .*got 'other'|{fact}: expected"):
+        Critic.load(run / "sft", base_folder=tiny.folder.parent)
+
+
+def test_a_changed_or_half_written_file_is_refused(run: Path, tiny: Base) -> None:
+    path = run / "sft/calibration.json"
+    text = path.read_text()
+    write_json(path, {**json.loads(text), "threshold": 0.01})
+    with pytest.raises(ValueError, match=r"calibration.json: expected the calibration of this"):
+        Critic.load(run / "sft", base_folder=tiny.folder.parent)
+    path.write_text(text)
+    path.with_name("calibration.json.manifest.json").unlink()  # killed between the two files
+    with pytest.raises(ValueError, match="expected a manifest, got none"):
+        Critic.load(run / "sft", base_folder=tiny.folder.parent)
+    calibrate(recipe(run, tiny))  # fitting it again mends it
+    assert Critic.load(run / "sft", base_folder=tiny.folder.parent).calibration is not None
+
+
+def test_a_quantized_critic_needs_its_own(run: Path, tiny: Base, tmp_path: Path) -> None:
+    """That of the float critic is refused; fitted again it is used."""
+    from minicrit.quantize import quantize
+
+    new = recipe(run, tiny)
+    write_examples(tmp_path / "test.jsonl", composed(8))
+    new.quantize.model, new.quantize.data = run / "sft", tmp_path / "test.jsonl"
+    new.quantize.out, new.quantize.report = run / "int8", tmp_path / "int8"
+    report = quantize(new)
+    assert report["flips"]["n"] == 8
+    for name in ("calibration.json", "calibration.json.manifest.json"):
+        shutil.copy(run / "sft" / name, run / "int8" / name)
+    with pytest.raises(ValueError, match="quantized: expected"):
+        Critic.load(run / "int8", base_folder=tiny.folder.parent)
+    new.calibrate.model = run / "int8"
+    calibrate(new)
+    assert Critic.load(run / "int8", base_folder=tiny.folder.parent).calibration is not None
+
+
+def test_a_killed_run_goes_on(run: Path, tiny: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judged items are not judged again."""
+    (run / "sft/calibration.json").unlink()
+    asked: list[int] = []
+    true = Critic.p_flawed
+
+    def dying(critic: Critic, items: list[tuple[str, str]], **more: int) -> np.ndarray:
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        asked.append(len(items))
+        return true(critic, items, **more)
+
+    monkeypatch.setattr(Critic, "p_flawed", dying)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(recipe(run, tiny))
+    assert check_outputs(run / "sft") == []  # nothing lies in the critic's folder
+    monkeypatch.setattr(Critic, "p_flawed", true)
+    counted: list[int] = []
+    monkeypatch.setattr(Critic, "p_flawed", lambda c, items, **more: (
+        counted.append(len(items)), true(c, items, **more))[1])  # fmt: skip
+    calibrate(recipe(run, tiny))
+    assert sum(counted) == 48 - asked[0] == 16
+
+
+def test_too_few_items_are_refused_before_the_critic_is_loaded(
+    run: Path, tiny: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "Critic", None)
+    new = recipe(run, tiny)
+    new.calibrate.alpha = 0.02
+    with pytest.raises(ValueError, match=r"at least 149 valid items .* got 17"):
+        calibrate(new)
+    new.calibrate.temperature_share = 0.0
+    with pytest.raises(ValueError, match="expected valid and flawed items to fit"):
+        calibrate(new)
+
+
+def test_each_domain_is_refused_or_kept(
+    run: Path, tiny: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too few in each of six domains at 20 %; at 95 % the highest of the thresholds."""
+    new = recipe(run, tiny)
+    new.calibrate.each_domain = True
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "Critic", None)  # refused before it is loaded
+        with pytest.raises(ValueError, match=r"in each domain, got cybersecurity 4 of 21"):
+            calibrate(new)
+    new.calibrate.alpha = 0.95
+    found = calibrate(new)
+    assert found["threshold"] == max(row["threshold"] for row in found["domains"].values())
+    assert found["threshold"] >= found["certificate"]["threshold"]
+
+
+def test_items_it_was_trained_on_are_refused(run: Path, tiny: Base) -> None:
+    shutil.rmtree(run / "sft")
+    save_adapter(tiny, run / "sft", train=run / "calibration.jsonl")
+    with pytest.raises(ValueError, match="has not seen, got its own input train"):
+        calibrate(recipe(run, tiny))
+
+
+def test_other_splits_are_refused(run: Path, tiny: Base) -> None:
+    rows = [Example(**{**e.to_row(), "split": "test"}) for e in composed(8)]
+    write_examples(run / "calibration.jsonl", rows)
+    with pytest.raises(ValueError, match="expected rows of split calibration alone, got test"):
+        calibrate(recipe(run, tiny))
+
+
+def test_a_base_or_nothing_is_refused(run: Path, tiny: Base) -> None:
+    new = recipe(run, tiny)
+    new.calibrate.model = tiny.folder
+    with pytest.raises(ValueError, match="got a base; train it first"):
+        calibrate(new)
+    new.calibrate.model = run / "nothing"
+    with pytest.raises(ValueError, match="expected the folder of an adapter"):
+        calibrate(new)
+
+
+def test_groups_are_parted_whole_and_by_domain() -> None:
+    examples = composed(120)
+    first, second = parted(examples, 0.3, 1)
+    assert sorted([*first, *second]) == list(range(120))
+    assert not {examples[n].group for n in first} & {examples[n].group for n in second}
+    for domain in {e.domain for e in examples}:
+        groups = {examples[n].group for n in first if examples[n].domain == domain}
+        assert len(groups) == round(0.3 * len({e.group for e in examples if e.domain == domain}))
+    assert list(parted(examples, 0.3, 2)[0]) != list(first)
+
+
+def test_a_threshold_given_by_hand_wins(
+    run: Path, tiny: Base, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["critique", "Two and two make four.", "--json", "--max-new-tokens", "1", "--model",
+             str(run / "sft"), "--base-folder", str(tiny.folder.parent)]  # fmt: skip
+    assert main(asked) == 0
+    certified = json.loads(capsys.readouterr().out)
+    assert main([a for a in asked if a != "--json"]) == 0
+    assert "(calibrated), threshold" in capsys.readouterr().out
+    assert main([*asked, "--threshold", "0.25"]) == 0
+    by_hand = json.loads(capsys.readouterr().out)
+    assert (by_hand["threshold"], by_hand["calibrated"]) == (0.25, True)
+    assert by_hand["p_flawed"] == certified["p_flawed"]
+    assert certified["threshold"] != 0.25
+    with pytest.raises(SystemExit):
+        main([*asked, "--threshold", "8"])
+    assert "expected a share from 0 to 1, got 8" in capsys.readouterr().err
+
+
+def test_verify_follows_the_calibration(
+    run: Path, tiny: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is, sound; with other items than it was fitted to, a fault."""
+    monkeypatch.chdir(run.parent)
+    calibrate(recipe(Path("run"), tiny))
+    new = Recipe()
+    new.verify.folders = "run"
+    verify(new)
+    write_examples(run / "calibration.jsonl", composed(46))
+    with pytest.raises(ValueError, match="1 faults"):
+        verify(new)

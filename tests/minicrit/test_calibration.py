@@ -1,0 +1,170 @@
+"""The certificate: its table, its promise over 2,000 worlds, and what breaks it."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+
+from minicrit import calibration as science
+
+ALPHA, DELTA = 0.08, 0.05
+SIZES = (500, 1000, 2000, 5000, 10_000)
+#: alpha, delta, largest k at each of SIZES, and the items with which no error may occur.
+TABLE = (
+    (0.08, 0.05, (29, 65, 139, 368, 755), 36),
+    (0.08, 0.01, (26, 60, 131, 355, 737), 56),
+    (0.05, 0.05, (16, 38, 83, 224, 463), 59),
+    (0.02, 0.05, (4, 12, 29, 83, 176), 149),
+    (0.02, 0.01, (3, 9, 25, 77, 167), 228),
+    (0.01, 0.05, (1, 4, 12, 38, 83), 299),
+    (0.01, 0.01, (0, 2, 9, 33, 77), 459),
+    (0.001, 0.05, (None, None, None, 1, 4), 2995),
+)
+
+
+@pytest.mark.parametrize(("alpha", "delta", "ks", "least"), TABLE)
+def test_the_table_of_largest_k(
+    alpha: float, delta: float, ks: tuple[int | None, ...], least: int
+) -> None:
+    assert tuple(science.largest_k(n, alpha, delta) for n in SIZES) == ks
+    assert science.items_needed(alpha, delta) == least
+    assert science.largest_k(least, alpha, delta) == 0
+    assert science.largest_k(least - 1, alpha, delta) is None
+
+
+@pytest.mark.parametrize("n", [36, 100, 210, 777])
+def test_k_is_the_largest_by_the_beta_distribution(n: int) -> None:
+    """True FPR ~ Beta(k+1, n-k): P(FPR > alpha) is at most delta at k and above it at k + 1."""
+    k = science.largest_k(n, ALPHA, DELTA)
+    assert stats.beta.sf(ALPHA, k + 1, n - k) <= DELTA < stats.beta.sf(ALPHA, k + 2, n - k - 1)
+
+
+def test_the_guarantee_holds_over_2000_resamples() -> None:
+    """Normal scores: the true rate at each threshold is known; k = 12 of 250."""
+    rng = np.random.default_rng(0)
+    limits = [science.certify(rng.normal(size=250), ALPHA, DELTA).threshold for _ in range(2000)]
+    rates = stats.norm.sf(limits)
+    violations = int((rates > ALPHA).sum())
+    k = science.largest_k(250, ALPHA, DELTA)
+    exact = stats.beta.sf(ALPHA, k + 1, 250 - k)
+    assert exact <= DELTA
+    assert stats.binomtest(violations, 2000, exact).pvalue > 0.001
+    assert stats.binomtest(violations, 2000, DELTA, alternative="greater").pvalue > 0.01
+    assert rates.mean() == pytest.approx((k + 1) / 251, abs=0.002)
+    assert stats.kstest(rates, stats.beta(k + 1, 250 - k).cdf).pvalue > 0.001
+
+
+def test_ties_only_make_it_safer() -> None:
+    """Scores in steps of 0.1: the true rate above a threshold is at most that of the even case."""
+    rng = np.random.default_rng(1)
+    limits = np.array([science.certify(np.floor(10 * rng.random(250)) / 10, ALPHA, DELTA).threshold
+                       for _ in range(1000)])  # fmt: skip
+    rates = 1 - (np.floor(limits * 10 + 0.5) / 10 + 0.1)
+    assert (rates > ALPHA).mean() <= DELTA
+
+
+@pytest.mark.parametrize(("shift", "least", "most"), [(0.3, 0.3, 1.0), (-0.3, 0.0, 0.001)])
+def test_another_pool_breaks_it_or_makes_it_idle(shift: float, least: float, most: float) -> None:
+    """What the certificate does not promise: valid items whose scores lie 0.3 sd elsewhere."""
+    rng = np.random.default_rng(2)
+    limits = [science.certify(rng.normal(size=250), ALPHA, DELTA).threshold for _ in range(2000)]
+    violations = (stats.norm.sf(np.array(limits) - shift) > ALPHA).mean()
+    assert least <= violations <= most
+
+
+def test_a_handful_of_families_breaks_it_and_the_shift_shows_it() -> None:
+    """Families whose scores differ: new families exceed the limit far more often than delta."""
+    rng = np.random.default_rng(3)
+    broken, seen = 0, 0
+    names = np.repeat(np.arange(6), 40).astype(str)
+    for _ in range(300):
+        p = rng.normal(size=240) + np.repeat(rng.normal(scale=1.0, size=6), 40)
+        limit = science.certify(p, ALPHA, DELTA).threshold
+        broken += stats.norm.sf(limit - rng.normal(scale=1.0)) > ALPHA
+        shift = science.family_shift(p, names, ALPHA, DELTA)
+        seen += shift["over_alpha"] > 0
+    assert broken / 300 > 2 * DELTA
+    assert seen / 300 > 0.8
+
+
+def test_families_by_hand() -> None:
+    """Two families of 40: without b, nothing above 0.39 is k = 0; all of b's 0.5 are flagged."""
+    p = np.concatenate([np.arange(40) / 100, np.full(40, 0.5)])
+    names = np.repeat(["a", "b"], 40)
+    shift = science.family_shift(p, names, ALPHA, DELTA)
+    assert [shift["families"][name]["fpr"] for name in "ab"] == [0, 1]
+    assert (shift["mean"]["value"], shift["over_alpha"]) == (0.5, 1)
+    assert (shift["mean"]["low"], shift["mean"]["high"]) == (0, 1)  # Student with one degree
+    assert science.family_shift(p[:40], names[:40], ALPHA, DELTA)["mean"] == {"value": None}
+
+
+def test_threshold_by_hand() -> None:
+    """60 items allow k = 1: the second largest is the threshold, and one item lies above it."""
+    p = np.random.default_rng(4).permutation(np.arange(60) / 100)
+    found = science.certify(p, ALPHA, DELTA)
+    assert (found.n, found.k, found.threshold) == (60, 1, 0.58)
+    assert (p > found.threshold).sum() == found.k
+
+
+@pytest.mark.parametrize(("n", "alpha", "needed"), [(35, 0.08, 36), (0, 0.08, 36), (99, 0.02, 149)])
+def test_too_few_items_are_refused_with_the_number_needed(
+    n: int, alpha: float, needed: int
+) -> None:
+    with pytest.raises(ValueError, match=rf"at least {needed} valid items.*got {n}; give more"):
+        science.certify(np.zeros(n), alpha, DELTA)
+
+
+@pytest.mark.parametrize(("alpha", "delta"), [(0, 0.05), (1, 0.05), (8, 0.05), (0.08, 0)])
+def test_shares_outside_are_refused(alpha: float, delta: float) -> None:
+    with pytest.raises(ValueError, match=r"write 8 % as 0\.08"):
+        science.largest_k(100, alpha, delta)
+
+
+def test_domains_share_delta() -> None:
+    """Two domains at .025 each: 58 items of a allow k = 0, 20 of b none; 45 are needed."""
+    p = np.arange(78) / 100
+    found = science.domain_certificates(p, np.repeat(["a", "b"], (58, 20)), ALPHA, DELTA)
+    assert found["a"] == {"n": 58, "delta": 0.025, "k": 0, "threshold": 0.57}
+    assert found["b"] == {"n": 20, "delta": 0.025, "needed": 45}
+
+
+def logits(temperature: float, n: int, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Log-odds that are too sure by a temperature, with labels drawn from the true p."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(scale=2, size=n)
+    return true * temperature, rng.random(n) < 1 / (1 + np.exp(-true))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_temperature_equals_logistic_regression_and_finds_the_truth(temperature: float) -> None:
+    """Without intercept and penalty its coefficient is 1/T."""
+    z, flawed = logits(temperature, 4000)
+    found = science.fit_temperature(z, flawed)
+    model = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(z[:, None], flawed)
+    assert found == pytest.approx(1 / model.coef_[0, 0], rel=1e-4)
+    assert found == pytest.approx(temperature, rel=0.1)
+    before, after = (science.quality(science.tempered(z, t), flawed) for t in (1.0, found))
+    assert after["nll"] <= before["nll"]
+    if temperature == 3:
+        assert after["ece"] < before["ece"] / 2
+
+
+def test_temperature_stays_within_bounds_and_keeps_the_half() -> None:
+    z = np.array([-2.0, -1.0, 1.0, 2.0])
+    assert science.fit_temperature(z, z > 0) == pytest.approx(science.COLDEST, rel=1e-3)
+    assert science.fit_temperature(z, z < 0) == pytest.approx(science.WARMEST, rel=1e-3)
+    assert science.tempered(np.zeros(1), 7.0)[0] == 0.5
+
+
+def test_a_domain_gets_its_own_temperature_only_with_enough_items() -> None:
+    cold, warm = logits(1.0, 600), logits(3.0, 600, seed=6)
+    z, flawed = (np.concatenate(pair) for pair in zip(cold, warm, strict=True))
+    domains = np.repeat(["a", "b"], 600)
+    pooled, own = science.fit_temperatures(z, flawed, domains, 100)
+    assert own["a"] < pooled < own["b"]
+    assert own["b"] == pytest.approx(3, rel=0.2)
+    assert science.fit_temperatures(z, flawed, domains, 600) == (pooled, {})
+
+
+def test_one_row_of_each_group() -> None:
+    assert science.one_a_group(["g", "h", "g", "i"], ["b", "x", "a", "y"]) == [1, 2, 3]

@@ -1,0 +1,68 @@
+"""What is left wrong where the critic abstains: by hand, against brute force, and its extremes."""
+
+import numpy as np
+import pytest
+
+from minicrit.selective import abstain_band, aurc, logit, risk_coverage, sureness
+
+
+def test_curve_by_hand() -> None:
+    """At .5 the surest are .99 and .01, then .9, then .6: wrong is .9 only.
+
+    Risks 0, 0, 1/3, 1/4; the first two are equally sure and enter together.
+    """
+    p, flawed = np.array([0.6, 0.99, 0.01, 0.9]), np.array([True, True, False, False])
+    assert risk_coverage(p, flawed, 0.5) == [[0.5, 0.0], [0.75, 0.333333], [1.0, 0.25]]
+    assert aurc(p, flawed, 0.5) == pytest.approx((0 + 0 + 1 / 3 + 1 / 4) / 4)
+
+
+def test_aurc_equals_brute_force_without_ties() -> None:
+    """Mean over k of the error rate of the k surest."""
+    rng = np.random.default_rng(0)
+    p = rng.random(200)
+    flawed = rng.random(200) < p
+    away = np.abs(np.log(p / (1 - p)) - np.log(0.7 / 0.3))
+    wrong = ((p > 0.7) != flawed)[np.argsort(-away)]
+    assert aurc(p, flawed, 0.7) == pytest.approx(
+        np.mean([wrong[: k + 1].mean() for k in range(200)])
+    )
+
+
+def test_whole_weights_are_copies_and_order_is_none() -> None:
+    rng = np.random.default_rng(1)
+    p, flawed = np.round(rng.random(40), 1), rng.random(40) < 0.5
+    w = rng.integers(0, 4, 40)
+    copies = np.repeat(np.arange(40), w)
+    turned = rng.permutation(copies)
+    value = aurc(p, flawed, 0.4, weights=w.astype(float))
+    assert value == pytest.approx(aurc(p[turned], flawed[turned], 0.4))
+    assert np.isnan(aurc(p, flawed, 0.4, weights=np.zeros(40)))
+
+
+def test_sureness_is_the_distance_in_log_odds_and_finite() -> None:
+    assert sureness(np.array([0.8]), 0.5)[0] == pytest.approx(np.log(4))
+    assert sureness(np.array([0.2, 0.8]), 0.8).tolist() == pytest.approx([2 * np.log(4), 0])
+    assert np.isfinite(logit(np.array([0.0, 1.0]))).all()
+
+
+def test_band_leaves_out_what_is_wrong_near_the_threshold() -> None:
+    """200 sure and right, 40 within .2 log-odds of the threshold and half of them wrong."""
+    sure = np.repeat([0.02, 0.98], 100)
+    near = np.full(40, 0.52)
+    p = np.concatenate([sure, near])
+    flawed = np.concatenate([sure > 0.5, np.arange(40) % 2 == 0])
+    band = abstain_band(p, flawed, 0.5, 0.05)
+    assert band is not None
+    assert band["low"] == pytest.approx(1 - band["high"])
+    assert 0.52 < band["high"] < 0.55
+    assert (band["n"], band["risk"]) == (200, 0)
+    assert band["coverage"] == pytest.approx(200 / 240)
+    assert abstain_band(p, ~flawed, 0.5, 0.05) is None
+
+
+def test_no_band_is_needed_where_nothing_is_wrong() -> None:
+    p = np.repeat([0.02, 0.98], 100)
+    band = abstain_band(p, p > 0.5, 0.5, 0.05)
+    assert band is not None
+    assert band["low"] == band["high"]
+    assert band["coverage"] == 1

@@ -1,0 +1,112 @@
+"""Early stopping and the best adapter, in whole runs; and that the names of scores are true."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data_gen.compose import compose
+from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.files import folder_hashes
+from minicrit.jsonl import read_lines
+from minicrit.manifest import read_manifest
+from minicrit.records import write_examples
+from minicrit.train import train_sft
+from minicrit.training_config import LoraConfig, SFTConfig
+from models.module import CriticModule
+
+
+@pytest.fixture
+def recipe(tiny, tmp_path):
+    (tmp_path / "data").mkdir()
+    for split, count in (("train", 12), ("validation", 4)):
+        rows = [c.example for c in compose(count, 0, split)]
+        write_examples(tmp_path / "data" / f"{split}.jsonl", rows)
+    return Recipe(
+        base=BaseConfig(model="tiny", folder=tiny.folder.parent), lora=LoraConfig(rank=4),
+        data=DataConfig(folder=tmp_path / "data"),
+        sft=SFTConfig(out=tmp_path / "sft", log_folder=tmp_path / "logs", precision="32-true",
+                      batch_examples=2, validate_every=1, save_every=2, samples=0,
+                      best="val/perplexity", patience=2),
+    )  # fmt: skip
+
+
+def scripted(monkeypatch, values):
+    """Validations that give these scores, one after the other, by step."""
+    log = CriticModule.log_scores
+
+    def told(self, scores):
+        value = torch.tensor(values[self.global_step - 1], dtype=torch.float64)
+        log(self, {**scores, "perplexity": value})
+
+    monkeypatch.setattr(CriticModule, "log_scores", told)
+
+
+def test_the_best_is_kept_and_training_stops(recipe, tmp_path, monkeypatch):
+    scripted(monkeypatch, [5.0, 3.0, 4.0, 3.0, 1.0, 1.0])
+    out = train_sft(recipe)
+    rows = [row for _, row in read_lines(out / "history.jsonl")]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]  # stopped two after the best
+    facts = read_manifest(out)["facts"]
+    assert facts["best"] == {"score": "val/perplexity", "value": 3.0, "step": 2, "last_step": 4}
+    assert facts["steps"] == 6
+    last = train_sft(replace(recipe, sft=replace(recipe.sft, out=tmp_path / "last", best=None,
+                                                 patience=0)))  # fmt: skip
+    assert "best" not in read_manifest(last)["facts"]
+    kept, final = (load_file(f / "adapter_model.safetensors") for f in (out, last))
+    assert any(not torch.equal(kept[name], final[name]) for name in kept)
+
+
+@pytest.mark.parametrize("cut", [3, 5], ids=["before-the-stop", "after-it"])
+def test_a_run_cut_off_keeps_and_stops_the_same(recipe, tmp_path, monkeypatch, cut):
+    scripted(monkeypatch, [5.0, 3.0, 4.0, 3.5, 1.0, 1.0])
+    whole = train_sft(replace(recipe, sft=replace(recipe.sft, out=tmp_path / "whole")))
+    import minicrit.train
+    from models.sft import SFTModule
+
+    step, save = SFTModule.training_step, minicrit.train.save_adapter
+
+    def stopped(self, batch, batch_idx):
+        if self.global_step == cut:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as until:
+        until.setattr(SFTModule, "training_step", stopped)
+        until.setattr(minicrit.train, "save_adapter", killed)  # after the stop, before the end
+        with pytest.raises(KeyboardInterrupt):
+            train_sft(recipe)
+    assert not recipe.sft.out.exists()
+    assert minicrit.train.save_adapter is save
+    train_sft(recipe)
+    assert folder_hashes(whole) == folder_hashes(recipe.sft.out)
+    assert not (tmp_path / "sft.work").exists()
+
+
+def test_scores_that_are_no_numbers_keep_the_last(recipe, monkeypatch, caplog):
+    scripted(monkeypatch, [math.nan] * 6)
+    told = replace(recipe, sft=replace(recipe.sft, patience=0))
+    out = train_sft(told)
+    facts = read_manifest(out)["facts"]
+    assert facts["best"] == {"score": "val/perplexity", "value": None, "step": None,
+                             "last_step": 6}  # fmt: skip
+    assert "expected a finite val/perplexity in one validation at least" in caplog.text
+
+
+def test_an_unknown_score_stops_before_training(recipe):
+    wrong = replace(recipe, sft=replace(recipe.sft, best="val/acuracy"))
+    with pytest.raises(ValueError, match=r"sft.best: expected one of val/f1.*'val/acuracy'"):
+        train_sft(wrong)
+    assert not recipe.sft.out.with_name("sft.work").exists()
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_every_precision_trains(recipe, precision):
+    told = replace(recipe.sft, precision=precision, batch_examples=6, best="val/brier", patience=0)
+    out = train_sft(replace(recipe, sft=told))
+    assert read_manifest(out)["facts"]["best"]["value"] < 1

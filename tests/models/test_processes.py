@@ -1,0 +1,88 @@
+"""Two processes give what one gives: weights, scores, files. On CPU, through gloo."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from minicrit.jsonl import read_lines
+from minicrit.manifest import read_manifest
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def trained(folder: Path, bases: Path, *stages: str) -> None:
+    script = Path(__file__).with_name("ranks.py")
+    command = [sys.executable, str(script), str(folder), str(bases), *stages]
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+        timeout=1200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def assert_same(alone: Path, both: Path) -> None:
+    one, two = weights(alone), weights(both)
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=1e-6, rtol=1e-6, msg=name)
+    curves = [[row for _, row in read_lines(f / "history.jsonl")] for f in (alone, both)]
+    assert len(curves[0]) == len(curves[1]) > 1
+    for a, b in zip(*curves, strict=True):
+        assert b == pytest.approx(a, abs=2e-6)
+    a, b = (read_manifest(folder)["facts"] for folder in (alone, both))
+    assert {**b, "best": None} == {**a, "best": None}
+    assert a.get("best", {}).get("step") == b.get("best", {}).get("step")
+    assert not both.with_name(both.name + ".work").exists()
+
+
+def written(folder: Path) -> list[str]:
+    """Relative names, without what TensorBoard adds to the name of a log (time, process)."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(name.split(".tfevents.")[0] for name in names)
+
+
+def test_preference_learning_with_two_processes(tiny, tmp_path):
+    trained(tmp_path, tiny.folder.parent, "dpo")
+    assert_same(tmp_path / "alone" / "dpo", tmp_path / "both" / "dpo")
+    # One pack of held-out pairs: the second process validates on none.
+    assert read_manifest(tmp_path / "both" / "dpo")["facts"]["pairs"]["held_out"] > 0
+
+
+@pytest.mark.slow
+def test_every_stage_with_two_processes(tiny, tmp_path):
+    stages = ("sft", "rsf", "dpo", "dpo-live")
+    trained(tmp_path, tiny.folder.parent, *stages)
+    for name in stages:
+        assert_same(tmp_path / "alone" / name, tmp_path / "both" / name)
+    live, kept = (weights(tmp_path / "alone" / name) for name in ("dpo-live", "dpo"))
+    for name, weight in kept.items():
+        torch.testing.assert_close(live[name], weight, atol=1e-6, rtol=1e-6)
+    # Neither a second log, nor work that is left, nor a file of the second process.
+    assert written(tmp_path / "both") == written(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_the_command_line_starts_the_second_process_itself(tiny, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "base").symlink_to(tiny.folder.parent)
+    minicrit = [sys.executable, "-m", "minicrit.cli"]
+    told = ["--config", "tiny", "--data.train", "16", "--data.validation", "6",
+            "--sft.precision", "64-true", "--sft.samples", "1"]  # fmt: skip
+    both = ["--sft.devices", "2", "--sft.strategy", "ddp", "--sft.out", "checkpoints/both/sft"]
+    for words in (["data"], ["sft", "--sft.out", "checkpoints/alone/sft"], ["sft", *both]):
+        done = subprocess.run(
+            [*minicrit, words[0], *told, *words[1:]], cwd=tmp_path, env=ENVIRONMENT,
+            capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(tmp_path / "checkpoints/alone/sft", tmp_path / "checkpoints/both/sft")
