@@ -1,20 +1,14 @@
 """Opens the back end of a name; its package is imported only then."""
 
-import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from data_gen.backends.protocol import Backend, is_near
+from data_gen.backends.address import check_address, warn_of_plain_key
+from data_gen.backends.protocol import Backend
 
 if TYPE_CHECKING:
     from data_gen.backends.claude_batches import ClaudeBatches
-
-#: Keys that are sent to whatever address is given.
-_KEYS = {"openai": "OPENAI_API_KEY", "ollama": "OLLAMA_API_KEY"}
-_log = logging.getLogger(__name__)
 
 
 def open_backend(
@@ -38,6 +32,7 @@ def open_backend(
         ValueError: if a setting or a key that it needs is missing.
     """
     model = checked_model(kind, model, url, named)
+    warn_of_plain_key(kind, url)
     if kind == "anthropic":
         from data_gen.backends.claude import Claude
 
@@ -80,24 +75,5 @@ def checked_model(kind: str, model: str | None, url: str | None, named: str = "h
     if not model:
         raise ValueError(f"{named}: expected the name of a model of {kind}, got none; give "
                          f"--{named} NAME")  # fmt: skip
-    _check_address(kind, url, f"{named.partition('.')[0]}.url")
+    check_address(kind, url, f"{named.partition('.')[0]}.url")
     return model
-
-
-def _check_address(kind: str, url: str | None, setting: str) -> None:
-    if url is None:
-        if kind == "openai":
-            raise ValueError(f"{setting}: expected the address of the server, got none; give "
-                             f"--{setting} http://HOST:PORT")  # fmt: skip
-        return
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{setting}: expected an address like http://HOST:PORT, got {url}; write "
-                         "it in full")  # fmt: skip
-    if parts.username or parts.password:
-        raise ValueError(f"{setting}: expected an address without a name or password, got one; "
-                         "give keys in the environment, as addresses are logged")  # fmt: skip
-    key = _KEYS.get(kind, "")
-    if os.environ.get(key) and parts.scheme == "http" and not is_near(url):
-        _log.warning("%s: %s goes to %s unencrypted; use https, or unset the key",
-                     setting, key, parts.hostname)  # fmt: skip

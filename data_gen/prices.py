@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_gen.backends.protocol import Request, Usage, is_near
+from data_gen.backends.address import is_near
+from data_gen.backends.protocol import Request, Usage
 from minicrit.strictyaml import read_settings
 
 TABLE = Path(__file__).parent / "prices.yaml"

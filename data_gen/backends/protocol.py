@@ -3,9 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit
 
 from minicrit.files import sha256_json
 
@@ -144,16 +142,6 @@ class BatchBackend(Backend, Protocol):
     def results(self, id_: str) -> Iterator[tuple[str, Answer | Exception]]:
         """Key and answer, or failure, of every request of a batch that has ended, in any order."""
         ...
-
-
-def is_near(url: str) -> bool:
-    """Whether an address is of this machine or of its own network."""
-    host = urlsplit(url).hostname or ""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith((".local", ".localhost", ".internal"))
-    return address.is_loopback or address.is_private
 
 
 def hidden(said: object) -> str:

@@ -219,7 +219,8 @@ def test_the_result_does_not_depend_on_which_thread_is_faster(tmp_path):
 
 def test_an_unknown_model_cannot_have_a_budget(tmp_path):
     for kind in ("anthropic", "ollama", "openai"):
-        recipe = Recipe(hard=HardConfig(backend=kind, model="nobody", budget_usd=1.0))
+        url = "http://127.0.0.1:9"
+        recipe = Recipe(hard=HardConfig(backend=kind, model="nobody", url=url, budget_usd=1.0))
         with pytest.raises(ValueError, match=r"prices.yaml: expected a price of nobody"):
             make_hard(recipe)
     assert read_price("claude-haiku-4-5").cost(Usage(1_000_000, 200_000)) == pytest.approx(2.0)

@@ -1,0 +1,44 @@
+"""Addresses of servers: whether they are of use, whose they are, and what is sent there."""
+
+import logging
+import os
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+#: Keys that are sent to whatever address is given.
+_KEYS = {"openai": "OPENAI_API_KEY", "ollama": "OLLAMA_API_KEY"}
+_log = logging.getLogger(__name__)
+
+
+def check_address(kind: str, url: str | None, setting: str) -> None:
+    """A ValueError that names the setting if there is no address, or one that is no use."""
+    if url is None:
+        if kind == "openai":
+            raise ValueError(f"{setting}: expected the address of the server, got none; give "
+                             f"--{setting} http://HOST:PORT")  # fmt: skip
+        return
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{setting}: expected an address like http://HOST:PORT, got {url}; write "
+                         "it in full")  # fmt: skip
+    if parts.username or parts.password:
+        raise ValueError(f"{setting}: expected an address without a name or password, got one; "
+                         "give keys in the environment, as addresses are logged")  # fmt: skip
+
+
+def warn_of_plain_key(kind: str, url: str | None) -> None:
+    """Says so if a key goes far in plain text."""
+    key = _KEYS.get(kind, "")
+    if url and os.environ.get(key) and url.startswith("http:") and not is_near(url):
+        host = urlsplit(url).hostname
+        _log.warning("%s goes to %s unencrypted; use https, or unset the key", key, host)
+
+
+def is_near(url: str) -> bool:
+    """Whether an address is of this machine or of its own network."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".localhost", ".internal"))
+    return address.is_loopback or address.is_private
