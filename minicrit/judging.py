@@ -33,7 +33,7 @@ TOO_LONG = "too long"
 UNDEFINED = "undefined p"
 
 
-class Judged(Protocol):
+class Readable(Protocol):
     """What carries a rationale: an example, a trade, an operator's decision."""
 
     @property
@@ -88,13 +88,13 @@ def load_judge(path: str, *, base_folder: Path) -> Judge:
     return Critic.load(path, base_folder=base_folder)
 
 
-def item_of(example: Judged) -> Item:
+def item_of(example: Readable) -> Item:
     """What a critic may see of an example: nothing else, as id and source tell the label."""
     return example.domain, example.rationale
 
 
 def score_items(
-    judge: Judge, examples: Sequence[Judged], out: Path, *, batch_tokens: int
+    judge: Judge, examples: Sequence[Readable], out: Path, *, batch_tokens: int
 ) -> Scores:
     """Score all examples in order; the partial scores stay on disk until `remove_partial`."""
     path = _path(judge, examples, out, batch_tokens)
@@ -146,7 +146,7 @@ def _score(judge: Judge, items: Sequence[Item], batch_tokens: int) -> dict[str, 
     return {"p": p, "unscored": [UNDEFINED] * p.count(None)}
 
 
-def _path(judge: Judge, examples: Sequence[Judged], out: Path, batch_tokens: int) -> Path:
+def _path(judge: Judge, examples: Sequence[Readable], out: Path, batch_tokens: int) -> Path:
     content = [judge.identity, judge.prompt_version, code_version(), batch_tokens]
     key = sha256_json([*content, *(item_of(e) for e in examples)])
     return out.with_name(f"{out.name}.{key[:16]}.scores.jsonl")

@@ -2,7 +2,7 @@
 
 An entry is sound where the record of rule, name and side speaks for it (mean at least 1.5 standard
 errors above zero after costs) and the text rests on that. It is flawed where the record does not
-(mean not above zero), so that the entry was made for the bad reason alone: a lucky run, the best
+(mean below zero), so that the entry was made for the bad reason alone: a lucky run, the best
 years, costs passed over, another sort of market, money already lost, the best of many settings, a
 certainty that nothing bears out, evidence waved away. Both quote the same kinds of figures.
 """
@@ -24,6 +24,7 @@ _RUN = (3, 6)  # wins in a row that people fall for
 _LOSSES = 2
 _HIGH_RATE = 0.7  # of wins; above it 90 % is not far off
 _ROUNDS = 1e-4  # figures are shown to a hundredth of a percent
+_BELOW = 5e-4  # a mean nearer to zero than this speaks neither way
 _WORDING = Path(__file__).with_name("wording.yaml")
 _HEDGED = ("overconfidence",)  # a hedge would contradict the certainty
 _TRIMMED = {"logical_contradiction": "cost", "extrapolation": "market"}  # says so already
@@ -34,7 +35,7 @@ def _speaks_for(sample: Sample) -> bool:
 
 
 def _against(sample: Sample) -> bool:
-    return sample.n >= LEAST and sample.mean <= -_ROUNDS / 2
+    return sample.n >= LEAST and sample.mean <= -_BELOW
 
 
 def _stands(facts: Facts, flawed: bool) -> bool:
@@ -58,7 +59,9 @@ def _market(facts: Facts, flawed: bool) -> bool:
     same, other = facts.same_market, facts.other_market
     if min(same.n, other.n) < LEAST:
         return False
-    return _speaks_for(other) and _against(same) if flawed else _speaks_for(same)
+    if flawed:
+        return _speaks_for(other) and _against(same)
+    return _speaks_for(same) and _speaks_for(facts.record)
 
 
 def _losses(facts: Facts, flawed: bool) -> bool:

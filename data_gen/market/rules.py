@@ -150,17 +150,17 @@ def no_level(market: Market, day: int, name: int) -> float:
 
 
 RULES: dict[str, Rule] = {
-    "momentum": Rule("12-1 momentum", 252, (63, 126, 189), "look-back of {x:.0f} days", momentum,
+    "momentum": Rule("12-1 momentum", 252, (63, 126, 189), "a look-back of {x:.0f} days", momentum,
                      momentum_level, "Moskowitz, Ooi and Pedersen (2012)"),
-    "reversal": Rule("RSI(2) reversal", 10, (3, 5, 20), "RSI threshold of {x:.0f}", reversal,
+    "reversal": Rule("RSI(2) reversal", 10, (3, 5, 20), "an RSI threshold of {x:.0f}", reversal,
                      reversal_level, "Connors and Alvarez (2009)"),
     "crossover": Rule("50/200 moving-average cross", 200, (100, 125, 150),
-                      "slow mean of {x:.0f} days", crossover,
+                      "a slow mean of {x:.0f} days", crossover,
                       no_level, "Brock, Lakonishok and LeBaron (1992)"),
     "low_volatility": Rule("low-volatility rotation", 252, (63, 126, 504),
-                           "volatility window of {x:.0f} days", low_volatility,
+                           "a volatility window of {x:.0f} days", low_volatility,
                            volatility_level, "Blitz and van Vliet (2007)"),
-    "turn_of_month": Rule("turn-of-month", 4, (2, 3, 6), "holding time of {x:.0f} days",
+    "turn_of_month": Rule("turn-of-month", 4, (2, 3, 6), "a holding time of {x:.0f} days",
                           turn_of_month, no_level, "Lakonishok and Smidt (1988)"),
 }  # fmt: skip
 
