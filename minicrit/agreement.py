@@ -111,7 +111,7 @@ def certainty(p: Floats, threshold: float) -> Floats:
     """Distance of p from the threshold in log-odds, which puts both sides on one scale."""
     inside = np.clip(np.append(p, threshold), 1e-12, 1 - 1e-12)
     odds = np.log(inside) - np.log1p(-inside)
-    return np.asarray(np.abs(odds[:-1] - odds[-1]))
+    return np.asarray(np.abs(odds[:-1] - odds[-1]).round(9))  # so that rounding parts no equals
 
 
 def _log_facts(cases: Sequence[Case], unscored: dict[str, int], used: int) -> dict[str, Any]:
@@ -175,10 +175,12 @@ def _proof(n: int, disagreements: int, target: float) -> dict[str, Any]:
 def _coverage(judged: Compared) -> list[dict[str, Any]]:
     """Agreement on the most certain share of the rationales; equal certainty stays together."""
     order = np.sort(judged.certainty)[::-1]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for percent in COVERAGES:
         least = order[max(1, round(percent / 100 * len(order))) - 1]
         taken = judged.certainty >= least
+        if rows and rows[-1]["n"] == int(taken.sum()):
+            continue
         rate = clopper_pearson(int(judged.agree[taken].sum()), int(taken.sum()))
         rows.append({"coverage": plain(float(taken.mean())),
                      **entry(rate.value, rate.n, {"clopper-pearson": rate})})  # fmt: skip

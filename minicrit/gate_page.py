@@ -116,8 +116,8 @@ def world_rows(report: Report) -> tuple[Row, list[Row]]:
         return head, [("random gates", "-", "-", "-", "-", "all trades or none are flagged")]
     null = report["null"]
     kind = f"exchange within a block ({report['settings']['blocks']})"
-    more = (f"{100 * (null['exchangeable'] or 0):.0f} % of the trades can move; an interval leaves "
-            f"zero out in {number(_percent(null['alarms']), 1)} % of {null['alarm_worlds']} such "
+    more = (f"{100 * (null['exchangeable'] or 0):.0f} % of the trades can move; an interval lies "
+            f"above zero in {number(_percent(null['alarms']), 1)} % of {null['alarm_worlds']} such "
             "worlds")  # fmt: skip
     return head, [
         ("as many dropped at random", *_against(report["placebo"]),

@@ -91,7 +91,10 @@ def false_alarms(
     draws: int,
     seed: int,
 ) -> float:
-    """Share of null worlds in which the kernel interval of "after less before" leaves zero out."""
+    """Share of null worlds in which the kernel interval of "after less before" promises a gain.
+
+    A gain is promised if the whole interval lies above zero, which should be 2.5 % or rarer.
+    """
     rng = np.random.default_rng(seed)
     flags = exchange(flagged, blocks, draws, rng)
     before = book.series(np.ones(len(flagged)))
@@ -101,7 +104,7 @@ def false_alarms(
         error = standard_error(pair)
         if error > 0:
             known += 1
-            alarms += abs(sharpe_ratio(pair[:, 1]) - sharpe_ratio(pair[:, 0])) > _Z * error
+            alarms += sharpe_ratio(pair[:, 1]) - sharpe_ratio(pair[:, 0]) > _Z * error
     return alarms / known if known else float("nan")
 
 

@@ -132,5 +132,5 @@ def test_a_book_that_hardly_trades_has_no_interval() -> None:
 
 @pytest.mark.parametrize("block", [-1, 26])
 def test_blocks_that_are_too_long_are_refused(block: int) -> None:
-    with pytest.raises(ValueError, match="expected blocks of 1 to 25 periods"):
+    with pytest.raises(ValueError, match=r"expected blocks of 1 to 25 periods"):
         sharpe_difference(normal(np.random.default_rng(11), 100), block=block)

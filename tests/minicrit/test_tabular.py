@@ -44,14 +44,14 @@ def test_a_table_that_was_written_is_read_back(tmp_path: Path) -> None:
     (b"\xef\xbb\xbfa,b\n", ":1: expected UTF-8 without a mark"),
 ])  # fmt: skip
 def test_what_is_not_such_a_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ValueError, match="t.csv") as error:
+    with pytest.raises(ValueError, match=r"t.csv") as error:
         rows(tmp_path, text)
     assert message in str(error.value)
 
 
 def test_a_missing_file_and_a_broken_archive_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected a file, got none; check the path"):
+    with pytest.raises(ValueError, match=r"expected a file, got none; check the path"):
         list(table_rows(tmp_path / "none.csv", ("a",)))
     (tmp_path / "t.csv.gz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="expected a whole gzip file"):
+    with pytest.raises(ValueError, match=r"expected a whole gzip file"):
         list(table_rows(tmp_path / "t.csv.gz", ("a",)))

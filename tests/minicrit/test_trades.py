@@ -51,15 +51,15 @@ def test_returns_by_hand(tmp_path: Path) -> None:
     (GOOD.replace(",valid", ","), "expected a label on every trade or on none, got 1 of 2"),
 ])  # fmt: skip
 def test_a_bad_trade_is_refused_with_its_line(tmp_path: Path, line: str, message: str) -> None:
-    with pytest.raises(ValueError, match="trades.csv:3: ") as error:
+    with pytest.raises(ValueError, match=r"trades.csv:3: ") as error:
         read_trades(written(tmp_path, GOOD, line))
     assert message in str(error.value)
 
 
 def test_no_trades_and_a_missing_column_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=":2: expected at least one trade, got none"):
+    with pytest.raises(ValueError, match=r":2: expected at least one trade, got none"):
         read_trades(written(tmp_path))
-    with pytest.raises(ValueError, match=":1: expected a column size"):
+    with pytest.raises(ValueError, match=r":1: expected a column size"):
         read_trades(written(tmp_path, head="date,instrument,side,rationale\n"))
 
 
@@ -73,6 +73,6 @@ def test_prices_and_their_refusals(tmp_path: Path) -> None:
         ("2024-01-04,A,x", "expected close as a finite number, got x"),
     ):
         path.write_text(f"date,instrument,close\n2024-01-03,A,2\n{row}\n")
-        with pytest.raises(ValueError, match="prices.csv:3") as error:
+        with pytest.raises(ValueError, match=r"prices.csv:3") as error:
             read_prices(path)
         assert message in str(error.value)
