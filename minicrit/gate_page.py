@@ -120,7 +120,7 @@ def world_rows(report: Report) -> tuple[Row, list[Row]]:
             f"above zero in {number(_percent(null['alarms']), 1)} % of {null['alarm_worlds']} such "
             "worlds")  # fmt: skip
     return head, [
-        ("as many dropped at random", *_against(report["placebo"]),
+        ("as many flagged at random", *_against(report["placebo"]),
          f"{report['placebo']['draws']} gates"),
         (kind, *_against(null), more),
     ]  # fmt: skip

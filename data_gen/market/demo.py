@@ -8,6 +8,7 @@ Within every rule and side as many entries are flawed as asked for, so that neit
 
 import logging
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def make_demo(recipe: Recipe, market: Market | None = None) -> Path:
         "reasons": dict(Counter(f"{e.reason} {_label(e)}" for e in chosen)),
     })  # fmt: skip
     _log.info("%s: %d trades, %d flawed", trades, len(rows), sum(e.flawed for e in chosen))
+    sys.stdout.write(f"{trades}\n")
     return trades
 
 
