@@ -201,7 +201,8 @@ def test_the_command_with_a_real_critic(tmp_path: Path, tiny: Base, capsys) -> N
     out = tmp_path / "cli" / "sharpe"
     command = ["sharpe", "--config", "tiny", "--base.folder", str(tiny.folder.parent),
                "--sharpe.model", "tiny", "--sharpe.trades", str(recipe.sharpe.trades),
-               "--sharpe.out", str(out), "--sharpe.draws", "99", "--sharpe.placebos", "50"]  # fmt: skip
+               "--sharpe.out", str(out), "--sharpe.draws", "99",
+               "--sharpe.placebos", "50"]  # fmt: skip
     assert main(command) == 0
     assert "What the gate does to the book" in capsys.readouterr().out
     report = json.loads(Path(f"{out}.json").read_text())
