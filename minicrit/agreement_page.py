@@ -62,7 +62,7 @@ def agreement_html(report: Report) -> str:
         table_of=table_rows(report),
         coverage=coverage_rows(report),
         plot=plots.paths([Line("agreement", points, 0)], bounds[0] + bounds[1][::-1],
-                         ("share of the rationales, most certain first", "agreement")),
+                         ("share of the rationales, most certain first", "")),
         among=among_rows(report),
         each=plots.dot_plot(dots, "agreement of each operator with the critic"),
         read=READ,

@@ -43,6 +43,7 @@ def gate_markdown(report: Report) -> str:
         "## Difference of the annual Sharpe ratios",
         markdown(*difference_rows(report)),
         markdown(*world_rows(report)),
+        world_note(report),
         READ,
         "## Verdicts",
         markdown(*verdict_rows(report)),
@@ -61,6 +62,7 @@ def gate_html(report: Report) -> str:
         books=book_rows(report),
         differences=difference_rows(report),
         against=world_rows(report),
+        note=world_note(report),
         verdicts=verdict_rows(report),
         plot=_equity(report["curves"]),
         legend_of=[(name, color) for _, name, color in _lines(report["curves"])],
@@ -110,20 +112,27 @@ def difference_rows(report: Report) -> tuple[Row, list[Row]]:
 
 def world_rows(report: Report) -> tuple[Row, list[Row]]:
     """Head and rows of the gated book against random gates."""
-    head = ("gated book against", "median", "95 % of them", "gain over the median", "p, one-sided",
-            "what else")  # fmt: skip
+    head = ("gated book against", "median", "95 % of them", "gain over the median", "p, one-sided")
     if report["placebo"] is None:
-        return head, [("random gates", "-", "-", "-", "-", "all trades or none are flagged")]
-    null = report["null"]
-    kind = f"exchange within a block ({report['settings']['blocks']})"
-    more = (f"{100 * (null['exchangeable'] or 0):.0f} % of the trades can move; an interval lies "
-            f"above zero in {number(_percent(null['alarms']), 1)} % of {null['alarm_worlds']} such "
-            "worlds")  # fmt: skip
+        return head, [("random gates: all trades or none are flagged", "-", "-", "-", "-")]
     return head, [
-        ("as many flagged at random", *_against(report["placebo"]),
-         f"{report['placebo']['draws']} gates"),
-        (kind, *_against(null), more),
+        ("as many flagged at random", *_against(report["placebo"])),
+        (f"flags exchanged within a block ({report['settings']['blocks']})",
+         *_against(report["null"])),
     ]  # fmt: skip
+
+
+def world_note(report: Report) -> str:
+    """How the random gates were drawn, and how often an interval would have been fooled."""
+    null = report["null"]
+    if null is None:
+        return "There are no random gates to compare with."
+    return (
+        f"{report['placebo']['draws']} gates each. {100 * (null['exchangeable'] or 0):.0f} % of "
+        "the trades lie in blocks with flagged and other ones, so that flags can move; of "
+        f"{null['alarm_worlds']} such worlds an interval promises a gain in "
+        f"{number(_percent(null['alarms']), 1)} %."
+    )
 
 
 def verdict_rows(report: Report) -> tuple[Row, list[Row]]:
