@@ -4,12 +4,12 @@ Arrays are bools, true for flawed; weights (n,) >= 0 say how often a unit counts
 statistic fits `statistics.cluster_bootstrap`. What the data do not define is nan.
 """
 
-# mypy: disable-error-code="import-untyped"
 import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+
+from minicrit.calibration import largest_k
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -76,12 +76,10 @@ def allowed_disagreements(n: int, target: float, level: float = LEVEL) -> int:
 
     The largest k with P(Bin(n, 1 - target) <= k) <= level, one-sided and exact.
     """
-    if n < 0 or not 0 < target < 1:
-        raise ValueError(f"expected n >= 0 and 0 < target < 1, got {n} and {target}; write 98 % as "
-                         "0.98")  # fmt: skip
-    below = np.arange(math.ceil(n * (1 - target)) + 1)  # at the mean the chance is about one half
-    chances = special.bdtr(below, n, 1 - target) if n else np.ones(1)
-    return int(np.searchsorted(chances, level, side="right")) - 1
+    if not 0 < target < 1:
+        raise ValueError(f"expected 0 < target < 1, got {target}; write 98 % as 0.98")
+    k = largest_k(n, 1 - target, level)
+    return -1 if k is None else k
 
 
 def decisions_needed(disagreements: int, target: float, level: float = LEVEL) -> int:
