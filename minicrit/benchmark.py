@@ -29,7 +29,7 @@ from minicrit.benchmark_page import benchmark_page
 from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.jsonl import write_rows
-from minicrit.judging import Judge, item_of, remove_partial, score_items
+from minicrit.judging import Judge, item_of, load_judge, remove_partial, score_items
 from minicrit.manifest import code_version
 from minicrit.measures import DRAWS, HALF, Truth, measure, metrics, plain
 from minicrit.records import Example
@@ -64,7 +64,7 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
     examples, left_out = select(settings, recipe.seed)
     truth = Truth.of(examples)
     _log.info("%s", versus.detectable_line(len(examples), settings.discordance))
-    load = load or partial(_load_critic, base_folder=recipe.base.folder)
+    load = load or partial(load_judge, base_folder=recipe.base.folder)
     found: dict[str, Outcome] = {}
     for key, model in (("model_1", settings.model_1), ("model_2", settings.model_2)):
         if model:
@@ -98,12 +98,6 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
     }
     _write(settings.out, report, examples, found)
     return report
-
-
-def _load_critic(path: str, *, base_folder: Path) -> Judge:
-    from minicrit.critic import Critic
-
-    return Critic.load(path, base_folder=base_folder)
 
 
 def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe) -> Outcome:

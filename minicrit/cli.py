@@ -163,6 +163,24 @@ def _quantize(recipe: Recipe) -> None:
     quantize(recipe)
 
 
+def _sharpe(recipe: Recipe) -> None:
+    from minicrit.gating import sharpe
+
+    sharpe(recipe)
+
+
+def _sharpe_demo(recipe: Recipe) -> None:
+    from data_gen.market.demo import make_demo
+
+    make_demo(recipe)
+
+
+def _agreement(recipe: Recipe) -> None:
+    from minicrit.agreement import agreement
+
+    agreement(recipe)
+
+
 def _report(recipe: Recipe) -> None:
     from minicrit.report import write_report
 
@@ -201,6 +219,12 @@ STAGES = {
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
+    "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),
+                    _sharpe),
+    "sharpe-demo": Stage("Make trades on real prices, with rationales of known label.",
+                         ("sharpe_demo",), _sharpe_demo),
+    "agreement": Stage("Compare the critic's verdicts with operators' decisions.",
+                       ("base", "agreement"), _agreement),
     "verify": Stage("Recompute every hash and run the firewall over everything.", ("verify",),
                     _verify),
     "report": Stage("Write one page about a run.", ("data", "sft", "benchmark", "quantize"),

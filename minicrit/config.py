@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
 from minicrit.training_config import (
     BenchTrainConfig,
     DPOConfig,
@@ -387,3 +388,6 @@ class Recipe:
     bench_filters: BenchFiltersConfig = field(default_factory=BenchFiltersConfig)
     bench_train: BenchTrainConfig = field(default_factory=BenchTrainConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
+    sharpe: SharpeConfig = field(default_factory=SharpeConfig)
+    sharpe_demo: SharpeDemoConfig = field(default_factory=SharpeDemoConfig)
+    agreement: AgreementConfig = field(default_factory=AgreementConfig)

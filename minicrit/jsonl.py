@@ -219,7 +219,7 @@ def _check_text(value: object) -> None:
         below: list[object] = []
         for item in level:
             if isinstance(item, str):
-                _check_string(item)
+                check_string(item)
             elif depth > MAX_DEPTH and isinstance(item, dict | list):
                 raise _too_deep()
             elif isinstance(item, dict):
@@ -229,7 +229,8 @@ def _check_text(value: object) -> None:
         level = below
 
 
-def _check_string(text: str) -> None:
+def check_string(text: str) -> None:
+    """Refuse (`RefusedError`) lone surrogates and control characters but newline and tab."""
     if match := _SURROGATE.search(text):
         got = f"lone surrogate U+{ord(match[0]):04X}"
         raise RefusedError("whole characters", got, "write the pair or the character itself")

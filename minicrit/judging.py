@@ -22,7 +22,6 @@ from minicrit.encoding import TooLongError
 from minicrit.files import sha256_json
 from minicrit.jsonl import parse_object
 from minicrit.manifest import code_version
-from minicrit.records import Example
 
 if TYPE_CHECKING:
     from minicrit.critic import Written
@@ -32,6 +31,18 @@ Item = tuple[str, str]  # (domain, rationale)
 MAX_UNSCORED = 0.05  # of the items; beyond it the numbers describe the easy part only
 TOO_LONG = "too long"
 UNDEFINED = "undefined p"
+
+
+class Readable(Protocol):
+    """What carries a rationale: an example, a trade, an operator's decision."""
+
+    @property
+    def domain(self) -> str:
+        """One of the taxonomy's."""
+
+    @property
+    def rationale(self) -> str:
+        """What is judged."""
 
 
 class Judge(Protocol):
@@ -70,13 +81,20 @@ class Scores:
     items_per_second: float | None
 
 
-def item_of(example: Example) -> Item:
+def load_judge(path: str, *, base_folder: Path) -> Judge:
+    """The critic in a folder, or a base to be read zero-shot."""
+    from minicrit.critic import Critic  # slow: not before it is needed
+
+    return Critic.load(path, base_folder=base_folder)
+
+
+def item_of(example: Readable) -> Item:
     """What a critic may see of an example: nothing else, as id and source tell the label."""
     return example.domain, example.rationale
 
 
 def score_items(
-    judge: Judge, examples: Sequence[Example], out: Path, *, batch_tokens: int
+    judge: Judge, examples: Sequence[Readable], out: Path, *, batch_tokens: int
 ) -> Scores:
     """Score all examples in order; the partial scores stay on disk until `remove_partial`."""
     path = _path(judge, examples, out, batch_tokens)
@@ -128,7 +146,7 @@ def _score(judge: Judge, items: Sequence[Item], batch_tokens: int) -> dict[str, 
     return {"p": p, "unscored": [UNDEFINED] * p.count(None)}
 
 
-def _path(judge: Judge, examples: Sequence[Example], out: Path, batch_tokens: int) -> Path:
+def _path(judge: Judge, examples: Sequence[Readable], out: Path, batch_tokens: int) -> Path:
     content = [judge.identity, judge.prompt_version, code_version(), batch_tokens]
     key = sha256_json([*content, *(item_of(e) for e in examples)])
     return out.with_name(f"{out.name}.{key[:16]}.scores.jsonl")

@@ -69,6 +69,18 @@ def curves(lines: Sequence[Line], labels: tuple[str, str], *, top: float | None 
     return _svg(240, [*_axes(frame, labels), *drawn], ", ".join(line.name for line in lines))
 
 
+def paths(lines: Sequence[Line], band: Sequence[Point], labels: tuple[str, str]) -> Markup:
+    """Lines that may run below zero, over a shaded outline (none if empty)."""
+    points = [*band, *(p for line in lines for p in line.points)]
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    frame = Frame((min(xs), max(xs)), (min(0.0, *ys), max(0.0, *ys) or 1.0), 240)
+    area = Markup('<polygon class="area s2" points="{}"/>')
+    shaded = [area.format(_path(frame.at(*point) for point in band))] if band else []
+    drawn = (_curve(frame, line) for line in lines)
+    about = ", ".join(line.name for line in lines)
+    return _svg(240, [*_axes(frame, labels), *shaded, *drawn], about)
+
+
 def square(
     lines: Sequence[Line], labels: tuple[str, str], dots: Iterable[tuple[Dot, int]] = ()
 ) -> Markup:

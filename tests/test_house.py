@@ -213,7 +213,8 @@ def constraints() -> dict[str, str]:
 
 def requirements() -> dict[str, Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    texts = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    texts = [*project["dependencies"], *extras["dev"], *extras["demo"]]
     return {canonicalize_name(Requirement(text).name): Requirement(text) for text in texts}
 
 

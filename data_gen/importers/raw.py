@@ -6,17 +6,14 @@ through the strict parser of `minicrit.jsonl`; only `\r\n` inside a text becomes
 cannot be used comes as `BadLine`; where nothing behind a fault can be read, it is a ValueError.
 """
 
-import csv
-import gzip
-import io
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from minicrit.jsonl import LINE_CAP, BadLine, RefusedError, parse_line, raw_lines, shown
+from minicrit.tabular import cell_rows, read_text
 
 Record = tuple[int, dict[str, Any]] | BadLine
 
@@ -57,7 +54,7 @@ def _lines(path: Path) -> Iterator[Record]:
 
 
 def _document(path: Path) -> Iterator[Record]:
-    text = _text(path)
+    text = read_text(path)
     start = _end_of_space(text, 0)
     if text[start : start + 1] == "[":
         walk = _Walk(path, text, start)
@@ -133,12 +130,10 @@ class _Walk:
 
 
 def _table(path: Path) -> Iterator[Record]:
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
-    header, line = _header(path, reader), reader.line_num + 1
-    while (cells := _cells(path, reader)) is not None:
-        if not any(cells):
-            pass  # spreadsheets leave hundreds of empty rows at the end
-        elif len(cells) == len(header):
+    rows = cell_rows(path)
+    _, header = next(rows)
+    for line, cells in rows:
+        if len(cells) == len(header):
             row = dict(zip(header, cells, strict=True))
             raw = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape")
             yield _record(path, line, raw)
@@ -146,25 +141,6 @@ def _table(path: Path) -> Iterator[Record]:
             raw = ",".join(cells).encode("utf-8", "surrogateescape")
             yield BadLine(path, line, f"{len(header)} columns", str(len(cells)),
                           "put quotes around texts that hold commas", raw)  # fmt: skip
-        line = reader.line_num + 1
-
-
-def _header(path: Path, reader: Any) -> list[str]:
-    header = _cells(path, reader) or []
-    if not header or len(set(header)) < len(header):
-        got = "none" if not header else "a name twice"
-        raise ValueError(f"{path}:1: expected a header with every column once, got {got}; put the "
-                         "published header back")  # fmt: skip
-    return header
-
-
-def _cells(path: Path, reader: Any) -> list[str] | None:
-    try:
-        cells: list[str] | None = next(reader, None)
-    except csv.Error as error:
-        raise ValueError(f"{path}:{reader.line_num}: expected a CSV row, got {error}; look for a "
-                         "quote that is not closed") from error  # fmt: skip
-    return cells
 
 
 def _record(path: Path, line: int, raw: bytes) -> Record:
@@ -172,24 +148,6 @@ def _record(path: Path, line: int, raw: bytes) -> Record:
         return line, parse_line(_CRLF.sub(rb"\1\\n", raw))
     except RefusedError as error:
         return BadLine(path, line, error.expected, error.got, error.remedy, raw[: LINE_CAP + 1])
-
-
-def _text(path: Path) -> str:
-    """The text of a file; bytes that are no UTF-8 are kept, so that only their record is lost."""
-    text = _bytes(path).decode("utf-8", "surrogateescape")
-    if text.startswith("\ufeff"):
-        raise ValueError(f"{path}:1: expected UTF-8 without a mark, got a byte order mark; save it "
-                         "without BOM")  # fmt: skip
-    return text
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: expected a whole gzip file, got {error}; copy or make it "
-                         "again") from error  # fmt: skip
 
 
 def _end_of_space(text: str, start: int) -> int:

@@ -1,0 +1,120 @@
+"""Strict CSV: a header that names every column once, rows as wide as it, each with its line.
+
+for line, row in table_rows("trades.csv", required=("date",), optional=("label",)): ...
+"""
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from minicrit.files import write_atomic
+from minicrit.jsonl import RefusedError, check_string, shown
+
+Cells = tuple[int, list[str]]
+_MAX_CELL = 1 << 20  # characters; Python's own limit is an eighth of it
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, plain or .gz; bytes that are no UTF-8 stay as lone surrogates.
+
+    Raises:
+        ValueError: there is no file, its archive is damaged, or it begins with a byte order mark.
+    """
+    text = _bytes(path).decode("utf-8", "surrogateescape")
+    if text.startswith("\ufeff"):
+        raise ValueError(f"{path}:1: expected UTF-8 without a mark, got a byte order mark; save it "
+                         "without BOM")  # fmt: skip
+    return text
+
+
+def cell_rows(path: Path) -> Iterator[Cells]:
+    """Header first, then every row that holds something: (line it begins on, cells).
+
+    Raises:
+        ValueError: `file:line: expected ..., got ...; remedy` for what is no CSV or has no header.
+    """
+    csv.field_size_limit(_MAX_CELL)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    header = _cells(path, reader) or []
+    if not header or len(set(header)) < len(header):
+        got = "none" if not header else "a name twice"
+        raise ValueError(f"{path}:1: expected a header with every column once, got {got}; put the "
+                         "published header back")  # fmt: skip
+    yield 1, header
+    line = reader.line_num + 1
+    while (cells := _cells(path, reader)) is not None:
+        if any(cells):  # spreadsheets leave hundreds of empty rows at the end
+            yield line, cells
+        line = reader.line_num + 1
+
+
+def table_rows(
+    path: Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, cell by column, without blanks around) of each row; every fault is a ValueError.
+
+    An unknown column is refused: passed over in silence, a misspelt one would change the result.
+    """
+    rows = cell_rows(path)
+    header = [name.strip() for name in next(rows)[1]]
+    _check_header(path, header, required, optional)
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"{path}:{line}: expected {len(header)} columns, got {len(cells)}; "
+                             "put quotes around texts that hold commas")  # fmt: skip
+        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        for name, cell in row.items():
+            try:
+                check_string(cell.replace("\r\n", "\n"))
+            except RefusedError as error:
+                raise ValueError(f"{path}:{line}: {name}: {error}") from error
+        yield line, row
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV that `table_rows` reads back, atomically; None is an empty cell."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
+def _check_header(
+    path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]
+) -> None:
+    known = [*required, *optional]
+    for name in header:
+        if name not in known:
+            meant = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{path}:1: expected columns of {', '.join(known)}, got {shown(name)};"
+                             f" did you mean {meant}? else remove it")  # fmt: skip
+    for name in required:
+        if name not in header:
+            raise ValueError(f"{path}:1: expected a column {name}, got {shown(', '.join(header))}; "
+                             "add it")  # fmt: skip
+
+
+def _cells(path: Path, reader: Any) -> list[str] | None:
+    try:
+        cells: list[str] | None = next(reader, None)
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: expected a CSV row, got {error}; look for a "
+                         "quote that is not closed") from error  # fmt: skip
+    return cells
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(f"{path}: expected a file, got none; check the path") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: expected a whole gzip file, got {error}; copy or make it "
+                         "again") from error  # fmt: skip

@@ -1,0 +1,213 @@
+"""What the gate does to a book: figures by hand, worlds, pages, refusals, restarts, the command."""
+
+import csv
+import json
+import random
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minicrit.base import Base
+from minicrit.cli import main
+from minicrit.config import Recipe
+from minicrit.gating import block_of, sharpe
+from minicrit.trades import read_trades
+from tests.minicrit.benchmark_case import StandIn
+
+HEAD = ("date", "instrument", "side", "size", "return", "rationale", "label")
+
+
+def days(count: int) -> list[date]:
+    """Weekdays from the first of January 2024, a Monday."""
+    return [date(2024, 1, 1) + timedelta(days=7 * (n // 5) + n % 5) for n in range(count)]
+
+
+def gains(count: int) -> list[tuple[float, bool]]:
+    """(return, flawed): flawed trades lose on average."""
+    rng = random.Random(1)
+    flawed = [rng.random() < 0.4 for _ in range(count)]
+    return [(round(rng.gauss(-0.012 if bad else 0.012, 0.02), 6), bad) for bad in flawed]
+
+
+def made(tmp_path: Path, count: int = 150, p: tuple[float, float] = (0.2, 0.8)) -> Recipe:
+    """Trades whose rationale says p(flawed) of critic a: p[0] if valid, p[1] if flawed."""
+    path = tmp_path / "trades.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEAD)
+        for n, (day, (gain, bad)) in enumerate(zip(days(count), gains(count), strict=True)):
+            writer.writerow([day, "XY"[n % 2], "long", 0.1, gain, f"Trade {n} <b> a={p[bad]} .",
+                             "flawed" if bad else "valid"])  # fmt: skip
+    recipe = Recipe()
+    settings = recipe.sharpe
+    settings.trades, settings.model, settings.out = path, "a", tmp_path / "out" / "sharpe"
+    settings.draws, settings.placebos, settings.blocks = 199, 99, "month"
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, dict]:
+    recipe = made(tmp_path_factory.mktemp("gate"))
+    return recipe, sharpe(recipe, load=StandIn)
+
+
+def test_books_by_hand(case: tuple[Recipe, dict]) -> None:
+    _, report = case
+    returns = np.array([0.1 * gain for gain, _ in gains(150)])
+    passed = np.where([bad for _, bad in gains(150)], 0, returns)
+    annual = np.sqrt(report["trades"]["periods_a_year"])
+    for name, series in (("before", returns), ("after", passed)):
+        book = report["books"][name]
+        assert book["sharpe"] == pytest.approx(series.mean() / series.std() * annual, abs=1e-5)
+        assert book["total"] == pytest.approx(series.sum(), abs=1e-5)
+    gap = report["differences"]["after"]
+    assert gap["value"] == pytest.approx(
+        report["books"]["after"]["sharpe"] - report["books"]["before"]["sharpe"], abs=1e-5
+    )
+    assert gap["low"] < gap["value"] < gap["high"]
+    assert report["books"]["after"]["trades"] == 150 - report["flagged"]
+    assert report["books"]["after"]["turnover"] < report["books"]["before"]["turnover"]
+
+
+def test_a_gate_that_is_always_right_is_the_oracle(case: tuple[Recipe, dict]) -> None:
+    _, report = case
+    assert report["books"]["after"] == report["books"]["oracle"]
+    assert report["capture"] == {"value": 1.0, "why": None}
+    assert (report["verdicts"]["f1"], report["verdicts"]["auroc"]) == (1, 1)
+    assert report["verdicts"]["fpr"]["value"] == 0
+    assert report["placebo"]["p"] == pytest.approx(0.01)
+    assert report["placebo"]["gain"] > 0
+    assert report["per_trade"]["difference"]["low"] > 0
+
+
+def test_curves_end_at_the_totals(case: tuple[Recipe, dict]) -> None:
+    _, report = case
+    for name in ("before", "after"):
+        assert report["curves"][name][-1] == pytest.approx(report["books"][name]["total"], abs=1e-5)
+    last = [report["curves"][f"placebo{side}"][-1] for side in ("_low", "", "_high")]
+    assert last == sorted(last)
+
+
+def test_everything_is_written_and_text_can_do_nothing(case: tuple[Recipe, dict]) -> None:
+    recipe, report = case
+    out = recipe.sharpe.out
+    page = Path(f"{out}.html").read_text()
+    assert "polyline" in page
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert json.loads(Path(f"{out}.json").read_text()) == report
+    assert "| Sharpe ratio, annual |" in Path(f"{out}.md").read_text()
+    rows = list(csv.DictReader(Path(f"{out}.trades.csv").read_text().splitlines()))
+    assert len(rows) == 150
+    assert {row["flagged"] for row in rows if row["label"] == "flawed"} == {"1"}
+    assert list(out.parent.glob("*.scores.jsonl")) == []
+
+
+def test_halving_keeps_half_of_what_is_flagged(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    recipe.sharpe.gate = "halve"
+    report = sharpe(recipe, load=StandIn)
+    returns = [0.1 * gain * (0.5 if bad else 1) for gain, bad in gains(150)]
+    assert report["books"]["after"]["total"] == pytest.approx(sum(returns), abs=1e-5)
+    assert report["books"]["after"]["trades"] == 150
+
+
+@pytest.mark.parametrize(("p", "flagged", "trades"), [((0.1, 0.2), 0, 150), ((0.8, 0.9), 150, 0)])
+def test_a_gate_that_flags_nothing_or_everything(
+    tmp_path: Path, p: tuple[float, float], flagged: int, trades: int
+) -> None:
+    report = sharpe(made(tmp_path, p=p), load=StandIn)
+    assert (report["flagged"], report["books"]["after"]["trades"]) == (flagged, trades)
+    assert report["placebo"] is report["null"] is None
+    gap = report["differences"]["after"]
+    assert gap["value"] == (None if flagged else 0)
+    assert gap["low"] is gap["p"] is None
+    assert report["capture"]["value"] == (None if flagged else 0)
+
+
+def test_a_gate_that_knows_nothing_gains_nothing_over_chance(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    text = recipe.sharpe.trades.read_text()
+    rng = random.Random(5)
+    lines = [f"{line.rsplit(' a=', 1)[0]} a={rng.random():.3f} .,valid"
+             for line in text.splitlines()[1:]]  # fmt: skip
+    recipe.sharpe.trades.write_text("\n".join([",".join(HEAD), *lines]) + "\n")
+    report = sharpe(recipe, load=StandIn)
+    assert 0.02 < report["placebo"]["p"] < 0.98
+    assert report["null"]["alarms"] < 0.1
+    assert report["null"]["exchangeable"] == 1
+    assert report["capture"]["value"] is None
+    assert report["capture"]["why"] == "the interval of the oracle's own gain holds zero"
+
+
+def test_without_labels_there_is_no_oracle(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    rows = [line.rsplit(",", 1)[0] for line in recipe.sharpe.trades.read_text().splitlines()]
+    recipe.sharpe.trades.write_text("\n".join(rows) + "\n")
+    report = sharpe(recipe, load=StandIn)
+    assert report["verdicts"] is report["capture"] is None
+    assert set(report["books"]) == {"before", "after"}
+
+
+def test_what_cannot_be_read_passes_and_is_counted(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    text = recipe.sharpe.trades.read_text()
+    recipe.sharpe.trades.write_text(text.replace("Trade 3 ", "Trade 3 is too long "))
+    report = sharpe(recipe, load=StandIn)
+    assert report["trades"]["unscored"] == {"too long": 1}
+    rows = list(csv.DictReader(Path(f"{recipe.sharpe.out}.trades.csv").read_text().splitlines()))
+    assert (rows[3]["p_flawed"], rows[3]["flagged"]) == ("", "0")
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    whole = made(tmp_path)
+    sharpe(whole, load=StandIn)
+    names = [f"{whole.sharpe.out}{end}" for end in (".json", ".md", ".html", ".trades.csv")]
+    wanted = [Path(name).read_bytes() for name in names]
+    for name in names:
+        Path(name).unlink()
+    critic = StandIn("a")
+    critic.dies_after = 64
+    with pytest.raises(KeyboardInterrupt):
+        sharpe(whole, load=lambda _: critic)
+    assert not Path(names[0]).exists()
+    asked = critic.asked
+    critic.dies_after = None
+    sharpe(whole, load=lambda _: critic)
+    assert critic.asked == 150
+    assert asked >= 64
+    assert [Path(name).read_bytes() for name in names] == wanted
+
+
+def test_blocks_have_the_names_of_what_they_hold(tmp_path: Path) -> None:
+    trade = read_trades(made(tmp_path, 40).sharpe.trades)[1]
+    names = [block_of(trade, kind) for kind in ("instrument", "month", "year", "instrument-year")]
+    assert names == ["Y", "2024-01", "2024", "Y 2024"]
+
+
+def test_too_few_periods_and_no_trades_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected trades over at least 30 periods, got 20"):
+        sharpe(made(tmp_path, 20), load=StandIn)
+    recipe = Recipe()
+    with pytest.raises(ValueError, match=r"expected a CSV, got none; give TRADES=trades.csv"):
+        sharpe(recipe, load=StandIn)
+
+
+def test_the_command_with_a_real_critic(tmp_path: Path, tiny: Base, capsys) -> None:
+    """The tiny base reads the trades; the same command gives the same report."""
+    recipe = made(tmp_path, 40)
+    out = tmp_path / "cli" / "sharpe"
+    command = ["sharpe", "--config", "tiny", "--base.folder", str(tiny.folder.parent),
+               "--sharpe.model", "tiny", "--sharpe.trades", str(recipe.sharpe.trades),
+               "--sharpe.out", str(out), "--sharpe.draws", "99",
+               "--sharpe.placebos", "50"]  # fmt: skip
+    assert main(command) == 0
+    assert "What the gate does to the book" in capsys.readouterr().out
+    report = json.loads(Path(f"{out}.json").read_text())
+    assert report["critic"]["identity"] == tiny.identity
+    assert report["trades"]["n"] == 40
+    recipe.sharpe.trades.write_text("date,instrument\n")
+    assert main(command) == 1
+    assert "trades.csv:1: expected a column side" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""Strict CSV: what is read, and what each refusal says."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from minicrit.tabular import table_rows, write_table
+
+
+def rows(tmp_path: Path, text: str | bytes) -> list[tuple[int, dict[str, str]]]:
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return list(table_rows(path, ("a", "b"), ("c",)))
+
+
+def test_rows_carry_the_line_they_begin_on(tmp_path: Path) -> None:
+    text = 'b,a\n1, x \n"two\nlines",y\n,,\n\n3,"say ""hi"", you"\n'.replace(",,\n", ",\n")
+    assert rows(tmp_path, text) == [
+        (2, {"b": "1", "a": "x"}),
+        (3, {"b": "two\nlines", "a": "y"}),
+        (7, {"b": "3", "a": 'say "hi", you'}),
+    ]
+
+
+def test_a_table_that_was_written_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.gz"
+    cells = [("1,2", 'quote "', None), ("a\nb", "é", 0.1)]
+    write_table(tmp_path / "t.csv", ("a", "b", "c"), cells)
+    path.write_bytes(gzip.compress((tmp_path / "t.csv").read_bytes()))
+    found = [row for _, row in table_rows(path, ("a", "b"), ("c",))]
+    assert found == [{"a": "1,2", "b": 'quote "', "c": ""}, {"a": "a\nb", "b": "é", "c": "0.1"}]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("", ":1: expected a header with every column once, got none"),
+    ("a,b,a\n", ":1: expected a header with every column once, got a name twice"),
+    ("a,b,cc\n", "got cc; did you mean c?"),
+    ("a,c\n", ":1: expected a column b, got a, c; add it"),
+    ("a,b\n1,2\n1,2,3\n", ":3: expected 2 columns, got 3; put quotes"),
+    ('a,b\n1,"2\n', ": expected a CSV row"),
+    (b"a,b\n1,\xff\n", ":2: b: expected whole characters"),
+    (b"a,b\n1,\x1b[2J\n", ":2: b: expected text with no control characters"),
+    (b"\xef\xbb\xbfa,b\n", ":1: expected UTF-8 without a mark"),
+])  # fmt: skip
+def test_what_is_not_such_a_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=r"t.csv") as error:
+        rows(tmp_path, text)
+    assert message in str(error.value)
+
+
+def test_a_missing_file_and_a_broken_archive_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a file, got none; check the path"):
+        list(table_rows(tmp_path / "none.csv", ("a",)))
+    (tmp_path / "t.csv.gz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"expected a whole gzip file"):
+        list(table_rows(tmp_path / "t.csv.gz", ("a",)))
