@@ -110,8 +110,8 @@ CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selec
 BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
     latency measures resampling paired selective versus slices selection written scores \
     statistics bagofwords *tables)
-PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge candidates \
-    scouting)) $(call modules,sampling decoding)
+PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py reasons.py preferences.py judge.py \
+    candidates.py scouting.py) $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
 REPORT_CODE := $(call modules,report pages *tables plots targets) $(wildcard minicrit/*.html)

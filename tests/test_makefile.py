@@ -248,6 +248,8 @@ def test_rounds_of_dpo_are_told_how_later_pairs_are_made(project):
     write(values[f"--{stage}.out"] + "/manifest.json")
 if stage == "benchmark":""",
     )
+    for name in ("pairs", "oracle", "reasons", "preferences", "judge", "candidates", "scouting"):
+        Path(f"data_gen/{name}.py").write_text("x")
     told = ("dpo", "ROUNDS=2", "CANDIDATES=6")
     assert redone(*told) == ["base", "data", "sft", "pairs", "dpo"]
     line = Path("log").read_text().splitlines()[-1]

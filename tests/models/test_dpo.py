@@ -110,7 +110,7 @@ def test_what_follows_a_wrong_verdict_can_be_left_out(tiny_adapted, tiny_encoder
     def tokens(share):
         groups = comparison_groups(some, encoder, explained=share, seed=3)
         batch = pack([tree for group in groups for tree in group.trees])
-        return pair_logprobs(model, batch, torch.zeros(2 * len(some))).chosen_tokens.int().tolist()
+        return pair_logprobs(model, batch).chosen_tokens.int().tolist()
 
     whole = [len(encoder.written(p.chosen)) - len(encoder.lead_in) for p in some]
     opened = [len(encoder.verdict_words[said(p.chosen)]) for p in some]
