@@ -14,10 +14,12 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_gen.acceptance import ACCEPTED
+from data_gen.asking import Service
 from data_gen.materials import WEIGHTS, Materials, is_made, services_of
 from data_gen.revision import make_revisions, make_vitals
 from data_gen.rules import PATH, VERSION, rules
@@ -25,10 +27,10 @@ from data_gen.screen import asked
 from data_gen.vitals import SIGNS, Vitals, accepted_less, fallen, rate
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
 from minicrit.manifest import read_manifest, write_manifest
+from minicrit.processes import first_alone
 from minicrit.tables import markdown
 
 if TYPE_CHECKING:
-    from data_gen.judge import Ask
     from minicrit.config import Recipe
 
 #: Trains a recipe and gives the folder of the adapter.
@@ -75,15 +77,17 @@ def improve(recipe: "Recipe", train: Mapping[str, Train]) -> Path:
                          f"{settings.start}; train it first")  # fmt: skip
     services = services_of(settings)  # what is missing is asked for now, not after the sampling
     materials = Materials.of(recipe)
-    course = Course(
-        settings.start, make_vitals(materials, settings.start, _beside(recipe, "0-vitals"))
-    )
-    with materials.asks(services) as asks:
-        for number in range(1, settings.rounds + 1):
-            if not _round(materials, number, course, asks, train[settings.learn]):
-                break
-    _finish(recipe, course)
+    course = Course(settings.start, _vitals(materials, settings.start, 0))
+    for number in range(1, settings.rounds + 1):
+        if not _round(materials, services, number, course, train[settings.learn]):
+            break
+    first_alone(partial(_finish, recipe, course))
     return settings.out
+
+
+def _vitals(materials: Materials, adapter: Path, number: int) -> Vitals:
+    out = _beside(materials.recipe, f"{number}-vitals")
+    return first_alone(partial(make_vitals, materials, adapter, out))
 
 
 def _beside(recipe: "Recipe", name: str) -> Path:
@@ -92,19 +96,28 @@ def _beside(recipe: "Recipe", name: str) -> Path:
 
 
 def _round(
-    materials: Materials, number: int, course: Course, asks: "Mapping[str, Ask]", train: Train
+    materials: Materials,
+    services: Mapping[str, Service],
+    number: int,
+    course: Course,
+    train: Train,
 ) -> bool:
     """One round; False if it was not a good one."""
     recipe, floor = materials.recipe, materials.recipe.constitution.floor
     revisions = _beside(recipe, f"{number}-revisions")
-    report = make_revisions(materials, course.adapter, revisions, number, asks)
+
+    def revise() -> dict[str, Any]:
+        with materials.asks(services) as asks:
+            return make_revisions(materials, course.adapter, revisions, number, asks)
+
+    report = first_alone(revise)
     entry = {"round": number, **report}
     before = course.rounds[0] if course.rounds else entry
     less = accepted_less(_accepted(before), _accepted(entry), floor)
     if less or not report["outcomes"][ACCEPTED]:
         return _stop(course, entry, [less or f"nothing to learn from ({_counted(entry)})"])
     adapter = train(_told(recipe, course.adapter, revisions, _beside(recipe, str(number))))
-    vitals = make_vitals(materials, adapter, _beside(recipe, f"{number}-vitals"))
+    vitals = _vitals(materials, adapter, number)
     entry["vitals"] = vitals.summary()
     if down := fallen(course.first, vitals, floor, recipe.seed):
         return _stop(course, entry, down)
