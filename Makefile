@@ -17,9 +17,12 @@
 #?          URL, BUDGET_USD, FOCUS, BATCH=1: see minicrit hard --help
 #? CANDIDATES  critiques of a rationale for pairs; SCORER: oracle, anthropic, ollama or openai
 #? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global
-#? ROUNDS   of dpo or rsf: each learns from what the critic of the one before wrote; default 1
+#? ROUNDS   of dpo, rsf or constitution: each learns from what the critic of the one before wrote
 #? TRADES   CSV of trades for sharpe; PRICES: closes that mark them to market; GATE: drop or halve
 #? LOG      CSV of operators' decisions for agreement
+#? REVISER  who revises for constitution: self, anthropic, ollama, openai or local (with MODEL_NAME,
+#?          URL, BUDGET_USD)
+#? THUMBS   critiques that somebody liked or not, for kto; default: the pairs of the run
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
@@ -46,6 +49,8 @@ N :=
 KEEP :=
 KEEP_SCOPE :=
 ROUNDS :=
+REVISER :=
+THUMBS :=
 SCORER :=
 TRADES :=
 PRICES :=
@@ -84,6 +89,8 @@ SMALL := checkpoints/$(RUN)/int$(BITS)
 PAIRS := data/$(RUN)-pairs
 PREFERRED := checkpoints/$(RUN)/dpo
 RESAMPLED := checkpoints/$(RUN)/rsf
+REVISED := checkpoints/$(RUN)/constitution
+LIKED := checkpoints/$(RUN)/kto
 REPORTS := reports/$(RUN)
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 # It lies with the critic and is told apart from it: fitting it again makes only reports stale.
@@ -96,8 +103,8 @@ HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
 SPLITS := train validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark pairs dpo rsf \
-    int$(BITS))
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark pairs dpo rsf kto \
+    constitution int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
@@ -112,6 +119,9 @@ BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding p
     statistics bagofwords *tables)
 PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py reasons.py preferences.py judge.py \
     candidates.py scouting.py) $(call modules,sampling decoding)
+CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
+    revisers acceptance rules vitals oracle reasons judge candidates) data_gen/constitution-*.yaml \
+    data_gen/prompts/revise-*.txt) $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
 REPORT_CODE := $(call modules,report pages *tables plots targets) $(wildcard minicrit/*.html)
@@ -145,6 +155,14 @@ SETTINGS_rsf := $(SETTINGS_base) --data.folder $(DATA_DIR) --rsf.start $(ADAPTER
     --rsf.data $(DATA_DIR)/train.jsonl --rsf.out $(RESAMPLED) $(if $(N),--rsf.drawn $(N)) \
     $(if $(KEEP),--rsf.keep $(KEEP)) $(if $(KEEP_SCOPE),--rsf.keep_scope $(KEEP_SCOPE)) \
     $(if $(ROUNDS),--rsf.rounds $(ROUNDS))
+SETTINGS_kto := $(SETTINGS_base) --data.folder $(DATA_DIR) --kto.start $(ADAPTER) \
+    --kto.thumbs $(or $(THUMBS),$(PAIRS)/pairs.jsonl) --kto.out $(LIKED)
+SETTINGS_constitution := $(SETTINGS_base) --data.folder $(DATA_DIR) \
+    --constitution.start $(ADAPTER) --constitution.data $(DATA_DIR)/train.jsonl \
+    --constitution.out $(REVISED) $(if $(ROUNDS),--constitution.rounds $(ROUNDS)) \
+    $(if $(REVISER),--constitution.reviser $(REVISER)) $(if $(URL),--constitution.url $(URL)) \
+    $(if $(MODEL_NAME),--constitution.model $(MODEL_NAME)) \
+    $(if $(BUDGET_USD),--constitution.budget_usd $(BUDGET_USD))
 SETTINGS_data-report := --data.folder $(DATA_DIR) --pairs.out $(PAIRS) \
     --benchmark.out $(REPORTS)/benchmark
 SETTINGS_report := --data.folder $(DATA_DIR) --sft.out $(ADAPTER) \
@@ -159,10 +177,12 @@ SECTIONS_benchmark := seed benchmark
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo pairs filters
+SECTIONS_kto := seed base data lora kto
+SECTIONS_constitution := seed base data lora constitution dpo rsf filters
 SECTIONS_rsf := seed base data lora rsf filters
 
-.PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control \
-    calibrate benchmark quantize report pipeline critique sharpe sharpe-demo agreement \
+.PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
+    constitution calibrate benchmark quantize report pipeline critique sharpe sharpe-demo agreement \
     bench-candidates bench-filters bench-train probe verify test test-slow lint types \
     tensorboard clean distclean FORCE
 
@@ -180,6 +200,8 @@ dpo: $(PREFERRED)/manifest.json ## train the adapter on preference pairs
 rsf: $(RESAMPLED)/manifest.json ## train it on the best of its own critiques
 rsf-control: rsf ## train it as long on reference critiques instead: what rsf has to beat
 	$(MINICRIT) rsf $(CONFIG) $(SETTINGS_rsf) --rsf.control true $(ARGS)
+kto: $(LIKED)/manifest.json ## train it on thumbs up and down: THUMBS, or pairs taken apart
+constitution: $(REVISED)/manifest.json ## let it revise its critiques under ten rules and learn
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
 benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
@@ -332,6 +354,16 @@ $(PREFERRED)/manifest.json: $(STAMPS)/dpo.args $(STAMPS)/pairs.sum $(STAMPS)/sft
 $(RESAMPLED)/manifest.json: $(STAMPS)/rsf.args $(STAMPS)/train.sum $(STAMPS)/sft.sum \
     $(STAMPS)/validation.sum | $(SETUP)
 	$(MINICRIT) rsf $(CONFIG) $(SETTINGS_rsf) $(ARGS)
+	@touch $@
+
+$(LIKED)/manifest.json: $(STAMPS)/kto.args $(or $(THUMBS),$(STAMPS)/pairs.sum) $(STAMPS)/sft.sum \
+    $(STAMPS)/validation.sum | $(SETUP)
+	$(MINICRIT) kto $(CONFIG) $(SETTINGS_kto) $(ARGS)
+	@touch $@
+
+$(REVISED)/manifest.json: $(STAMPS)/constitution.args $(STAMPS)/train.sum $(STAMPS)/sft.sum \
+    $(STAMPS)/validation.sum $(CONSTITUTION_CODE) | $(SETUP)
+	$(MINICRIT) constitution $(CONFIG) $(SETTINGS_constitution) $(ARGS)
 	@touch $@
 
 $(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_CODE) \

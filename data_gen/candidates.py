@@ -22,7 +22,11 @@ from minicrit.sampling import Manner, Sample, passes, sample_pass
 
 
 def make_candidates(
-    critic: Critic, examples: Sequence[Example], manner: Manner, work: Path
+    critic: Critic,
+    examples: Sequence[Example],
+    manner: Manner,
+    work: Path,
+    openings: Sequence[str] | None = None,
 ) -> list[list[Sample]]:
     """`manner.copies` critiques of each example, in order.
 
@@ -31,17 +35,20 @@ def make_candidates(
         examples: what about; their labels are not looked at.
         manner: how.
         work: folder of what is done so far.
+        openings: what the critiques of each begin with; None: the lead-in alone.
     """
     items = [(example.domain, example.rationale) for example in examples]
     writer = critic.merged(getattr(torch, manner.dtype))
     plan = passes(critic, items, manner)
-    key = sha256_json([critic.identity, critic.prompt_version, asdict(manner), items])
+    given = [] if openings is None else [list(openings)]
+    key = sha256_json([critic.identity, critic.prompt_version, asdict(manner), items, *given])
     path = work / f"candidates-{key[:16]}.jsonl"
     with open_alone(path) as file, tqdm(total=len(items), unit="rationale", desc="sample") as bar:
         done = _done(file, path)
         bar.update(sum(map(len, plan[: len(done)])))
         for rows in plan[len(done) :]:
-            written = sample_pass(writer, [items[row] for row in rows], manner)
+            begun = None if openings is None else [openings[row] for row in rows]
+            written = sample_pass(writer, [items[row] for row in rows], manner, begun)
             line = [[asdict(one) for one in group] for group in written]
             file.write(to_json({"written": line}).encode() + b"\n")
             file.flush()

@@ -145,6 +145,19 @@ def _rsf(recipe: Recipe) -> None:
         run_rounds(recipe, make_selection, train_rsf)
 
 
+def _kto(recipe: Recipe) -> None:
+    from minicrit.train import train_kto
+
+    train_kto(recipe)
+
+
+def _constitution(recipe: Recipe) -> None:
+    from data_gen.constitution import improve
+    from minicrit.train import train_dpo, train_rsf
+
+    improve(recipe, {"dpo": train_dpo, "targets": train_rsf})
+
+
 def _calibrate(recipe: Recipe) -> None:
     from minicrit.calibrate import calibrate
 
@@ -214,6 +227,11 @@ STAGES = {
                  ("base", "data", "lora", "dpo", "pairs", "filters"), _dpo),
     "rsf": Stage("Train the adapter on the best of its own critiques.",
                  ("base", "data", "lora", "rsf", "filters"), _rsf),
+    "kto": Stage("Train the adapter on thumbs up and down.", ("base", "data", "lora", "kto"),
+                 _kto),
+    "constitution": Stage("Let the critic revise its critiques under the rules and learn.",
+                          ("base", "data", "lora", "constitution", "dpo", "rsf", "filters"),
+                          _constitution),
     "calibrate": Stage("Fit a critic's probabilities; certify its threshold.",
                        ("base", "calibrate"), _calibrate),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),

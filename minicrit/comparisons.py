@@ -102,15 +102,16 @@ def _branches(
         completions = [[*encoder.lead_in, *encoder.verdict_words[said(text)]] for text in texts]
     prompt = encoder.prompt(pair.domain, pair.rationale, reserve=longest)
     chosen, rejected = (
-        replace(_branch(encoder, prompt, ids, 1.0), key=2 * number + side)
+        replace(completion_branch(encoder, prompt, ids, 1.0), key=2 * number + side)
         for side, ids in enumerate(completions)
     )
     return chosen, rejected
 
 
-def _branch(
+def completion_branch(
     encoder: Encoder, prompt: Sequence[int], completion: Sequence[int], weight: float
 ) -> Branch:
+    """A whole sequence of which all after the lead-in weighs `weight`, the rest nothing."""
     silent = len(prompt) + len(encoder.lead_in)
     scored = len(completion) - len(encoder.lead_in)
     return Branch((*prompt, *completion), (0.0,) * silent + (weight,) * scored)
@@ -156,7 +157,7 @@ def _selected(
     prompt = encoder.prompt(row["domain"], row["rationale"], reserve=len(completion))
     worth = float(row["score"]) if weighted else 1.0
     word = len(encoder.verdict_words[said(row["text"])])
-    branch = _branch(encoder, prompt, completion, worth)
+    branch = completion_branch(encoder, prompt, completion, worth)
     weights = list(branch.weights)
     start = len(prompt) + len(encoder.lead_in)
     weights[start : start + word] = [worth * verdict_weight / word] * word

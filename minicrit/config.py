@@ -11,7 +11,9 @@ from typing import Literal
 from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
 from minicrit.training_config import (
     BenchTrainConfig,
+    ConstitutionConfig,
     DPOConfig,
+    KTOConfig,
     LoraConfig,
     RSFConfig,
     SFTConfig,
@@ -384,6 +386,8 @@ class Recipe:
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     rsf: RSFConfig = field(default_factory=RSFConfig)
+    kto: KTOConfig = field(default_factory=KTOConfig)
+    constitution: ConstitutionConfig = field(default_factory=ConstitutionConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     bench_filters: BenchFiltersConfig = field(default_factory=BenchFiltersConfig)
     bench_train: BenchTrainConfig = field(default_factory=BenchTrainConfig)

@@ -132,9 +132,20 @@ class Encoder:
         Raises:
             ValueError: if it does not begin with a verdict.
         """
+        return [*self._from_verdict(text), self.end]
+
+    def begun(self, text: str) -> list[int]:
+        """Ids of an unfinished critique: the lead-in, or that and a verdict at least.
+
+        Raises:
+            ValueError: if it begins otherwise.
+        """
+        return self.lead_in if text == LEAD_IN else self._from_verdict(text)
+
+    def _from_verdict(self, text: str) -> list[int]:
         label = said(text)
         rest = self.ids(text[len(LEAD_IN + VERDICT_WORDS[label]) :])
-        return [*self.lead_in, *self.verdict_words[label], *rest, self.end]
+        return [*self.lead_in, *self.verdict_words[label], *rest]
 
     def opening_lines(self, critique: Critique) -> int:
         """Tokens of a completion that hold its verdict and, if it names one, its flaw type."""

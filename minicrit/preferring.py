@@ -126,12 +126,20 @@ def means(sums: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def check_start(pairs: PairLogprobs) -> None:
+    """`check_zero` of the margins of pairs."""
+    check_zero(pairs.margin)
+
+
+def check_zero(margins: torch.Tensor) -> None:
     """Refuses a policy that does not start at its reference: then the loss would mean nothing.
 
+    Args:
+        margins: (N,) of the first step, between policy and reference, in nats.
+
     Raises:
-        ValueError: if a margin of the first step is not zero.
+        ValueError: if one is not zero.
     """
-    worst = float(pairs.margin.detach().abs().max())
+    worst = float(margins.detach().abs().max()) if len(margins) else 0.0
     if not worst <= SLACK:
         raise ValueError(
             f"expected zero margins at the first step, got {worst:.3f} nats: policy and reference "

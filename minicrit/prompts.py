@@ -6,7 +6,8 @@ pass over `prompt + LEAD_IN` gives p(flawed) from the likelihood of the two verd
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES, SEVERITIES
@@ -82,6 +83,9 @@ _LINES = (
     ("Fix", "fix", ("flawed",)),
 )
 
+#: All fields of a critique, in the order in which they are written.
+FIELDS = ("label", *(field for _, field, _ in _LINES))
+
 
 def critique_of(example: Example) -> Critique:
     """The reference critique of a labelled example."""
@@ -106,6 +110,15 @@ def render_critique(critique: Critique) -> str:
         text = f'"{_escaped(value)}"' if field == "evidence" else " ".join(value.split())
         lines.append(f"{heading}: {text}")
     return "\n".join(lines)
+
+
+def begun(critique: Critique, field: str) -> str:
+    """The text of a critique up to where a field is written: its heading is the last word."""
+    if field == "label":
+        return LEAD_IN
+    at = FIELDS.index(field) - 1
+    later: dict[str, Any] = dict.fromkeys(FIELDS[at + 1 :])
+    return f"{render_critique(replace(critique, **later))}\n{_LINES[at][0]}:"
 
 
 class UnparsedError(ValueError):

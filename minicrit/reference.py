@@ -33,11 +33,11 @@ class KeptReference:
     """Log-probabilities that were computed before, token by token, found by the keys of a batch."""
 
     def __init__(self, logprobs: torch.Tensor, lengths: torch.Tensor) -> None:
-        """`logprobs` (tokens,) of all completions, in the order of their keys; `lengths` (2 P,)."""
+        """`logprobs` (tokens,) of all completions in the order of their keys; `lengths` of each."""
         self.pieces = logprobs.split(lengths.tolist())
 
     def __call__(self, batch: PackedBatch) -> torch.Tensor:
-        """(S,) of a batch of `comparisons.comparison_groups`; 0 for what belongs to no pair."""
+        """(S,) of a batch of those completions; 0 for what has no key."""
         counts = torch.bincount(batch.owners, minlength=batch.branches).tolist()
         known = [
             self.pieces[key] if key >= 0 else self.pieces[0].new_zeros(count)
@@ -46,7 +46,7 @@ class KeptReference:
         return torch.cat(known).to(batch.targets.device)
 
     def means(self) -> torch.Tensor:
-        """Log-likelihood a token of each completion, (2 P,), by key."""
+        """Log-likelihood a token of each completion, by key."""
         return torch.stack([piece.double().mean() for piece in self.pieces])
 
 
@@ -87,15 +87,15 @@ def reference_logprobs(
 
     Args:
         model: the policy before its first step, in the precision in which it will be trained.
-        groups: of `comparisons.comparison_groups`, with all pairs.
+        groups: of `comparisons.comparison_groups`, with all pairs, or of `thumbs.thumb_groups`.
         store: file named by the hash of all that decides them.
         pack_tokens: most tokens of a forward pass.
         device: of the model.
     """
-    pairs = sum(group.examples for group in groups)
+    completions = sum(len(tree.leaves) for group in groups for tree in group.trees)
     if store.is_file():
         found = load_file(store)
-        if found["lengths"].shape == (2 * pairs,):
+        if found["lengths"].shape == (completions,):
             return KeptReference(found["logprobs"], found["lengths"])
     plan = StepPlan(groups, epochs=1, batch_examples=1, pack_tokens=pack_tokens, seed=0)
     known: dict[int, torch.Tensor] = {}
@@ -105,7 +105,7 @@ def reference_logprobs(
                 scored = scored_logprobs(model, packed.to(device)).cpu()
                 counts = torch.bincount(packed.owners, minlength=packed.branches).tolist()
                 known |= zip(packed.keys.tolist(), scored.split(counts), strict=True)
-    pieces = [known[key] for key in range(2 * pairs)]
+    pieces = [known[key] for key in range(completions)]
     lengths = torch.tensor([len(piece) for piece in pieces])
     logprobs = torch.cat(pieces)
     with atomic_file(store) as file:

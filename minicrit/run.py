@@ -11,15 +11,15 @@ from minicrit.files import sha256_file, sha256_json
 from minicrit.goal import Goal, goal_of
 from minicrit.manifest import check_outputs, read_manifest, require
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
-from minicrit.training_config import DPOConfig, LoraConfig, RSFConfig, SFTConfig
+from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, RSFConfig, SFTConfig
 
 log = logging.getLogger(__name__)
 #: Stages whose adapters can be trained on.
-_ADAPTERS = ("sft", "dpo", "rsf")
-Settings = SFTConfig | DPOConfig | RSFConfig
+_ADAPTERS = ("sft", "dpo", "rsf", "kto", "constitution")
+Settings = SFTConfig | DPOConfig | RSFConfig | KTOConfig
 #: Settings that change where and how a run is watched, not what comes out.
-_NOT_PART = {"out", "start", "pairs", "data", "log_folder", "save_every", "samples", "devices",
-             "nodes", "strategy"}  # fmt: skip
+_NOT_PART = {"out", "start", "pairs", "thumbs", "data", "log_folder", "save_every", "samples",
+             "devices", "nodes", "strategy"}  # fmt: skip
 _NOT_PART_OF = {
     "dpo": {"rounds", "alarm_chosen", "alarm_kl", "alarm_margin", "alarm_length"},
 }

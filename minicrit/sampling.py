@@ -14,6 +14,7 @@ import torch
 from minicrit.critic import Critic, Item
 from minicrit.decoding import Decoder
 from minicrit.logprobs import token_logprobs
+from minicrit.prompts import LEAD_IN
 
 #: A model may write any character; those that no record may hold are shown as unreadable.
 _UNPRINTABLE = {
@@ -28,7 +29,7 @@ class Manner:
     Attributes:
         copies: samples of a rationale.
         temperatures: of the samples, in turn; 0 is greedy.
-        max_new_tokens: longest critique, without the lead-in.
+        max_new_tokens: longest critique, without what it was given to begin with.
         seed: of the draws.
         rows: samples that are written at the same time.
         dtype: of the weights while they are written.
@@ -53,7 +54,8 @@ class Sample:
 
     Attributes:
         text: from the verdict's lead-in on, without the end token.
-        ids: the tokens drawn, the end token included. temperature: they were drawn at.
+        ids: the tokens drawn after the opening, the end token included.
+        temperature: they were drawn at.
         finished: whether it ended by itself.
         logprob: log-likelihood of its tokens at temperature 1, in nats.
     """
@@ -81,12 +83,23 @@ def passes(critic: Critic, items: Sequence[Item], manner: Manner) -> list[list[i
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def sample_pass(critic: Critic, items: Sequence[Item], manner: Manner) -> list[list[Sample]]:
-    """`manner.copies` critiques of each item, all written at the same time."""
+def sample_pass(
+    critic: Critic, items: Sequence[Item], manner: Manner, openings: Sequence[str] | None = None
+) -> list[list[Sample]]:
+    """`manner.copies` critiques of each item, all written at the same time.
+
+    Args:
+        critic: who writes.
+        items: what about.
+        manner: how.
+        openings: what those of each item begin with (see `prompts.begun`); None: the lead-in.
+    """
     encoder = critic.encoder
-    prompts = [[*encoder.prompt(*item), *encoder.lead_in] for item in items]
-    draws = [[_Draw(critic, item, copy, manner) for copy in range(manner.copies)]
-             for item in items]  # fmt: skip
+    given = openings or [LEAD_IN] * len(items)
+    prompts = [[*encoder.prompt(*item), *encoder.begun(opening)]
+               for item, opening in zip(items, given, strict=True)]  # fmt: skip
+    draws = [[_Draw(critic, item, copy, manner, opening) for copy in range(manner.copies)]
+             for item, opening in zip(items, given, strict=True)]  # fmt: skip
     _write(critic, prompts, draws, manner)
     return [[draw.sample() for draw in group] for group in draws]
 
@@ -94,10 +107,12 @@ def sample_pass(critic: Critic, items: Sequence[Item], manner: Manner) -> list[l
 class _Draw:
     """One critique while it is written."""
 
-    def __init__(self, critic: Critic, item: Item, copy: int, manner: Manner) -> None:
+    def __init__(self, critic: Critic, item: Item, copy: int, manner: Manner, opening: str) -> None:
         self.critic = critic
+        self.begun = critic.encoder.begun(opening)
         self.temperature = manner.heats[copy]
-        name = "\0".join((str(manner.seed), *item, str(copy)))
+        given = () if opening == LEAD_IN else (opening,)
+        name = "\0".join((str(manner.seed), *item, str(copy), *given))
         seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
         generator = torch.Generator().manual_seed(seed)
         self.chances = torch.rand(manner.max_new_tokens, generator=generator, dtype=torch.float64)
@@ -115,9 +130,8 @@ class _Draw:
             self.logprob += logprob
 
     def sample(self) -> Sample:
-        encoder = self.critic.encoder
         kept = self.ids[:-1] if self.finished else self.ids
-        text = str(self.critic.tokenizer.decode([*encoder.lead_in, *kept])).lstrip()
+        text = str(self.critic.tokenizer.decode([*self.begun, *kept])).lstrip()
         return Sample(
             text.translate(_UNPRINTABLE),
             tuple(self.ids),

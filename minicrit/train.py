@@ -26,6 +26,7 @@ from minicrit.records import Example, read_examples
 from minicrit.reference import KeptReference, LiveReference, Reference, reference_logprobs
 from minicrit.run import Run, Settings, run_of
 from minicrit.schedule import Optimization
+from minicrit.thumbs import Opinions, counted, mismatched, read_thumbs, thumb_groups
 from minicrit.trainee import precise, save_adapter, trainee
 from minicrit.training_config import DPOConfig
 from minicrit.twinning import TwinWeights
@@ -118,13 +119,44 @@ def train_rsf(recipe: Recipe) -> Path:
     return _fit(run, critic, plan, module, {})
 
 
+def train_kto(recipe: Recipe) -> Path:
+    """Trains an adapter on critiques that were liked or not (`kto.thumbs`)."""
+    from models.kto import KTOModule
+
+    settings = recipe.kto
+    run = run_of(recipe, "kto", settings, settings.thumbs)
+    if run.finished:
+        return settings.out
+    thumbs = read_thumbs(settings.thumbs)
+    critic = trainee(run)
+    own, others = (thumb_groups(some, critic.encoder)
+                   for some in (thumbs, mismatched(thumbs, recipe.seed)))  # fmt: skip
+    plan, beside = (_plan(run, some, settings.batch_examples) for some in (own, others))
+    reference, reference_others = (
+        first_alone(partial(_kept_reference, run, critic, groups, name))
+        for groups, name in ((own, "own"), (others, "others"))
+    )
+    opinions = Opinions(
+        torch.tensor([thumb.good for thumb in thumbs]), reference, reference_others,
+        settings.beta, settings.good_weight, settings.bad_weight,
+    )  # fmt: skip
+
+    def module(optimization: Optimization) -> KTOModule:
+        return KTOModule(
+            critic, optimization, opinions, beside, loss_chunk=settings.loss_chunk,
+            exact=not recipe.lora.dropout, seed=recipe.seed,
+        )  # fmt: skip
+
+    return _fit(run, critic, plan, module, {"thumbs": counted(thumbs)})
+
+
 def _plan(run: Run, groups: Sequence[Group], batch: int) -> StepPlan:
     plan = StepPlan(
         groups, epochs=run.settings.epochs, batch_examples=batch,
         pack_tokens=run.settings.pack_tokens, seed=run.recipe.seed,
     )  # fmt: skip
     count = sum(group.examples for group in groups)
-    things = {"sft": "examples", "dpo": "pairs", "rsf": "critiques"}[run.stage]
+    things = {"sft": "examples", "dpo": "pairs", "rsf": "critiques", "kto": "thumbs"}[run.stage]
     log.info("%d %s, %d optimizer steps", count, things, len(plan))
     return plan
 
@@ -139,13 +171,16 @@ def _packs(groups: Sequence[Group], tokens: int) -> list[PackedBatch]:
 
 
 def _kept_reference(
-    run: Run, critic: Critic, groups: Sequence[Group], explained: float
+    run: Run, critic: Critic, groups: Sequence[Group], how: float | str
 ) -> KeptReference:
-    """Likelihoods of the pairs under the adapter that training starts from."""
+    """Likelihoods of completions under the adapter that training starts from.
+
+    `how` they are encoded, or which they are, where the same file gives several.
+    """
     settings = run.settings
     counted = [f"{group.name} {group.examples}" for group in groups]
     decides = [sha256_file(run.files["start"]), sha256_file(run.files["train"]), run.base.identity,
-               PROMPT_VERSION, settings.precision, explained, run.recipe.seed,
+               PROMPT_VERSION, settings.precision, how, run.recipe.seed,
                run.relevant["max_tokens"], run.relevant["truncate"], run.relevant["dtype"],
                counted, "by token"]  # fmt: skip
     store = run.work / f"reference-{sha256_json(decides)[:16]}.safetensors"

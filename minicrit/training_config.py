@@ -242,3 +242,96 @@ class BenchTrainConfig:
     gradient_checkpointing: bool = False
     threads: int = 1
     out: Path = Path("reports/bench-train")
+
+
+@dataclass
+class KTOConfig(TrainingConfig):
+    """Learning from thumbs up and down (KTO).
+
+    Attributes:
+        start: the adapter that is trained on; as it is now, it is also the reference.
+        thumbs: file of rows `domain, rationale, text, good, group`, or of preference pairs, whose
+            chosen critiques then count as good and whose rejected ones as bad.
+        out: folder of the finished adapter.
+        batch_examples: critiques an optimizer step, over all devices; whole groups. The distance
+            from the reference is estimated on as many, so not too few.
+        learning_rate: peak learning rate of AdamW.
+        beta: strength of the pull towards the reference.
+        good_weight: of good critiques in the loss.
+        bad_weight: of bad ones. Paper and TRL: times their numbers, both weights shall be within a
+            factor of 4/3.
+    """
+
+    start: Path = Path("checkpoints/cpu/sft")
+    thumbs: Path = Path("data/cpu-pairs/pairs.jsonl")
+    out: Path = Path("checkpoints/cpu/kto")
+    batch_examples: int = 16
+    learning_rate: float = 1e-4
+    beta: float = 0.1
+    good_weight: float = 1.0
+    bad_weight: float = 1.0
+    validate_every: int = 100
+
+
+@dataclass
+class ConstitutionConfig:
+    """Learning from one's own revisions under the rules (data_gen/constitution-1.yaml).
+
+    Attributes:
+        start: the adapter that writes in the first round and is trained on.
+        data: labelled training examples; rows of other splits are refused.
+        out: folder of the result, the adapter of the last good round; the rounds lie beside it.
+        rounds: each goes on from the critic of the one before.
+        rationales: rationales a round, whole groups, drawn by seed and round; 0 for all.
+        draft_temperature: of the draft, one a rationale; 0 is greedy.
+        reviser: `self` (the critic writes on from what obeys the rules), or a back end whose model
+            revises: `anthropic`, `ollama`, `openai`, `local`.
+        revisions: of each draft by the critic itself.
+        temperatures: they are drawn at, in turn.
+        hint: the critic is given the right verdict where its own is wrong; else it draws anew.
+        max_new_tokens: longest critique, in tokens.
+        rows: critiques that are written at the same time.
+        dtype: of the weights while they are written.
+        model: name of the model that revises.
+        url: address of its server; null for that of the back end's own package.
+        scorer: who must prefer the revision: `oracle` (labels are known), `judge` or `both`.
+        margin: least difference of the oracle's scores.
+        judge: back end of the model that judges.
+        judge_model: name of that model.
+        judge_url: address of its server.
+        threads: requests at the same time.
+        budget_usd: USD that revising and judging may cost at most, all rounds and restarts
+            included; null for no limit.
+        learn: `dpo`: from pairs of revision and draft, with the settings `dpo`; `targets`: from
+            the revisions alone, with the settings `rsf`.
+        probed: rationales about which the critic writes before and after each round, to see whether
+            it collapses.
+        floor: share of what acceptance, distinct n-grams, length and entropy were at first, under
+            which they stop the loop; 0 for no guard.
+    """
+
+    start: Path = Path("checkpoints/cpu/sft")
+    data: Path = Path("data/cpu/train.jsonl")
+    out: Path = Path("checkpoints/cpu/constitution")
+    rounds: int = 2
+    rationales: int = 80
+    draft_temperature: float = 0.7
+    reviser: Literal["self", "anthropic", "ollama", "openai", "local"] = "self"
+    revisions: int = 2
+    temperatures: list[float] = field(default_factory=lambda: [0.3, 0.7])
+    hint: bool = True
+    max_new_tokens: int = 160
+    rows: int = 64
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    model: str | None = None
+    url: str | None = None
+    scorer: Literal["oracle", "judge", "both"] = "oracle"
+    margin: float = 0.02
+    judge: Literal["anthropic", "ollama", "openai", "local"] = "anthropic"
+    judge_model: str | None = None
+    judge_url: str | None = None
+    threads: int = 4
+    budget_usd: float | None = None
+    learn: Literal["dpo", "targets"] = "dpo"
+    probed: int = 24
+    floor: float = 0.95

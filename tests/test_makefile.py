@@ -40,6 +40,12 @@ if stage == "benchmark":
     write(values["--benchmark.out"] + ".json")
 if stage == "quantize":
     write(values["--quantize.out"] + "/manifest.json")
+if stage == "constitution":
+    write(values["--constitution.out"] + "/manifest.json")
+if stage == "kto":
+    write(values["--kto.out"] + "/manifest.json")
+if stage == "pairs":
+    write(values["--pairs.out"] + "/manifest.json")
 if stage == "data-report":
     write("reports/mine/data.html")
 if stage == "report":
@@ -156,6 +162,23 @@ def test_the_page_about_the_data_follows_data_and_pairs(project):
     assert redone("data-report", "ARGS=--data.train 9") == ["data-report"]
     assert "--pairs.out data/mine-pairs" in Path("log").read_text()
     assert redone("data-report", "ARGS=--data.train 9") == []
+
+
+def test_learning_from_revisions_and_from_thumbs(project):
+    told = ("constitution", "ROUNDS=3", "REVISER=ollama", "MODEL_NAME=m")
+    assert redone(*told) == ["base", "data", "sft", "constitution"]
+    assert redone(*told) == []
+    assert redone("constitution", "ROUNDS=3") == ["constitution"]
+    assert "--constitution.out checkpoints/mine/constitution --constitution.rounds 3" in (
+        Path("log").read_text()
+    )
+    assert redone("constitution", "ROUNDS=3", "ARGS=--dpo.beta 0.2") == ["constitution"]
+    Path("thumbs.jsonl").write_text("x")
+    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto"]
+    assert redone("kto", "THUMBS=thumbs.jsonl") == []
+    edit("thumbs.jsonl", "x", "y")
+    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto"]
+    assert redone("kto") == ["pairs", "kto"]
 
 
 def test_settings_on_the_command_line_count_for_their_stages(project):

@@ -85,6 +85,16 @@ def answer_for(prompt: str, system: str) -> dict[str, str]:
             "critique": "Tested on one site only.",
             "fix": "Claim it for this site.",
         }
+    if "<draft" in prompt:
+        return {
+            "verdict": "flawed",
+            "flaw": "small_sample",
+            "severity": "high",
+            "evidence": "It rose.",
+            "strengths": "none",
+            "critique": "A few days cannot carry a rule about all days.",
+            "fix": "Look at many more of them.",
+        }
     if "<review" in prompt:
         first, second = (len(part.split("\n")[1]) for part in prompt.split("<review n")[1:])
         if "PLACE" in prompt:  # a judge that only looks at the place

@@ -152,3 +152,39 @@ def trl_loss(trainer, kind, pairs):
         "ref_rejected_logps": pairs.ref_rejected,
     }  # fmt: skip
     return trainer._compute_loss(fake, lambda **_: outputs, inputs, False).item()
+
+
+@pytest.mark.parametrize("shift", [3.0, -3.0])
+def test_kto_the_same_as_trl(shift):
+    from trl import KTOTrainer
+
+    pairs = random_pairs(n=6, grad=False)
+    good = torch.tensor([True, False, True, True, False, False])
+    others = pairs.ref_rejected + shift  # how far apart on mismatched completions
+    divergence = (others - pairs.ref_rejected).mean()
+    own = kto(pairs.chosen - pairs.ref_chosen, good, divergence, beta=0.3, good_weight=1.2,
+              bad_weight=0.7)  # fmt: skip
+    assert trl_kto(KTOTrainer, pairs, good, others) == pytest.approx(own.mean().item(), rel=1e-6)
+
+
+def trl_kto(trainer, pairs, good, others):
+    """The loss that TRL's own code makes of `chosen`, and of `others` for its divergence."""
+    ids = torch.zeros(len(good), 3, dtype=torch.long)
+    spread = torch.stack((0 * pairs.chosen, pairs.chosen), 1)
+    outputs = SimpleNamespace(
+        log_probs=spread, entropy=0 * spread, mean_logits=0 * spread, is_top1=spread > 0
+    )
+    accelerator = SimpleNamespace(device="cpu", gather_for_metrics=lambda x: x, gather=lambda x: x)
+    fake = SimpleNamespace(
+        model=SimpleNamespace(training=True), accelerator=accelerator, aux_loss_enabled=False,
+        precompute_ref_logps=True, calculate_KL=True, loss_type="kto", beta=0.3,
+        desirable_weight=1.2, undesirable_weight=0.7, _compute_kl_logps=lambda *_: others,
+        _metrics={"train": defaultdict(list)}, _total_train_tokens=0, _tp_size=1,
+        args=SimpleNamespace(),
+    )  # fmt: skip
+    inputs = {
+        "input_ids": ids, "attention_mask": ids + 1,
+        "completion_mask": torch.tensor([[0, 0, 1]] * 6),
+        "label": good, "ref_logps": pairs.ref_chosen, "ref_KL_logps": pairs.ref_rejected,
+    }  # fmt: skip
+    return trainer._compute_loss(fake, lambda **_: outputs, inputs, False).item()

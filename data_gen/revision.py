@@ -1,0 +1,239 @@
+"""One round of self-improvement: drafts, what the rules say of them, revisions, what is accepted.
+
+    pairs.jsonl         accepted revisions over their drafts (records.Preference)
+    targets.jsonl       the same revisions, to learn from alone (rows as of rejection)
+    revisions.jsonl     every draft with what became of it
+    report.json, manifest.json
+
+Only training rows are ever criticized here.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data_gen.acceptance import (
+    ACCEPTED,
+    CLEAN,
+    DRAFT_UNPARSED,
+    OUTCOMES,
+    UNANSWERED,
+    UNPARSED,
+    Compare,
+    Draft,
+    Weighed,
+    by_judge,
+    by_oracle,
+    choose,
+    draft_of,
+    weigh,
+)
+from data_gen.judge import VERSION as JUDGE_VERSION
+from data_gen.judge import Ask
+from data_gen.materials import WEIGHTS, Materials, is_made
+from data_gen.oracle import VERSION as ORACLE_VERSION
+from data_gen.preferences import preference
+from data_gen.rejection import Kept
+from data_gen.revisers import PROMPT_VERSION, ModelReviser, Reviser, SelfReviser
+from data_gen.rules import PATH, rules
+from data_gen.rules import VERSION as RULES_VERSION
+from data_gen.screen import held_out_inputs
+from data_gen.vitals import Vitals, vitals_of
+from minicrit.critic import Critic
+from minicrit.files import atomic_folder, sha256_file, write_json
+from minicrit.jsonl import BadLine, read_lines, write_rows
+from minicrit.manifest import read_manifest, write_manifest
+from minicrit.records import Example, Preference
+from minicrit.training_config import ConstitutionConfig
+
+_DECIDE = ("rationales", "draft_temperature", "reviser", "revisions", "temperatures", "hint",
+           "model", "scorer", "margin", "judge", "judge_model")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Revised:
+    """A rationale, its draft unless that does not parse, and what became of it."""
+
+    example: Example
+    text: str
+    draft: Draft | None
+    weighed: Weighed
+
+
+def make_vitals(materials: Materials, adapter: Path, out: Path) -> Vitals:
+    """What an adapter writes about the probed rationales, as a folder; not done twice."""
+    settings = materials.recipe.constitution
+    key = materials.key(adapter, settings.probed)
+    if not is_made(out, key):
+        examples = materials.drawn(settings.probed, "probe")
+        samples = materials.first_drafts(materials.critic(adapter), examples, 1.0, 0)
+        found = vitals_of(examples, samples)
+        with atomic_folder(out) as box:
+            write_rows(box / "vitals.jsonl", found.to_rows())
+            inputs = {"data": settings.data, "adapter": adapter / WEIGHTS}
+            write_manifest(box, stage="vitals", inputs=inputs, settings={},
+                           facts={"key": key, **found.summary()})  # fmt: skip
+    return Vitals.of_rows([
+        row for _, row in (_good(found) for found in read_lines(out / "vitals.jsonl"))
+    ])  # fmt: skip
+
+
+def make_revisions(
+    materials: Materials, adapter: Path, out: Path, number: int, asks: Mapping[str, Ask]
+) -> dict[str, Any]:
+    """The revisions of one round, as a folder; not done twice.
+
+    Args:
+        materials: see there.
+        adapter: of the critic that drafts, and revises if nobody else does.
+        out: the folder.
+        number: of the round, from 1; other rounds draw other rationales.
+        asks: how the models are asked, `reviser` and `judge`, as far as there are any.
+
+    Returns:
+        The report.
+    """
+    settings = materials.recipe.constitution
+    decides = {
+        "settings": {name: str(getattr(settings, name)) for name in _DECIDE}, "round": number,
+        "rules": {"version": RULES_VERSION, "sha256": sha256_file(PATH)},
+        "prompts": {"revise": PROMPT_VERSION, "judge": JUDGE_VERSION}, "oracle": ORACLE_VERSION,
+    }  # fmt: skip
+    key = materials.key(adapter, decides)
+    if not is_made(out, key):
+        asked: Counter[str] = Counter()
+        found = _revised(materials, materials.critic(adapter), number, asks, asked)
+        report = report_of(found, asked)
+        with atomic_folder(out) as box:
+            write_rows(box / "pairs.jsonl", (p.to_row() for p in pairs_of(found, settings.scorer)))
+            write_rows(box / "targets.jsonl", (one.to_row() for one in targets_of(found)))
+            write_rows(box / "revisions.jsonl", map(_row, found))
+            write_json(box / "report.json", report)
+            materials.screening.write(box)
+            inputs = {
+                "data": settings.data,
+                "adapter": adapter / WEIGHTS,
+                **held_out_inputs(materials.recipe.filters),
+            }
+            facts = {"key": key, "report": report, **materials.screening.facts()}
+            write_manifest(box, stage="revision", inputs=inputs, settings=decides, facts=facts)
+    report = read_manifest(out)["facts"]["report"]
+    return dict(report)
+
+
+def _good(found: tuple[int, dict[str, Any]] | BadLine) -> tuple[int, dict[str, Any]]:
+    if isinstance(found, BadLine):
+        raise ValueError(str(found))
+    return found
+
+
+def _revised(
+    materials: Materials,
+    critic: Critic,
+    number: int,
+    asks: Mapping[str, Ask],
+    asked: Counter[str],
+) -> list[Revised]:
+    settings = materials.recipe.constitution
+    examples = materials.drawn(settings.rationales, str(number))
+    samples = materials.first_drafts(critic, examples, settings.draft_temperature, number)
+    drafts = [draft_of(e, sample.text) for e, sample in zip(examples, samples, strict=True)]
+    # A critic that follows no instructions has nothing to go by where code finds nothing.
+    own = settings.reviser == "self"
+    wanted = [d for d in drafts if d and (d.review.broken or not own)]
+    reviser: Reviser
+    if own:
+        manner = materials.manner(settings.revisions, settings.temperatures, number)
+        reviser = SelfReviser(critic, manner, materials.work, hint=settings.hint)
+    else:
+        reviser = ModelReviser(asks["reviser"], settings.threads, asked)
+    texts = {d.example.id: some for d, some in zip(wanted, reviser.revise(wanted), strict=True)}
+    outcome = partial(_outcome, texts, settings, _scorers(settings.scorer, asks, asked))
+    with ThreadPoolExecutor(settings.threads if "judge" in asks else 1) as threads:
+        weighed = list(threads.map(outcome, drafts))
+    return [Revised(e, s.text, d, w)
+            for e, s, d, w in zip(examples, samples, drafts, weighed, strict=True)]  # fmt: skip
+
+
+def _scorers(scorer: str, asks: Mapping[str, Ask], asked: Counter[str]) -> list[Compare]:
+    """In the order in which they are asked: what costs nothing first."""
+    found: list[Compare] = [] if scorer == "judge" else [by_oracle]
+    return found if scorer == "oracle" else [*found, by_judge(asks["judge"], asked)]
+
+
+def _outcome(
+    texts: Mapping[str, list[str]],
+    settings: ConstitutionConfig,
+    scorers: Sequence[Compare],
+    draft: Draft | None,
+) -> Weighed:
+    if draft is None:
+        return Weighed(DRAFT_UNPARSED)
+    if draft.example.id not in texts:
+        return Weighed(CLEAN)
+    written = texts[draft.example.id]
+    if not written:
+        return Weighed(UNANSWERED)
+    chosen = choose(draft, written, by_score=settings.scorer != "judge")
+    return weigh(draft, chosen, scorers, margin=settings.margin) if chosen else Weighed(UNPARSED)
+
+
+def pairs_of(found: Sequence[Revised], scorer: str) -> Iterator[Preference]:
+    """Accepted revisions over their drafts."""
+    for one in found:
+        if one.weighed.outcome == ACCEPTED and one.weighed.scores:
+            old, new = one.weighed.scores
+            name = f"constitution-{RULES_VERSION}/{scorer}"
+            yield preference(one.example, one.weighed.text, one.text, (new, old), name)
+
+
+def targets_of(found: Sequence[Revised]) -> Iterator[Kept]:
+    """Accepted revisions alone."""
+    for one in found:
+        if one.weighed.outcome == ACCEPTED and one.weighed.scores:
+            yield Kept(one.example, one.weighed.text, one.weighed.scores[1])
+
+
+def report_of(found: Sequence[Revised], asked: Mapping[str, int]) -> dict[str, Any]:
+    """What became of the drafts, and of each rule that they broke."""
+    outcomes = Counter(one.weighed.outcome for one in found)
+    scores = [one.weighed.scores for one in found
+              if one.weighed.outcome == ACCEPTED and one.weighed.scores]  # fmt: skip
+    return {
+        "rationales": len(found),
+        "revised": sum(outcomes[name] for name in OUTCOMES),
+        "outcomes": {name: outcomes[name] for name in (*OUTCOMES, CLEAN, DRAFT_UNPARSED)},
+        "rules": {rule.id: _fate(rule.id, found) for rule in rules()},
+        "mean_score_draft": _mean([old for old, _ in scores]),
+        "mean_score_revision": _mean([new for _, new in scores]),
+        "asked": dict(sorted(asked.items())),
+    }
+
+
+def _fate(rule: str, found: Sequence[Revised]) -> dict[str, int]:
+    """Drafts to which a rule applies, those that break it, and those of them that were mended."""
+    drafts = [one for one in found if one.draft]
+    broken = [one for one in drafts if one.draft and rule in one.draft.review.broken]
+    mended = [one for one in broken if one.weighed.outcome == ACCEPTED]
+    kept = sum(rule in one.draft.review.kept for one in drafts if one.draft)
+    return {"applies": kept + len(broken), "broken": len(broken), "mended": len(mended)}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(math.fsum(values) / len(values), 4) if values else None
+
+
+def _row(one: Revised) -> dict[str, Any]:
+    w = one.weighed
+    return {
+        "id": one.example.id, "group": one.example.group, "label": one.example.label,
+        "draft": one.text, "broken": one.draft.review.broken if one.draft else None,
+        "outcome": w.outcome, "revision": w.text or None,
+        "still_broken": w.review.broken if w.review else None,
+        "scores": [round(score, 6) for score in w.scores] if w.scores else None,
+    }  # fmt: skip

@@ -1,0 +1,175 @@
+"""Thumbs up and down: critiques that somebody liked or did not, each by itself, to learn from.
+
+rows of `domain, rationale, text, good, group`, or preference pairs taken apart.
+
+KTO (arXiv 2402.01306) weighs a critique by how much more the policy than the reference likes it,
+compared with how far the two are apart altogether. That distance z is estimated from critiques of
+other rationales: each rationale is joined with the critique of another group, drawn once, so that
+the reference has to read it once (TRL does the same within its batches).
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minicrit.comparisons import completion_branch
+from minicrit.encoding import Encoder, said
+from minicrit.jsonl import BadLine, RefusedError, read_lines
+from minicrit.logprobs import scored_logprobs
+from minicrit.losses import kto
+from minicrit.packing import PackedBatch, grow
+from minicrit.plan import Group
+from minicrit.readout import branch_sums
+from minicrit.records import Preference
+from minicrit.reference import Reference
+
+_FIELDS = ("domain", "rationale", "text", "good", "group")
+
+
+@dataclass(frozen=True)
+class Thumb:
+    """A critique of a rationale, and whether it was good. `group`: as of its rationale."""
+
+    domain: str
+    rationale: str
+    text: str
+    good: bool
+    group: str
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Thumb":
+        """Checks a row.
+
+        Raises:
+            RefusedError: what is wrong with it.
+        """
+        if unknown := sorted(set(row) - set(_FIELDS)):
+            raise RefusedError(f"known keys ({', '.join(_FIELDS)})", unknown[0], "leave it out")
+        for name in _FIELDS:
+            value = row.get(name)
+            if name == "good":
+                if not isinstance(value, bool):
+                    raise RefusedError("good as true or false", repr(value), "write it so")
+            elif not isinstance(value, str) or not value.strip():
+                raise RefusedError(f"{name} as text", repr(value), "fill it in")
+        try:
+            said(row["text"])
+        except ValueError as error:
+            raise RefusedError(
+                "text that begins with its verdict", repr(row["text"][:40]), "leave it out"
+            ) from error
+        return cls(**row)
+
+
+def read_thumbs(path: Path) -> list[Thumb]:
+    """The thumbs of a file; a row with `chosen` is a preference pair, and two of them.
+
+    Raises:
+        ValueError: `file:line: expected ..., got ...; remedy`.
+    """
+    thumbs: list[Thumb] = []
+    for found in read_lines(path):
+        if isinstance(found, BadLine):
+            raise ValueError(str(found))
+        line, row = found
+        try:
+            new = unpaired(Preference.from_row(row)) if "chosen" in row else [Thumb.from_row(row)]
+        except RefusedError as error:
+            raise ValueError(f"{path}:{line}: {error}") from error
+        thumbs += new
+    if len({thumb.group for thumb in thumbs}) < 2:  # noqa: PLR2004
+        raise ValueError(f"{path}: expected thumbs of at least two groups, got fewer; how far a "
+                         "critic has moved is measured on critiques of other texts")  # fmt: skip
+    return thumbs
+
+
+def unpaired(pair: Preference) -> list[Thumb]:
+    """The chosen critique as a good one, the rejected as a bad one."""
+    shared = {"domain": pair.domain, "rationale": pair.rationale, "group": pair.group}
+    return [Thumb(text=pair.chosen, good=True, **shared),
+            Thumb(text=pair.rejected, good=False, **shared)]  # fmt: skip
+
+
+def mismatched(thumbs: Sequence[Thumb], seed: int) -> list[Thumb]:
+    """Each rationale with the critique of another group, drawn by seed and place."""
+    found = []
+    for number, thumb in enumerate(thumbs):
+        others = [other.text for other in thumbs if other.group != thumb.group]
+        drawn = hashlib.sha256(f"{seed}\0{number}".encode()).digest()
+        text = others[int.from_bytes(drawn[:8], "big") % len(others)]
+        found.append(replace(thumb, text=text))
+    return found
+
+
+def thumb_groups(thumbs: Sequence[Thumb], encoder: Encoder) -> list[Group]:
+    """One tree a group; thumb n has the key n."""
+    numbered = sorted(enumerate(thumbs), key=lambda t: (t[1].group, t[0]))
+    groups = []
+    for name, members in groupby(numbered, key=lambda t: t[1].group):
+        branches = []
+        for number, thumb in members:
+            ids = encoder.written(thumb.text)
+            prompt = encoder.prompt(thumb.domain, thumb.rationale, reserve=len(ids))
+            branches.append(replace(completion_branch(encoder, prompt, ids, 1.0), key=number))
+        groups.append(Group(name, (grow(branches),), len(branches)))
+    return groups
+
+
+def log_ratios(
+    model: Callable[..., object],
+    batch: PackedBatch,
+    reference: Reference,
+    *,
+    chunk: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """H = log p - log p_ref of the N critiques of a batch, (N,), and their numbers, (N,).
+
+    Args:
+        model: a causal LM with `packed` attention.
+        batch: of `thumb_groups`.
+        reference: gives the log-probabilities of the same tokens.
+        chunk: see `logprobs.scored_logprobs`.
+    """
+    before = branch_sums(batch, reference(batch))
+    sums = branch_sums(batch, scored_logprobs(model, batch, chunk=chunk))
+    named = torch.nonzero(batch.keys >= 0)[:, 0]
+    return (sums - before)[named], batch.keys[named]
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What is known of P critiques before training, by number, and what KTO is told.
+
+    Attributes:
+        good: (P,) bool.
+        reference: of these critiques.
+        reference_others: of those that stand for critiques of other rationales.
+        beta, good_weight, bad_weight: see `losses.kto`.
+    """
+
+    good: torch.Tensor
+    reference: Reference
+    reference_others: Reference
+    beta: float
+    good_weight: float = 1.0
+    bad_weight: float = 1.0
+
+    def losses(
+        self, ratios: torch.Tensor, numbers: torch.Tensor, divergence: torch.Tensor
+    ) -> torch.Tensor:
+        """The losses (N,) of critiques with these log-ratios and numbers."""
+        good = self.good.to(ratios.device)[numbers]
+        return kto(ratios, good, divergence, beta=self.beta, good_weight=self.good_weight,
+                   bad_weight=self.bad_weight)  # fmt: skip
+
+
+def counted(thumbs: Sequence[Thumb]) -> dict[str, int]:
+    """How many are good and bad."""
+    found = Counter("good" if thumb.good else "bad" for thumb in thumbs)
+    return {name: found[name] for name in ("good", "bad")}

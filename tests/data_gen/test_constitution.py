@@ -1,0 +1,239 @@
+"""The whole loop with a critic that can write: learning, stopping, killing, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_gen import candidates
+from data_gen.constitution import improve
+from data_gen.materials import Materials, services_of
+from data_gen.oracle import score
+from data_gen.revision import make_revisions
+from minicrit.cli import OK, main
+from minicrit.critic import Critic
+from minicrit.files import folder_hashes, sha256_file
+from minicrit.jsonl import read_lines, write_rows
+from minicrit.manifest import read_manifest
+from minicrit.records import Preference, write_examples
+from minicrit.train import train_dpo, train_rsf
+from tests.data_gen.scripted_server import ScriptedServer
+from tests.data_gen.writing_critic import examples, writing_recipe
+
+TRAIN = {"dpo": train_dpo, "targets": train_rsf}
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny, tmp_path_factory):
+    """A critic that can write and what the loop needs beside it."""
+    return writing_recipe(tiny, tmp_path_factory.mktemp("writing"))
+
+
+def told(recipe, out, **settings):
+    return replace(recipe, constitution=replace(recipe.constitution, out=out, **settings))
+
+
+def rows(path):
+    return [row for _, row in read_lines(path)]
+
+
+def run_interrupted(recipe, monkeypatch):
+    """Runs the loop, killed in a round's training and twice while writing, to its end."""
+    sample, trained, written = candidates.sample_pass, [], []
+
+    def killed_writing(*told):
+        written.append(told)
+        if len(written) in (2, 5):
+            raise KeyboardInterrupt
+        return sample(*told)
+
+    def killed_training(recipe):
+        from models.dpo import DPOModule
+
+        step = DPOModule.training_step
+
+        def once(self, batch, batch_idx):
+            if self.global_step == 1 and not trained:
+                trained.append(batch_idx)
+                raise KeyboardInterrupt
+            return step(self, batch, batch_idx)
+
+        monkeypatch.setattr(DPOModule, "training_step", once)
+        return train_dpo(recipe)
+
+    monkeypatch.setattr(candidates, "sample_pass", killed_writing)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            improve(recipe, {"dpo": killed_training})
+        assert not Path("out").exists()
+    improve(recipe, {"dpo": killed_training})
+
+
+def test_rounds_learn_and_a_run_that_was_killed_ends_in_the_same_files(
+    recipe, tmp_path, monkeypatch
+):
+    found = {}
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        here = told(recipe, Path("out"), floor=0.0)
+        if name == "whole":
+            improve(here, TRAIN)
+        else:
+            run_interrupted(here, monkeypatch)
+        found[name] = {folder.name: folder_hashes(folder) for folder in Path().iterdir()
+                       if not folder.name.endswith(".work")}  # fmt: skip
+    assert found["whole"] == found["killed"]
+    assert sorted(found["whole"]) == [
+        "out", "out-0-vitals", "out-1", "out-1-revisions", "out-1-vitals", "out-2",
+        "out-2-revisions", "out-2-vitals",
+    ]  # fmt: skip
+    assert Critic.load("out", base_folder=recipe.base.folder).adapter == sha256_file(
+        "out-2/adapter_model.safetensors"
+    )
+    record = read_manifest(Path("out"))
+    assert (record["stage"], record["facts"]["good_rounds"]) == ("constitution", 2)
+    assert record["facts"]["rules_version"] == "1"
+    assert "rules" in record["inputs"]
+    before = Path("out/manifest.json").stat().st_mtime_ns
+    improve(told(recipe, Path("out"), floor=0.0), {"dpo": train_dpo})
+    assert Path("out/manifest.json").stat().st_mtime_ns == before
+
+
+def test_what_a_round_writes_can_be_learnt_from(recipe, tmp_path, capsys):
+    learnt = []
+
+    def train(recipe):
+        learnt.append(recipe.rsf)
+        return train_rsf(recipe)
+
+    settings = {"rounds": 1, "learn": "targets", "floor": 0.0}
+    improve(told(recipe, tmp_path / "out", **settings), {"targets": train})
+    folder = tmp_path / "out-1-revisions"
+    assert learnt[0].data == folder / "targets.jsonl"
+    report = json.loads((folder / "report.json").read_text())
+    known = {e.id: e for e in examples("train", 12)}
+    revisions = rows(folder / "revisions.jsonl")
+    accepted = [row for row in revisions if row["outcome"] == "accepted"]
+    assert sum(report["outcomes"].values()) == report["rationales"] == len(revisions)
+    assert report["outcomes"]["accepted"] == len(accepted) > 0
+    for row in accepted:
+        old, new = (score(known[row["id"]], row[side]).total for side in ("draft", "revision"))
+        assert new > old
+        assert row["scores"] == [round(old, 6), round(new, 6)]
+        assert row["revision"].startswith(f"Verdict: {row['label']}")
+    pairs = [Preference.from_row(row) for row in rows(folder / "pairs.jsonl")]
+    assert [(p.chosen, p.rejected) for p in pairs] == [
+        (r["revision"], r["draft"]) for r in accepted
+    ]
+    assert {pair.scorer for pair in pairs} == {"constitution-1/oracle"}
+    targets = [row["text"] for row in rows(folder / "targets.jsonl")]
+    assert targets == [row["revision"] for row in accepted]
+    assert not any(row["still_broken"] for row in accepted)
+    printed = capsys.readouterr().out
+    assert "| round | accepted of revised | distinct-1 |" in printed
+    assert "The loop: all rounds were run." in printed
+    decided = read_manifest(folder)["settings"]
+    assert decided["prompts"] == {"revise": "1", "judge": "1"}
+    assert decided["rules"]["version"] == "1"
+
+
+def test_a_critic_that_collapses_is_not_kept(recipe, tmp_path):
+    bare = tmp_path / "bare.jsonl"
+    write_rows(bare, [
+        {"group": e.group, "domain": e.domain, "rationale": e.rationale, "score": 1.0,
+         "text": f"Verdict: {label}"}
+        for e in examples("train", 12) for label in ("valid", "flawed")
+    ])  # fmt: skip
+
+    def train(recipe):
+        if recipe.dpo.out.name == "out-1":
+            return train_dpo(recipe)
+        rsf = replace(recipe.rsf, start=recipe.dpo.start, out=recipe.dpo.out, data=bare,
+                      batch_examples=24, epochs=12, learning_rate=2e-2)  # fmt: skip
+        return train_rsf(replace(recipe, rsf=rsf))
+
+    improve(told(recipe, tmp_path / "out", floor=0.3), {"dpo": train})
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["stopped"].startswith("stopped in round 2: ")
+    assert "words is " in report["stopped"]
+    assert report["stopped"].endswith("The critic of round 1 is kept")
+    assert [entry["round"] for entry in report["rounds"]] == [1]
+    assert report["refused"]["vitals"]["words"] < 0.3 * report["first"]["words"]
+    assert read_manifest(tmp_path / "out")["facts"]["stopped"] == report["stopped"]
+    weights = "adapter_model.safetensors"
+    assert (tmp_path / "out" / weights).read_bytes() == (tmp_path / "out-1" / weights).read_bytes()
+    assert "| 2 (refused) |" in (tmp_path / "out/report.md").read_text()
+
+
+def test_where_nothing_is_better_the_start_is_kept_and_that_is_said(recipe, tmp_path, capsys):
+    out = tmp_path / "out"
+    flags = {
+        "base.model": recipe.base.model, "base.folder": recipe.base.folder,
+        "data.folder": recipe.data.folder, "constitution.start": recipe.constitution.start,
+        "constitution.data": recipe.constitution.data, "constitution.out": out,
+        "constitution.max_new_tokens": 60, "constitution.margin": 2, "constitution.probed": 4,
+    }  # fmt: skip
+    told = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    assert main(["constitution", "--config", "tiny", *told]) == OK
+    assert "stopped in round 1: nothing to learn from (" in capsys.readouterr().out
+    assert read_manifest(out)["facts"]["good_rounds"] == 0
+    weights = "adapter_model.safetensors"
+    assert (out / weights).read_bytes() == (recipe.constitution.start / weights).read_bytes()
+    assert not (tmp_path / "out-1").exists()
+
+
+def test_models_revise_and_judge_and_are_not_asked_twice(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    with ScriptedServer() as server:
+        models = told(
+            recipe, tmp_path / "out", reviser="openai", model="m", url=server.url, scorer="both",
+            judge="openai", judge_model="j", judge_url=server.url,
+        )  # fmt: skip
+        materials = Materials.of(models)
+        for name in ("one", "two"):
+            with materials.asks(services_of(models.constitution)) as asks:
+                report = make_revisions(
+                    materials, models.constitution.start, tmp_path / name, 1, asks
+                )
+            asked = server.counted["answers"]
+            revised = report["asked"]["revised"]
+            assert revised == report["revised"] > 0
+            compared = report["asked"].get("agreed", 0)
+            assert asked == revised + 2 * compared  # and no more in the second run
+        assert report["outcomes"]["accepted"] <= compared
+        # The scripted model always says `flawed`: wrong for half of them.
+        assert report["outcomes"]["verdict_wrong"] > 0
+    found = folder_hashes(tmp_path / "one")
+    assert found == folder_hashes(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rounds": 0}, r"constitution.rounds: expected at least 1, got 0; raise it"),
+        ({"start": Path("none")}, r"constitution.start: expected the folder of a trained adapter"),
+        ({"reviser": "ollama"}, r"constitution.model: expected the name of a model of ollama"),
+        ({"scorer": "both"}, r"constitution.judge_model: expected the name of a model"),
+        ({"scorer": "judge", "judge": "openai", "judge_model": "m"},
+         r"constitution.judge_url: expected the address of the server"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_asked_for_before_anything_is_written(
+    recipe, tmp_path, settings, message
+):
+    with pytest.raises(ValueError, match=message):
+        improve(told(recipe, tmp_path / "out", **settings), TRAIN)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_needs_a_price_and_rows_to_measure_on_are_refused(recipe, tmp_path):
+    paid = told(recipe, tmp_path / "out", reviser="openai", model="m", url="http://127.0.0.1:9",
+                budget_usd=1.0)  # fmt: skip
+    with pytest.raises(ValueError, match=r"expected a price of m, got none"):
+        improve(paid, TRAIN)
+    write_examples(tmp_path / "test.jsonl", examples("test", 4))
+    measured = told(recipe, tmp_path / "out", data=tmp_path / "test.jsonl")
+    with pytest.raises(ValueError, match=r"expected training rows alone, got test0 of split test"):
+        improve(measured, TRAIN)
