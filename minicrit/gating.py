@@ -61,6 +61,7 @@ def sharpe(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
     settings = recipe.sharpe
     if settings.trades is None:
         raise ValueError("sharpe.trades: expected a CSV, got none; give TRADES=trades.csv")
+    _check(settings)
     trades = read_trades(settings.trades, settings.cost_bp)
     prices = read_prices(settings.prices) if settings.prices else None
     book = build_book(trades, settings.period, prices, str(settings.trades))
@@ -85,6 +86,20 @@ def sharpe(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
     }  # fmt: skip
     _write(settings.out, report, trades, scored, flagged)
     return report
+
+
+def _check(settings: SharpeConfig) -> None:
+    """Refuse settings before the critic is asked, which takes minutes."""
+    for name in ("trials", "draws", "placebos", "gain"):
+        value = getattr(settings, name)
+        if value <= 0:
+            raise ValueError(f"sharpe.{name}: expected more than 0, got {value}; leave it out for "
+                             "the default")  # fmt: skip
+    for name in ("block", "cost_bp", "trials_spread"):
+        value = getattr(settings, name)
+        if value is not None and value < 0:
+            raise ValueError(f"sharpe.{name}: expected 0 or more, got {value}; leave it out for "
+                             "the default")  # fmt: skip
 
 
 def _critic(judge: Judge) -> dict[str, Any]:

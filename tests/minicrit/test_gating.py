@@ -195,6 +195,22 @@ def test_too_few_periods_and_no_trades_are_refused(tmp_path: Path) -> None:
         sharpe(recipe, load=StandIn)
 
 
+@pytest.mark.parametrize(("name", "value", "expected"), [
+    ("trials", 0, "more than 0"), ("draws", -1, "more than 0"), ("placebos", 0, "more than 0"),
+    ("gain", 0.0, "more than 0"), ("block", -1, "0 or more"), ("cost_bp", -5.0, "0 or more"),
+    ("trials_spread", -0.1, "0 or more"),
+])  # fmt: skip
+def test_settings_are_checked_before_the_critic_is_asked(
+    tmp_path: Path, name: str, value: float, expected: str
+) -> None:
+    recipe = made(tmp_path, 40)
+    setattr(recipe.sharpe, name, value)
+    critic = StandIn("a")
+    with pytest.raises(ValueError, match=rf"sharpe.{name}: expected {expected}, got {value}"):
+        sharpe(recipe, load=lambda _: critic)
+    assert critic.asked == 0
+
+
 def test_the_command_with_a_real_critic(tmp_path: Path, tiny: Base, capsys) -> None:
     """The tiny base reads the trades; the same command gives the same report."""
     recipe = made(tmp_path, 40)
