@@ -25,6 +25,7 @@ from minicrit.packing import Branch, Tree
 from minicrit.plan import Group, StepPlan
 
 Task = Literal["dpo", "sft"]
+Adapter = Literal["lora", "full"]
 #: A model of the recipe instead of random weights.
 FROM_RECIPE = "base"
 #: Architectures by name; 135m, 1.5b and 7b are SmolLM2 and Qwen2.5 of that size.
@@ -74,7 +75,7 @@ class Case:
     model: str
     ratio: float
     batch: int
-    adapter: Literal["lora", "full"]
+    adapter: Adapter
     completion: int = 80
     steps: int = 6
     rank: int = 16
@@ -148,7 +149,8 @@ def build(case: Case, attention: str) -> tuple[PreTrainedModel, PreTrainedTokeni
     if case.model == FROM_RECIPE:
         model = AutoModelForCausalLM.from_pretrained(
             base.folder, trust_remote_code=False, use_safetensors=True, **options
-        ).to(device)
+        )
+        model = torch.nn.Module.to(model, device)
     else:
         shape = dict(SHAPES[case.model])
         config = AutoConfig.for_model(

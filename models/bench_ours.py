@@ -12,6 +12,7 @@ from peft import PeftModel
 from minicrit.critic import Critic
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import PairSettings
+from minicrit.packing import PackedBatch
 from minicrit.plan import StepBatch, StepPlan
 from minicrit.preferring import Mixture, reference_logprobs
 from minicrit.readout import branch_sums
@@ -89,7 +90,7 @@ class _LiveDPO(DPOModule):
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> torch.Tensor:
         """Reference first, then the step as it always is."""
-        known = {}
+        known: dict[int, torch.Tensor] = {}
         with torch.no_grad():
             for packed in batch.packs:
                 own = packed.to(self.device)
@@ -99,7 +100,7 @@ class _LiveDPO(DPOModule):
         self.reference[list(known)] = torch.stack(list(known.values()))
         return super().training_step(batch, batch_idx)
 
-    def _frozen_logprobs(self, own: Any) -> torch.Tensor:
+    def _frozen_logprobs(self, own: PackedBatch) -> torch.Tensor:
         model = self.critic.model
         if not isinstance(model, PeftModel):
             return scored_logprobs(self.copy[0], own)

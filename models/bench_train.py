@@ -19,7 +19,7 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
@@ -30,7 +30,7 @@ from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.latency import hardware
 from minicrit.training_config import BenchTrainConfig
-from models.bench_case import FROM_RECIPE, SHAPES, Case, lessons, sequence_tokens
+from models.bench_case import FROM_RECIPE, SHAPES, Adapter, Case, Task, lessons, sequence_tokens
 from models.bench_figures import Ran, figures_of, page
 from models.bench_turns import Side, Step, Turns
 
@@ -79,7 +79,8 @@ def cases(recipe: Recipe) -> list[Case]:
     ]
     return [
         Case(
-            task=task, model=model, ratio=one[0], batch=one[1], adapter=one[2],
+            task=cast("Task", task), model=model, ratio=one[0], batch=one[1],
+            adapter=cast("Adapter", one[2]),
             completion=told.completion, steps=WARM_UP + told.rounds, rank=lora.rank,
             alpha=lora.alpha, targets=lora.targets, pack_tokens=told.pack_tokens,
             precision=told.precision, checkpointing=told.gradient_checkpointing,

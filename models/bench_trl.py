@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from models.bench_case import Case, Lesson, adapt, build, lessons, step_plan
 from models.bench_turns import Turns
@@ -38,7 +41,7 @@ def train_trl(
     adapted = adapt(case, model, fused=False)
     turns.loaded()
     with tempfile.TemporaryDirectory() as folder:
-        told = {
+        told: dict[str, Any] = {
             "output_dir": folder, "max_steps": case.steps, "max_length": None,
             "per_device_train_batch_size": case.batch, "learning_rate": RATE, "weight_decay": 0.0,
             "lr_scheduler_type": "constant", "max_grad_norm": CLIP,
@@ -49,7 +52,11 @@ def train_trl(
             "dataloader_pin_memory": torch.cuda.is_available(),
             "use_cpu": not torch.cuda.is_available(),
         }  # fmt: skip
-        shared = {"model": adapted, "processing_class": tokenizer, "callbacks": [_Beat(turns)]}
+        shared: dict[str, Any] = {
+            "model": adapted,
+            "processing_class": tokenizer,
+            "callbacks": [_Beat(turns)],
+        }
         if case.task == "sft":
             sft = SFTConfig(**told, padding_free=padding_free, completion_only_loss=True)
             trainer: Any = _SFT(turns, **shared, args=sft, train_dataset=_examples(ordered))
@@ -89,23 +96,23 @@ class _Seen:
         """As it is, and noted."""
         mask = inputs.get("attention_mask")
         tokens = inputs["input_ids"].numel() if mask is None else int(mask.sum())
-        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
         self.turns.seen(loss, tokens)
         return loss
 
 
-class _DPO(_Seen, DPOTrainer):  # type: ignore[misc]
+class _DPO(_Seen, DPOTrainer):
     """Takes token ids instead of texts."""
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
         return dataset
 
 
-class _SFT(_Seen, SFTTrainer):  # type: ignore[misc]
+class _SFT(_Seen, SFTTrainer):
     """Takes token ids already."""
 
 
-class _Beat(TrainerCallback):  # type: ignore[misc]
+class _Beat(TrainerCallback):
     """Tells the clock."""
 
     def __init__(self, turns: Turns) -> None:
