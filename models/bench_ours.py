@@ -11,11 +11,12 @@ from peft import PeftModel
 
 from minicrit.critic import Critic
 from minicrit.logprobs import scored_logprobs
+from minicrit.lora import attach_reference, save_lora
 from minicrit.losses import PairSettings
 from minicrit.packing import PackedBatch
 from minicrit.plan import StepBatch, StepPlan
-from minicrit.preferring import Mixture, reference_logprobs
-from minicrit.readout import branch_sums
+from minicrit.preferring import Mixture
+from minicrit.reference import LiveReference, Reference, reference_logprobs
 from minicrit.schedule import Optimization
 from minicrit.twinning import TwinWeights
 from models.bench_case import Case, adapt, build, lessons, step_plan
@@ -26,7 +27,6 @@ from models.module import CriticModule
 from models.sft import SFTModule
 
 RATE, BETA, CLIP = 1e-3, 0.1, 1.0
-_FROZEN = "reference"
 
 
 def train_ours(turns: Turns, case: Case, *, precomputed: bool = False) -> None:
@@ -57,58 +57,37 @@ def _module(case: Case, critic: Critic, plan: StepPlan, *, precomputed: bool) ->
     if case.task == "sft":
         return SFTModule(critic, optimization, TwinWeights(0.0, 0.0, 0.0))
     mixture = Mixture({"dpo": 1.0}, PairSettings(BETA))
-    if not precomputed:
-        return _LiveDPO(critic, optimization, mixture, torch.empty(0), exact=True)
+    reference = _kept(case, critic, plan) if precomputed else _live(critic)
+    return DPOModule(critic, optimization, mixture, reference)
+
+
+def _kept(case: Case, critic: Critic, plan: StepPlan) -> Reference:
     with tempfile.TemporaryDirectory() as folder, _autocast(case, critic):
-        reference = reference_logprobs(
+        return reference_logprobs(
             critic.causal_lm, plan.groups, Path(folder) / "reference.safetensors",
             pack_tokens=case.pack_tokens, device=critic.model.device,
         )  # fmt: skip
-    return DPOModule(critic, optimization, mixture, reference)
+
+
+def _live(critic: Critic) -> Reference:
+    """As the policy is now: a second adapter, or after all a second model."""
+    if isinstance(critic.model, PeftModel):
+        with tempfile.TemporaryDirectory() as folder:
+            save_lora(critic.model, Path(folder))
+            attach_reference(critic.model, Path(folder))
+        return LiveReference(critic.model)
+    frozen = copy.deepcopy(critic.causal_lm).requires_grad_(False)
+
+    def answer(batch: PackedBatch) -> torch.Tensor:
+        with torch.no_grad():
+            return scored_logprobs(frozen, batch)
+
+    return answer
 
 
 def _autocast(case: Case, critic: Critic) -> torch.autocast:
     device = str(critic.model.device).partition(":")[0]
     return torch.autocast(device, torch.bfloat16, enabled=case.precision == "bfloat16")
-
-
-class _LiveDPO(DPOModule):
-    """DPO whose reference is computed anew at each step, by a frozen copy of the adapter."""
-
-    def __init__(self, critic: Critic, *args: Any, **kwargs: Any) -> None:
-        super().__init__(critic, *args, **kwargs)
-        model = critic.model
-        if isinstance(model, PeftModel):
-            model.add_adapter(_FROZEN, model.peft_config["default"])
-            weights = dict(model.named_parameters())
-            for name, parameter in weights.items():
-                if ".default." in name:
-                    weights[name.replace(".default.", f".{_FROZEN}.")].data.copy_(parameter.data)
-            model.set_adapter("default")
-        else:
-            self.copy = (copy.deepcopy(model).requires_grad_(False),)  # a tuple: not a submodule
-
-    def training_step(self, batch: StepBatch, batch_idx: int) -> torch.Tensor:
-        """Reference first, then the step as it always is."""
-        known: dict[int, torch.Tensor] = {}
-        with torch.no_grad():
-            for packed in batch.packs:
-                own = packed.to(self.device)
-                sums = branch_sums(own, self._frozen_logprobs(own))
-                known.update(zip(own.keys.tolist(), sums, strict=True))
-        self.reference = torch.zeros(max(known) + 1, dtype=torch.float64, device=self.device)
-        self.reference[list(known)] = torch.stack(list(known.values()))
-        return super().training_step(batch, batch_idx)
-
-    def _frozen_logprobs(self, own: PackedBatch) -> torch.Tensor:
-        model = self.critic.model
-        if not isinstance(model, PeftModel):
-            return scored_logprobs(self.copy[0], own)
-        model.set_adapter(_FROZEN)
-        try:
-            return scored_logprobs(self.critic.causal_lm, own)
-        finally:
-            model.set_adapter("default")
 
 
 class _Beat(Callback):

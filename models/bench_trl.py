@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
@@ -85,7 +85,7 @@ def _examples(some: list[Lesson]) -> Dataset:
     return Dataset.from_list(rows)
 
 
-class _Seen:
+class _Seen(Trainer):
     """Notes the loss of each step."""
 
     def __init__(self, turns: Turns, **kwargs: Any) -> None:
