@@ -102,7 +102,7 @@ MEASURED := $(wildcard $(addprefix data/*/,validation*.jsonl calibration*.jsonl 
 HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
-SPLITS := train validation calibration test
+SPLITS := train train-fresh validation calibration test
 ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark pairs dpo rsf kto \
     constitution int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
@@ -117,8 +117,8 @@ CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selec
 BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
     latency measures resampling paired selective versus slices selection written scores \
     statistics bagofwords *tables)
-PAIRS_CODE := $(addprefix data_gen/,pairs.py oracle.py reasons.py preferences.py judge.py \
-    candidates.py scouting.py) $(call modules,sampling decoding)
+PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
+    candidates scouting)) $(call modules,sampling decoding)
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
     revisers acceptance rules vitals oracle reasons judge candidates) data_gen/constitution-*.yaml \
     data_gen/prompts/revise-*.txt) $(call modules,sampling decoding)
@@ -142,7 +142,7 @@ SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
     --quantize.data $(DATA_DIR)/test.jsonl --quantize.out $(SMALL) \
     --quantize.report $(REPORTS)/quantize-int$(BITS)
 # How pairs are made, by make pairs and by the later rounds of make dpo.
-PAIRING := --pairs.data $(DATA_DIR)/train.jsonl \
+PAIRING := --pairs.data $(DATA_DIR)/train-fresh.jsonl \
     $(if $(CANDIDATES),--pairs.candidates $(CANDIDATES)) \
     $(if $(SCORER),--pairs.scorer $(SCORER)) $(if $(URL),--pairs.url $(URL)) \
     $(if $(MODEL_NAME),--pairs.judge_model $(MODEL_NAME)) \
@@ -152,13 +152,13 @@ SETTINGS_dpo := $(SETTINGS_base) --data.folder $(DATA_DIR) --dpo.start $(ADAPTER
     --dpo.pairs $(PAIRS)/pairs.jsonl --dpo.out $(PREFERRED) \
     $(if $(ROUNDS),--dpo.rounds $(ROUNDS)) $(PAIRING)
 SETTINGS_rsf := $(SETTINGS_base) --data.folder $(DATA_DIR) --rsf.start $(ADAPTER) \
-    --rsf.data $(DATA_DIR)/train.jsonl --rsf.out $(RESAMPLED) $(if $(N),--rsf.drawn $(N)) \
+    --rsf.data $(DATA_DIR)/train-fresh.jsonl --rsf.out $(RESAMPLED) $(if $(N),--rsf.drawn $(N)) \
     $(if $(KEEP),--rsf.keep $(KEEP)) $(if $(KEEP_SCOPE),--rsf.keep_scope $(KEEP_SCOPE)) \
     $(if $(ROUNDS),--rsf.rounds $(ROUNDS))
 SETTINGS_kto := $(SETTINGS_base) --data.folder $(DATA_DIR) --kto.start $(ADAPTER) \
     --kto.thumbs $(or $(THUMBS),$(PAIRS)/pairs.jsonl) --kto.out $(LIKED)
 SETTINGS_constitution := $(SETTINGS_base) --data.folder $(DATA_DIR) \
-    --constitution.start $(ADAPTER) --constitution.data $(DATA_DIR)/train.jsonl \
+    --constitution.start $(ADAPTER) --constitution.data $(DATA_DIR)/train-fresh.jsonl \
     --constitution.out $(REVISED) $(if $(ROUNDS),--constitution.rounds $(ROUNDS)) \
     $(if $(REVISER),--constitution.reviser $(REVISER)) $(if $(URL),--constitution.url $(URL)) \
     $(if $(MODEL_NAME),--constitution.model $(MODEL_NAME)) \
@@ -342,7 +342,7 @@ $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)
     $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)
 	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) $(ARGS)
 
-$(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
+$(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)
 	@touch $@
 
@@ -351,7 +351,7 @@ $(PREFERRED)/manifest.json: $(STAMPS)/dpo.args $(STAMPS)/pairs.sum $(STAMPS)/sft
 	$(MINICRIT) dpo $(CONFIG) $(SETTINGS_dpo) $(ARGS)
 	@touch $@
 
-$(RESAMPLED)/manifest.json: $(STAMPS)/rsf.args $(STAMPS)/train.sum $(STAMPS)/sft.sum \
+$(RESAMPLED)/manifest.json: $(STAMPS)/rsf.args $(STAMPS)/train-fresh.sum $(STAMPS)/sft.sum \
     $(STAMPS)/validation.sum | $(SETUP)
 	$(MINICRIT) rsf $(CONFIG) $(SETTINGS_rsf) $(ARGS)
 	@touch $@
@@ -361,7 +361,7 @@ $(LIKED)/manifest.json: $(STAMPS)/kto.args $(or $(THUMBS),$(STAMPS)/pairs.sum) $
 	$(MINICRIT) kto $(CONFIG) $(SETTINGS_kto) $(ARGS)
 	@touch $@
 
-$(REVISED)/manifest.json: $(STAMPS)/constitution.args $(STAMPS)/train.sum $(STAMPS)/sft.sum \
+$(REVISED)/manifest.json: $(STAMPS)/constitution.args $(STAMPS)/train-fresh.sum $(STAMPS)/sft.sum \
     $(STAMPS)/validation.sum $(CONSTITUTION_CODE) | $(SETUP)
 	$(MINICRIT) constitution $(CONFIG) $(SETTINGS_constitution) $(ARGS)
 	@touch $@

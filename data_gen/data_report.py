@@ -121,8 +121,9 @@ def _notes(
         if file.bad:
             yield f"{file.name}: {file.bad:,} lines were refused; the first of them:"
             yield from file.first_bad
-        wrong = {s for s in file.fields["split"] if s != file.name.removesuffix("-public")}
-        if wrong and file.name.removesuffix("-public") in SPLITS:
+        home = file.name.partition("-")[0]
+        wrong = {s for s in file.fields["split"] if s != home}
+        if wrong and home in SPLITS:
             yield f"{file.name} holds rows of other splits: {', '.join(sorted(wrong))}."
 
 

@@ -61,7 +61,8 @@ def survey_pairs(folder: Path, seed: int, data: Path) -> PairsSurvey | None:
                          "the pairs again")  # fmt: skip
     found = PairsSurvey(folder, report["counts"], report["by_scorer"])
     found.words = {"chosen": Counter(), "rejected": Counter()}
-    found.stale = _is_stale(folder, data / "train.jsonl")
+    fresh = data / "train-fresh.jsonl"
+    found.stale = _is_stale(folder, fresh if fresh.is_file() else data / "train.jsonl")
     drawn: GroupReservoir[Preference] = GroupReservoir(f"{seed}/pairs", groups=SHOWN, members=1)
     for number, row in enumerate(read_lines(folder / "pairs.jsonl")):
         pair = None if isinstance(row, BadLine) else _pair(row[1])

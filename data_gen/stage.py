@@ -1,6 +1,7 @@
 """The data stage: compose every split, mix public rows in, check it all, write it as one folder.
 
     train.jsonl                  composed and public, shuffled by group, twins side by side
+    train-fresh.jsonl            composed in the same manner, for what comes after SFT
     validation|calibration|test.jsonl          composed only
     validation-public|test-public.jsonl        public only, as their verdicts mean other things
     validation-casebook.jsonl                  cases in natural prose that are not trained on
@@ -14,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from minicrit.manifest import write_manifest
 from minicrit.prompts import critique_of, render_prompt
 from minicrit.records import SPLITS, Example, write_examples
 
+FRESH = "train-fresh"
 CASES_HELD_OUT = 100  # texts of the casebook to validate with
 _FIRST = 10  # faults shown of many
 _LEAST = 200  # characters of a rationale for which there must be room where training cuts it
@@ -125,6 +128,7 @@ def _tokens(recipe: Recipe) -> tuple[Length, str]:
 def _composed(recipe: Recipe) -> dict[str, list[Example]]:
     """All composed splits, every item checked, and texts of the casebook if they are wanted."""
     counts = {name: int(getattr(recipe.data, name)) for name in SPLITS}
+    counts["train"] += recipe.data.fresh
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
     found: list[str] = []
     with tqdm(total=sum(counts.values()), unit="example", desc="compose") as bar:
@@ -136,11 +140,22 @@ def _composed(recipe: Recipe) -> dict[str, list[Example]]:
     if found:
         shown = "\n".join(found[:_FIRST])
         raise ValueError(f"expected no faults, got {len(found)}; mend the mechanism:\n{shown}")
+    splits["train"], splits[FRESH] = _parted(splits["train"], recipe.data.train)
     if share := recipe.data.casebook:
-        splits["train"] += drawn_cases(round(share * counts["train"]), recipe.seed, "train")
+        splits["train"] += drawn_cases(round(share * recipe.data.train), recipe.seed, "train")
         held_out = drawn_cases(CASES_HELD_OUT, recipe.seed, "validation")
         splits["validation-casebook"] = held_out
     return splits
+
+
+def _parted(examples: list[Example], count: int) -> tuple[list[Example], list[Example]]:
+    """The first groups with at least `count` examples, and the others."""
+    first: list[Example] = []
+    for _, members in groupby(examples, key=_group):
+        if len(first) >= count:
+            break
+        first += members
+    return first, examples[len(first) :]
 
 
 def _manner(recipe: Recipe, split: str) -> dict[str, Any]:
@@ -159,16 +174,21 @@ def _arranged(
     splits = dict(composed)
     for name in reversed(SPLITS):  # a row that stands in two splits stays in the later one
         rows = public.splits.get(name, [])
-        others = {key for other in splits if other != "train" for key in _keys(splits[other])}
-        kept = [e for e in rows if others.isdisjoint(_keys([e]))]
-        splits[f"{name}-public"] = kept
-        if len(kept) < len(rows):
+        others = {k for other in splits if other not in ("train", FRESH)
+                  for k in _keys(splits[other])}  # fmt: skip
+        alone = [e for e in rows if others.isdisjoint(_keys([e]))]
+        splits[f"{name}-public"] = alone
+        if len(alone) < len(rows):
             count = public.counts.setdefault("all sets", Counter())
-            count["in_another_split"] += len(rows) - len(kept)
+            count["in_another_split"] += len(rows) - len(alone)
     foreign = splits.pop("train-public")
-    measured = {name: rows for name, rows in splits.items() if name != "train"}
-    screening = screened(composed["train"], foreign, measured, recipe.filters, recipe.seed)
-    splits["train"] = _shuffled([*screening.composed, *screening.others], recipe.seed)
+    measured = {name: rows for name, rows in splits.items() if name not in ("train", FRESH)}
+    own = [*composed["train"], *composed[FRESH]]
+    screening = screened(own, foreign, measured, recipe.filters, recipe.seed)
+    later = {example.group for example in composed[FRESH]}
+    kept = [e for e in screening.composed if e.group not in later]
+    splits["train"] = _shuffled([*kept, *screening.others], recipe.seed)
+    splits[FRESH] = _shuffled([e for e in screening.composed if e.group in later], recipe.seed)
     checked(splits)
     return {name: rows for name, rows in splits.items() if rows}, screening
 

@@ -46,6 +46,8 @@ class DataConfig:
     Attributes:
         folder: where the data files go (train, validation, calibration, test .jsonl).
         train: composed training examples (rounded up to whole twins).
+        fresh: as many more that SFT does not see, in `train-fresh.jsonl`: for preference pairs,
+            rejection sampling and revision. Of what a critic was trained on it is sure.
         validation: composed validation examples, from families of their own.
         calibration: composed calibration examples, from families of their own.
         test: composed test examples, from families of their own.
@@ -72,6 +74,7 @@ class DataConfig:
 
     folder: Path = Path("data/cpu")
     train: int = 2400
+    fresh: int = 800
     validation: int = 48
     calibration: int = 600
     test: int = 400
@@ -308,7 +311,7 @@ class PairsConfig:
     """
 
     model: Path = Path("checkpoints/cpu/sft")
-    data: Path = Path("data/cpu/train.jsonl")
+    data: Path = Path("data/cpu/train-fresh.jsonl")
     out: Path = Path("data/cpu-pairs")
     rationales: int = 64
     scouted: int = 600

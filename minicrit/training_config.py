@@ -188,7 +188,7 @@ class RSFConfig(TrainingConfig):
     """
 
     start: Path = Path("checkpoints/cpu/sft")
-    data: Path = Path("data/cpu/train.jsonl")
+    data: Path = Path("data/cpu/train-fresh.jsonl")
     out: Path = Path("checkpoints/cpu/rsf")
     rounds: int = 1
     rationales: int = 64
@@ -311,7 +311,7 @@ class ConstitutionConfig:
     """
 
     start: Path = Path("checkpoints/cpu/sft")
-    data: Path = Path("data/cpu/train.jsonl")
+    data: Path = Path("data/cpu/train-fresh.jsonl")
     out: Path = Path("checkpoints/cpu/constitution")
     rounds: int = 2
     rationales: int = 80

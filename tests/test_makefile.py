@@ -27,7 +27,7 @@ if stage == "base":
     write("checkpoints/base/x/config.json")
     print("checkpoints/base/x", values.get("--base.model"))
 if stage == "data":
-    for name in ("train", "validation", "calibration", "test", "manifest"):
+    for name in ("train", "train-fresh", "validation", "calibration", "test", "manifest"):
         write(f"{values['--data.folder']}/{name}.json" + "l" * (name != "manifest"), name)
 if stage == "sft":
     data = pathlib.Path(values["--data.folder"], "train.jsonl").read_text()
@@ -277,7 +277,7 @@ if stage == "benchmark":""",
     assert redone(*told) == ["base", "data", "sft", "pairs", "dpo"]
     line = Path("log").read_text().splitlines()[-1]
     assert "--dpo.pairs data/mine-pairs/pairs.jsonl" in line
-    assert "--dpo.rounds 2 --pairs.data data/mine/train.jsonl --pairs.candidates 6" in line
+    assert "--dpo.rounds 2 --pairs.data data/mine/train-fresh.jsonl --pairs.candidates 6" in line
     assert redone(*told) == []
     assert redone("dpo", "ROUNDS=3", "CANDIDATES=6") == ["dpo"]
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def recipe_for(folder: Path, **more: object) -> Recipe:
-    counts = {"train": 240, "validation": 48, "calibration": 48, "test": 48}
+    counts = {"train": 240, "validation": 48, "calibration": 48, "test": 48, "fresh": 0}
     return Recipe(data=DataConfig(folder=folder, **{**counts, **more}))  # type: ignore[arg-type]
 
 
@@ -82,7 +82,7 @@ def test_killed_at_any_moment_then_rerun(tmp_path: Path) -> None:
         "from pathlib import Path; from data_gen.stage import make_data;"
         "from minicrit.config import DataConfig, Recipe;"
         f"make_data(Recipe(data=DataConfig(folder=Path({str(tmp_path / 'cut')!r}), train=240,"
-        "validation=48, calibration=48, test=48)))"
+        "validation=48, calibration=48, test=48, fresh=0)))"
     )
     rng = random.Random(0)
     for _ in range(4):
@@ -162,3 +162,20 @@ def test_a_group_or_a_text_in_two_splits_is_refused() -> None:
     with pytest.raises(ValueError, match="every rationale in one split"):
         checked({"train": [example(0)], "test": [example(9, rationale="TEXT number  0.")]})
     checked({"test": [example(0)], "test-public": [example(1)]})
+
+
+def test_fresh_examples_go_on_where_training_stops(tmp_path):
+    def made(folder, **told):
+        data = DataConfig(folder=tmp_path / folder, validation=4, calibration=4, test=4, **told)
+        make_data(Recipe(data=data))
+        return {p.name: read_examples(p).examples for p in data.folder.glob("*.jsonl")}
+
+    plain = made("plain", train=40, fresh=0)
+    assert "train-fresh.jsonl" not in plain
+    both = made("both", train=40, fresh=24)
+    assert both["train.jsonl"] == plain["train.jsonl"]  # more to come changes nothing before
+    fresh = both["train-fresh.jsonl"]
+    assert 24 <= len(fresh) < 28
+    assert {e.split for e in fresh} == {"train"}
+    assert {e.group for e in fresh}.isdisjoint(e.group for e in plain["train.jsonl"])
+    assert len({e.group for e in fresh}) == len(fresh) / 4  # whole squares
