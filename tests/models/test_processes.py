@@ -46,14 +46,16 @@ def assert_same(alone: Path, both: Path) -> None:
 
 
 def written(folder: Path) -> list[str]:
-    """Relative names, without what TensorBoard adds to the name of a log (time, process)."""
+    """Relative names, without the run's own and what TensorBoard adds to a log's."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-    return sorted(name.split(".tfevents.")[0] for name in names)
+    return sorted(n.split(".tfevents.")[0].replace(f"logs/{folder.name}", "logs") for n in names)
 
 
 def test_preference_learning_with_two_processes(tiny, tmp_path):
     trained(tmp_path, tiny.folder.parent, "dpo")
     assert_same(tmp_path / "alone" / "dpo", tmp_path / "both" / "dpo")
+    alone = [name for name in written(tmp_path / "alone") if "sft" not in name]
+    assert written(tmp_path / "both") == alone
     # One pack of held-out pairs: the second process validates on none.
     assert read_manifest(tmp_path / "both" / "dpo")["facts"]["pairs"]["held_out"] > 0
 
@@ -77,7 +79,7 @@ def test_the_command_line_starts_the_second_process_itself(tiny, tmp_path):
     (tmp_path / "checkpoints" / "base").symlink_to(tiny.folder.parent)
     minicrit = [sys.executable, "-m", "minicrit.cli"]
     told = ["--config", "tiny", "--data.train", "16", "--data.validation", "6",
-            "--sft.precision", "64-true", "--sft.samples", "1"]  # fmt: skip
+            "--sft.precision", "64-true", "--sft.samples", "1", "--sft.validate_every", "1"]  # fmt: skip
     both = ["--sft.devices", "2", "--sft.strategy", "ddp", "--sft.out", "checkpoints/both/sft"]
     for words in (["data"], ["sft", "--sft.out", "checkpoints/alone/sft"], ["sft", *both]):
         done = subprocess.run(
