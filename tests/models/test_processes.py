@@ -79,7 +79,8 @@ def test_the_command_line_starts_the_second_process_itself(tiny, tmp_path):
     (tmp_path / "checkpoints" / "base").symlink_to(tiny.folder.parent)
     minicrit = [sys.executable, "-m", "minicrit.cli"]
     told = ["--config", "tiny", "--data.train", "16", "--data.validation", "6",
-            "--sft.precision", "64-true", "--sft.samples", "1", "--sft.validate_every", "1"]  # fmt: skip
+            "--sft.precision", "64-true", "--sft.samples", "1",
+            "--sft.validate_every", "1"]  # fmt: skip
     both = ["--sft.devices", "2", "--sft.strategy", "ddp", "--sft.out", "checkpoints/both/sft"]
     for words in (["data"], ["sft", "--sft.out", "checkpoints/alone/sft"], ["sft", *both]):
         done = subprocess.run(
