@@ -141,11 +141,10 @@ class DPOConfig(TrainingConfig):
     rounds: int = 1
     reference: Literal["precomputed", "live"] = "precomputed"
     batch_pairs: int = 8
-    learning_rate: float = 1.5e-4
-    epochs: int = 2
+    learning_rate: float = 2e-5
     losses: list[str] = field(default_factory=lambda: ["dpo", "nll"])
     loss_weights: list[float] = field(default_factory=lambda: [1.0, 1.0])
-    beta: float = 0.5
+    beta: float = 0.1
     flips: float = 0.1
     penalty: float = 5.0
     gamma: float = 0.5

@@ -1,5 +1,6 @@
 """What a run will cost is told before it starts, from its own requests and its own journal."""
 
+import logging
 import re
 
 import pytest
@@ -113,6 +114,9 @@ def test_a_key_stands_in_no_file_log_or_error(batch, status, tmp_path, capfd, ca
     soon = Waiting(first=0.01, longest=0.02, unseen=0.05)
     monkeypatch.setitem(Batcher.__init__.__kwdefaults__, "waiting", soon)
     caplog.set_level("DEBUG")
+    for name in ("anthropic", "anthropic._base_client"):  # whatever a test before has made of them
+        caplog.set_level("DEBUG", logger=name)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
 
     def plan(body, attempt):
         return None if "get" in body or "entry" in body else status

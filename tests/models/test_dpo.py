@@ -266,7 +266,7 @@ def curves(folder):
     "told",
     [
         {},
-        {"reference": "live", "best": "val/reward_margin", "patience": 2, "hardest": 0.2,
+        {"reference": "live", "best": "val/reward_margin", "patience": 3, "hardest": 0.2,
          "alarm_margin": 1e-9},
     ],
     ids=["plain", "live-best-alarms"],
