@@ -24,10 +24,8 @@ from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_gen.public import order_key
-from data_gen.scene import StrictLoader
+from data_gen.scene import read_items
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES, SEVERITIES
 
@@ -156,13 +154,7 @@ def read_cases(folder: Path) -> list[Case]:
 
 
 def _read_file(path: Path) -> Iterator[Case]:
-    try:
-        rows = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: expected YAML, got {error}; mend the file") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path}: expected a list of cases, got something else; mend the file")
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(read_items(path, "cases"), 1):
         where = f"{path}: case {number} ({row.get('id')})"
         try:
             yield _case(row)

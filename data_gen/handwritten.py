@@ -14,9 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from data_gen.scene import StrictLoader
+from data_gen.scene import read_items
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
 
@@ -59,7 +57,7 @@ def hand_written(folder: Path = FOLDER) -> list[Example]:
 def notes(folder: Path = FOLDER) -> dict[str, str]:
     """What is said of items whose label can be disputed, by id."""
     rows = (row for path in sorted(folder.glob("*.yaml")) if path.name != VARIANTS
-            for row in _rows(path))  # fmt: skip
+            for row in read_items(path, "items"))  # fmt: skip
     return {row["id"]: row["note"] for row in rows if "note" in row}
 
 
@@ -71,7 +69,7 @@ def hand_variants(items: Sequence[Example], path: Path = FOLDER / VARIANTS) -> l
     """
     by_id = {item.id: item for item in items}
     found = []
-    for number, row in enumerate(_rows(path), 1):
+    for number, row in enumerate(read_items(path, "items"), 1):
         where = f"{path}: item {number} ({row.get('of')})"
         _check_fields(where, row, {"of", "change"}, {"text", "edits", "evidence"})
         if row["change"] not in HAND_CHANGES or ("text" in row) == ("edits" in row):
@@ -99,7 +97,7 @@ def edited(where: str, text: str, edits: Sequence[Row]) -> str:
 
 def _read_items(path: Path, items: list[Example]) -> None:
     """Adds the items of one file; a twin may be of any item before it."""
-    for number, row in enumerate(_rows(path), 1):
+    for number, row in enumerate(read_items(path, "items"), 1):
         where = f"{path}: item {number} ({row.get('id')})"
         twin = "twin_of" in row
         flaw = _FLAW if row.get("label") == "flawed" else set()
@@ -141,16 +139,6 @@ def _checked(where: str, row: Row) -> Example:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     return example
-
-
-def _rows(path: Path) -> list[Row]:
-    try:
-        rows = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: expected YAML, got {error}; mend the file") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path}: expected a list of items, got something else; mend the file")
-    return rows
 
 
 def _check_fields(where: str, row: Row, needed: set[str], optional: set[str]) -> None:

@@ -193,6 +193,21 @@ def _mapping_without_duplicates(loader: StrictLoader, node: yaml.MappingNode) ->
 StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 
 
+def read_items(path: Path, what: str) -> list[dict[str, Any]]:
+    """The mappings of a YAML file that is a list of them.
+
+    Raises:
+        ValueError: `path: expected ..., got ...; remedy`.
+    """
+    try:
+        rows = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: expected YAML, got {error}; mend the file") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path}: expected a list of {what}, got something else; mend the file")
+    return rows
+
+
 def read_scene(path: Path) -> Scene:
     """Reads and checks one family file; every fault is a ValueError naming file and slot."""
     try:

@@ -8,10 +8,9 @@ Verdicts are kept while they are made, so a killed run goes on.
 """
 
 import logging
-import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from minicrit.config import Recipe
 from minicrit.decisions import Case, read_decisions
 from minicrit.files import sha256_file, write_atomic, write_json
 from minicrit.judging import Judge, load_judge, remove_partial, score_items
-from minicrit.manifest import code_version
+from minicrit.manifest import provenance
 from minicrit.measures import entry, plain
 from minicrit.statistics import Interval, clopper_pearson, cluster_bootstrap
 from minicrit.tabular import write_table
@@ -80,11 +79,7 @@ def agreement(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
     judged = _judged(cases, scored.p, judge.threshold)
     report = {
         "form": FORM,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "code": code_version(),
-        "seed": recipe.seed,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
-        "inputs": {settings.log.as_posix(): sha256_file(settings.log)},
+        **provenance(recipe.seed, settings, {settings.log.as_posix(): sha256_file(settings.log)}),
         "critic": {name: getattr(judge, name)
                    for name in ("name", "identity", "adapter", "prompt_version", "threshold")},
         "log": _log_facts(cases, scored.unscored, len(judged.cases)),

@@ -10,10 +10,8 @@ threshold is the critic's own; it is never tuned on these items.
 # mypy: disable-error-code="import-untyped"
 import gc
 import logging
-import shlex
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.jsonl import write_rows
 from minicrit.judging import Judge, item_of, load_judge, remove_partial, score_items
-from minicrit.manifest import code_version
+from minicrit.manifest import provenance
 from minicrit.measures import DRAWS, HALF, Truth, measure, metrics, plain
 from minicrit.records import Example
 from minicrit.selection import facts_of, input_hashes, lessons_of, select
@@ -76,12 +74,8 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
         _measure(key, outcome, examples, truth, seed=recipe.seed, draws=draws)
     report = {
         "form": tables.FORM,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "code": code_version(),
-        "seed": recipe.seed,
+        **provenance(recipe.seed, settings, input_hashes(settings)),
         "draws": draws,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
-        "inputs": input_hashes(settings),
         "items": facts_of(examples, truth, lessons, left_out),
         "judges": {key: outcome.row for key, outcome in found.items()},
         "constants": _constants(truth, lessons),

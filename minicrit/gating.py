@@ -8,10 +8,8 @@ are the same.
 """
 
 import logging
-import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from minicrit.gate_facts import (
 )
 from minicrit.gate_page import gate_html, gate_markdown
 from minicrit.judging import Judge, Scores, load_judge, remove_partial, score_items
-from minicrit.manifest import code_version
+from minicrit.manifest import provenance
 from minicrit.measures import plain
 from minicrit.sharpe import sharpe_ratio
 from minicrit.tabular import write_table
@@ -72,14 +70,11 @@ def sharpe(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
     judge = (load or partial(load_judge, base_folder=recipe.base.folder))(settings.model)
     scored = score_items(judge, trades, settings.out, batch_tokens=settings.batch_tokens)
     flagged = scored.p > judge.threshold  # what could not be read passes, and is counted
+    files = [path for path in (settings.trades, settings.prices) if path]
+    inputs = {path.as_posix(): sha256_file(path) for path in files}
     report = {
         "form": FORM,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "code": code_version(),
-        "seed": recipe.seed,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
-        "inputs": {path.as_posix(): sha256_file(path)
-                   for path in (settings.trades, settings.prices) if path},
+        **provenance(recipe.seed, settings, inputs),
         "critic": _critic(judge),
         "trades": _trades(trades, book, settings, scored),
         **_measured(trades, book, flagged, scored, recipe),

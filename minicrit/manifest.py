@@ -5,7 +5,10 @@ stage is complete. It holds no times, so two runs of the same thing give the sam
 """
 
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +28,24 @@ _ROOMS = ("minicrit", "data_gen", "models", "callbacks")
 _LIBRARIES = ("torch", "transformers", "peft")
 _MAPPINGS = ("inputs", "settings", "facts", "outputs", "versions")
 _NAME = "manifest.json"
+
+
+def provenance(seed: int, settings: Any, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """What a report says of where it came from.
+
+    Args:
+        seed: of its draws.
+        settings: of its stage, a dataclass.
+        inputs: hash of each file, by path.
+    """
+    told = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()}
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "code": code_version(),
+        "seed": seed,
+        "settings": told,
+        "inputs": dict(inputs),
+    }
 
 
 @cache
