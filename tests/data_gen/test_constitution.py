@@ -151,7 +151,8 @@ def test_a_critic_that_collapses_is_not_kept(recipe, tmp_path):
         if recipe.dpo.out.name == "out-1":
             return train_dpo(recipe)
         rsf = replace(recipe.rsf, start=recipe.dpo.start, out=recipe.dpo.out, data=bare,
-                      batch_examples=24, epochs=12, learning_rate=2e-2)  # fmt: skip
+                      batch_examples=24, epochs=24, verdict_weight=1.0,
+                      learning_rate=2e-2)  # fmt: skip
         return train_rsf(replace(recipe, rsf=rsf))
 
     improve(told(recipe, tmp_path / "out", floor=0.3), {"dpo": train})
