@@ -116,6 +116,10 @@ def test_what_noise_writes_is_rejected_not_kept(url):
 
 def test_the_other_protocol_of_the_server_works_too(url):
     claude = model(url, "anthropic")
-    answer = claude.ask(question(max_tokens=8))
-    assert (answer.stop, answer.usage.output_tokens) == ("cut", 8)
+    answers = [claude.ask(question(max_tokens=8)) for _ in range(6)]
+    tokens = [answer.usage.output_tokens for answer in answers]
+    # a random model may end by itself at any token, but hardly six times
+    assert max(tokens) == 8
+    assert [a.stop for a in answers if a.usage.output_tokens == 8].count("cut") >= 1
+    assert {a.stop for a in answers if a.usage.output_tokens < 8} <= {"end"}
     assert claude.count(question()) > len("You judge.Is it so?")
