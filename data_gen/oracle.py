@@ -28,7 +28,7 @@ LONG, FEWEST = 1.5, 30
 #: Singular alone: `we` and `our` are as often those of the rationale, whose words it takes up; and
 #: without `mine`, which people also dig and clear.
 _FIRST_PERSON = re.compile(r"\b(I|me|my|myself)\b")
-_QUOTED = re.compile(r"[\"“][^\"”]*[\"”]")
+QUOTED = re.compile(r"[\"“][^\"”]*[\"”]")
 #: What fills a page and says nothing about this rationale.
 _BOILER_PLATE = re.compile(
     r"\b(as an ai|it is important to (note|remember)|it is worth noting|in conclusion|"
@@ -62,7 +62,7 @@ def score(example: Example, text: str) -> Score:
 
 def _parts(example: Example, critique: Critique) -> dict[str, float]:
     prose, reference = _prose(critique), _prose(example)
-    own = _QUOTED.sub(" ", prose)
+    own = QUOTED.sub(" ", prose)
     parts = {
         "figures": _figures_right(example, prose),
         "complete": _complete(critique),

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from data_gen.check import figures
+from data_gen.oracle import QUOTED
 from minicrit.prompts import FIELDS, Critique
 from minicrit.records import Example
 from minicrit.strictyaml import read_settings
@@ -28,7 +29,6 @@ CAUTIOUS = ("uncertain_correct", "mixed_signals", "suspicious_valid")
 ASSURED = ("overconfident_wrong", "subtle_flaw")
 #: With the word after it, as `my card` may be the rationale's own; `mine` is also dug.
 _FIRST_PERSON = re.compile(r"\b(?:I|me|my|myself)\b(?: \w+)?")
-_QUOTED = re.compile(r"[\"“][^\"”]*[\"”]")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -160,22 +160,18 @@ def _plain(example: Example, critique: Critique) -> str | None:
         sentences = [_bare(one) for one in _SENTENCE.split(text)]
         words += len(text.split())
         twice = len(set(sentences)) < len(sentences) or seen & set(sentences)
-        spoken = _FIRST_PERSON.findall(_QUOTED.sub(" ", text))
+        spoken = _FIRST_PERSON.findall(QUOTED.sub(" ", text))
         if twice or words > MOST or any(one not in example.rationale for one in spoken):
             return field
         seen |= set(sentences)
     return _KEPT
 
 
-def _unmoved(example: Example, critique: Critique) -> str | None:
-    return _KEPT  # a critique that parses has kept its form; the rest is for a judge
-
-
 #: By rule. A rule that only a model can see to has none.
 CHECKS: dict[str, Check] = {
     "verdict": _verdict, "named": _named, "quoted": _quoted, "figures": _figures,
     "cautious": _cautious, "unswayed": _unswayed, "mechanism": _mechanism, "fix": _fix,
-    "plain": _plain, "unmoved": _unmoved,
+    "plain": _plain,
 }  # fmt: skip
 
 

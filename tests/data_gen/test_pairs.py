@@ -8,14 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_gen.asker import Asker, Patience
 from data_gen.compose import compose
-from data_gen.journal import Journal
 from data_gen.judge import judge
-from data_gen.opening import open_backend
 from data_gen.pairs import make_pairs, make_round, references
 from data_gen.preferences import Scored, pair_of, twin_pairs
-from data_gen.prices import FREE
 from minicrit.config import BaseConfig, PairsConfig, Recipe
 from minicrit.files import open_alone, sha256_file
 from minicrit.jsonl import read_lines
@@ -83,15 +79,6 @@ def test_twins_make_each_other_s_hardest_negative():
         assert parse_critique(pair.chosen).label == example.label
         assert parse_critique(pair.rejected).label != example.label
     assert twin_pairs(squares[:1]) == []
-
-
-@pytest.fixture
-def ask(tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    with ScriptedServer() as server:
-        backend = open_backend("openai", "m", url=server.url)
-        with Journal(tmp_path / "journal.jsonl") as journal:
-            yield Asker(backend, journal, price=FREE, patience=Patience(2, 0.01, 1.0)).ask
 
 
 def test_judge_compares_in_both_orders(ask):
@@ -252,7 +239,7 @@ def test_scouting_leaves_out_what_teaches_nothing(tmp_path, tiny):
     assert len(twins) == facts["scouted_unsure"] + round(0.2 * facts["scouted_sure"])
 
 
-def test_reference_is_a_candidate_unless_a_judge_scores(tmp_path, tiny):
+def test_reference_is_a_candidate_with_full_marks():
     examples = [c.example for c in compose(20, 0, "train")]
     assert references(replace(examples[0], critique=None)) == []
     (one,) = references(examples[0])

@@ -7,18 +7,13 @@ from dataclasses import replace
 import pytest
 
 from data_gen.acceptance import draft_of
-from data_gen.asker import Asker, Patience
 from data_gen.backends.protocol import Answer, UnanswerableError
-from data_gen.journal import Journal
-from data_gen.opening import open_backend
-from data_gen.prices import FREE
 from data_gen.revisers import ModelReviser, SelfReviser, opening, question
 from data_gen.rules import rules
 from minicrit.base import load_tokenizer
 from minicrit.critic import Critic
 from minicrit.prompts import parse_critique, render_critique
 from minicrit.sampling import Manner
-from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.test_rules import FLAWED, GOOD, VALID
 
 WRONG = "Verdict: valid\nCritique: It did rise on Mondays."
@@ -62,15 +57,6 @@ def test_the_critic_goes_on_from_there(tiny_adapted, tiny, tmp_path):
     assert reviser.revise(drafts) == found
     alone = SelfReviser(critic, manner, tmp_path / "other", hint=True).revise(drafts[1:2])
     assert alone == found[1:2]
-
-
-@pytest.fixture
-def ask(tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    with ScriptedServer() as server:
-        backend = open_backend("openai", "m", url=server.url)
-        with Journal(tmp_path / "journal.jsonl") as journal:
-            yield Asker(backend, journal, price=FREE, patience=Patience(2, 0.01, 1.0)).ask
 
 
 def test_a_model_answers_in_fields_which_become_the_form(ask):

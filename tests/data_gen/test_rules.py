@@ -24,8 +24,8 @@ GOOD, SOUND = critique_of(FLAWED), critique_of(VALID)
 
 def test_there_are_ten_and_each_is_seen_to():
     assert len(rules()) == 10
-    assert {rule.id for rule in rules()} == set(CHECKS)
-    assert all(rule.by[-1] == JUDGE and {LABEL, CODE} & set(rule.by) for rule in rules())
+    assert all(rule.by[-1] == JUDGE for rule in rules())
+    assert {rule.id for rule in rules() if {LABEL, CODE} & set(rule.by)} == set(CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,7 @@ def test_what_looks_wrong_but_is_not(change):
 
 
 def test_caution_must_not_be_flagged_and_what_does_not_apply_is_not_kept():
-    assert review(VALID, SOUND).kept == {"verdict", "figures", "cautious", "mechanism", "plain",
-                                         "unmoved"}  # fmt: skip
+    assert review(VALID, SOUND).kept == {"verdict", "figures", "cautious", "mechanism", "plain"}
     flagged = review(VALID, GOOD)
     assert flagged.broken["cautious"] == flagged.broken["verdict"] == "label"
     plain = review(replace(VALID, kind="plain"), GOOD)
