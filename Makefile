@@ -112,7 +112,7 @@ JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum
 SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
-    $(call modules,records taxonomy config)
+    $(call modules,records taxonomy data_config)
 CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selective)
 BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
     latency measures resampling paired selective versus slices selection written scores \

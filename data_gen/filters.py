@@ -25,7 +25,7 @@ from data_gen.duplicates import Copy, Duplicates
 from data_gen.firewall import Firewall
 from data_gen.public import order_key
 from data_gen.shingles import Numbers, Ragged, Words, number_of, words_of
-from minicrit.config import FilterConfig
+from minicrit.data_config import FilterConfig
 from minicrit.records import Example
 
 #: Frequent English words that are rare or unknown elsewhere.

@@ -35,7 +35,8 @@ from minicrit.manifest import write_manifest
 from minicrit.records import write_examples
 
 if TYPE_CHECKING:
-    from minicrit.config import HardConfig, Recipe
+    from minicrit.config import Recipe
+    from minicrit.data_config import HardConfig
 
 
 def make_hard(recipe: "Recipe") -> None:

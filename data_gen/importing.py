@@ -21,7 +21,8 @@ from data_gen.importers import IMPORTERS
 from data_gen.importers.draft import Draft, Importer, Place, SetApartError
 from data_gen.importers.raw import ENDINGS, LayoutError, Record, ending, records
 from data_gen.shingles import normalised
-from minicrit.config import ImportConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import ImportConfig
 from minicrit.files import to_json
 from minicrit.jsonl import BadLine, RefusedError, write_rows
 from minicrit.manifest import write_manifest

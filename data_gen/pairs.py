@@ -29,7 +29,7 @@ from data_gen.public import draw_groups
 from data_gen.scouting import drawn, scout
 from data_gen.screen import Screened, asked, held_out_inputs, screened
 from minicrit.bagofwords import probe
-from minicrit.config import PairsConfig
+from minicrit.data_config import PairsConfig
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import read_manifest, write_manifest

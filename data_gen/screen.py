@@ -13,7 +13,7 @@ from typing import Any
 from data_gen.adversarial import suite
 from data_gen.filters import Removal, Screening, balanced
 from data_gen.firewall import EVALUATION, evaluation_files
-from minicrit.config import FilterConfig
+from minicrit.data_config import FilterConfig
 from minicrit.jsonl import write_rows
 from minicrit.records import Example, read_examples
 

@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from minicrit import calibration as science
-from minicrit.config import CalibrateConfig, Recipe
+from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION, sha256_file, sha256_json, write_json
 from minicrit.judging import remove_partial, score_items
 from minicrit.manifest import read_manifest, write_manifest
+from minicrit.measure_config import CalibrateConfig
 from minicrit.measures import family_of, plain
 from minicrit.records import Example, read_examples
 from minicrit.selection import limited

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from minicrit.config import BenchmarkConfig
 from minicrit.files import sha256_file, sha256_folder, sha256_json
+from minicrit.measure_config import BenchmarkConfig
 from minicrit.measures import Truth, plain
 from minicrit.records import SPLITS, Example, read_examples, read_folder
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.importing import import_sets
-from minicrit.config import ImportConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import ImportConfig
 from minicrit.records import Example, read_examples
 
 MEDEC_HEADER = ("Text ID", "Text", "Sentences", "Error Flag", "Error Type", "Error Sentence ID",

@@ -325,7 +325,8 @@ import sys
 from pathlib import Path
 from data_gen import batcher, hard
 from data_gen.asker import Patience
-from minicrit.config import HardConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import HardConfig
 QUICK = Patience(attempts=4, backoff=0.01, longest=1.0)
 SOON = batcher.Waiting(first=0.01, longest=0.02, overdue=5.0, unseen=0.1)
 url, out, count = sys.argv[1:]

@@ -4,7 +4,8 @@ import json
 
 from data_gen import bench_candidates as bench
 from data_gen.compose import compose
-from minicrit.config import BaseConfig, PairsConfig, Recipe
+from minicrit.config import BaseConfig, Recipe
+from minicrit.data_config import PairsConfig
 from minicrit.records import write_examples
 
 

@@ -8,7 +8,8 @@ import yaml
 
 from data_gen.casebook import VALIDATION, casebook, drawn_cases, read_cases
 from data_gen.stage import make_data
-from minicrit.config import DataConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import DataConfig
 from minicrit.measures import family_of
 from minicrit.records import read_examples
 

@@ -15,10 +15,12 @@ from data_gen.preferences import preference, twin_pairs
 from data_gen.reservoir import Distinct, GroupReservoir
 from data_gen.side_by_side import compared, differing, sample_of
 from data_gen.survey import ALL, OTHERS, Limits, survey
-from minicrit.config import BenchmarkConfig, DataConfig, PairsConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import DataConfig, PairsConfig
 from minicrit.files import write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import write_manifest
+from minicrit.measure_config import BenchmarkConfig
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example, write_examples
 

@@ -15,7 +15,8 @@ from data_gen.journal import Journal, Past
 from data_gen.opening import open_backend
 from data_gen.plans import plans
 from data_gen.prices import FREE, Price
-from minicrit.config import HardConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import HardConfig
 from tests.data_gen.scripted_server import ScriptedServer
 
 PRICE = Price("m", 1.0, 5.0, 0.1, 1.25, "2026-01-01", batch=0.5)

@@ -14,7 +14,8 @@ from data_gen.filters import Screening, balanced
 from data_gen.hard import make_hard
 from data_gen.screen import Screened, held_out_files, screened
 from data_gen.stage import make_data
-from minicrit.config import BenchFiltersConfig, DataConfig, FilterConfig, HardConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import BenchFiltersConfig, DataConfig, FilterConfig, HardConfig
 from minicrit.jsonl import read_lines
 from minicrit.manifest import read_manifest
 from minicrit.records import Example, read_examples, write_examples

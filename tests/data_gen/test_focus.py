@@ -9,7 +9,8 @@ from data_gen.compose import compose
 from data_gen.focus import LEAST, cell_weights, mechanism_shares, shares_of
 from data_gen.hard import make_hard
 from data_gen.mechanisms import MECHANISMS
-from minicrit.config import HardConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import HardConfig
 from minicrit.records import read_examples
 from tests.data_gen.scripted_server import ScriptedServer
 

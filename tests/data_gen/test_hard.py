@@ -24,7 +24,8 @@ from data_gen.opening import open_backend
 from data_gen.plans import SOUND_KINDS, catalogue, plans
 from data_gen.prices import FREE, price_of, read_price
 from data_gen.tamper import Rejected, make_pair, request_for
-from minicrit.config import HardConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import HardConfig
 from minicrit.records import read_examples
 from minicrit.taxonomy import DOMAINS, FLAW_TYPES
 from tests.data_gen.scripted_server import ScriptedServer
@@ -302,7 +303,8 @@ import sys
 from pathlib import Path
 from data_gen import hard
 from data_gen.asker import Patience
-from minicrit.config import HardConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import HardConfig
 kind, url, out, count, budget = sys.argv[1:]
 hard.Asker.__init__.__kwdefaults__["patience"] = Patience(attempts=8, backoff=0.01, longest=1.0)
 hard.make_hard(Recipe(hard=HardConfig(backend=kind, model="claude-haiku-4-5", url=url,

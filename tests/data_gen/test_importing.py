@@ -9,7 +9,7 @@ from data_gen.importers import IMPORTERS
 from data_gen.importing import find
 from data_gen.public import read_public
 from minicrit import cli
-from minicrit.config import ImportConfig
+from minicrit.data_config import ImportConfig
 from minicrit.manifest import check_outputs
 from minicrit.records import read_examples
 from tests.data_gen import raw_sets as raw

@@ -17,7 +17,8 @@ from data_gen.plans import plans
 from data_gen.prices import FREE
 from data_gen.tamper import Rejected, make_pair
 from minicrit.base import load_model, load_tokenizer
-from minicrit.config import HardConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import HardConfig
 
 SAID = {"verdict": "valid", "reason": "It holds."}
 TEMPLATE = (

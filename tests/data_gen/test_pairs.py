@@ -12,7 +12,8 @@ from data_gen.compose import compose
 from data_gen.judge import judge
 from data_gen.pairs import make_pairs, make_round, references
 from data_gen.preferences import Scored, pair_of, twin_pairs
-from minicrit.config import BaseConfig, PairsConfig, Recipe
+from minicrit.config import BaseConfig, Recipe
+from minicrit.data_config import PairsConfig
 from minicrit.files import open_alone, sha256_file
 from minicrit.jsonl import read_lines
 from minicrit.manifest import read_manifest, write_manifest

@@ -12,7 +12,8 @@ from data_gen.compose import compose
 from data_gen.probes import probe, table
 from data_gen.shortcuts import WITHIN, asked_of
 from data_gen.stage import make_data
-from minicrit.config import DataConfig, ProbeConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import DataConfig, ProbeConfig
 from minicrit.records import Example, write_examples
 
 ROWS = list(made_rows(300))

@@ -15,7 +15,8 @@ import pytest
 
 from data_gen.public import draw_groups, read_public
 from data_gen.stage import checked, make_data
-from minicrit.config import DataConfig, Recipe
+from minicrit.config import Recipe
+from minicrit.data_config import DataConfig
 from minicrit.files import folder_hashes
 from minicrit.manifest import check_outputs, read_manifest
 from minicrit.measures import family_of
@@ -80,7 +81,7 @@ def test_killed_at_any_moment_then_rerun(tmp_path: Path) -> None:
     wanted = folder_hashes(tmp_path / "whole")
     code = (
         "from pathlib import Path; from data_gen.stage import make_data;"
-        "from minicrit.config import DataConfig, Recipe;"
+        "from minicrit.config import Recipe; from minicrit.data_config import DataConfig;"
         f"make_data(Recipe(data=DataConfig(folder=Path({str(tmp_path / 'cut')!r}), train=240,"
         "validation=48, calibration=48, test=48, fresh=0)))"
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from minicrit.base import Base, load_model, load_tokenizer
-from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.config import BaseConfig, Recipe
+from minicrit.data_config import DataConfig
 from minicrit.encoding import Encoder
 from minicrit.lessons import sft_branch
 from minicrit.logprobs import scored_logprobs

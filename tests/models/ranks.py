@@ -20,7 +20,8 @@ from callbacks import alarms, best, health, history, samples, throughput  # noqa
 from data_gen.compose import compose
 from data_gen.preferences import preference, twin_pairs
 from data_gen.rejection import Kept
-from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.config import BaseConfig, Recipe
+from minicrit.data_config import DataConfig
 from minicrit.jsonl import write_rows
 from minicrit.plan import grouped
 from minicrit.prompts import critique_of, render_critique

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from data_gen.compose import compose
-from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.config import BaseConfig, Recipe
+from minicrit.data_config import DataConfig
 from minicrit.files import folder_hashes
 from minicrit.jsonl import read_lines
 from minicrit.manifest import read_manifest

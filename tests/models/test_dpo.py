@@ -10,7 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data_gen.compose import compose
 from data_gen.preferences import preference, twin_pairs
 from minicrit.comparisons import comparison_groups, read_preferences
-from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.config import BaseConfig, Recipe
+from minicrit.data_config import DataConfig
 from minicrit.encoding import said
 from minicrit.files import folder_hashes
 from minicrit.goal import SCORES

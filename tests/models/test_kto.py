@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from data_gen.compose import compose
-from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.config import BaseConfig, Recipe
+from minicrit.data_config import DataConfig
 from minicrit.files import folder_hashes
 from minicrit.jsonl import read_lines, write_rows
 from minicrit.logprobs import token_logprobs

@@ -8,7 +8,8 @@ import torch
 from data_gen.compose import compose
 from data_gen.rejection import Kept
 from minicrit.comparisons import selected_groups
-from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.config import BaseConfig, Recipe
+from minicrit.data_config import DataConfig
 from minicrit.jsonl import read_lines, write_rows
 from minicrit.logprobs import scored_logprobs, token_logprobs
 from minicrit.manifest import read_manifest

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from data_gen.compose import compose
-from minicrit.config import BaseConfig, DataConfig, Recipe
+from minicrit.config import BaseConfig, Recipe
+from minicrit.data_config import DataConfig
 from minicrit.files import folder_hashes
 from minicrit.lessons import sft_branch, training_groups
 from minicrit.logprobs import scored_logprobs
