@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from minicrit import manifest
 from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prepare_base
 from minicrit.calibrated import Calibration, read_calibration
+from minicrit.decoding import greedy
 from minicrit.encoding import Encoder
 from minicrit.files import sha256_file
 from minicrit.logprobs import choice_logprobs, scored_logprobs
@@ -264,23 +265,11 @@ class Critic:
         encoder = self.encoder
         heads = [[*encoder.lead_in, *encoder.verdict_words[label]] for label in labels]
         prompts = [encoder.prompt(*item) + head for item, head in zip(items, heads, strict=True)]
-        longest = max(map(len, prompts))
-        pad = self.tokenizer.pad_token_id
-        fill = encoder.end if pad is None else pad
-        ids = torch.tensor([[fill] * (longest - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-        with torch.inference_mode():
-            generate = cast("Callable[..., torch.Tensor]", self.causal_lm.generate)
-            out = generate(
-                input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device),
-                max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=encoder.end,
-                pad_token_id=fill,
-            )[:, longest:].tolist()  # fmt: skip
-        texts = []
-        for head, row in zip(heads, out, strict=True):
-            new = row[: row.index(encoder.end)] if encoder.end in row else row
-            texts.append((str(self.tokenizer.decode(head + new)).lstrip(), len(new)))
-        return texts
+        rows = greedy(self.causal_lm, prompts, longest=max_new_tokens, end=encoder.end)
+        return [
+            (str(self.tokenizer.decode(head + row)).lstrip(), len(row))
+            for head, row in zip(heads, rows, strict=True)
+        ]
 
     def _label(self, p: float) -> str:
         return "flawed" if p > self.threshold else "valid"

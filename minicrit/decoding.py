@@ -156,3 +156,33 @@ class Decoder:
         copies = self.memory.copies
         rows = (prompts[:, None] * copies + torch.arange(copies)).flatten()
         self.logits = self.logits[rows.to(self.logits.device)]
+
+
+def greedy(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, longest: int, end: int
+) -> list[list[int]]:
+    """The likeliest next tokens of each prompt, one after the other, without the end token.
+
+    Args:
+        model: a causal LM with `packed` attention.
+        prompts: token ids, at least one each.
+        longest: most new tokens.
+        end: the token at which a continuation is done; it then costs no more forwards.
+    """
+    found: list[list[int]] = [[] for _ in prompts]
+    if not prompts or longest < 1:
+        return found
+    decoder = Decoder(model, prompts, copies=1, room=longest)
+    going = list(range(len(prompts)))
+    for step in range(longest):
+        tokens = decoder.logits.argmax(-1)
+        live = [at for at, token in enumerate(tokens.tolist()) if token != end]
+        for at in live:
+            found[going[at]].append(int(tokens[at]))
+        if not live or step + 1 == longest:
+            break
+        decoder.step(tokens)
+        if len(live) < len(going):
+            decoder.select(torch.tensor(live))
+            going = [going[at] for at in live]
+    return found

@@ -100,7 +100,7 @@ def test_critique_begins_with_the_verdict_and_counts_what_is_not_parsed(critic):
         assert answer.tokens <= 5
 
 
-def test_padding_in_generation_changes_nothing(critic):
+def test_company_in_generation_changes_nothing(critic):
     together = [w.text for w in critic.critique(ITEMS, max_new_tokens=8, batch=3)]
     alone = [critic.critique([item], max_new_tokens=8)[0].text for item in ITEMS]
     assert together == alone

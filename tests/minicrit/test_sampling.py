@@ -8,7 +8,7 @@ import torch
 
 from minicrit.base import load_tokenizer
 from minicrit.critic import Critic
-from minicrit.decoding import Decoder
+from minicrit.decoding import Decoder, greedy
 from minicrit.logprobs import token_logprobs
 from minicrit.sampling import Manner, sample
 
@@ -94,3 +94,25 @@ def test_logprob_is_that_of_the_tokens_at_temperature_one(critic):
         logits = critic.causal_lm(ids).logits[0, len(prompt) - 1 : -1]
     assert one.logprob == pytest.approx(float(token_logprobs(logits, ids[0, len(prompt) :]).sum()))
     assert 0 < len(one.ids) <= MANNER.max_new_tokens
+
+
+def test_greedy_writes_what_the_librarys_own_loop_writes(tiny_model):
+    prompts = [[5, 6, 7, 8, 9], [11, 12], [20, 21, 22]]
+    longest = 9
+
+    def plain(prompt, end):
+        out = tiny_model.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=longest, do_sample=False, eos_token_id=end, pad_token_id=0,
+        )[0, len(prompt) :].tolist()  # fmt: skip
+        return out[: out.index(end)] if end in out else out
+
+    free = greedy(tiny_model, prompts, longest=longest, end=-1)
+    assert [len(row) for row in free] == [longest] * 3
+    # An end that one of them comes to on the way: it leaves, the others go on.
+    end = free[1][4]
+    cut = greedy(tiny_model, prompts, longest=longest, end=end)
+    assert cut == [plain(prompt, end) for prompt in prompts]
+    assert len(cut[1]) < longest
+    assert greedy(tiny_model, prompts, longest=0, end=end) == [[], [], []]
+    assert greedy(tiny_model, [], longest=3, end=end) == []
