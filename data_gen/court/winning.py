@@ -7,7 +7,6 @@ one minus it, to the last of the six decimals that are reported.
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,23 +14,17 @@ import numpy.typing as npt
 
 from minicrit.measures import entry, plain
 from minicrit.resampling import cluster_counts
-from minicrit.statistics import (
-    Interval,
-    cluster_bootstrap,
-    mcnemar_exact,
-    percentiles,
-    wilson,
-)
+from minicrit.statistics import Interval, mcnemar_exact, percentiles, wilson
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 #: What is resampled as a whole, by name: the cluster of each item, (n,).
 Units = Mapping[str, npt.NDArray[np.str_]]
 HALF = 0.5
 LEVEL = 0.95
 #: Of each of two bounds that are to hold together at 95 % (Bonferroni).
 BOTH = 0.975
-_CORRELATION_DRAWS = 2000
+#: Least spread, in units of the mean square, that is no rounding.
+_LEAST = 1e-12
 
 
 def win_rate(points: Floats, units: Units, *, seed: int, draws: int) -> dict[str, Any]:
@@ -59,14 +52,27 @@ def _clustered(
     points: Floats, clusters: npt.NDArray[np.str_], seed: int, draws: int, level: float
 ) -> tuple[float, float]:
     """Bounds of the mean when whole clusters are drawn; nan for fewer than two."""
-    if len(set(clusters)) < 2:  # noqa: PLR2004
-        return math.nan, math.nan
-    codes = np.unique(clusters, return_inverse=True)[1]
-    times = cluster_counts(int(codes.max()) + 1, draws, seed).astype(np.float64)
     # Around one half, so that exchanging the models changes the sign and no digit.
-    margins = times @ np.bincount(codes, weights=points - HALF) / (times @ np.bincount(codes))
-    low, high = percentiles(margins, level)
+    sums = _resampled(np.stack([np.ones(len(points)), points - HALF]), clusters, seed, draws)
+    if sums is None:
+        return math.nan, math.nan
+    low, high = percentiles(sums[1] / sums[0], level)
     return HALF + low, HALF + high
+
+
+def _resampled(
+    columns: Floats, clusters: npt.NDArray[np.str_], seed: int, draws: int
+) -> Floats | None:
+    """Sums of columns (k, n) over the items of each draw of whole clusters, (k, draws).
+
+    None if there are fewer than two clusters.
+    """
+    names, codes = np.unique(clusters, return_inverse=True)
+    if len(names) < 2:  # noqa: PLR2004
+        return None
+    times = cluster_counts(len(names), draws, seed).astype(np.float64)
+    of_cluster = [np.bincount(codes, weights=column) for column in columns]
+    return np.asarray(np.stack(of_cluster) @ times.T)
 
 
 def sign_test(points: Floats, groups: npt.NDArray[np.str_]) -> dict[str, Any]:
@@ -114,33 +120,42 @@ def length_bias(
     within = {name: clusters[close] for name, clusters in units.items()}
     return {
         "longer_wins": entry(won.value, won.n, {"wilson": won}),
-        "correlation": _correlated(points[known], ratio[known], units, known, seed),
+        "correlation": correlation(
+            points[known],
+            ratio[known],
+            {name: of[known] for name, of in units.items()},
+            seed=seed,
+            draws=draws,
+        ),
         "band": band,
         "controlled": win_rate(points[close], within, seed=seed, draws=draws),
     }
 
 
-def _correlated(
-    points: Floats, ratio: Floats, units: Units, known: Bools, seed: int
+def correlation(
+    points: Floats, ratio: Floats, units: Units, *, seed: int, draws: int
 ) -> dict[str, Any]:
-    statistic = partial(correlation, points - HALF, ratio)
-    value = statistic(np.ones(len(points)))
-    found = {
-        name: cluster_bootstrap(statistic, clusters[known], draws=_CORRELATION_DRAWS, seed=seed)
-        for name, clusters in units.items() if len(points)
-    }  # fmt: skip
+    """Pearson's correlation of two columns (n,), with intervals that resample whole clusters."""
+    if not len(points):
+        return entry(math.nan, 0, {})
+    a, b = points - HALF, ratio
+    columns = np.stack([np.ones(len(a)), a, b, a * a, b * b, a * b])
+    value = float(_pearson(columns.sum(1, keepdims=True))[0])
+    found = {}
+    for name, clusters in units.items():
+        sums = _resampled(columns, clusters, seed, draws)
+        bounds = (math.nan, math.nan) if sums is None else percentiles(_pearson(sums), LEVEL)
+        found[name] = Interval(value, *bounds, len(points))
     return entry(value, len(points), found)
 
 
-def correlation(first: Floats, second: Floats, weights: Floats) -> float:
-    """Pearson's correlation with item weights; nan where either does not vary."""
-    total = float(weights.sum())
-    if not total:
-        return math.nan
-    a = first - float(weights @ first) / total
-    b = second - float(weights @ second) / total
-    spread = math.sqrt(float(weights @ (a * a)) * float(weights @ (b * b)))
-    return float(weights @ (a * b)) / spread if spread > 1e-12 * total else math.nan
+def _pearson(sums: Floats) -> Floats:
+    """From sums of 1, a, b, aa, bb, ab, (6, draws); nan where either does not vary."""
+    n, a, b, aa, bb, ab = sums
+    spread = (n * aa - a * a) * (n * bb - b * b)
+    varies = spread > _LEAST * (n * aa) * (n * bb)
+    return np.divide(n * ab - a * b, np.sqrt(np.where(varies, spread, 1.0)),
+                     out=np.full_like(n, math.nan), where=varies)  # fmt: skip
 
 
 def corrected(
