@@ -12,6 +12,8 @@
 #? MODEL    critic to calibrate, quantize or ask; default: that of the run
 #? MODEL_1  critic to benchmark; default: that of the run
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
+#? JUDGE    who compares the critiques of MODEL_1 and MODEL_2 after benchmark: anthropic, ollama,
+#?          openai or local (with MODEL_NAME, URL, BUDGET_USD); JUDGE_SAMPLE: items; default 200
 #? ALPHA    highest false-positive rate that calibrate certifies, e.g. 0.02; default 0.08
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama, openai or local; MODEL_NAME,
 #?          URL, BUDGET_USD, FOCUS, BATCH=1: see minicrit hard --help
@@ -37,6 +39,8 @@ MODEL :=
 MODEL_1 :=
 MODEL_2 := $(BASE)
 TEXT :=
+JUDGE :=
+JUDGE_SAMPLE :=
 ALPHA :=
 COUNT := 1000
 BACKEND := composer
@@ -103,12 +107,15 @@ HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
 SPLITS := train train-fresh validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark pairs dpo rsf kto \
-    constitution int$(BITS))
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge pairs dpo rsf \
+    kto constitution int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
     $(wildcard $(addsuffix /calibration.json,$(or $(MODEL_1),$(ADAPTER)) $(MODEL_2)))
+# Written when JUDGE has compared the critiques; benchmark asks for it only if there is one.
+HEARD := $(STAMPS)/judge.done
+COMPARED := $(if $(JUDGE),$(HEARD))
 SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
@@ -117,6 +124,8 @@ CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selec
 BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
     latency measures resampling paired selective versus slices selection written scores \
     statistics bagofwords *tables)
+JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prompts/compare-*.txt \
+    data_gen/constitution-*.yaml)
 PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
     candidates scouting)) $(call modules,sampling decoding)
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
@@ -136,6 +145,11 @@ SETTINGS_benchmark := --benchmark.model_1 $(or $(MODEL_1),$(ADAPTER)) \
     $(if $(MODEL_2),--benchmark.model_2 $(MODEL_2)) --benchmark.words_data $(DATA_DIR)/train.jsonl \
     --benchmark.data $(DATA_DIR)/test.jsonl$(if $(DATA),$(comma)$(DATA_DIR)/test-public.jsonl) \
     --benchmark.out $(REPORTS)/benchmark
+JUDGED_BY := $(if $(JUDGE),--judge.backend $(JUDGE)) \
+    $(if $(MODEL_NAME),--judge.model $(MODEL_NAME)) $(if $(URL),--judge.url $(URL)) \
+    $(if $(BUDGET_USD),--judge.budget_usd $(BUDGET_USD))
+SETTINGS_judge := $(SETTINGS_benchmark) $(JUDGED_BY) \
+    $(if $(JUDGE_SAMPLE),--judge.sample $(JUDGE_SAMPLE))
 SETTINGS_calibrate := $(SETTINGS_base) --calibrate.model $(MODEL_USED) \
     --calibrate.data $(DATA_DIR)/calibration.jsonl $(if $(ALPHA),--calibrate.alpha $(ALPHA))
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
@@ -174,6 +188,7 @@ SECTIONS_data := seed base data filters
 SECTIONS_sft := seed base data lora sft
 SECTIONS_calibrate := seed calibrate
 SECTIONS_benchmark := seed benchmark
+SECTIONS_judge := seed benchmark judge
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo pairs filters
@@ -182,9 +197,9 @@ SECTIONS_constitution := seed base data lora constitution dpo rsf filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
-    constitution calibrate benchmark quantize report pipeline critique sharpe sharpe-demo agreement \
-    bench-candidates bench-filters bench-train probe verify test test-slow lint types \
-    tensorboard clean distclean FORCE
+    constitution calibrate benchmark judge qualify quantize report pipeline critique sharpe \
+    sharpe-demo agreement bench-candidates bench-filters bench-train probe verify test test-slow \
+    lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -203,7 +218,8 @@ rsf-control: rsf ## train it as long on reference critiques instead: what rsf ha
 kto: $(LIKED)/manifest.json ## train it on thumbs up and down: THUMBS, or pairs taken apart
 constitution: $(REVISED)/manifest.json ## let it revise its critiques under ten rules and learn
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
-benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
+benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 beside it; then JUDGE
+judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
 
@@ -241,6 +257,9 @@ sharpe-demo: $(SETUP) ## make trades on real prices, labels known: data/sharpe-d
 agreement: $(SETUP) ## compare verdicts with the operators' decisions in LOG
 	$(MINICRIT) agreement $(CONFIG) --agreement.model $(MODEL_USED) \
 	    --agreement.out $(REPORTS)/agreement $(if $(LOG),--agreement.log $(LOG)) $(ARGS)
+
+qualify: $(SETUP) ## examine JUDGE on critiques of known quality
+	$(MINICRIT) qualify $(CONFIG) --benchmark.out $(REPORTS)/benchmark $(JUDGED_BY) $(ARGS)
 
 bench-candidates: $(DATA_DIR)/manifest.json $(SHRUNK) ## time candidates: shared prompts, one by one
 	$(MINICRIT) bench-candidates $(CONFIG) $(SETTINGS_pairs) $(ARGS)
@@ -341,6 +360,12 @@ $(CALIBRATION): $(STAMPS)/calibrate.args $(STAMPS)/calibration.sum $(CALIBRATE_C
 $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
     $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)
 	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) $(ARGS)
+
+# A stamp, as the report is there even if too much of it is unscored.
+$(HEARD): $(STAMPS)/judge.args $(STAMPS)/base.sum $(STAMPS)/test.sum $(JUDGE_CODE) \
+    $(JUDGED) | $(SETUP)
+	$(MINICRIT) judge $(CONFIG) $(SETTINGS_judge) $(ARGS)
+	@touch $@
 
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)

@@ -6,6 +6,7 @@ case knows beside it which critique is better, or that both are alike.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,15 @@ class Case:
     why: str
 
 
-def read_cases(path: Path = PATH) -> list[Case]:
+@cache
+def read_cases(path: Path = PATH) -> tuple[Case, ...]:
     """All cases of a file, in its order.
 
     Raises:
         ValueError: `path: item: expected ..., got ...; remedy`.
     """
-    return [case for number, row in enumerate(read_items(path, "cases"), 1)
-            for case in _cases(f"{path}: item {number} ({row.get('id')})", row)]  # fmt: skip
+    return tuple(case for number, row in enumerate(read_items(path, "cases"), 1)
+                 for case in _cases(f"{path}: item {number} ({row.get('id')})", row))  # fmt: skip
 
 
 def _cases(where: str, row: Row) -> Iterator[Case]:

@@ -137,7 +137,7 @@ def failings(rates: dict[str, dict[str, Any]], settings: JudgeConfig) -> list[st
     return found
 
 
-def _drawn(cases: list[Case], limit: int, seed: int) -> list[Case]:
+def _drawn(cases: Sequence[Case], limit: int, seed: int) -> Sequence[Case]:
     """At most so many, in their order; all if the limit is 0."""
     if not 0 < limit < len(cases):
         return cases
