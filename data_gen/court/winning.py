@@ -83,7 +83,7 @@ def sign_test(points: Floats, groups: npt.NDArray[np.str_]) -> dict[str, Any]:
     """
     known = ~np.isnan(points)
     codes = np.unique(groups[known], return_inverse=True)[1]
-    net = np.bincount(codes, weights=points[known] - HALF)
+    net = np.asarray(np.bincount(codes, weights=points[known] - HALF), dtype=np.float64)
     return {**_signs(points[known] - HALF), "by_group": _signs(net)}
 
 
@@ -154,8 +154,8 @@ def _pearson(sums: Floats) -> Floats:
     n, a, b, aa, bb, ab = sums
     spread = (n * aa - a * a) * (n * bb - b * b)
     varies = spread > _LEAST * (n * aa) * (n * bb)
-    return np.divide(n * ab - a * b, np.sqrt(np.where(varies, spread, 1.0)),
-                     out=np.full_like(n, math.nan), where=varies)  # fmt: skip
+    root = np.sqrt(np.where(varies, spread, 1.0))
+    return np.asarray(np.where(varies, (n * ab - a * b) / root, math.nan), dtype=np.float64)
 
 
 def corrected(
