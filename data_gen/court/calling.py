@@ -16,7 +16,8 @@ from minicrit.measure_config import JudgeConfig
 if TYPE_CHECKING:
     from minicrit.config import Recipe
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 #: Models that judge if none is named.
 DEFAULTS = {"anthropic": "claude-haiku-4-5", "local": "embedded"}
 _SHARES = ("max_unscored", "least_accuracy", "least_parsed", "most_flips", "least_injection",
@@ -42,7 +43,7 @@ def service_of(settings: JudgeConfig) -> Service:
             raise ValueError(f"judge.{name}: expected at least {value}, got "
                              f"{getattr(settings, name)}; raise it")  # fmt: skip
     return open_service(
-        settings.backend, settings.model or DEFAULTS.get(settings.backend), url=settings.url,
+        settings.backend, name_of(settings), url=settings.url,
         budget=settings.budget_usd, prices=settings.prices, named="judge.model",
     )  # fmt: skip
 
@@ -59,10 +60,15 @@ def work_of(recipe: "Recipe") -> Path:
     return out.with_name(f"{out.name}.work")
 
 
-def judge_facts(identity: Mapping[str, Any]) -> dict[str, Any]:
+def name_of(settings: JudgeConfig) -> str | None:
+    """The judge's name at its back end."""
+    return settings.model or DEFAULTS.get(settings.backend)
+
+
+def judge_facts(settings: JudgeConfig, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Who judged by what, for reports."""
-    return {"identity": dict(identity), "prompt": f"compare-{PROMPT_VERSION}",
-            "constitution": CONSTITUTION}  # fmt: skip
+    return {"name": name_of(settings), "backend": settings.backend, "identity": dict(identity),
+            "prompt": f"compare-{PROMPT_VERSION}", "constitution": CONSTITUTION}  # fmt: skip
 
 
 def in_threads(

@@ -25,7 +25,7 @@ TIE, FLIP, LEANING = "tie", "flip", "leaning"
 IDENTICAL, UNSCORED = "identical", "unscored"
 #: What a critique gets of a comparison; an unscored one is not there.
 POINTS = {WIN: 1.0, TIE: 0.5, FLIP: 0.5, LEANING: 0.5, IDENTICAL: 0.5, LOSS: 0.0}
-_MAX_TOKENS = 80  # the answer is two words in an object
+_MAX_TOKENS = 400  # the answer takes 20; some models think, or wrap it up
 
 
 @dataclass(frozen=True)

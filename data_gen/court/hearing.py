@@ -111,7 +111,7 @@ def judge(recipe: "Recipe", *, load: Load | None = None) -> dict[str, Any]:
             "form": FORM,
             **provenance(recipe.seed, settings, _hashes(recipe)),
             "models": models,
-            "judge": judge_facts(asker.backend.identity),
+            "judge": judge_facts(settings, asker.backend.identity),
             "qualification": {name: qualification[name] for name in
                               ("set", "rates", "bars", "qualified", "failings", "forced")},
             "items": _items(chosen, examples, truth),

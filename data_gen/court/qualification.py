@@ -81,7 +81,7 @@ def examined(recipe: "Recipe", asker: Asker) -> dict[str, Any]:
     report = {
         "form": FORM,
         **provenance(recipe.seed, settings, {}),
-        "judge": judge_facts(asker.backend.identity),
+        "judge": judge_facts(settings, asker.backend.identity),
         "set": {"version": known.VERSION, "sha256": sha256_file(known.PATH), "cases": len(cases)},
         "rates": rates,
         "kinds": {kind: _rate([_is_right(c, o) for c, o in _scored(_of(pairs, kind))])
@@ -182,7 +182,7 @@ def _tell(report: dict[str, Any], page: str) -> None:
     Raises:
         ValueError: if the judge does not qualify and is not forced.
     """
-    name, failed = report["judge"]["identity"]["model"], "; ".join(report["failings"])
+    name, failed = report["judge"]["name"], "; ".join(report["failings"])
     if not failed:
         sys.stdout.write(f"{name} qualifies as a judge: {page}\n")
     elif report["forced"]:

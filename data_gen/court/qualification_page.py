@@ -33,7 +33,7 @@ def qualification_page(report: Mapping[str, Any]) -> str:
     judge, facts = report["judge"], report["set"]
     parts = [
         "# Qualification of a judge",
-        f"{escaped(judge['identity']['model'])} ({judge['identity']['backend']}), prompt "
+        f"{escaped(judge['name'])} ({judge['backend']}), prompt "
         f"{judge['prompt']}, constitution {judge['constitution']}; {facts['cases']} pairs of set "
         f"{facts['version']}. {verdict(report)}",
         markdown(("what", "n", "rate", "bar"), _rates(report)),

@@ -40,8 +40,8 @@ def verdicts_page(report: Report) -> str:
     parts = [
         "# Critiques compared by a judge",
         headline(report),
-        f"{'; '.join(names)}. Judge: {escaped(judge['identity']['model'])} "
-        f"({judge['identity']['backend']}), prompt {judge['prompt']}, constitution "
+        f"{'; '.join(names)}. Judge: {escaped(judge['name'])} "
+        f"({judge['backend']}), prompt {judge['prompt']}, constitution "
         f"{judge['constitution']}. {verdict(report['qualification'])}",
         f"{items['n']} items ({items['flawed']} flawed, {items['groups']} groups) of "
         f"{items['drawn_from']}.",
