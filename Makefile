@@ -12,6 +12,8 @@
 #? MODEL    critic to calibrate, quantize or ask; default: that of the run
 #? MODEL_1  critic to benchmark; default: that of the run
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
+#? JUDGE    who compares the critiques of MODEL_1 and MODEL_2 after benchmark: anthropic, ollama,
+#?          openai or local (with MODEL_NAME, URL, BUDGET_USD); JUDGE_SAMPLE: items; default 200
 #? ALPHA    highest false-positive rate that calibrate certifies, e.g. 0.02; default 0.08
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama, openai or local; MODEL_NAME,
 #?          URL, BUDGET_USD, FOCUS, BATCH=1: see minicrit hard --help
@@ -37,6 +39,8 @@ MODEL :=
 MODEL_1 :=
 MODEL_2 := $(BASE)
 TEXT :=
+JUDGE :=
+JUDGE_SAMPLE :=
 ALPHA :=
 COUNT := 1000
 BACKEND := composer
@@ -106,12 +110,15 @@ HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
 SPLITS := train train-fresh validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark pairs dpo rsf kto \
-    constitution int$(BITS))
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge pairs dpo rsf \
+    kto constitution int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
     $(wildcard $(addsuffix /calibration.json,$(or $(MODEL_1),$(ADAPTER)) $(MODEL_2)))
+# Written when JUDGE has compared the critiques; benchmark asks for it only if there is one.
+HEARD := $(STAMPS)/judge.done
+COMPARED := $(if $(JUDGE),$(HEARD))
 SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
@@ -120,6 +127,8 @@ CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selec
 BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
     latency measures resampling paired selective versus slices selection written scores \
     statistics bagofwords *tables)
+JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prompts/compare-*.txt \
+    data_gen/constitution-*.yaml)
 PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
     candidates scouting)) $(call modules,sampling decoding)
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
@@ -139,7 +148,13 @@ SETTINGS_benchmark := --benchmark.model_1 $(or $(MODEL_1),$(ADAPTER)) \
     $(if $(MODEL_2),--benchmark.model_2 $(MODEL_2)) --benchmark.words_data $(DATA_DIR)/train.jsonl \
     --benchmark.data $(DATA_DIR)/test.jsonl$(if $(DATA),$(comma)$(DATA_DIR)/test-public.jsonl) \
     --benchmark.out $(REPORTS)/benchmark
-SETTINGS_calibrate := $(SETTINGS_base) --calibrate.data $(DATA_DIR)/calibration.jsonl $(if $(ALPHA),--calibrate.alpha $(ALPHA))
+JUDGED_BY := $(if $(JUDGE),--judge.backend $(JUDGE)) \
+    $(if $(MODEL_NAME),--judge.model $(MODEL_NAME)) $(if $(URL),--judge.url $(URL)) \
+    $(if $(BUDGET_USD),--judge.budget_usd $(BUDGET_USD))
+SETTINGS_judge := $(SETTINGS_benchmark) $(JUDGED_BY) \
+    $(if $(JUDGE_SAMPLE),--judge.sample $(JUDGE_SAMPLE))
+SETTINGS_calibrate := $(SETTINGS_base) --calibrate.data $(DATA_DIR)/calibration.jsonl \
+    $(if $(ALPHA),--calibrate.alpha $(ALPHA))
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
     --quantize.data $(DATA_DIR)/test.jsonl --quantize.out $(SMALL) \
     --quantize.report $(REPORTS)/quantize-int$(BITS)
@@ -176,6 +191,7 @@ SECTIONS_data := seed base data filters
 SECTIONS_sft := seed base data lora sft
 SECTIONS_calibrate := seed calibrate
 SECTIONS_benchmark := seed benchmark
+SECTIONS_judge := seed benchmark judge
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo pairs filters
@@ -184,9 +200,9 @@ SECTIONS_constitution := seed base data lora constitution dpo rsf filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
-    constitution calibrate benchmark quantize report pipeline critique sharpe sharpe-demo agreement \
-    bench-candidates bench-filters bench-train probe verify test test-slow lint types \
-    tensorboard clean distclean FORCE
+    constitution calibrate benchmark judge qualify quantize report pipeline critique sharpe \
+    sharpe-demo agreement bench-candidates bench-filters bench-train probe verify test test-slow \
+    lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -205,7 +221,8 @@ rsf-control: rsf ## train it as long on reference critiques instead: what rsf ha
 kto: $(LIKED)/calibration.json ## train it on thumbs (THUMBS, or pairs taken apart), refit
 constitution: $(REVISED)/calibration.json ## let it revise its critiques under ten rules, learn, refit
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
-benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
+benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 beside it; then JUDGE
+judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
 
@@ -243,6 +260,9 @@ sharpe-demo: $(SETUP) ## make trades on real prices, labels known: data/sharpe-d
 agreement: $(SETUP) ## compare verdicts with the operators' decisions in LOG
 	$(MINICRIT) agreement $(CONFIG) --agreement.model $(MODEL_USED) \
 	    --agreement.out $(REPORTS)/agreement $(if $(LOG),--agreement.log $(LOG)) $(ARGS)
+
+qualify: $(SETUP) ## examine JUDGE on critiques of known quality
+	$(MINICRIT) qualify $(CONFIG) --benchmark.out $(REPORTS)/benchmark $(JUDGED_BY) $(ARGS)
 
 bench-candidates: $(DATA_DIR)/manifest.json $(SHRUNK) ## time candidates: shared prompts, one by one
 	$(MINICRIT) bench-candidates $(CONFIG) $(SETTINGS_pairs) $(ARGS)
@@ -347,6 +367,12 @@ $(REFITTED): %/calibration.json: %/manifest.json $(STAMPS)/calibrate.args \
 $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
     $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)
 	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) $(ARGS)
+
+# A stamp, as the report is there even if too much of it is unscored.
+$(HEARD): $(STAMPS)/judge.args $(STAMPS)/base.sum $(STAMPS)/test.sum $(JUDGE_CODE) \
+    $(JUDGED) | $(SETUP)
+	$(MINICRIT) judge $(CONFIG) $(SETTINGS_judge) $(ARGS)
+	@touch $@
 
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)

@@ -6,13 +6,16 @@ with asking(service, work / "journal.jsonl") as asker:
     answers = asker.each(judged, examples, threads=4)
 """
 
-from collections.abc import Iterator
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_gen.asker import Asker
-from data_gen.backends.protocol import Backend
+from data_gen.backends.protocol import Backend, Request
 from data_gen.journal import Journal
 from data_gen.opening import open_backend
 from data_gen.prices import Price, price_of
@@ -63,3 +66,24 @@ def asking(service: Service, journal: Path) -> Iterator[Asker]:
             yield asker
         finally:
             asker.stop()
+
+
+def announce(asked: Iterable[Request], asker: Asker, what: str) -> None:
+    """Says how many of these requests are still to be sent, and what they cost at most."""
+    left = [r for r in asked if r.key(asker.backend.identity) not in asker.journal.answers]
+    most = math.fsum(map(asker.price.most, left))
+    date = f" (prices of {asker.price.date})" if asker.price.date else ""
+    sys.stdout.write(f"{what}: {len(left)} requests, at most {most:.2f} USD{date}; used so far "
+                     f"{asker.journal.committed:.2f} USD\n")  # fmt: skip
+    sys.stdout.flush()
+
+
+def bill(asked: Iterable[Request], asker: Asker) -> dict[str, float]:
+    """What the answers to these requests cost: USD, tokens by kind, and how many there are."""
+    keys = {request.key(asker.backend.identity) for request in asked}
+    answers = [asker.journal.answers[key] for key in sorted(keys & asker.journal.answers.keys())]
+    tokens: Counter[str] = Counter()
+    for answer in answers:
+        tokens.update(asdict(answer.usage))
+    usd = math.fsum(asker.price.cost(answer.usage) for answer in answers)
+    return {"usd": round(usd, 6), "answers": len(answers), **tokens}

@@ -8,7 +8,6 @@
 Only training rows are ever criticized here: a row of another split stops the stage.
 """
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_gen.asker import Asker
-from data_gen.asking import Service, asking, open_service
+from data_gen.asking import Service, announce, asking, open_service
 from data_gen.candidates import make_candidates
 from data_gen.firewall import evaluation_files
 from data_gen.judge import judge, questions
@@ -189,22 +188,11 @@ def _judged(
         ]
         return replace(pool, scored=scored), own
 
-    _tell(pools, asker)
+    announce((r for p in pools for r in questions(p.example, p.readable)), asker, "judge")
     done = asker.each(one, pools, threads=settings.threads)
     for _, own in done:
         counts.update({f"judge_{name}": n for name, n in own.items()})
     return [pool for pool, _ in done]
-
-
-def _tell(pools: Sequence[Pool], asker: Asker) -> None:
-    """Says what judging will ask, and cost at most, before it starts."""
-    left = [r for pool in pools for r in questions(pool.example, pool.readable)
-            if r.key(asker.backend.identity) not in asker.journal.answers]  # fmt: skip
-    most = math.fsum(map(asker.price.most, left))
-    date = f" (prices of {asker.price.date})" if asker.price.date else ""
-    sys.stdout.write(f"judge: {len(left)} requests, at most {most:.2f} USD{date}; used so far "
-                     f"{asker.journal.committed:.2f} USD\n")  # fmt: skip
-    sys.stdout.flush()
 
 
 def _pairs(

@@ -170,6 +170,18 @@ def _benchmark(recipe: Recipe) -> None:
     benchmark(recipe)
 
 
+def _judge(recipe: Recipe) -> None:
+    from data_gen.court.hearing import judge
+
+    judge(recipe)
+
+
+def _qualify(recipe: Recipe) -> None:
+    from data_gen.court.qualification import qualify
+
+    qualify(recipe)
+
+
 def _quantize(recipe: Recipe) -> None:
     from minicrit.quantize import quantize
 
@@ -235,6 +247,10 @@ STAGES = {
     "calibrate": Stage("Fit a critic's probabilities; certify its threshold.",
                        ("base", "calibrate"), _calibrate),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
+    "judge": Stage("Let a language model compare the critiques of the benchmark's two models.",
+                   ("base", "benchmark", "judge"), _judge),
+    "qualify": Stage("Examine that language model on critiques of known quality.", ("judge",),
+                     _qualify),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),

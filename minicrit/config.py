@@ -19,7 +19,7 @@ from minicrit.data_config import (
     ProbeConfig,
 )
 from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
-from minicrit.measure_config import BenchmarkConfig, CalibrateConfig
+from minicrit.measure_config import BenchmarkConfig, CalibrateConfig, JudgeConfig
 from minicrit.training_config import (
     BenchTrainConfig,
     ConstitutionConfig,
@@ -99,6 +99,7 @@ class Recipe:
     sft: SFTConfig = field(default_factory=SFTConfig)
     dpo: DPOConfig = field(default_factory=DPOConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass
@@ -72,3 +73,62 @@ class CalibrateConfig:
     domain_items: int = 100
     max_risk: float = 0.05
     batch_tokens: int = 4096
+
+
+@dataclass
+class JudgeConfig:
+    """A language model compares the critiques of the benchmark's two models.
+
+    Attributes:
+        backend: whose model judges: `anthropic` (key from ANTHROPIC_API_KEY), `ollama`, `openai`
+            for any server that speaks its protocol (key, if any, from OPENAI_API_KEY), or `local`
+            for a model that runs in this process; `none` for no judge.
+        model: its name there; null for claude-haiku-4-5 at `anthropic`, and for `embedded` at
+            `local`.
+        url: address of the server; null for that of the back end's own package.
+        sample: items of the benchmark about which both models write, whole groups, drawn by seed
+            with the labels in the shares that they have there; 0 for all.
+        max_new_tokens: longest critique, in tokens.
+        batch: critiques that are written at the same time.
+        max_unscored: share of the comparisons without a judgement beyond which the run fails.
+        band: longest critique of a pair, in lengths of the other, that still counts as equally
+            long, for the win rate under control of length.
+        draws: resamples of each interval.
+        threads: requests at the same time.
+        budget_usd: USD that qualification and judging may cost at most, restarts included; null for
+            no limit.
+        prices: YAML table of prices in USD a million tokens; null for the one that comes along.
+        cases: at most so many pairs of the qualifying set, drawn by seed; 0 for all.
+        least_accuracy: to qualify, a judge needs a share of right answers whose lower bound (95 %)
+            is at least this,
+        least_parsed: so many answers that can be read, as a share,
+        most_flips: at most so many pairs where the order changes its mind, as a share,
+        least_injection: so many pairs where it prefers the honest critique to one that gives it
+            orders or claims authority, as a share,
+        least_length: and so many where it prefers the short right critique to the long wrong one.
+        force: let a judge that does not qualify judge all the same; the report says so.
+        out: report without ending; .json, .md, .items.jsonl and those of the qualification are
+            written, `<out>.work` keeps critiques and answers for a restart. Null for
+            `<benchmark.out>.judge`.
+    """
+
+    backend: Literal["none", "anthropic", "ollama", "openai", "local"] = "none"
+    model: str | None = None
+    url: str | None = None
+    sample: int = 200
+    max_new_tokens: int = 160
+    batch: int = 8
+    max_unscored: float = 0.05
+    band: float = 1.25
+    draws: int = 10_000
+    threads: int = 4
+    budget_usd: float | None = None
+    prices: Path | None = None
+    cases: int = 0
+    least_accuracy: float = 0.8
+    least_parsed: float = 0.95
+    most_flips: float = 0.2
+    least_injection: float = 0.9
+    least_length: float = 0.8
+    force: bool = False
+    out: Path | None = None

@@ -21,7 +21,7 @@ def select(settings: BenchmarkConfig, seed: int) -> tuple[list[Example], dict[st
     if settings.split not in (*SPLITS, "all"):
         raise ValueError(f"benchmark.split: expected {', '.join(SPLITS)} or all, got "
                          f"{settings.split!r}; name the rows to use")  # fmt: skip
-    rows = [e for path in _data(settings) for e in _read(path)]
+    rows = [e for path in data_paths(settings) for e in _read(path)]
     chosen = [e for e in rows if settings.split in (e.split, "all")]
     if not chosen:
         raise ValueError(f"{settings.data}: expected rows of split {settings.split}, got none of "
@@ -34,7 +34,8 @@ def select(settings: BenchmarkConfig, seed: int) -> tuple[list[Example], dict[st
     return kept, {"other_split": len(rows) - len(chosen), "limit": len(chosen) - len(kept)}
 
 
-def _data(settings: BenchmarkConfig) -> list[Path]:
+def data_paths(settings: BenchmarkConfig) -> list[Path]:
+    """Where the items come from."""
     return [Path(name.strip()) for name in settings.data.split(",") if name.strip()]
 
 
@@ -70,7 +71,7 @@ def lessons_of(settings: BenchmarkConfig) -> list[Example]:
 
 def input_hashes(settings: BenchmarkConfig) -> dict[str, str]:
     """SHA-256 of every file or folder that is read, by its path."""
-    paths = _data(settings)
+    paths = data_paths(settings)
     if settings.words and settings.words_data:
         paths.append(settings.words_data)
     return {p.as_posix(): sha256_folder(p) if p.is_dir() else sha256_file(p) for p in paths}

@@ -57,10 +57,11 @@ class Difference:
         return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}] p={self.p:.4f} n={self.n}"
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     """Score interval of a rate: covers `level` on average over rates; all nan where n is 0.
 
-    Wilson (1927): the rates that a two-sided normal test of the observed rate does not reject.
+    Wilson (1927): the rates that a two-sided normal test of the observed rate does not reject. A
+    tie may count as half a success: outcomes between 0 and 1 vary less, so it is then too wide.
     """
     _check_counts(successes, n)
     _check_level(level)
@@ -188,7 +189,7 @@ def percentiles(drawn: npt.NDArray[np.float64], level: float) -> tuple[float, fl
     return float(low), float(high)
 
 
-def _check_counts(successes: int, n: int) -> None:
+def _check_counts(successes: float, n: int) -> None:
     if not 0 <= successes <= n:
         raise ValueError(f"expected 0 <= successes <= n, got {successes} of {n}; check the counts")
 

@@ -151,6 +151,40 @@ def test_an_edited_recipe_redoes_the_stages_of_its_section(project, old, new, st
     assert redone("pipeline") == []
 
 
+def test_a_judge_follows_the_benchmark_if_there_is_one(project):
+    told = ("benchmark", "JUDGE=anthropic", "JUDGE_SAMPLE=20", "MODEL_2=x", "BUDGET_USD=3")
+    assert redone(*told) == ["base", "data", "sft", "benchmark", "judge"]
+    line = Path("log").read_text().splitlines()[-1]
+    assert "--benchmark.model_2 x" in line
+    assert "--benchmark.out reports/mine/benchmark" in line
+    assert "--judge.backend anthropic --judge.budget_usd 3 --judge.sample 20" in line
+    assert redone(*told) == []
+    assert redone("benchmark", "MODEL_2=x") == []
+    assert redone("judge", "JUDGE=local", "MODEL_2=x", "ARGS=--judge.force true") == ["judge"]
+    edit("data/mine/test.jsonl", "test", "other")
+    assert redone(*told) == ["benchmark", "judge"]
+
+
+def test_a_judge_that_failed_is_asked_again(project):
+    edit(
+        ".venv/bin/minicrit",
+        'if stage == "sft":',
+        'if stage == "judge":\n    sys.exit(1)\nif stage == "sft":',
+    )
+    assert make("judge", "JUDGE=local").returncode != 0
+    edit(".venv/bin/minicrit", "    sys.exit(1)\n", "    pass\n")
+    assert redone("judge", "JUDGE=local") == ["judge"]
+    assert redone("judge", "JUDGE=local") == []
+
+
+def test_a_judge_is_examined_without_a_critic(project):
+    assert redone("qualify", "JUDGE=ollama", "MODEL_NAME=m") == ["qualify"]
+    assert Path("log").read_text() == (
+        "qualify --config mine.yaml --benchmark.out reports/mine/benchmark --judge.backend ollama "
+        "--judge.model m\n"
+    )
+
+
 def test_the_page_about_the_data_follows_data_and_pairs(project):
     assert redone("data-report") == ["base", "data", "data-report"]
     assert redone("data-report") == []

@@ -173,7 +173,7 @@ def test_the_judge_has_to_agree_on_both_twins(tmp_path):
 def test_prompts_name_their_version_and_show_no_label_to_the_judge():
     names = {p.name for p in PROMPTS.glob("*.txt")}
     hard = {"write-1.txt", "tamper-1.txt", "verify-1.txt"}
-    assert names == hard | {"judge-1.txt", "revise-1.txt"}
+    assert names == hard | {"judge-1.txt", "revise-1.txt", "compare-1.txt"}
     judge = (PROMPTS / "verify-1.txt").read_text()
     assert "$flaw " not in judge
     assert "$flaw:" not in judge

@@ -1,0 +1,126 @@
+"""Which items both models write about, and their critiques, kept as they are written.
+
+The draw knows nothing of the models. A model writes alone: several critiques at a time, one synced
+line for each such batch, so that a run that was killed repeats one batch, in the same company.
+"""
+
+# mypy: disable-error-code="import-untyped"
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+from data_gen.public import order_key
+from minicrit.encoding import TooLongError
+from minicrit.files import open_alone, sha256_json
+from minicrit.judging import TOO_LONG, Judge, item_of
+from minicrit.manifest import code_version
+from minicrit.records import Example
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A critique as it was written; None and why, if there is none.
+
+    Attributes:
+        text: it. verdict: of the readout. parsed: whether it is in the fixed form.
+    """
+
+    text: str | None
+    verdict: str | None = None
+    parsed: bool = False
+    fault: str = ""
+
+
+def docket(examples: Sequence[Example], sample: int, seed: int) -> list[Example]:
+    """At most `sample` items in whole groups, labels as they are shared in all; all if it is 0.
+
+    Groups come in an order drawn by seed and name; one that does not fit any more is passed over.
+
+    Raises:
+        ValueError: if no group fits.
+    """
+    if not 0 < sample < len(examples):
+        return list(examples)
+    flawed = round(sample * sum(e.label == "flawed" for e in examples) / len(examples))
+    room = {"flawed": flawed, "valid": sample - flawed}
+    members: dict[str, list[Example]] = {}
+    for example in examples:
+        members.setdefault(example.group, []).append(example)
+    taken = set()
+    for group in sorted(members, key=lambda name: order_key(f"{seed}/judge", name)):
+        sizes = Counter(e.label for e in members[group])
+        if all(sizes[label] <= left for label, left in room.items()):
+            room = {label: left - sizes[label] for label, left in room.items()}
+            taken.add(group)
+    if not taken:
+        raise ValueError(f"judge.sample: expected room for a whole group, got {sample}; the "
+                         f"smallest holds {min(map(len, members.values()))} items")  # fmt: skip
+    return [e for e in examples if e.group in taken]
+
+
+def write_about(
+    critic: Judge, examples: Sequence[Example], work: Path, *, max_new_tokens: int, batch: int
+) -> list[Writing]:
+    """A critique of each example, in order.
+
+    Args:
+        critic: who writes.
+        examples: what about; their labels are not looked at.
+        work: folder of what is done so far.
+        max_new_tokens: longest critique, in tokens.
+        batch: critiques at a time.
+    """
+    items = [item_of(e) for e in examples]
+    key = sha256_json([critic.identity, critic.prompt_version, critic.threshold, code_version(),
+                       max_new_tokens, batch, items])  # fmt: skip
+    starts = range(0, len(items), batch)
+    path = work / f"critiques-{key[:16]}.jsonl"
+    with (
+        open_alone(path) as file,
+        tqdm(total=len(items), unit="critique", desc=f"critiques {critic.name}") as bar,
+    ):
+        done = _done(file, path)
+        bar.update(sum(map(len, done)))
+        for at in starts[len(done) :]:
+            written = _written(critic, items[at : at + batch], max_new_tokens)
+            row = {"written": [asdict(one) for one in written]}
+            file.write(json.dumps(row).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            done.append(written)
+            bar.update(len(written))
+    return [one for written in done for one in written]
+
+
+def _written(critic: Judge, items: Sequence[tuple[str, str]], max_new_tokens: int) -> list[Writing]:
+    try:
+        found = critic.critique(items, max_new_tokens=max_new_tokens, batch=len(items))
+    except TooLongError:
+        if len(items) == 1:
+            return [Writing(None, fault=TOO_LONG)]
+        return [one for item in items for one in _written(critic, [item], max_new_tokens)]
+    return [Writing(w.text, w.verdict.label, w.parsed is not None) for w in found]
+
+
+def _done(file: BinaryIO, path: Path) -> list[list[Writing]]:
+    """The batches of an earlier run; a line that a kill cut off is removed."""
+    done: list[list[Writing]] = []
+    good = 0
+    for raw in file.read().splitlines(keepends=True):
+        if not raw.endswith(b"\n"):
+            break
+        try:
+            rows: list[dict[str, Any]] = json.loads(raw)["written"]
+            done.append([Writing(**row) for row in rows])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}:{len(done) + 1}: expected a line of critiques, got {error}; "
+                             "remove the file") from error  # fmt: skip
+        good += len(raw)
+    file.truncate(good)
+    return done
