@@ -5,6 +5,7 @@ golden test pins the rendered text. The verdict stands first, in a fixed form, s
 pass over `prompt + LEAD_IN` gives p(flawed) from the likelihood of the two verdict words.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from minicrit.taxonomy import FLAW_TYPES, SEVERITIES
 PROMPT_VERSION = "plain-1"
 CRITIQUE_VERSION = "verdict-first-1"
 LEAD_IN = "Verdict:"
+_ESCAPE = re.compile(r"\\([\\n])")
 VERDICT_WORDS = {"valid": " valid", "flawed": " flawed"}
 
 
@@ -164,4 +166,4 @@ def _escaped(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    return text.replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\")
+    return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else "\\", text)
