@@ -170,6 +170,12 @@ def _benchmark(recipe: Recipe) -> None:
     benchmark(recipe)
 
 
+def _experiments(recipe: Recipe) -> None:
+    from minicrit.experiments import experiments
+
+    experiments(recipe)
+
+
 def _quantize(recipe: Recipe) -> None:
     from minicrit.quantize import quantize
 
@@ -235,6 +241,8 @@ STAGES = {
     "calibrate": Stage("Fit a critic's probabilities; certify its threshold.",
                        ("base", "calibrate"), _calibrate),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
+    "experiments": Stage("Try temperatures, prompts and reasoning against each other.",
+                         ("base", "experiments"), _experiments),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),
