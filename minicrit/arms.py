@@ -4,7 +4,7 @@ An answer is a JSON object. Of an arm that reads a verdict:
 
     log_odds    log p(flawed) - log p(valid), as the model says it
     p           p(flawed); calibrated where the prompt is the trained one
-    read        tokens of prompt and lead-in
+    read        tokens of prompt and lead-in, as often as they were read
     wrote       tokens written before the verdict, 0 unless it thinks first
     text, ended only of one that thinks: the reasoning, ended by `verdict`, `end` or `limit`
 
@@ -131,9 +131,9 @@ def _think(most: int, critic: Critic, examples: Sequence[Example]) -> list[Answe
         prompt = prompt_ids(encoder, begun, reserve=most + len(encoder.lead_in) + 1)
         ids = go_on(critic, prompt, most)
         text, ended = reasoning(critic, ids)
-        read = _readout(critic, [*prompt, *encoder.ids(text.rstrip() + "\n")], None)
-        return {**read, "read": len(prompt) + len(encoder.lead_in), "wrote": len(ids),
-                "text": text, "ended": ended}  # fmt: skip
+        answer = _readout(critic, [*prompt, *encoder.ids(text.rstrip() + "\n")], None)
+        read = len(prompt) + answer["read"]  # it is read anew with what was written
+        return {**answer, "read": read, "wrote": len(ids), "text": text, "ended": ended}
 
     return [_fitting(ask, example) for example in examples]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from minicrit.tables import Row, bounds, cell, markdown, number
+from minicrit.tables import Row, bounds, cell, cell_or_value, markdown, number
 
 Report = Mapping[str, Any]
 
@@ -81,7 +81,8 @@ def writing_rows(report: Report, arms: Mapping[str, Any]) -> tuple[Row, list[Row
     tests = {row["a"]: row for row in report["comparisons"] if row["experiment"] == "temperature"}
     head = ("arm", "n", "samples", *WRITING.values(), "only it : only greedy", "p", "Holm", *COST)
     rows = [
-        (name, str(arm["n"]), str(arm["samples"]), *(cell(arm.get(key)) for key in WRITING),
+        (name, str(arm["n"]), str(arm["samples"]), 
+         *(cell_or_value(arm[key]) if key in arm else "-" for key in WRITING),
          *_test(tests.get(name)), *_cost(report, name, arm))
         for name, arm in arms.items()
     ]  # fmt: skip

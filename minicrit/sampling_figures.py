@@ -1,8 +1,10 @@
 """What sampled critiques are worth against greedy ones, by the text alone.
 
-Of each item the mean over its samples counts, so that items, not samples, are what is resampled, by
-group. What does not parse is a miss in every share, as in `written`. Numbers of distinct n-grams
-compare equal amounts of text: one sample of each item at a time, the mean over samples.
+Of each item the mean over its samples counts, so that items, not samples, are what is resampled,
+by group. What does not parse is a miss in every share, as in `written`. Distinct n-grams are
+counted in equal amounts of text: one sample of each item at a time, the mean over samples. They
+have no interval and no test, as a text that is drawn twice adds no new n-gram: resampling is
+biased.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -20,7 +22,14 @@ from minicrit.measures import plain
 from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.reading_figures import adjust
 from minicrit.records import Example
-from minicrit.statistics import Statistic, cluster_bootstrap, mcnemar_exact, paired_bootstrap
+from minicrit.statistics import (
+    Interval,
+    Statistic,
+    cluster_bootstrap,
+    mcnemar_exact,
+    paired_bootstrap,
+    wilson,
+)
 from minicrit.written import evidence_f1
 
 Floats = npt.NDArray[np.float64]
@@ -53,6 +62,7 @@ SCORES: dict[str, Score] = {
     "flaw_type_right": _type_right,
     "evidence_overlap": _overlap,
 }
+RATES = ("verdict_right", "parsed", "flaw_type_right", "verdicts_differ")
 DISTINCT = (1, 2)
 
 
@@ -99,13 +109,7 @@ def _read(text: str) -> Critique | None:
 
 def statistics_of(written: Written) -> dict[str, Statistic]:
     """Everything that is compared, as functions of item weights."""
-    found: dict[str, Statistic] = {
-        name: _mean(written.scores(name).mean(axis=1)) for name in SCORES
-    }
-    for n in DISTINCT:
-        columns = [wording.distinct(texts, n) for texts in zip(*written.texts, strict=True)]
-        found[f"distinct_{n}"] = _mean_of(columns)
-    return found
+    return {name: _mean(written.scores(name).mean(axis=1)) for name in SCORES}
 
 
 def _mean(values: Floats) -> Statistic:
@@ -120,13 +124,9 @@ def _mean(values: Floats) -> Statistic:
     return statistic
 
 
-def _mean_of(parts: Sequence[Statistic]) -> Statistic:
-    return lambda weights: float(np.mean([part(weights) for part in parts]))
-
-
 def arm_row(written: Written, *, trained: bool, seed: int, draws: int) -> dict[str, Any]:
     """One arm of the report."""
-    found, groups = written.found, written.groups
+    found = written.found
     wrote = [sum(a["wrote"]) / len(a["wrote"]) for _, a in found.known]
     finished = [done for _, a in found.known for done in a["finished"]]
     row = {
@@ -141,16 +141,38 @@ def arm_row(written: Written, *, trained: bool, seed: int, draws: int) -> dict[s
         "finished": plain(float(np.mean(finished))),
     }
     for name, statistic in {**statistics_of(written), **_spreads(written)}.items():
-        interval = cluster_bootstrap(statistic, groups, draws=draws, seed=seed)
-        row[name] = measures.entry(interval.value, _n(written, name), {"by group": interval})
-    return row
+        row[name] = _entry(written, name, statistic, seed, draws)
+    return {**row, **_distinct(written)}
 
 
-def _n(written: Written, name: str) -> int:
-    """Items that a number is a mean over."""
-    if name not in SCORES:
-        return len(written.examples)
-    return int((~np.isnan(written.scores(name)[:, 0])).sum())
+def _entry(
+    written: Written, name: str, statistic: Statistic, seed: int, draws: int
+) -> dict[str, Any]:
+    """With Wilson's interval beside the bootstrap's, which has no width where all are equal.
+
+    Wilson's takes as many items as have the thing, each right or wrong.
+    """
+    found = cluster_bootstrap(statistic, written.groups, draws=draws, seed=seed)
+    intervals = {"by group": found}
+    n = len(written.examples)
+    if name in SCORES:
+        n = int((~np.isnan(written.scores(name)[:, 0])).sum())
+    if name in RATES and n:
+        bounds = wilson(round(found.value * n), n)
+        intervals["wilson"] = Interval(found.value, bounds.low, bounds.high, n)
+    return measures.entry(found.value, n, intervals)
+
+
+def _distinct(written: Written) -> dict[str, Any]:
+    alike = np.ones(len(written.examples))
+    columns = list(zip(*written.texts, strict=True))
+    return {
+        f"distinct_{n}": {
+            "value": plain(float(np.mean([wording.distinct(c, n)(alike) for c in columns]))),
+            "n": len(written.examples),
+        }
+        for n in DISTINCT
+    }
 
 
 def _spreads(written: Written) -> dict[str, Statistic]:
