@@ -76,7 +76,7 @@ def reading_arms(settings: ExperimentsConfig) -> list[Arm]:
         arms.append(Arm(THINKING, THOUGHT, f"{most} tokens of reasoning at most, then the verdict",
                         own=False, ask=partial(_think, most), settings=(most,)))  # fmt: skip
     if REFORMATTING in asked:
-        arms += [_reformatted(name, form) for name, form in REFORMATTINGS.items()]
+        arms += [reformatted(name, form) for name, form in REFORMATTINGS.items()]
     return arms if {FORMATS, THOUGHT, REFORMATTING} & set(asked) else []
 
 
@@ -99,7 +99,8 @@ def _style(style: str) -> Arm:
     return Arm(style, FORMATS, about, own, partial(_read, STYLES[style], own))
 
 
-def _reformatted(name: str, form: Format) -> Arm:
+def reformatted(name: str, form: Format) -> Arm:
+    """The arm that reads the verdict after a layout of the trained prompt."""
     about = (form.__doc__ or name).rstrip(".")
     return Arm(name, REFORMATTING, about, own=True, ask=partial(_read, form, True))
 
