@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from minicrit.arms import Answer, Arm
+from minicrit.arms import Answer, Arm, Asked
 from minicrit.critic import Critic
 from minicrit.files import open_alone, sha256_json
 from minicrit.jsonl import whole_rows
@@ -45,20 +45,20 @@ class Answers:
         return [(e, a) for e, a in pairs if "unscored" not in a]
 
 
-def answers_of(arm: Arm, critic: Critic, examples: Sequence[Example], folder: Path) -> Answers:
+def answers_of(arm: Arm, asked: Asked, examples: Sequence[Example], folder: Path) -> Answers:
     """Asks about all items, or about those that an earlier run has left.
 
     Raises:
         ValueError: if more than 5 % of the items cannot be read, or another run writes the file.
     """
-    path = path_of(arm, critic, examples, folder)
+    path = path_of(arm, asked.critic, examples, folder)
     parts = [examples[at : at + arm.each] for at in range(0, len(examples), arm.each)]
     with open_alone(path) as file:
         rows = whole_rows(path, [partial(_holds, ids=[e.id for e in part]) for part in parts])
         done = sum(len(row["ids"]) for row in rows)
         with tqdm(total=len(examples), initial=done, unit="item", desc=arm.name) as bar:
             for part in parts[len(rows) :]:
-                rows.append(_asked(arm, critic, part))
+                rows.append(_line(arm, asked, part))
                 file.write((json.dumps(rows[-1], ensure_ascii=False) + "\n").encode())
                 file.flush()
                 bar.update(len(part))
@@ -84,9 +84,9 @@ def arm_of(path: Path) -> str:
     return path.name.rsplit(".", 2)[0]
 
 
-def _asked(arm: Arm, critic: Critic, part: Sequence[Example]) -> dict[str, Any]:
+def _line(arm: Arm, asked: Asked, part: Sequence[Example]) -> dict[str, Any]:
     answers: list[Answer] = []
-    spent = seconds(lambda: answers.extend(arm.ask(critic, part)))
+    spent = seconds(lambda: answers.extend(arm.ask(asked, part)))
     return {"ids": [e.id for e in part], "answers": answers, "seconds": round(spent, 6)}
 
 

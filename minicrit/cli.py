@@ -165,9 +165,10 @@ def _calibrate(recipe: Recipe) -> None:
 
 
 def _benchmark(recipe: Recipe) -> None:
+    from data_gen.backends.readout_server import judge_loader
     from minicrit.benchmark import benchmark
 
-    benchmark(recipe)
+    benchmark(recipe, load=judge_loader(recipe.base.folder))
 
 
 def _experiments(recipe: Recipe) -> None:

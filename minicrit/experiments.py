@@ -19,9 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from minicrit import latency, reading_figures, sampling_figures
 from minicrit.arm_answers import Answers, answers_of, arm_of, path_of
-from minicrit.arms import EXPERIMENTS, TEMPERATURE, reading_arms, sampling_arms
+from minicrit.arms import EXPERIMENTS, TEMPERATURE, THOUGHT, Asked, reading_arms, sampling_arms
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.experiments_page import experiments_markdown
@@ -54,11 +56,12 @@ def experiments(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
     examples = _items(settings, recipe.seed)
     few = limited(examples, settings.sampled, recipe.seed) if settings.sampled else examples
     critic = (load or partial(Critic.load, base_folder=recipe.base.folder))(settings.model)
-    critic.p_flawed([item_of(examples[0])])  # warms up
+    asked = _asked(critic, settings)
     folder = Path(f"{settings.out}.rows")
-    asked = [(arm, examples) for arm in reading_arms(settings)]
-    asked += [(arm, few) for arm in sampling_arms(settings, recipe.seed)]
-    found = [answers_of(arm, critic, some, folder) for arm, some in asked]
+    arms = [(arm, examples) for arm in reading_arms(settings)]
+    arms += [(arm, few) for arm in sampling_arms(settings, recipe.seed)]
+    critic.p_flawed([item_of(examples[0])])  # warms up
+    found = [answers_of(arm, asked, some, folder) for arm, some in arms]
     report = {
         "form": FORM,
         **provenance(recipe.seed, settings, {settings.data.as_posix(): sha256_file(settings.data)}),
@@ -71,7 +74,7 @@ def experiments(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
         },
     }
     _write(settings.out, report)
-    _remove_stale({path_of(arm, critic, some, folder) for arm, some in asked})
+    _remove_stale({path_of(arm, critic, some, folder) for arm, some in arms})
     return report
 
 
@@ -88,6 +91,12 @@ def _check(settings: ExperimentsConfig) -> None:
         if getattr(settings, name) < 1:
             raise ValueError(f"experiments.{name}: expected at least 1, got "
                              f"{getattr(settings, name)}; raise it")  # fmt: skip
+
+
+def _asked(critic: Critic, settings: ExperimentsConfig) -> Asked:
+    """With a copy that writes, if an arm writes."""
+    writes = {TEMPERATURE, THOUGHT} & set(settings.arms)
+    return Asked(critic, critic.merged(getattr(torch, settings.dtype)) if writes else critic)
 
 
 def _items(settings: ExperimentsConfig, seed: int) -> list[Example]:

@@ -19,7 +19,7 @@ WRITING = {
     "texts_apart": "texts apart",
 }
 NAMES = {"f1": "F1", "fpr": "FPR", "auroc": "AUROC", "ece": "ECE", **WRITING}
-COST = ("tokens read", "tokens written", "ms an item, p50")
+COST = ("tokens read", "tokens written", "ms an item", "asked at once")
 READ = (
     "Intervals are 95 %, the widest of those that take items as independent, by group and by "
     "family. `only`: items that one of two alone judges right (of sampled critiques: the first "
@@ -92,7 +92,7 @@ def writing_rows(report: Report, arms: Mapping[str, Any]) -> tuple[Row, list[Row
 def _cost(report: Report, name: str, arm: Mapping[str, Any]) -> Row:
     times = report["measured"]["arms"][name]
     return (number(arm["tokens_read"], 0), number(arm["tokens_written"], 0),
-            number(times.get("p50"), 0))  # fmt: skip
+            number(times.get("mean"), 0), str(arm["at_once"]))  # fmt: skip
 
 
 def _test(row: Mapping[str, Any] | None) -> Row:

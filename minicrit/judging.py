@@ -145,7 +145,9 @@ def _score(judge: Judge, items: Sequence[Item], batch_tokens: int) -> dict[str, 
     if len(p) != len(items):
         raise ValueError(f"{judge.name}: expected {len(items)} probabilities, got {len(p)}; mend "
                          "its p_flawed")  # fmt: skip
-    return {"p": p, "unscored": [UNDEFINED] * p.count(None)}
+    why = getattr(judge, "reasons", {})  # of a judge that can tell
+    lost = [why.get(item, UNDEFINED) for item, x in zip(items, p, strict=True) if x is None]
+    return {"p": p, "unscored": lost}
 
 
 def _path(judge: Judge, examples: Sequence[Readable], out: Path, batch_tokens: int) -> Path:

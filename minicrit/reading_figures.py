@@ -46,6 +46,7 @@ def arm_row(found: Answers, own: float, *, trained: bool, seed: int, draws: int)
     row = {
         "experiment": found.arm.experiment,
         "about": found.arm.about,
+        "at_once": found.arm.each,
         "trained": trained and found.arm.name == PLAIN,
         "threshold": plain(threshold),
         "n": int(read.sum()),

@@ -132,6 +132,7 @@ def arm_row(written: Written, *, trained: bool, seed: int, draws: int) -> dict[s
     row = {
         "experiment": found.arm.experiment,
         "about": found.arm.about,
+        "at_once": found.arm.each,
         "trained": trained,
         "n": len(written.examples),
         "samples": len(written.texts[0]),
