@@ -9,8 +9,9 @@
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 8 or 4; default 8
-#? MODEL    critic to calibrate, quantize or ask; default: that of the run
-#? MODEL_1  critic to benchmark; default: that of the run
+#? MODEL    critic to calibrate, quantize, try or ask; default: that of the run
+#? MODEL_1  critic to benchmark; default: that of the run; of a llama.cpp or vLLM server:
+#?          openai:http://HOST:PORT/v1#NAME, likewise MODEL_2
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
 #? ALPHA    highest false-positive rate that calibrate certifies, e.g. 0.02; default 0.08
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama, openai or local; MODEL_NAME,
@@ -109,6 +110,7 @@ PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
     $(wildcard $(addsuffix /calibration.json,$(or $(MODEL_1),$(ADAPTER)) $(MODEL_2)))
+TRIED := $(if $(MODEL),$(wildcard $(MODEL)/manifest.json),$(STAMPS)/sft.sum)
 SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
@@ -183,7 +185,7 @@ SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
     constitution calibrate benchmark quantize report pipeline critique sharpe sharpe-demo agreement \
-    bench-candidates bench-filters bench-train probe verify test test-slow lint types \
+    experiments bench-candidates bench-filters bench-train probe verify test test-slow lint types \
     tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
@@ -241,6 +243,11 @@ sharpe-demo: $(SETUP) ## make trades on real prices, labels known: data/sharpe-d
 agreement: $(SETUP) ## compare verdicts with the operators' decisions in LOG
 	$(MINICRIT) agreement $(CONFIG) --agreement.model $(MODEL_USED) \
 	    --agreement.out $(REPORTS)/agreement $(if $(LOG),--agreement.log $(LOG)) $(ARGS)
+
+experiments: $(DATA_DIR)/manifest.json $(TRIED) ## try temperatures, prompts, reasoning, layouts
+	$(MINICRIT) experiments $(CONFIG) --experiments.model $(MODEL_USED) \
+	    --experiments.data $(DATA_DIR)/validation.jsonl \
+	    --experiments.out $(REPORTS)/experiments $(ARGS)
 
 bench-candidates: $(DATA_DIR)/manifest.json $(SHRUNK) ## time candidates: shared prompts, one by one
 	$(MINICRIT) bench-candidates $(CONFIG) $(SETTINGS_pairs) $(ARGS)

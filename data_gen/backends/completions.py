@@ -15,9 +15,15 @@ import httpx
 
 from data_gen.asker import Patience
 from data_gen.backends.openai_like import failure
-from data_gen.backends.protocol import HopelessError, TryAgainError, hidden
+from data_gen.backends.protocol import (
+    HopelessError,
+    TryAgainError,
+    UnanswerableError,
+    hidden,
+)
 
 _OK = 200
+_STEERED = 1000  # added to the logit of a token, it will be written
 _ID = "token_id:"  # how vLLM names a token when it is asked to
 _SHAPES = (ValueError, KeyError, IndexError, TypeError, AttributeError)
 
@@ -69,7 +75,16 @@ class Completions:
 
         Empty if the server names tokens by their text, which does not say which one is meant.
         """
-        return self._complete({"prompt": list(ids), "max_tokens": 1, "logprobs": k}, _listed)
+        body = {"prompt": list(ids), "max_tokens": 1, "logprobs": k}
+        found = self._complete(body, _listed)
+        if found is None:
+            # llama.cpp lists none if what it wrote is part of a character. Which token it writes
+            # can be steered; what it lists is from before that.
+            harmless = [[self.ids("x")[-1], _STEERED]]
+            found = self._complete({**body, "logit_bias": harmless}, _listed)
+        if found is None:
+            raise UnanswerableError("the server lists no likelihoods")
+        return found
 
     def echoed(self, ids: Sequence[int]) -> float | None:
         """Log-likelihood of the last of these tokens after the others; None if it has no echo."""
@@ -129,9 +144,11 @@ class Completions:
             raise TryAgainError(f"expected an answer to {path}, got {got!r}") from error
 
 
-def _listed(choice: Mapping[str, Any]) -> dict[int, float]:
-    """The likeliest next tokens, as llama.cpp or as vLLM writes them down."""
+def _listed(choice: Mapping[str, Any]) -> dict[int, float] | None:
+    """The likeliest next tokens, as llama.cpp or as vLLM writes them down; None if none are."""
     said = choice["logprobs"]
+    if said is None:
+        return None
     if "content" in said:
         rows = said["content"][0]["top_logprobs"]
         found = {int(row["id"]): float(row["logprob"]) for row in rows}
