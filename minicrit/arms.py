@@ -80,10 +80,10 @@ def reading_arms(settings: ExperimentsConfig) -> list[Arm]:
     if THOUGHT in asked:
         if FORMATS not in asked:  # the same prompt without the reasoning
             arms.append(_style(THINKING_STYLE))
-        most = settings.thought_tokens
+        most, each = settings.thought_tokens, max(1, settings.rows // 4)
         arms.append(Arm(THINKING, THOUGHT, f"{most} tokens of reasoning at most, then the verdict",
-                        own=False, ask=partial(_think, most), each=settings.rows,
-                        settings=(most, settings.rows, settings.dtype)))  # fmt: skip
+                        own=False, ask=partial(_think, most), each=each,
+                        settings=(most, each, settings.dtype)))  # fmt: skip
     if REFORMATTING in asked:
         arms += [reformatted(name, form) for name, form in REFORMATTINGS.items()]
     return arms if {FORMATS, THOUGHT, REFORMATTING} & set(asked) else []

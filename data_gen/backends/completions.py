@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -22,6 +22,7 @@ from data_gen.backends.protocol import (
     hidden,
 )
 
+T = TypeVar("T")
 _OK = 200
 _STEERED = 1000  # added to the logit of a token, it will be written
 _ID = "token_id:"  # how vLLM names a token when it is asked to
@@ -98,7 +99,7 @@ class Completions:
             str(said["choices"][0]["text"]), int(said["usage"]["completion_tokens"])
         ))  # fmt: skip
 
-    def _complete(self, body: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+    def _complete(self, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
         return self._read("POST", "/v1/completions", self._asked(body),
                           lambda said: read(said["choices"][0]))  # fmt: skip
 
@@ -111,8 +112,8 @@ class Completions:
                 "return_tokens_as_token_ids": True}  # fmt: skip
 
     def _read(
-        self, method: str, path: str, body: Mapping[str, Any] | None, read: Callable[[Any], Any]
-    ) -> Any:
+        self, method: str, path: str, body: Mapping[str, Any] | None, read: Callable[[Any], T]
+    ) -> T:
         """What `read` makes of the answer.
 
         Raises:
@@ -129,8 +130,8 @@ class Completions:
         raise self.patience.exhausted(last) from last
 
     def _attempt(
-        self, method: str, path: str, body: Mapping[str, Any] | None, read: Callable[[Any], Any]
-    ) -> Any:
+        self, method: str, path: str, body: Mapping[str, Any] | None, read: Callable[[Any], T]
+    ) -> T:
         try:
             response = self._client.request(method, path, json=body)
         except httpx.RequestError as error:

@@ -13,7 +13,7 @@ from minicrit.cli import main
 from minicrit.critic import Critic
 from minicrit.prompts import render_prompt
 from tests.data_gen.tiny_gguf import VOCABULARY, served, tiny_llama, write_tiny_gguf
-from tests.minicrit.benchmark_case import recipe
+from tests.minicrit.benchmark_case import recipe, small
 
 pytest.importorskip("xllamacpp")
 ITEMS = [
@@ -128,28 +128,28 @@ def test_a_critique_is_what_the_server_writes_after_the_verdict(judge, url):
 
 
 def test_a_benchmark_takes_it_beside_others_and_its_page_names_it(url, tmp_path, tiny):
-    made = recipe(tmp_path)
+    made = recipe(tmp_path, small()[:4])
     settings = made.benchmark
     settings.model_1, settings.model_2 = f"openai:{url}/v1#tiny", "tiny"
     settings.words, settings.critiques, settings.latency_items = False, 1, 1
     settings.max_new_tokens = 8
     report = benchmark(made, load=judge_loader(tiny.folder.parent), draws=50)
     row = report["judges"]["model_1"]
-    assert (row["name"], row["n"], row["unscored"]) == ("openai:tiny.gguf", 8, {})
+    assert (row["name"], row["n"], row["unscored"]) == ("openai:tiny.gguf", 4, {})
     assert url not in row["identity"]
-    assert report["pairs"][0]["n"] == 8
+    assert report["pairs"][0]["n"] == 4
     assert "openai:tiny.gguf" in Path(f"{settings.out}.md").read_text()
 
 
 def test_the_command_takes_it(url, tmp_path, capsys):
-    made = recipe(tmp_path)
+    made = recipe(tmp_path, small()[:4])
     out = tmp_path / "reports" / "benchmark"
     told = ["--benchmark.model_1", f"openai:{url}/v1#tiny", "--benchmark.model_2", "null",
             "--benchmark.data", made.benchmark.data, "--benchmark.words", "false",
             "--benchmark.critiques", "0", "--benchmark.latency_items", "1",
             "--benchmark.out", str(out)]  # fmt: skip
     assert main(["benchmark", *told]) == 0
-    assert json.loads(Path(f"{out}.json").read_text())["judges"]["model_1"]["n"] == 8
+    assert json.loads(Path(f"{out}.json").read_text())["judges"]["model_1"]["n"] == 4
     wrong = [*told, "--benchmark.model_1", f"openai:{url}/v1#other"]
     assert main(["benchmark", *wrong]) == 1
     assert "expected one model other, got tiny.gguf" in capsys.readouterr().err

@@ -112,9 +112,9 @@ def test_unscored_items_are_counted_by_reason_and_bounded(tmp_path):
         assert dict(scored.unscored) == {CONTROL: 1}
         assert np.isnan(scored.p).tolist() == [True] + [False] * 19
         with pytest.raises(
-            ValueError, match=f"at most 5% unscored items, got 2 of 20 .2 {CONTROL}"
+            ValueError, match=f"at most 5% unscored items, got 20 of 20 .20 {CONTROL}"
         ):
-            score_items(opened(server), rows(2), tmp_path / "two", batch_tokens=64)
+            score_items(opened(server), rows(20), tmp_path / "all", batch_tokens=64)
 
 
 def test_what_does_not_fit_is_unscored():
