@@ -115,7 +115,7 @@ def spread(
         return None
     odds = np.stack([column(f, "log_odds") for f in formats])
     said = np.stack([column(f, "p") > threshold_of(f, own) for f in formats])
-    read = ~np.isnan(odds).any(0)
+    read: Bools = np.asarray(~np.isnan(odds).any(0))
     examples = [e for e, kept in zip(formats[0].examples, read, strict=True) if kept]
     return {
         "formats": len(formats),

@@ -19,7 +19,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -304,7 +304,7 @@ class UnreadableError(Exception):
     """This item has no verdict that could be relied on; the message is the reason."""
 
 
-def unlisted(listed: Sequence[float]) -> float:
+def unlisted(listed: Iterable[float]) -> float:
     """Highest log-likelihood of a token that is not listed: the lowest listed one, or the rest."""
     known = list(listed)
     rest = 1 - math.fsum(math.exp(x) for x in known)
