@@ -9,8 +9,9 @@
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 8 or 4; default 8
-#? MODEL    critic to calibrate, quantize or ask; default: that of the run
-#? MODEL_1  critic to benchmark; default: that of the run
+#? MODEL    critic to calibrate, quantize, try or ask; default: that of the run
+#? MODEL_1  critic to benchmark; default: that of the run; of a llama.cpp or vLLM server:
+#?          openai:http://HOST:PORT/v1#NAME, likewise MODEL_2
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
 #? JUDGE    who compares the critiques of MODEL_1 and MODEL_2 after benchmark: anthropic, ollama,
 #?          openai or local (with MODEL_NAME, URL, BUDGET_USD); JUDGE_SAMPLE: items; default 200
@@ -119,6 +120,7 @@ JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum
 # Written when JUDGE has compared the critiques; benchmark asks for it only if there is one.
 HEARD := $(STAMPS)/judge.done
 COMPARED := $(if $(JUDGE),$(HEARD))
+TRIED := $(if $(MODEL),$(wildcard $(MODEL)/manifest.json),$(STAMPS)/sft.sum)
 SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
@@ -201,7 +203,7 @@ SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
     constitution calibrate benchmark judge qualify quantize report pipeline critique sharpe \
-    sharpe-demo agreement bench-candidates bench-filters bench-train probe verify test test-slow \
+    sharpe-demo agreement experiments bench-candidates bench-filters bench-train probe verify test test-slow \
     lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
@@ -263,6 +265,11 @@ agreement: $(SETUP) ## compare verdicts with the operators' decisions in LOG
 
 qualify: $(SETUP) ## examine JUDGE on critiques of known quality
 	$(MINICRIT) qualify $(CONFIG) --benchmark.out $(REPORTS)/benchmark $(JUDGED_BY) $(ARGS)
+
+experiments: $(DATA_DIR)/manifest.json $(TRIED) ## try temperatures, prompts, reasoning, layouts
+	$(MINICRIT) experiments $(CONFIG) --experiments.model $(MODEL_USED) \
+	    --experiments.data $(DATA_DIR)/validation.jsonl \
+	    --experiments.out $(REPORTS)/experiments $(ARGS)
 
 bench-candidates: $(DATA_DIR)/manifest.json $(SHRUNK) ## time candidates: shared prompts, one by one
 	$(MINICRIT) bench-candidates $(CONFIG) $(SETTINGS_pairs) $(ARGS)

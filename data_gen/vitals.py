@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minicrit import wording
 from minicrit.records import Example
 from minicrit.sampling import Sample
 from minicrit.statistics import Weights, cluster_bootstrap, wilson
@@ -74,28 +75,7 @@ Sign = Callable[[Vitals], Callable[[Weights], float]]
 
 def distinct(n: int) -> Sign:
     """Different n-grams over all n-grams of texts with a weight; 0 where there is none."""
-
-    def sign(vitals: Vitals) -> Callable[[Weights], float]:
-        grams = [_grams(text, n) for text in vitals.texts]
-        lengths = np.array([len(some) for some in grams], dtype=float)
-        # Number of each n-gram, and which text it stands in.
-        known = {gram: number for number, gram in enumerate(sorted({g for s in grams for g in s}))}
-        numbers = np.array([known[g] for some in grams for g in some], dtype=int)
-        owners = np.repeat(np.arange(len(grams)), [len(some) for some in grams])
-
-        def value(weights: Weights) -> float:
-            total = float(weights @ lengths)
-            present = numbers[weights[owners] > 0]
-            return len(np.unique(present)) / total if total else 0.0
-
-        return value
-
-    return sign
-
-
-def _grams(text: str, n: int) -> list[tuple[str, ...]]:
-    words = text.lower().split()
-    return list(zip(*(words[at:] for at in range(n)), strict=False))
+    return lambda vitals: wording.distinct(vitals.texts, n)
 
 
 def words(vitals: Vitals) -> Callable[[Weights], float]:

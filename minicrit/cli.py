@@ -165,15 +165,23 @@ def _calibrate(recipe: Recipe) -> None:
 
 
 def _benchmark(recipe: Recipe) -> None:
+    from data_gen.backends.readout_server import judge_loader
     from minicrit.benchmark import benchmark
 
-    benchmark(recipe)
+    benchmark(recipe, load=judge_loader(recipe.base.folder))
+
+
+def _experiments(recipe: Recipe) -> None:
+    from minicrit.experiments import experiments
+
+    experiments(recipe)
 
 
 def _judge(recipe: Recipe) -> None:
+    from data_gen.backends.readout_server import judge_loader
     from data_gen.court.hearing import judge
 
-    judge(recipe)
+    judge(recipe, load=judge_loader(recipe.base.folder))
 
 
 def _qualify(recipe: Recipe) -> None:
@@ -251,6 +259,8 @@ STAGES = {
                    ("base", "benchmark", "judge"), _judge),
     "qualify": Stage("Examine that language model on critiques of known quality.", ("judge",),
                      _qualify),
+    "experiments": Stage("Try temperatures, prompts and reasoning against each other.",
+                         ("base", "experiments"), _experiments),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),

@@ -19,7 +19,12 @@ from minicrit.data_config import (
     ProbeConfig,
 )
 from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
-from minicrit.measure_config import BenchmarkConfig, CalibrateConfig, JudgeConfig
+from minicrit.measure_config import (
+    BenchmarkConfig,
+    CalibrateConfig,
+    ExperimentsConfig,
+    JudgeConfig,
+)
 from minicrit.training_config import (
     BenchTrainConfig,
     ConstitutionConfig,
@@ -101,6 +106,7 @@ class Recipe:
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
+    experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)

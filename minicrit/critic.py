@@ -189,7 +189,17 @@ class Critic:
         As the model says it, whatever the calibration.
         """
         prompts = [self.encoder.prompt(*item) for item in items]
-        odds = np.empty(len(items))
+        return self.odds_after(prompts, batch_tokens=batch_tokens, progress=progress)
+
+    def odds_after(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        batch_tokens: int = 4096,
+        progress: Callable[[int], object] | None = None,
+    ) -> np.ndarray:
+        """The same after any prompts, given as token ids without the lead-in."""
+        odds = np.empty(len(prompts))
         for rows in _batches([len(p) for p in prompts], batch_tokens):
             sums = self._score([verdict_tree(self.encoder, prompts[row]) for row in rows])
             pairs = sums.view(-1, 2).cpu()
@@ -222,8 +232,12 @@ class Critic:
     ) -> np.ndarray:
         """Probability of `flawed` against `valid`, (N,), calibrated if the critic is."""
         odds = self.log_odds(items, batch_tokens=batch_tokens, progress=progress)
-        if self._calibration:
-            odds /= self._calibration.temperatures([domain for domain, _ in items])
+        return self.chances(odds, [domain for domain, _ in items])
+
+    def chances(self, odds: np.ndarray, domains: Sequence[str] | None) -> np.ndarray:
+        """P(flawed) of log-odds (N,); calibrated if the critic is and the domains are given."""
+        if self._calibration and domains is not None:
+            odds = odds / self._calibration.temperatures(domains)
         pairs = torch.from_numpy(np.stack([np.zeros_like(odds), odds], axis=1))
         return choice_logprobs(pairs)[:, 1].exp().numpy()
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from minicrit.encoding import TooLongError
 from minicrit.files import sha256_json
-from minicrit.jsonl import parse_object
+from minicrit.jsonl import whole_rows
 from minicrit.manifest import code_version
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def score_items(
     path = _path(judge, examples, out, batch_tokens)
     size = max(32, batch_tokens // 64)
     starts = range(0, len(examples), size)
-    rows = _done(path, [len(examples[at : at + size]) for at in starts])
+    sizes = [len(examples[at : at + size]) for at in starts]
+    rows = whole_rows(path, [partial(_holds, size=size) for size in sizes])
     resumed = len(rows) > 0
     begin = time.perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +145,9 @@ def _score(judge: Judge, items: Sequence[Item], batch_tokens: int) -> dict[str, 
     if len(p) != len(items):
         raise ValueError(f"{judge.name}: expected {len(items)} probabilities, got {len(p)}; mend "
                          "its p_flawed")  # fmt: skip
-    return {"p": p, "unscored": [UNDEFINED] * p.count(None)}
+    why = getattr(judge, "reasons", {})  # of a judge that can tell
+    lost = [why.get(item, UNDEFINED) for item, x in zip(items, p, strict=True) if x is None]
+    return {"p": p, "unscored": lost}
 
 
 def _path(judge: Judge, examples: Sequence[Readable], out: Path, batch_tokens: int) -> Path:
@@ -152,33 +156,10 @@ def _path(judge: Judge, examples: Sequence[Readable], out: Path, batch_tokens: i
     return out.with_name(f"{out.name}.{key[:16]}.scores.jsonl")
 
 
-def _done(path: Path, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """The whole lines of an earlier run; what follows the last good one is cut off."""
-    if not path.exists():
-        return []
-    rows: list[dict[str, Any]] = []
-    good = 0
-    for raw, size in zip(path.read_bytes().splitlines(keepends=True), sizes, strict=False):
-        row = _row(raw)
-        if row is None or len(row["p"]) != size:
-            break
-        rows.append(row)
-        good += len(raw)
-    with path.open("r+b") as file:
-        file.truncate(good)
-    return rows
-
-
-def _row(raw: bytes) -> dict[str, Any] | None:
-    """A line of scores, or None if the run was killed while writing it."""
-    if not raw.endswith(b"\n"):
-        return None
-    try:
-        row = parse_object(raw)
-    except ValueError:
-        return None
+def _holds(row: dict[str, Any], size: int) -> bool:
+    """Whether a line has the scores of so many items."""
     lists = all(isinstance(row.get(key), list) for key in ("p", "unscored"))
-    return row if lists else None
+    return lists and len(row["p"]) == size
 
 
 def _check_unscored(name: str, reasons: Counter[str], n: int) -> None:

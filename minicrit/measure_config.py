@@ -1,6 +1,6 @@
 """Settings of the stages that measure a critic, see `config`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -132,3 +132,42 @@ class JudgeConfig:
     least_length: float = 0.8
     force: bool = False
     out: Path | None = None
+
+
+@dataclass
+class ExperimentsConfig:
+    """Experiments with prompts and sampling.
+
+    Attributes:
+        model: a critic (adapter, quantized or merged folder), or a base to be read zero-shot.
+        data: Example file, of rows that are not trained on.
+        limit: at most so many items of it, whole groups, seeded; 0 for all.
+        arms: which experiments: temperature (sampled critiques against greedy), formats (prompt
+            styles), thought (reasoning before the verdict), reformatting (ten layouts).
+        temperatures: of the sampled critiques.
+        samples: critiques of a rationale at each temperature.
+        sampled: at most so many of the items have critiques sampled, whole groups; 0 for all.
+        max_new_tokens: longest critique, in tokens.
+        thought_tokens: longest reasoning before the verdict, in tokens.
+        rows: critiques that are written at the same time.
+        dtype: of the weights while they are written; verdicts are read with the critic as it is.
+        draws: resamples of each interval and test.
+        out: report without ending; .json and .md are written, and the folder .rows with every
+            answer, from which a killed run goes on.
+    """
+
+    model: str = "checkpoints/cpu/sft"
+    data: Path = Path("data/cpu/validation.jsonl")
+    limit: int = 200
+    arms: list[str] = field(
+        default_factory=lambda: ["temperature", "formats", "thought", "reformatting"]
+    )
+    temperatures: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.7, 0.9])
+    samples: int = 4
+    sampled: int = 16
+    max_new_tokens: int = 160
+    thought_tokens: int = 120
+    rows: int = 64
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    draws: int = 4000
+    out: Path = Path("reports/cpu/experiments")

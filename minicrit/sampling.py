@@ -22,6 +22,11 @@ _UNPRINTABLE = {
 }
 
 
+def readable(text: str) -> str:
+    """What a model wrote, with its control characters shown as unreadable."""
+    return text.translate(_UNPRINTABLE)
+
+
 @dataclass(frozen=True)
 class Manner:
     """How to sample.
@@ -137,7 +142,7 @@ class _Draw:
         kept = self.ids[:-1] if self.finished else self.ids
         text = str(self.critic.tokenizer.decode([*self.begun, *kept])).lstrip()
         return Sample(
-            text.translate(_UNPRINTABLE),
+            readable(text),
             tuple(self.ids),
             self.temperature,
             self.finished,

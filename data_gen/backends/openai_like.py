@@ -46,7 +46,7 @@ class OpenAILike:
         except httpx.RequestError as error:  # a body that cannot be unzipped is none of transport
             raise TryAgainError(f"{type(error).__name__}: {error}", lost=True) from error
         if response.status_code != _OK:
-            raise _failure(response)
+            raise failure(response)
         try:
             return _answer(response.json())
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -67,7 +67,8 @@ class OpenAILike:
         }
 
 
-def _failure(response: httpx.Response) -> Exception:
+def failure(response: httpx.Response) -> Exception:
+    """What an answer of another status stands for."""
     if any(kind in response.text for kind in _OF_ITS_OWN):
         return UnanswerableError(f"status {response.status_code}: {hidden(response.text)}")
     after = response.headers.get("retry-after")

@@ -14,25 +14,16 @@ from data_gen.opening import open_backend
 from data_gen.plans import plans
 from data_gen.prices import FREE
 from data_gen.tamper import Rejected, make_pair
-from tests.data_gen.tiny_gguf import CONTEXT, write_tiny_gguf
+from tests.data_gen.tiny_gguf import CONTEXT, served, write_tiny_gguf
 
-xllamacpp = pytest.importorskip("xllamacpp")
+pytest.importorskip("xllamacpp")
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     """A server on this machine with a random model."""
     path = write_tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
-    settings = xllamacpp.CommonParams()
-    settings.model.path = str(path)
-    settings.n_ctx, settings.n_parallel, settings.warmup, settings.verbosity = (
-        2 * CONTEXT,
-        2,
-        False,
-        0,
-    )
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
-    server = xllamacpp.Server(settings)
+    server = served(path)
     yield server.listening_address
     del server
 

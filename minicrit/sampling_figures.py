@@ -1,0 +1,223 @@
+"""What sampled critiques are worth against greedy ones, by the text alone.
+
+Of each item the mean over its samples counts, so that items, not samples, are what is resampled,
+by group. What does not parse is a miss in every share, as in `written`. Distinct n-grams are
+counted in equal amounts of text: one sample of each item at a time, the mean over samples. They
+have no interval and no test, as a text that is drawn twice adds no new n-gram: resampling is
+biased.
+"""
+
+# mypy: disable-error-code="import-untyped"
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from minicrit import measures, wording
+from minicrit.arm_answers import Answers
+from minicrit.measures import plain
+from minicrit.prompts import Critique, UnparsedError, parse_critique
+from minicrit.reading_figures import adjust
+from minicrit.records import Example
+from minicrit.statistics import (
+    Interval,
+    Statistic,
+    cluster_bootstrap,
+    mcnemar_exact,
+    paired_bootstrap,
+    wilson,
+)
+from minicrit.written import evidence_f1
+
+Floats = npt.NDArray[np.float64]
+Score = Callable[[Example, Critique | None], float]
+
+
+def _verdict_right(example: Example, said: Critique | None) -> float:
+    return float(said is not None and said.label == example.label)
+
+
+def _parsed(_: Example, said: Critique | None) -> float:
+    return float(said is not None)
+
+
+def _type_right(example: Example, said: Critique | None) -> float:
+    if example.flaw_type is None:
+        return np.nan
+    return float(said is not None and said.flaw_type == example.flaw_type)
+
+
+def _overlap(example: Example, said: Critique | None) -> float:
+    if not example.evidence:
+        return np.nan
+    return evidence_f1(example.rationale, example.evidence, (said and said.evidence) or "")
+
+
+SCORES: dict[str, Score] = {
+    "verdict_right": _verdict_right,
+    "parsed": _parsed,
+    "flaw_type_right": _type_right,
+    "evidence_overlap": _overlap,
+}
+RATES = ("verdict_right", "parsed", "flaw_type_right", "verdicts_differ")
+DISTINCT = (1, 2)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The critiques of one arm: `parsed` and `texts` are lists by item of lists by sample."""
+
+    found: Answers
+    examples: list[Example]
+    texts: list[list[str]]
+    parsed: list[list[Critique | None]]
+
+    @property
+    def groups(self) -> npt.NDArray[np.str_]:
+        """Of the items."""
+        return np.array([e.group for e in self.examples])
+
+    def scores(self, name: str) -> Floats:
+        """(n, samples) of one score; nan where the item has no such thing."""
+        score = SCORES[name]
+        return np.array([[score(e, c) for c in said]
+                         for e, said in zip(self.examples, self.parsed, strict=True)])  # fmt: skip
+
+    def only(self, ids: set[str]) -> "Written":
+        """The items of these ids."""
+        kept = [n for n, e in enumerate(self.examples) if e.id in ids]
+        return Written(self.found, [self.examples[n] for n in kept],
+                       [self.texts[n] for n in kept], [self.parsed[n] for n in kept])  # fmt: skip
+
+
+def written_of(found: Answers) -> Written:
+    """The critiques of an arm, parsed."""
+    examples = [e for e, _ in found.known]
+    texts = [list(a["texts"]) for _, a in found.known]
+    return Written(found, examples, texts, [[_read(text) for text in some] for some in texts])
+
+
+def _read(text: str) -> Critique | None:
+    try:
+        return parse_critique(text)
+    except UnparsedError:
+        return None
+
+
+def statistics_of(written: Written) -> dict[str, Statistic]:
+    """Everything that is compared, as functions of item weights."""
+    return {name: _mean(written.scores(name).mean(axis=1)) for name in SCORES}
+
+
+def _mean(values: Floats) -> Statistic:
+    """Weighted mean of what is defined; nan if nothing is."""
+    known = ~np.isnan(values)
+    filled = np.where(known, values, 0.0)
+
+    def statistic(weights: npt.NDArray[np.float64]) -> float:
+        total = float(weights @ known)
+        return float(weights @ filled) / total if total else np.nan
+
+    return statistic
+
+
+def arm_row(written: Written, *, trained: bool, seed: int, draws: int) -> dict[str, Any]:
+    """One arm of the report."""
+    found = written.found
+    wrote = [sum(a["wrote"]) / len(a["wrote"]) for _, a in found.known]
+    finished = [done for _, a in found.known for done in a["finished"]]
+    row = {
+        "experiment": found.arm.experiment,
+        "about": found.arm.about,
+        "at_once": found.arm.each,
+        "trained": trained,
+        "n": len(written.examples),
+        "samples": len(written.texts[0]),
+        "unscored": len(found.answers) - len(written.examples),
+        "tokens_read": plain(float(np.mean([a["read"] for _, a in found.known]))),
+        "tokens_written": plain(float(np.mean(wrote))),
+        "finished": plain(float(np.mean(finished))),
+    }
+    for name, statistic in {**statistics_of(written), **_spreads(written)}.items():
+        row[name] = _entry(written, name, statistic, seed, draws)
+    return {**row, **_distinct(written)}
+
+
+def _entry(
+    written: Written, name: str, statistic: Statistic, seed: int, draws: int
+) -> dict[str, Any]:
+    """With Wilson's interval beside the bootstrap's, which has no width where all are equal.
+
+    Wilson's takes as many items as have the thing, each right or wrong.
+    """
+    found = cluster_bootstrap(statistic, written.groups, draws=draws, seed=seed)
+    intervals = {"by group": found}
+    n = len(written.examples)
+    if name in SCORES:
+        n = int((~np.isnan(written.scores(name)[:, 0])).sum())
+    if name in RATES and n:
+        bounds = wilson(round(found.value * n), n)
+        intervals["wilson"] = Interval(found.value, bounds.low, bounds.high, n)
+    return measures.entry(found.value, n, intervals)
+
+
+def _distinct(written: Written) -> dict[str, Any]:
+    alike = np.ones(len(written.examples))
+    columns = list(zip(*written.texts, strict=True))
+    return {
+        f"distinct_{n}": {
+            "value": plain(float(np.mean([wording.distinct(c, n)(alike) for c in columns]))),
+            "n": len(written.examples),
+        }
+        for n in DISTINCT
+    }
+
+
+def _spreads(written: Written) -> dict[str, Statistic]:
+    """How far two samples of one rationale differ: in verdict, and in word pairs (Jaccard)."""
+    if len(written.texts[0]) == 1:
+        return {}
+    labels = [[c.label if c else None for c in said] for said in written.parsed]
+    verdicts = [[float(a != b) for a, b in combinations(some, 2)] for some in labels]
+    words = [[wording.apart(a, b) for a, b in combinations(some, 2)] for some in written.texts]
+    return {
+        "verdicts_differ": _mean(np.array(verdicts).mean(axis=1)),
+        "texts_apart": _mean(np.array(words).mean(axis=1)),
+    }
+
+
+def comparisons(every: Sequence[Written], *, seed: int, draws: int) -> list[dict[str, Any]]:
+    """Each temperature against greedy, the first arm, on the items that both wrote about.
+
+    McNemar asks about the first sample alone; the differences are of means over the samples. The p
+    values of all of them are adjusted together (Holm).
+    """
+    greedy, *heated = every
+    rows = [_compared(arm, greedy, seed, draws) for arm in heated]
+    adjust(rows)
+    return rows
+
+
+def _compared(arm: Written, greedy: Written, seed: int, draws: int) -> dict[str, Any]:
+    ids = {e.id for e in arm.examples} & {e.id for e in greedy.examples}
+    a, b = arm.only(ids), greedy.only(ids)
+    first = [w.scores("verdict_right")[:, 0] > 0 for w in (a, b)]
+    only_a, only_b = int(np.sum(first[0] & ~first[1])), int(np.sum(first[1] & ~first[0]))
+    sides = statistics_of(a), statistics_of(b)
+    gaps = {}
+    for name in sides[0]:
+        gap = paired_bootstrap(sides[0][name], sides[1][name], a.groups, draws=draws, seed=seed)
+        gaps[name] = {key: plain(getattr(gap, key)) for key in ("value", "low", "high", "p")}
+    return {
+        "experiment": arm.found.arm.experiment,
+        "a": arm.found.arm.name,
+        "b": greedy.found.arm.name,
+        "n": len(ids),
+        "only_a_right": only_a,
+        "only_b_right": only_b,
+        "mcnemar_p": plain(mcnemar_exact(only_a, only_b)),
+        "differences": gaps,
+    }
