@@ -1,8 +1,9 @@
 """Where a critic errs: what to make more examples of.
 
-Read from a report of its benchmark, or from a list of its errors:
+Read from a report of its benchmark, or from a list of its errors, as the stage `errors` writes it:
 `{"split": "validation", "items": [{"domain": ..., "flaw_type": ..., "mechanism": ...}, ...]}`, one
-item an error, each with what is known of it. What is tested on must not steer training, so reports
+item an error, each with what is known of it. A sound text that was flagged has no flaw; what its
+flawed twin has may stand as `twin_flaw_type`. What is tested on must not steer training, so reports
 on other splits are refused.
 """
 
@@ -56,7 +57,7 @@ def read_focus(path: Path) -> Focus:
     found = _from_errors(report["items"]) if errors else _from_slices(_slices(report))
     if not found.mechanisms and not found.cells:
         raise ValueError(f"{path}: expected figures by mechanism, or by domain and flaw type, got "
-                         "none; check that it is the report of a benchmark")  # fmt: skip
+                         "none; give the report of a benchmark or a list of errors")  # fmt: skip
     return found
 
 
@@ -121,11 +122,8 @@ def _from_slices(slices: Mapping[str, Any]) -> Focus:
 
 def _from_errors(items: Sequence[Mapping[str, Any]]) -> Focus:
     mechanisms = Counter(i["mechanism"] for i in items if i.get("mechanism") in MECHANISMS)
-    cells = Counter(
-        (item["domain"], item["flaw_type"])
-        for item in items
-        if item.get("domain") in DOMAINS and item.get("flaw_type") in _ORDERED
-    )
+    named = ((i.get("domain"), i.get("flaw_type") or i.get("twin_flaw_type")) for i in items)
+    cells = Counter((d, f) for d, f in named if d in DOMAINS and f in _ORDERED)
     most = max(mechanisms.values(), default=1)
     shares = {name: max(LEAST, mechanisms[name] / most) for name in MECHANISMS}
     return Focus(shares if mechanisms else {}, {cell: float(n) for cell, n in cells.items()})

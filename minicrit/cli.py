@@ -170,6 +170,12 @@ def _benchmark(recipe: Recipe) -> None:
     benchmark(recipe)
 
 
+def _errors(recipe: Recipe) -> None:
+    from data_gen.errors import analyse_errors
+
+    analyse_errors(recipe)
+
+
 def _quantize(recipe: Recipe) -> None:
     from minicrit.quantize import quantize
 
@@ -235,6 +241,7 @@ STAGES = {
     "calibrate": Stage("Fit a critic's probabilities; certify its threshold.",
                        ("base", "calibrate"), _calibrate),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
+    "errors": Stage("Say what a critic gets wrong, and why.", ("base", "errors"), _errors),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),

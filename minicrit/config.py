@@ -19,7 +19,7 @@ from minicrit.data_config import (
     ProbeConfig,
 )
 from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
-from minicrit.measure_config import BenchmarkConfig, CalibrateConfig
+from minicrit.measure_config import BenchmarkConfig, CalibrateConfig, ErrorsConfig
 from minicrit.training_config import (
     BenchTrainConfig,
     ConstitutionConfig,
@@ -100,6 +100,7 @@ class Recipe:
     dpo: DPOConfig = field(default_factory=DPOConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
+    errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
