@@ -9,12 +9,14 @@
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 8 or 4; default 8
-#? MODEL    critic to calibrate, quantize or ask; default: that of the run
+#? MODEL    critic to calibrate, quantize, look through or ask; default: that of the run
 #? MODEL_1  critic to benchmark; default: that of the run
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
 #? ALPHA    highest false-positive rate that calibrate certifies, e.g. 0.02; default 0.08
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama, openai or local; MODEL_NAME,
 #?          URL, BUDGET_USD, FOCUS, BATCH=1: see minicrit hard --help
+#? JUDGE    who gives an opinion on doubtful labels for errors: anthropic, ollama, openai or local
+#?          (with MODEL_NAME, URL, BUDGET_USD); default: nobody
 #? CANDIDATES  critiques of a rationale for pairs; SCORER: oracle, anthropic, ollama or openai
 #? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global
 #? ROUNDS   of dpo, rsf or constitution: each learns from what the critic of the one before wrote
@@ -44,6 +46,7 @@ MODEL_NAME :=
 URL :=
 BUDGET_USD :=
 FOCUS :=
+JUDGE :=
 CANDIDATES :=
 N :=
 KEEP :=
@@ -103,8 +106,8 @@ HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
 SPLITS := train train-fresh validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark pairs dpo rsf kto \
-    constitution int$(BITS))
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark errors pairs dpo rsf \
+    kto constitution int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
@@ -117,6 +120,9 @@ CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selec
 BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
     latency measures resampling paired selective versus slices selection written scores \
     statistics bagofwords *tables)
+ERRORS_CODE := $(wildcard $(patsubst %,data_gen/%.py,errors explained doubts oracle reasons)) \
+    $(call modules,critic decoding encoding error* misses neighbours prompts slices weak_slices) \
+    $(wildcard minicrit/errors.html minicrit/page.html minicrit/macros.html)
 PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
     candidates scouting)) $(call modules,sampling decoding)
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
@@ -136,6 +142,11 @@ SETTINGS_benchmark := --benchmark.model_1 $(or $(MODEL_1),$(ADAPTER)) \
     $(if $(MODEL_2),--benchmark.model_2 $(MODEL_2)) --benchmark.words_data $(DATA_DIR)/train.jsonl \
     --benchmark.data $(DATA_DIR)/test.jsonl$(if $(DATA),$(comma)$(DATA_DIR)/test-public.jsonl) \
     --benchmark.out $(REPORTS)/benchmark
+SETTINGS_errors := $(SETTINGS_base) --errors.model $(MODEL_USED) \
+    --errors.data $(DATA_DIR)/validation.jsonl --errors.train $(DATA_DIR)/train.jsonl \
+    --errors.out $(REPORTS)/errors $(if $(JUDGE),--errors.judge $(JUDGE) \
+    $(if $(MODEL_NAME),--errors.judge_model $(MODEL_NAME)) $(if $(URL),--errors.url $(URL)) \
+    $(if $(BUDGET_USD),--errors.budget_usd $(BUDGET_USD)))
 SETTINGS_calibrate := $(SETTINGS_base) --calibrate.model $(MODEL_USED) \
     --calibrate.data $(DATA_DIR)/calibration.jsonl $(if $(ALPHA),--calibrate.alpha $(ALPHA))
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
@@ -174,6 +185,7 @@ SECTIONS_data := seed base data filters
 SECTIONS_sft := seed base data lora sft
 SECTIONS_calibrate := seed calibrate
 SECTIONS_benchmark := seed benchmark
+SECTIONS_errors := seed errors
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo pairs filters
@@ -182,7 +194,7 @@ SECTIONS_constitution := seed base data lora constitution dpo rsf filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
-    constitution calibrate benchmark quantize report pipeline critique sharpe sharpe-demo agreement \
+    constitution calibrate benchmark errors quantize report pipeline critique sharpe sharpe-demo agreement \
     bench-candidates bench-filters bench-train probe verify test test-slow lint types \
     tensorboard clean distclean FORCE
 
@@ -204,6 +216,7 @@ kto: $(LIKED)/manifest.json ## train it on thumbs up and down: THUMBS, or pairs 
 constitution: $(REVISED)/manifest.json ## let it revise its critiques under ten rules and learn
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
 benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
+errors: $(REPORTS)/errors.json ## say what MODEL gets wrong, and why; FOCUS reads the result
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
 
@@ -341,6 +354,10 @@ $(CALIBRATION): $(STAMPS)/calibrate.args $(STAMPS)/calibration.sum $(CALIBRATE_C
 $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
     $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)
 	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) $(ARGS)
+
+$(REPORTS)/errors.json: $(STAMPS)/errors.args $(STAMPS)/train.sum $(STAMPS)/validation.sum \
+    $(ERRORS_CODE) $(SHRUNK) $(wildcard $(CALIBRATION)) | $(SETUP)
+	$(MINICRIT) errors $(CONFIG) $(SETTINGS_errors) $(ARGS)
 
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)

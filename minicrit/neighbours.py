@@ -22,8 +22,9 @@ from minicrit.records import Example, example_files
 
 FEATURES = 1 << 18
 _BLOCK = 2048  # training texts that are in memory at once
+_WORD = r"(?u)\b\w+\b"  # also of one letter or digit
 _HASHES = HashingVectorizer(n_features=FEATURES, ngram_range=(1, 2), alternate_sign=False,
-                            norm=None, analyzer="word")  # fmt: skip
+                            norm=None, token_pattern=_WORD)  # fmt: skip
 
 
 @dataclass(frozen=True)
