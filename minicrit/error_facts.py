@@ -95,6 +95,7 @@ def report_of(found: Analysis, bars: Bars, *, split: str, least: int, slices: in
         "slices": _slices(found, least, slices, seed),
         "confidence": _confidence(found),
         "neighbours": _neighbours(found),
+        "judged": _judged(found),
         "items": list(_steering(found)),
         "cards": [_card(found, at, bars) for at in _to_read(found, cards)],
     }  # fmt: skip
@@ -158,6 +159,13 @@ def _nearness(found: Analysis, rows: Sequence[int]) -> dict[str, Any]:
         "alike": sum(one >= ALIKE for one in best),
         "otherwise": sum(otherwise),
     }
+
+
+def _judged(found: Analysis) -> dict[str, int]:
+    """How many items of each mechanism have a verdict and a label that is not laid aside."""
+    names = (mechanism_of(f.example) for f, kind in zip(found.facts, found.kinds, strict=True)
+             if f.verdict is not None and kind != "label")  # fmt: skip
+    return dict(sorted(Counter(name for name in names if name is not None).items()))
 
 
 def _steering(found: Analysis) -> Iterator[dict[str, Any]]:

@@ -57,7 +57,7 @@ def errors_markdown(report: Report) -> str:
         "## Nearest training texts",
         neighbours_line(report),
         "## What to do",
-        remedy(report),
+        *(f"`{line}`" if line.startswith("make ") else line for line in remedy(report)),
         READ,
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
@@ -74,6 +74,7 @@ def errors_html(report: Report) -> str:
         cards=_cards(report),
         kinds=kind_rows(report),
         bars=plots.bars(_dots(report), "number of items of each kind of miss"),
+        sampled=sampled(report),
         rest=list(rest(report)),
         doubts=doubts(report),
         slices=slice_rows(report),
@@ -131,6 +132,15 @@ def rest(report: Report) -> Iterator[str]:
     )
     if why:
         yield f"What was wrong with the explanations: {why}."
+
+
+def sampled(report: Report) -> str:
+    """What the bar of a kind that was only looked for in a sample leaves out."""
+    row = report["rest"]["poor_explanation"]["all"]
+    if not row["read"]:
+        return "No critique of an item right by verdict and flaw type was read."
+    return (f"Badly explained: among the {row['read']} critiques that were read of {row['items']}; "
+            f"all together about {row['value']:.0f}.")  # fmt: skip
 
 
 def doubts(report: Report) -> str:
@@ -203,16 +213,16 @@ def neighbours_line(report: Report) -> str:
             + "; ".join(parts) + ".")  # fmt: skip
 
 
-def remedy(report: Report) -> str:
-    """The command that makes more of what is wrong."""
+def remedy(report: Report) -> list[str]:
+    """What to do about it; a line that begins with `make` is a command."""
     if not report["steers"]:
-        return (f"Nothing of this may steer training, as split {report['split']} is not for that; "
-                "look at validation or calibration items instead.")  # fmt: skip
+        return [f"Nothing of this may steer training, as split {report['split']} is not for that; "
+                "look at validation or calibration items instead."]  # fmt: skip
     if not report["items"]:
-        return "There is nothing to make more of: no verdict or flaw type was wrong."
-    out = report["settings"]["out"]
-    return (f"`make hard FOCUS={out}.json` makes more of the mechanisms, domains and flaw types of "
-            f"these {len(report['items'])} misses by verdict or type.")  # fmt: skip
+        return ["There is nothing to make more of: no verdict or flaw type was wrong."]
+    return [f"make hard FOCUS={report['settings']['out']}.json",
+            f"makes more of the mechanisms, domains and flaw types of these {len(report['items'])} "
+            "misses by verdict or type."]  # fmt: skip
 
 
 def _cards(report: Report) -> list[tuple[str, str, str]]:

@@ -77,7 +77,9 @@ def _thirds(words: Sequence[int]) -> list[str | None]:
 
 
 def _sure(away: float) -> str:
-    return ("unsure", "fairly sure", "very sure")[int(np.searchsorted(SURE, away, side="right"))]
+    return ("unsure verdict", "fairly sure verdict", "very sure verdict")[
+        int(np.searchsorted(SURE, away, side="right"))
+    ]
 
 
 def _cells(properties: Properties) -> Iterator[tuple[dict[str, str], Bools]]:

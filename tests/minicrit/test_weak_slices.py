@@ -66,7 +66,9 @@ def test_properties_of_an_item():
     p = np.full(60, 0.5)
     p[:3] = (0.6, 0.9, 0.99)
     found = properties_of(examples, p, 0.5)
-    assert found["confidence"][:4] == ["unsure", "fairly sure", "very sure", "unsure"]
+    assert found["confidence"][:4] == [
+        f"{sure} verdict" for sure in ("unsure", "fairly sure", "very sure", "unsure")
+    ]
     assert found["flaw_type"][:2] == ["sound", "sunk_cost"]
     assert "source" not in found  # all of them are composed: nothing to compare
     lengths = found["length"]
