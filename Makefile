@@ -98,6 +98,9 @@ REPORTS := reports/$(RUN)
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 # It lies with the critic and is told apart from it: fitting it again makes only reports stale.
 CALIBRATION := $(MODEL_USED)/calibration.json
+# What changes a critic makes its probabilities wrong (arXiv 2505.01997), so each refits them.
+REFITTED := $(filter-out $(CALIBRATION),$(patsubst %,%/calibration.json,$(PREFERRED) \
+    $(RESAMPLED) $(REVISED) $(LIKED)))
 comma := ,
 empty :=
 # What data of no run may hold: all that is measured on here, and what operators sent back.
@@ -147,8 +150,7 @@ SETTINGS_errors := $(SETTINGS_base) --errors.model $(MODEL_USED) \
     --errors.out $(REPORTS)/errors $(if $(JUDGE),--errors.judge $(JUDGE) \
     $(if $(MODEL_NAME),--errors.judge_model $(MODEL_NAME)) $(if $(URL),--errors.url $(URL)) \
     $(if $(BUDGET_USD),--errors.budget_usd $(BUDGET_USD)))
-SETTINGS_calibrate := $(SETTINGS_base) --calibrate.model $(MODEL_USED) \
-    --calibrate.data $(DATA_DIR)/calibration.jsonl $(if $(ALPHA),--calibrate.alpha $(ALPHA))
+SETTINGS_calibrate := $(SETTINGS_base) --calibrate.data $(DATA_DIR)/calibration.jsonl $(if $(ALPHA),--calibrate.alpha $(ALPHA))
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
     --quantize.data $(DATA_DIR)/test.jsonl --quantize.out $(SMALL) \
     --quantize.report $(REPORTS)/quantize-int$(BITS)
@@ -208,12 +210,12 @@ data: $(DATA_DIR)/manifest.json ## compose the examples, mix DATA in
 data-report: $(REPORTS)/data.html ## write one page about the data and, if there, the pairs
 sft: $(ADAPTER)/manifest.json ## train the adapter
 pairs: $(PAIRS)/manifest.json ## make preference pairs from the critic's own critiques
-dpo: $(PREFERRED)/manifest.json ## train the adapter on preference pairs
-rsf: $(RESAMPLED)/manifest.json ## train it on the best of its own critiques
+dpo: $(PREFERRED)/calibration.json ## train the adapter on preference pairs, refit its calibration
+rsf: $(RESAMPLED)/calibration.json ## train it on the best of its own critiques, refit
 rsf-control: rsf ## train it as long on reference critiques instead: what rsf has to beat
 	$(MINICRIT) rsf $(CONFIG) $(SETTINGS_rsf) --rsf.control true $(ARGS)
-kto: $(LIKED)/manifest.json ## train it on thumbs up and down: THUMBS, or pairs taken apart
-constitution: $(REVISED)/manifest.json ## let it revise its critiques under ten rules and learn
+kto: $(LIKED)/calibration.json ## train it on thumbs (THUMBS, or pairs taken apart), refit
+constitution: $(REVISED)/calibration.json ## let it revise its critiques under ten rules, learn, refit
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
 benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
 errors: $(REPORTS)/errors.json ## say what MODEL gets wrong, and why; FOCUS reads the result
@@ -349,7 +351,11 @@ $(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.
 # A critic that is made again loses its calibration with its folder.
 $(CALIBRATION): $(STAMPS)/calibrate.args $(STAMPS)/calibration.sum $(CALIBRATE_CODE) \
     $(if $(MODEL),,$(STAMPS)/sft.sum) | $(SETUP)
-	$(MINICRIT) calibrate $(CONFIG) $(SETTINGS_calibrate) $(ARGS)
+	$(MINICRIT) calibrate $(CONFIG) $(SETTINGS_calibrate) --calibrate.model $(@D) $(ARGS)
+
+$(REFITTED): %/calibration.json: %/manifest.json $(STAMPS)/calibrate.args \
+    $(STAMPS)/calibration.sum $(CALIBRATE_CODE) | $(SETUP)
+	$(MINICRIT) calibrate $(CONFIG) $(SETTINGS_calibrate) --calibrate.model $(@D) $(ARGS)
 
 $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
     $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from tqdm import tqdm
 
 from minicrit.critic import Critic
@@ -38,7 +37,7 @@ def make_candidates(
         openings: what the critiques of each begin with; None: the lead-in alone.
     """
     items = [(example.domain, example.rationale) for example in examples]
-    writer = critic.merged(getattr(torch, manner.dtype))
+    writer = manner.writer(critic)
     plan = passes(critic, items, manner)
     given = [] if openings is None else [list(openings)]
     key = sha256_json([critic.identity, critic.prompt_version, asdict(manner), items, *given])

@@ -128,7 +128,7 @@ def _worth(
     """Those to be criticized, and those whose twins make pairs."""
     if not settings.scouted:
         return examples, examples
-    found = scout(critic, examples, manner, work)
+    found = scout(manner.writer(critic), examples, manner, work)
     counts.update(found.facts())
     kept = (
         drawn(found.sure, round(settings.sure * len(found.sure)), "sure") if settings.sure else []

@@ -128,7 +128,7 @@ def _sampled(
                     recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
     work, looks = out.with_name(out.name + ".work"), {}
     if settings.scouted:
-        found = scout(critic, looked_at, manner, work)
+        found = scout(manner.writer(critic), looked_at, manner, work)
         looks = found.facts()
         looked_at = drawn(found.undecided, settings.rationales, str(number))
     return looked_at, make_candidates(critic, looked_at, manner, work), looks

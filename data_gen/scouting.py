@@ -48,7 +48,7 @@ def scout(critic: Critic, examples: Sequence[Example], manner: Manner, work: Pat
     """Looks at labelled examples; what cannot be read, as it is too long, is in none of the lists.
 
     Args:
-        critic: who would write.
+        critic: who would write, as it writes: its chances are those of its samples.
         examples: about what.
         manner: how.
         work: folder where the scores of a killed run lie.

@@ -47,6 +47,10 @@ class Manner:
         """The temperature of each copy."""
         return list(islice(cycle(self.temperatures), self.copies))
 
+    def writer(self, critic: Critic) -> Critic:
+        """The critic as it writes: merged, in `dtype`."""
+        return critic.merged(getattr(torch, self.dtype))
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -168,19 +168,20 @@ def test_the_page_about_the_data_follows_data_and_pairs(project):
 
 def test_learning_from_revisions_and_from_thumbs(project):
     told = ("constitution", "ROUNDS=3", "REVISER=ollama", "MODEL_NAME=m")
-    assert redone(*told) == ["base", "data", "sft", "constitution"]
+    assert redone(*told) == ["base", "data", "sft", "constitution", "calibrate"]
     assert redone(*told) == []
-    assert redone("constitution", "ROUNDS=3") == ["constitution"]
+    assert redone("constitution", "ROUNDS=3") == ["constitution", "calibrate"]
     assert "--constitution.out checkpoints/mine/constitution --constitution.rounds 3" in (
         Path("log").read_text()
     )
-    assert redone("constitution", "ROUNDS=3", "ARGS=--dpo.beta 0.2") == ["constitution"]
+    beta = ("constitution", "ROUNDS=3", "ARGS=--dpo.beta 0.2")
+    assert redone(*beta) == ["constitution", "calibrate"]
     Path("thumbs.jsonl").write_text("x")
-    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto"]
+    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto", "calibrate"]
     assert redone("kto", "THUMBS=thumbs.jsonl") == []
     edit("thumbs.jsonl", "x", "y")
-    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto"]
-    assert redone("kto") == ["pairs", "kto"]
+    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto", "calibrate"]
+    assert redone("kto") == ["pairs", "kto", "calibrate"]
 
 
 def test_settings_on_the_command_line_count_for_their_stages(project):
@@ -295,12 +296,19 @@ if stage == "benchmark":""",
     for name in ("pairs", "oracle", "reasons", "preferences", "judge", "candidates", "scouting"):
         Path(f"data_gen/{name}.py").write_text("x")
     told = ("dpo", "ROUNDS=2", "CANDIDATES=6")
-    assert redone(*told) == ["base", "data", "sft", "pairs", "dpo"]
-    line = Path("log").read_text().splitlines()[-1]
+    assert redone(*told) == ["base", "data", "sft", "pairs", "dpo", "calibrate"]
+    line, refit = Path("log").read_text().splitlines()[-2:]
     assert "--dpo.pairs data/mine-pairs/pairs.jsonl" in line
     assert "--dpo.rounds 2 --pairs.data data/mine/train-fresh.jsonl --pairs.candidates 6" in line
     assert redone(*told) == []
-    assert redone("dpo", "ROUNDS=3", "CANDIDATES=6") == ["dpo"]
+    assert refit.endswith("--calibrate.model checkpoints/mine/dpo")
+    told = ("dpo", "ROUNDS=3", "CANDIDATES=6")
+    assert redone(*told) == ["dpo", "calibrate"]
+    # Named as any other critic, it has the same calibration.
+    named = "MODEL=checkpoints/mine/dpo"
+    assert redone("calibrate", named) == []
+    assert redone("calibrate", named, "ALPHA=0.02") == ["calibrate"]
+    assert redone(*told) == ["calibrate"]
 
 
 def test_clean_removes_this_run_only(project):
