@@ -9,7 +9,7 @@
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 8 or 4; default 8
-#? MODEL    critic to calibrate, quantize, try or ask; default: that of the run
+#? MODEL    critic to calibrate, quantize, try, look through or ask; default: that of the run
 #? MODEL_1  critic to benchmark; default: that of the run; of a llama.cpp or vLLM server:
 #?          openai:http://HOST:PORT/v1#NAME, likewise MODEL_2
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
@@ -18,6 +18,8 @@
 #? ALPHA    highest false-positive rate that calibrate certifies, e.g. 0.02; default 0.08
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama, openai or local; MODEL_NAME,
 #?          URL, BUDGET_USD, FOCUS, BATCH=1: see minicrit hard --help
+#? JUDGE    who gives an opinion on doubtful labels for errors: anthropic, ollama, openai or local
+#?          (with MODEL_NAME, URL, BUDGET_USD); default: nobody
 #? CANDIDATES  critiques of a rationale for pairs; SCORER: oracle, anthropic, ollama or openai
 #? N        critiques a rationale for rsf; KEEP: share kept; KEEP_SCOPE: rationale or global
 #? ROUNDS   of dpo, rsf or constitution: each learns from what the critic of the one before wrote
@@ -49,6 +51,7 @@ MODEL_NAME :=
 URL :=
 BUDGET_USD :=
 FOCUS :=
+JUDGE :=
 CANDIDATES :=
 N :=
 KEEP :=
@@ -111,8 +114,8 @@ HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
 SPLITS := train train-fresh validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge pairs dpo rsf \
-    kto constitution int$(BITS))
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge errors pairs \
+    dpo rsf kto constitution int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
@@ -131,6 +134,9 @@ BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding p
     statistics bagofwords *tables)
 JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prompts/compare-*.txt \
     data_gen/constitution-*.yaml)
+ERRORS_CODE := $(wildcard $(patsubst %,data_gen/%.py,errors explained doubts oracle reasons)) \
+    $(call modules,critic decoding encoding error* misses neighbours prompts slices weak_slices) \
+    $(wildcard minicrit/errors.html minicrit/page.html minicrit/macros.html)
 PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
     candidates scouting)) $(call modules,sampling decoding)
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
@@ -155,6 +161,11 @@ JUDGED_BY := $(if $(JUDGE),--judge.backend $(JUDGE)) \
     $(if $(BUDGET_USD),--judge.budget_usd $(BUDGET_USD))
 SETTINGS_judge := $(SETTINGS_benchmark) $(JUDGED_BY) \
     $(if $(JUDGE_SAMPLE),--judge.sample $(JUDGE_SAMPLE))
+SETTINGS_errors := $(SETTINGS_base) --errors.model $(MODEL_USED) \
+    --errors.data $(DATA_DIR)/validation.jsonl --errors.train $(DATA_DIR)/train.jsonl \
+    --errors.out $(REPORTS)/errors $(if $(JUDGE),--errors.judge $(JUDGE) \
+    $(if $(MODEL_NAME),--errors.judge_model $(MODEL_NAME)) $(if $(URL),--errors.url $(URL)) \
+    $(if $(BUDGET_USD),--errors.budget_usd $(BUDGET_USD)))
 SETTINGS_calibrate := $(SETTINGS_base) --calibrate.data $(DATA_DIR)/calibration.jsonl \
     $(if $(ALPHA),--calibrate.alpha $(ALPHA))
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
@@ -194,6 +205,7 @@ SECTIONS_sft := seed base data lora sft
 SECTIONS_calibrate := seed calibrate
 SECTIONS_benchmark := seed benchmark
 SECTIONS_judge := seed benchmark judge
+SECTIONS_errors := seed errors
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo pairs filters
@@ -202,9 +214,9 @@ SECTIONS_constitution := seed base data lora constitution dpo rsf filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
-    constitution calibrate benchmark judge qualify quantize report pipeline critique sharpe \
-    sharpe-demo agreement experiments bench-candidates bench-filters bench-train probe verify test test-slow \
-    lint types tensorboard clean distclean FORCE
+    constitution calibrate benchmark judge qualify errors experiments quantize report pipeline \
+    critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe verify \
+    test test-slow lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -225,6 +237,7 @@ constitution: $(REVISED)/calibration.json ## let it revise its critiques under t
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
 benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 beside it; then JUDGE
 judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
+errors: $(REPORTS)/errors.json ## say what MODEL gets wrong, and why; FOCUS reads the result
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
 
@@ -380,6 +393,10 @@ $(HEARD): $(STAMPS)/judge.args $(STAMPS)/base.sum $(STAMPS)/test.sum $(JUDGE_COD
     $(JUDGED) | $(SETUP)
 	$(MINICRIT) judge $(CONFIG) $(SETTINGS_judge) $(ARGS)
 	@touch $@
+
+$(REPORTS)/errors.json: $(STAMPS)/errors.args $(STAMPS)/train.sum $(STAMPS)/validation.sum \
+    $(ERRORS_CODE) $(SHRUNK) $(wildcard $(CALIBRATION)) | $(SETUP)
+	$(MINICRIT) errors $(CONFIG) $(SETTINGS_errors) $(ARGS)
 
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)

@@ -1,8 +1,10 @@
 """Where a critic errs: what to make more examples of.
 
-Read from a report of its benchmark, or from a list of its errors:
+Read from a report of its benchmark, or from a list of its errors, as the stage `errors` writes it:
 `{"split": "validation", "items": [{"domain": ..., "flaw_type": ..., "mechanism": ...}, ...]}`, one
-item an error, each with what is known of it. What is tested on must not steer training, so reports
+item an error, each with what is known of it; `judged` may say of how many items of each mechanism.
+A sound text that was flagged has no flaw; what its
+flawed twin has may stand as `twin_flaw_type`. What is tested on must not steer training, so reports
 on other splits are refused.
 """
 
@@ -42,7 +44,8 @@ def read_focus(path: Path) -> Focus:
 
     From a benchmark (its `model_1`) the share of a mechanism, domain or flaw type is twice its
     error rate, from `LEAST` to 1: what is at chance gets the most; a cell has the product of both.
-    From a list of errors it is how often each occurs.
+    From a list of errors it is the same for a mechanism of which `judged` says how many items there
+    were, and else how often each occurs beside the most frequent one; for a cell, how often.
 
     Raises:
         ValueError: if it is neither, or was measured on test items.
@@ -53,10 +56,13 @@ def read_focus(path: Path) -> Focus:
     if split not in _SPLITS:
         raise ValueError(f"{path}: expected a report on validation or calibration items, got "
                          f"split {split}; what is tested on must not steer training")  # fmt: skip
-    found = _from_errors(report["items"]) if errors else _from_slices(_slices(report))
+    if errors:
+        found = _from_errors(report["items"], report.get("judged") or {})
+    else:
+        found = _from_slices(_slices(report))
     if not found.mechanisms and not found.cells:
         raise ValueError(f"{path}: expected figures by mechanism, or by domain and flaw type, got "
-                         "none; check that it is the report of a benchmark")  # fmt: skip
+                         "none; give the report of a benchmark or a list of errors")  # fmt: skip
     return found
 
 
@@ -119,16 +125,17 @@ def _from_slices(slices: Mapping[str, Any]) -> Focus:
     return Focus(shares("mechanism", list(MECHANISMS)), cells)
 
 
-def _from_errors(items: Sequence[Mapping[str, Any]]) -> Focus:
-    mechanisms = Counter(i["mechanism"] for i in items if i.get("mechanism") in MECHANISMS)
-    cells = Counter(
-        (item["domain"], item["flaw_type"])
-        for item in items
-        if item.get("domain") in DOMAINS and item.get("flaw_type") in _ORDERED
-    )
-    most = max(mechanisms.values(), default=1)
-    shares = {name: max(LEAST, mechanisms[name] / most) for name in MECHANISMS}
-    return Focus(shares if mechanisms else {}, {cell: float(n) for cell, n in cells.items()})
+def _from_errors(items: Sequence[Mapping[str, Any]], judged: Mapping[str, int]) -> Focus:
+    wrong = Counter(i["mechanism"] for i in items if i.get("mechanism") in MECHANISMS)
+    named = ((i.get("domain"), i.get("flaw_type") or i.get("twin_flaw_type")) for i in items)
+    cells = Counter((d, f) for d, f in named if d in DOMAINS and f in _ORDERED)
+    most = max(wrong.values(), default=1)
+    if judged:
+        rates = {name: _shrunk(wrong[name], judged[name]) for name in MECHANISMS if name in judged}
+        shares = {name: _share(rate) for name, rate in rates.items()}
+    else:
+        shares = {name: max(LEAST, wrong[name] / most) for name in MECHANISMS}
+    return Focus(shares if wrong else {}, {cell: float(n) for cell, n in cells.items()})
 
 
 def _share(rate: float) -> float:
@@ -136,8 +143,11 @@ def _share(rate: float) -> float:
 
 
 def _error_rate(row: Mapping[str, Any]) -> float:
-    right = row["accuracy"]["value"] * row["n"]
-    return float((row["n"] - right + PRIOR) / (row["n"] + 2 * PRIOR))
+    return _shrunk(row["n"] - row["accuracy"]["value"] * row["n"], row["n"])
+
+
+def _shrunk(wrong: float, n: int) -> float:
+    return float((wrong + PRIOR) / (n + 2 * PRIOR))
 
 
 def _lists_errors(report: Any) -> bool:
@@ -157,10 +167,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         if _lists_errors(report):
-            whole = all(isinstance(item, dict) for item in report["items"])
+            whole = all(isinstance(item, dict) for item in report["items"]) and all(
+                isinstance(n, int) for n in (report.get("judged") or {}).values()
+            )
         else:
             whole = bool(report["settings"]["split"]) and isinstance(_slices(report), dict)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise ValueError(f"{path}: expected the JSON report of a benchmark, got something else; "

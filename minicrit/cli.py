@@ -190,6 +190,12 @@ def _qualify(recipe: Recipe) -> None:
     qualify(recipe)
 
 
+def _errors(recipe: Recipe) -> None:
+    from data_gen.errors import analyse_errors
+
+    analyse_errors(recipe)
+
+
 def _quantize(recipe: Recipe) -> None:
     from minicrit.quantize import quantize
 
@@ -261,6 +267,7 @@ STAGES = {
                      _qualify),
     "experiments": Stage("Try temperatures, prompts and reasoning against each other.",
                          ("base", "experiments"), _experiments),
+    "errors": Stage("Say what a critic gets wrong, and why.", ("base", "errors"), _errors),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),

@@ -22,6 +22,7 @@ from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
 from minicrit.measure_config import (
     BenchmarkConfig,
     CalibrateConfig,
+    ErrorsConfig,
     ExperimentsConfig,
     JudgeConfig,
 )
@@ -107,6 +108,7 @@ class Recipe:
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)
+    errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)

@@ -23,8 +23,9 @@ class DataConfig:
             tokens for the same relation.
         mechanisms: mechanisms of reasoning that the composed training data are about, by name; null
             for all. The other splits always hold all of them.
-        focus: JSON report of a benchmark on validation or calibration items; the less a mechanism
-            was judged rightly there, the more training groups it gets. Null for even shares.
+        focus: JSON report of a benchmark on validation or calibration items, or of its errors; the
+            less a mechanism was judged rightly there, the more training groups it gets. Null for
+            even shares.
         casebook: texts of the casebook (cases in natural prose, written by hand) in the training
             data, as a share of the composed ones; a tenth of its cases is kept apart, in
             `validation-casebook.jsonl`.

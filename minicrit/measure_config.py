@@ -171,3 +171,69 @@ class ExperimentsConfig:
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     draws: int = 4000
     out: Path = Path("reports/cpu/experiments")
+
+
+@dataclass
+class ErrorsConfig:
+    """What a critic gets wrong, and why.
+
+    Attributes:
+        model: the critic: an adapter, a quantized folder or a base.
+        data: Example file or folder.
+        split: rows of it to use: validation or calibration steer training (FOCUS), test and train
+            do not.
+        limit: at most so many items, whole groups, seeded; 0 for all.
+        train: training files or folders, separated by commas, among which the texts most like each
+            item are looked for; null for none.
+        neighbours: training texts shown of each item.
+        critiques: items that are right by verdict and flaw type whose whole critique is written,
+            drawn by seed; those of misses are all written.
+        max_new_tokens: longest critique, in tokens; one that is cut off counts as harness.
+        batch: critiques that are written at the same time.
+        batch_tokens: most prompt tokens in one forward pass, for verdicts.
+        overlap: least F1 (characters) of the evidence with that of the reference.
+        reasons: least overlap with the reference's reasons, in content words, 0 to 1.
+        confident: probability of a verdict from which it counts as sure: a label that a sure
+            verdict is against is doubtful.
+        judge: who is asked about doubtful labels: `none`, or a back end: `anthropic` (key from
+            ANTHROPIC_API_KEY), `ollama`, `openai`, `local`.
+        judge_model: name of the model there.
+        url: address of its server; null for that of the back end's own package.
+        threads: requests at the same time.
+        budget_usd: USD that it may cost at most, restarts included; null for no limit.
+        prices: YAML table of prices in USD a million tokens; null for the one that comes along.
+        control: items on whose label the critic agrees that the judge is asked about, too; a judge
+            that contradicts more than a quarter of them is believed nowhere.
+        opinions: file of earlier opinions on labels (id, verdict) in place of a judge; null for
+            none.
+        slice_items: fewest items of a slice.
+        slices: worst slices that are shown.
+        cards: examples on the page.
+        out: report without ending; .json (FOCUS reads it), .md, .html and .items.jsonl are written.
+    """
+
+    model: str = "checkpoints/cpu/sft"
+    data: Path = Path("data/cpu/validation.jsonl")
+    split: Literal["train", "validation", "calibration", "test"] = "validation"
+    limit: int = 0
+    train: str | None = "data/cpu/train.jsonl"
+    neighbours: int = 3
+    critiques: int = 16
+    max_new_tokens: int = 160
+    batch: int = 8
+    batch_tokens: int = 4096
+    overlap: float = 0.3
+    reasons: float = 0.25
+    confident: float = 0.9
+    judge: Literal["none", "anthropic", "ollama", "openai", "local"] = "none"
+    judge_model: str | None = None
+    url: str | None = None
+    threads: int = 4
+    budget_usd: float | None = None
+    prices: Path | None = None
+    control: int = 20
+    opinions: Path | None = None
+    slice_items: int = 10
+    slices: int = 8
+    cards: int = 24
+    out: Path = Path("reports/cpu/errors")

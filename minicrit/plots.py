@@ -1,7 +1,7 @@
 """Plots as inline SVG: no script, no network, colours from the page (so light and dark both work).
 
 Coordinates are in a box 360 wide, about the width of a phone, so that text is readable there.
-Classes: `tick`, `grid`, `area`, `s0`..`s3` (series). All text is escaped by `Markup.format`.
+Classes: `tick`, `grid`, `area`, `fill`, `s0`..`s3` (series). `Markup.format` escapes all text.
 """
 
 import math
@@ -153,6 +153,25 @@ def dot_plot(dots: Sequence[Dot], title: str) -> Markup:
             _line("bar s0", (_across(dot.low), y), (_across(dot.high), y)),
             _circle((_across(dot.value), y), 0, f"{dot.value:.3f} [{dot.low:.3f}, {dot.high:.3f}]"),
             _text(str(dot.n), (WIDTH - 2, y + 4), "end"),
+        ]
+    return _svg(height, parts, title)
+
+
+def bars(dots: Sequence[Dot], title: str) -> Markup:
+    """One bar a name, as long as its count `n`, which stands at its end; `value` is not drawn."""
+    height = TOP + ROW * len(dots) + 4
+    most = max((dot.n for dot in dots), default=0) or 1
+    area = Markup('<rect class="fill s0" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}"><title>'
+                  "{}</title></rect>")  # fmt: skip
+    parts = []
+    for number, dot in enumerate(dots):
+        y = TOP + ROW * number
+        length = (_across(1) - _across(0)) * dot.n / most
+        share = f"{dot.value:.3f} [{dot.low:.3f}, {dot.high:.3f}]"
+        parts += [
+            _text(_short(dot.name), (NAME_WIDTH - 8, y + ROW / 2 + 4), "end", hint=dot.name),
+            area.format(_across(0), y + 3, length, ROW - 6, share),
+            _text(str(dot.n), (_across(0) + length + 6, y + ROW / 2 + 4), "start"),
         ]
     return _svg(height, parts, title)
 

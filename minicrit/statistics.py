@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import special, stats
 
 Weights = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.generic]
@@ -88,6 +88,23 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
     low = float(special.betaincinv(successes, failures + 1, tail)) if successes else 0.0
     high = float(special.betaincinv(successes + 1, failures, 1 - tail)) if failures else 1.0
     return Interval(successes / n, low, high, n)
+
+
+def among(seen: int, drawn: int, total: int, level: float = 0.95) -> tuple[int, int]:
+    """Exact bounds of how many of `total` things are of a kind that `drawn` of them showed `seen`.
+
+    The numbers that a hypergeometric test does not reject, (1 - level) / 2 on either side: what
+    Clopper and Pearson do for a rate, for a finite whole drawn from without replacement.
+    """
+    _check_counts(seen, drawn)
+    _check_counts(drawn, total)
+    _check_level(level)
+    tail = (1 - level) / 2
+    possible = np.arange(seen, total - drawn + seen + 1)
+    at_least = stats.hypergeom.sf(seen - 1, total, possible, drawn)
+    at_most = stats.hypergeom.cdf(seen, total, possible, drawn)
+    kept = possible[(at_least > tail) & (at_most > tail)]
+    return int(kept.min()), int(kept.max())
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:

@@ -36,6 +36,8 @@ if stage == "sft":
         write(adapter, data + values.get("--lora.rank", ""))
 if stage == "calibrate":
     write(values["--calibrate.model"] + "/calibration.json")
+if stage == "errors":
+    write(values["--errors.out"] + ".json")
 if stage == "benchmark":
     write(values["--benchmark.out"] + ".json")
 if stage == "quantize":
@@ -250,6 +252,23 @@ def test_the_calibration_of_another_critic_lies_with_it(project):
     assert redone("calibrate", small) == []
 
 
+def test_errors_follow_critic_and_split(project):
+    assert redone("errors") == ["base", "data", "sft", "errors"]
+    assert "--errors.model checkpoints/mine/sft" in Path("log").read_text()
+    assert "--errors.data data/mine/validation.jsonl" in Path("log").read_text()
+    assert redone("errors") == []
+    told = ("errors", "JUDGE=ollama", "MODEL_NAME=m", "BUDGET_USD=2")
+    assert redone(*told) == ["errors"]
+    assert "--errors.judge ollama --errors.judge_model m" in Path("log").read_text()
+    assert "--errors.budget_usd 2" in Path("log").read_text()
+    assert redone("errors", "MODEL_NAME=m") == ["errors"]
+    assert "--errors.judge" not in Path("log").read_text()
+    make("calibrate")
+    assert redone("errors") == ["errors"]
+    edit("data/mine/validation.jsonl", "validation", "other")
+    assert redone("errors") == ["sft", "errors"]
+
+
 def test_base_reaches_the_stages_that_read_it(project):
     make("pipeline")
     assert redone("sft", "BASE=tiny") == ["base", "data", "sft"]
@@ -304,6 +323,8 @@ def test_rounds_of_dpo_are_told_how_later_pairs_are_made(project):
         'if stage == "benchmark":',
         """if stage in ("pairs", "dpo"):
     write(values[f"--{stage}.out"] + "/manifest.json")
+if stage == "errors":
+    write(values["--errors.out"] + ".json")
 if stage == "benchmark":""",
     )
     for name in ("pairs", "oracle", "reasons", "preferences", "judge", "candidates", "scouting"):

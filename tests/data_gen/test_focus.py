@@ -66,6 +66,21 @@ def test_a_list_of_errors_serves_both(tmp_path):
         cell_weights(path)
 
 
+def test_a_list_that_says_how_many_were_judged_gives_rates(tmp_path):
+    items = [{"domain": "medical", "flaw_type": None, "twin_flaw_type": "sunk_cost",
+              "mechanism": "product"}] * 2  # fmt: skip
+    path = tmp_path / "errors.json"
+    judged = {"product": 8, "calibration": 18, "anchoring": 2}
+    path.write_text(json.dumps({"split": "validation", "items": items, "judged": judged}))
+    # (2 + 1) / 10, (0 + 1) / 20 and (0 + 1) / 4, doubled, at least LEAST
+    expected = {"product": 0.6, "calibration": LEAST, "anchoring": 0.5}
+    assert mechanism_shares(path) == pytest.approx(expected)
+    assert cell_weights(path) == {("medical", "sunk_cost"): 2.0}
+    path.write_text(json.dumps({"split": "validation", "items": items, "judged": {"product": "x"}}))
+    with pytest.raises(ValueError, match="expected the JSON report of a benchmark"):
+        mechanism_shares(path)
+
+
 def test_what_a_report_lacks_is_said(tmp_path):
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report(product=0.5)))

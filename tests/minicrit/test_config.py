@@ -62,9 +62,12 @@ def test_every_recipe_begins_with_a_line_that_explains_it(name):
 def test_runs_of_two_recipes_never_share_a_folder(name):
     recipe = load_recipe([name], [])
     outputs = (recipe.data.folder, recipe.sft.out.parent, recipe.benchmark.out.parent,
-               recipe.quantize.out.parent, recipe.quantize.report.parent)  # fmt: skip
+               recipe.quantize.out.parent, recipe.quantize.report.parent,
+               recipe.errors.data.parent, recipe.errors.out.parent)  # fmt: skip
     assert {path.name for path in outputs} == {name}
     assert recipe.benchmark.model_1 == str(recipe.sft.out) == str(recipe.quantize.model)
+    assert recipe.errors.model == str(recipe.sft.out)
+    assert recipe.errors.train == str(recipe.data.folder / "train.jsonl")
     assert recipe.benchmark.data == str(recipe.data.folder / "test.jsonl")
     assert recipe.benchmark.model_2 == recipe.base.model == HUB.get(name, recipe.base.model)
 

@@ -13,6 +13,7 @@ from minicrit.plots import (
     Line,
     _steps,
     _ticks,
+    bars,
     curves,
     dot_plot,
     histogram,
@@ -45,6 +46,7 @@ def test_ticks_are_few_and_inside(low: float, span: float) -> None:
 def test_names_are_text(name: str) -> None:
     """Every plot stays well-formed, with the name as text in it."""
     plots = (
+        bars([Dot(name, 0.5, 0.2, 0.7, 12), Dot("none", 0.0, 0.0, 0.1, 0)], name),
         dot_plot([Dot(name, 0.5, 0.2, 0.7, 12)], name),
         curves([Line(name, [(0, 0), (1, 1)])], (name, name)),
         square([Line(name, [(0, 0), (1, 1)])], (name, name), [(Dot("0.5", 0.5, 0.4, 0.6, 3), 0)]),
@@ -64,3 +66,13 @@ def test_quantiles_and_outlines_by_hand() -> None:
     assert _steps(counts, 2, 3) == [
         (0, 0), (0, 3), (2, 3), (2, 2), (4, 2), (4, 4), (6, 4), (6, 0),
     ]  # fmt: skip
+
+
+def test_bars_are_as_long_as_their_counts() -> None:
+    """From 138 on, 182 for the largest; a count of nothing has no length."""
+    plot = ET.fromstring(bars([Dot("a", 0.5, 0, 1, 8), Dot("b", 0.25, 0, 1, 4),
+                               Dot("c", 0, 0, 1, 0)], "about"))  # fmt: skip
+    rects = [(float(r.attrib["x"]), float(r.attrib["width"])) for r in plot.iter("rect")]
+    assert rects == [(138, 182), (138, 91), (138, 0)]
+    assert [t.text for t in plot.iter("text")] == ["a", "8", "b", "4", "c", "0"]
+    assert "rect" not in bars([], "about")

@@ -3,6 +3,7 @@
 # mypy: disable-error-code="import-untyped"
 import math
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from minicrit.statistics import (
     Difference,
     Interval,
     Weights,
+    among,
     clopper_pearson,
     cluster_bootstrap,
     mcnemar_exact,
@@ -231,3 +233,31 @@ def test_scores_are_statistics_and_agree_with_resampled_items() -> None:
         lambda w: expected_calibration_error(p, flawed, weights=w), groups, draws=100
     )
     assert 0 < error.low < error.high < 1
+
+
+def test_bounds_among_a_finite_whole_are_what_the_test_does_not_reject():
+    """By counting draws: of 6 things, 2 drawn, 1 shown; K of them are of the kind."""
+    found = among(1, 2, 6, level=0.5)
+    kept = []
+    for kind in range(1, 6):
+        draws = list(combinations([True] * kind + [False] * (6 - kind), 2))
+        at_least = sum(sum(d) >= 1 for d in draws) / len(draws)
+        at_most = sum(sum(d) <= 1 for d in draws) / len(draws)
+        if at_least > 0.25 and at_most > 0.25:
+            kept.append(kind)
+    assert found == (kept[0], kept[-1])
+
+
+@pytest.mark.parametrize("kind", [0, 3, 17, 40])
+def test_bounds_among_a_finite_whole_cover(kind):
+    draws = np.random.default_rng(kind).hypergeometric(kind, 40 - kind, 12, 2000)
+    bounds = {seen: among(seen, 12, 40) for seen in set(draws.tolist())}
+    inside = np.mean([bounds[seen][0] <= kind <= bounds[seen][1] for seen in draws.tolist()])
+    assert inside >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 2000)
+
+
+def test_bounds_among_all_are_exact():
+    assert among(3, 10, 10) == (3, 3)
+    assert among(0, 0, 7) == (0, 7)
+    with pytest.raises(ValueError, match="expected 0 <= successes <= n"):
+        among(3, 8, 7)

@@ -1,0 +1,85 @@
+"""Whether a written critique explains what it says: evidence, reasons, figures.
+
+A figure may stand in the rationale or in the reference critique, or follow from the figures of the
+rationale in one step of arithmetic: sum, difference, product, ratio, a share or a change in
+percent, a rate per 1,000. With many figures in a text nearly anything follows from some two of
+them, so few figures are called stray, and those surely are.
+"""
+
+import math
+from collections.abc import Iterator
+
+from data_gen.check import figures
+from data_gen.oracle import score
+from minicrit.misses import Explanation
+from minicrit.prompts import Critique, UnparsedError, parse_critique
+from minicrit.records import Example
+from minicrit.written import is_verbatim
+
+#: Figures that need no source.
+_CONSTANTS = frozenset({1.0, 100.0, 1000.0})
+
+
+def explanation_of(example: Example, text: str, *, ended: bool) -> Explanation:
+    """What a critique with the right verdict is worth.
+
+    Args:
+        example: with its reference.
+        text: the critique.
+        ended: whether it came to its end, and was not cut off.
+    """
+    if not ended:
+        return Explanation(text, broken="cut off")
+    try:
+        critique = parse_critique(text)
+    except UnparsedError as error:
+        return Explanation(text, broken=f"unparsed: {error}")
+    parts = score(example, text).parts
+    return Explanation(
+        text,
+        evidence=critique.evidence,
+        overlap=parts.get("evidence"),
+        verbatim=is_verbatim(example, critique.evidence) if critique.evidence else None,
+        reasons=parts.get("content"),
+        stray=tuple(sorted(_cited(critique) - given(example))),
+    )
+
+
+def said_type(text: str) -> str | None:
+    """The flaw type that a critique, or its beginning, names; None if it names none."""
+    try:
+        return parse_critique("\n".join(text.split("\n")[:2])).flaw_type
+    except UnparsedError:
+        return None
+
+
+def given(example: Example) -> set[float]:
+    """Figures that a critique may cite."""
+    stated = figures(example.rationale)
+    reference = " ".join(filter(None, (example.strengths, example.critique, example.fix)))
+    return stated | figures(reference) | set(_follow(stated)) | _CONSTANTS
+
+
+def _cited(critique: Critique) -> set[float]:
+    """Figures in the prose, to the decimals printed."""
+    prose = " ".join(filter(None, (critique.strengths, critique.critique, critique.fix)))
+    return figures(prose)
+
+
+def _follow(stated: set[float]) -> Iterator[float]:
+    """What one step gives from two of them, to no, one and two decimals."""
+    for one in stated:
+        yield from _rounded(100 - one)
+        for other in stated:
+            yield from _rounded(one + other)
+            yield from _rounded(one - other)
+            yield from _rounded(one * other)
+            if other:
+                for scale in (1, 100, 1000):
+                    yield from _rounded(scale * one / other)
+                yield from _rounded(100 * (one - other) / other)
+
+
+def _rounded(value: float) -> Iterator[float]:
+    if math.isfinite(value):
+        yield from (abs(round(value, digits)) for digits in (0, 1, 2))
