@@ -10,7 +10,7 @@ threshold is the critic's own; it is never tuned on these items.
 # mypy: disable-error-code="import-untyped"
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,11 +27,12 @@ from minicrit.benchmark_page import benchmark_page
 from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.jsonl import write_rows
-from minicrit.judging import Judge, item_of, load_judge, remove_partial, score_items
+from minicrit.judging import Judge, load_judge, remove_partial, score_items
 from minicrit.manifest import provenance
 from minicrit.measures import DRAWS, HALF, Truth, measure, metrics, plain
 from minicrit.records import Example
 from minicrit.selection import facts_of, input_hashes, lessons_of, select
+from minicrit.which_flaw import assess_types
 
 Floats = npt.NDArray[np.float64]
 Load = Callable[[str], Judge]
@@ -48,6 +49,7 @@ class Outcome:
     threshold: float
     row: dict[str, Any]
     measured: dict[str, Any]
+    types: Sequence[str | None] = ()
 
 
 def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -> dict[str, Any]:
@@ -99,14 +101,16 @@ def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe)
     settings = recipe.benchmark
     memory = latency.PeakMemory()
     critic = load(model)
-    scored = score_items(critic, examples, settings.out, batch_tokens=settings.batch_tokens)
+    scored = score_items(critic, examples, settings.out, batch_tokens=settings.batch_tokens,
+                         types=settings.types)  # fmt: skip
     readable = [e for e, p in zip(examples, scored.p, strict=True) if not np.isnan(p)]
     some = written.seeded_order(readable, recipe.seed)[: settings.latency_items]
-    alone = latency.verdict_times(critic, [item_of(e) for e in some])
+    alone = latency.verdict_times(critic, some, settings.out)
     texts = written.write_critiques(
         critic,
         written.balanced(readable, settings.critiques, recipe.seed),
         settings.max_new_tokens,
+        settings.out,
     )
     spent, tokens = sum(texts.seconds), sum(w.tokens for w in texts.written)
     rate = scored.items_per_second
@@ -128,7 +132,7 @@ def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe)
         "unscored": dict(scored.unscored),
         "critiques": written.assess(texts),
     }
-    outcome = Outcome(scored.p, critic.threshold, row, measured)
+    outcome = Outcome(scored.p, critic.threshold, row, measured, scored.types)
     del critic
     gc.collect()
     if torch.cuda.is_available():
@@ -164,6 +168,8 @@ def _measure(
                                                             outcome.threshold)  # fmt: skip
     outcome.row["risk_coverage"] = selective.risk_coverage(p[scored], known.flawed,
                                                            outcome.threshold)  # fmt: skip
+    outcome.row["flaw_types"] = assess_types(outcome.types, p, examples, outcome.threshold,
+                                             seed=seed, draws=draws)  # fmt: skip
     outcome.row["reliability"] = slices.reliability(p[scored], known.flawed)
     if outcome.row["unscored"]:
         _log.warning("%s: unscored items: %s of %s", key, len(p) - int(scored.sum()), len(p))

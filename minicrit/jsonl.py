@@ -11,7 +11,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +151,38 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
         for count, row in enumerate(rows, start=1):
             out.write(_encode(row, f"{path}:{count}") + b"\n")
     return count
+
+
+def whole_rows(
+    path: Path, fits: Sequence[Callable[[dict[str, Any]], bool]]
+) -> list[dict[str, Any]]:
+    """The rows that an interrupted run has left, at most one for each of `fits`, in order.
+
+    The file is cut behind the last whole line that fits its place; a missing file has none.
+    """
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = []
+    good = 0
+    for raw, fit in zip(path.read_bytes().splitlines(keepends=True), fits, strict=False):
+        row = _whole(raw)
+        if row is None or not fit(row):
+            break
+        rows.append(row)
+        good += len(raw)
+    with path.open("r+b") as file:
+        file.truncate(good)
+    return rows
+
+
+def _whole(raw: bytes) -> dict[str, Any] | None:
+    """The object of a line, or None if the run was killed while writing it."""
+    if not raw.endswith(b"\n"):
+        return None
+    try:
+        return parse_object(raw)
+    except ValueError:
+        return None
 
 
 def _open(path: Path) -> BinaryIO:

@@ -16,6 +16,8 @@ class BenchmarkConfig:
         limit: at most so many items, whole groups, seeded; 0 for all.
         words: also judge the bag-of-words baseline, trained on `words_data`.
         words_data: training file of the bag-of-words baseline.
+        types: also read the likeliest flaw type of every item, in the same forward pass; about
+            twice the time of the verdicts alone.
         critiques: items whose whole critique is written, for latency, parsing and reading.
         latency_items: items that are judged one by one for the latency figures.
         max_new_tokens: longest critique, in tokens.
@@ -34,6 +36,7 @@ class BenchmarkConfig:
     limit: int = 0
     words: bool = True
     words_data: Path | None = Path("data/cpu/train.jsonl")
+    types: bool = True
     critiques: int = 4
     latency_items: int = 10
     max_new_tokens: int = 120
