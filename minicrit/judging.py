@@ -144,11 +144,8 @@ def remove_partial(out: Path) -> None:
     remove_kept(out)
 
 
-def keep(
-    judge: Judge, examples: Sequence[Readable], out: Path, part: str, *more: object
-) -> Kept:
+def keep(judge: Judge, examples: Sequence[Readable], out: Path, part: str, *more: object) -> Kept:
     """Where a step that asks about one item after the other keeps its lines, each with `item`."""
-
     fits = [partial(_is_of, item=item) for item in range(len(examples))]
     return Kept(out, part, [*_key(judge, examples), *more], fits)
 
@@ -174,7 +171,7 @@ def _bar(judge: Judge, examples: Sequence[Readable], kept: Kept) -> "tqdm[Any]":
 
 
 def _ask(judge: Judge, batch_tokens: int, types: bool) -> Ask:
-    """p of each item, and its likeliest flaw type or None."""
+    """P of each item, and its likeliest flaw type or None."""
     typed = getattr(judge, "p_and_types", None) if types else None
     if typed is not None:
         return lambda items: typed(items, batch_tokens=batch_tokens)

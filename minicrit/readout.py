@@ -15,7 +15,6 @@ from minicrit.prompts import critique_of
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
 
-
 _WORTH_SHARING = 16  # tokens with which prompts begin alike: twins, not only the same domain
 
 

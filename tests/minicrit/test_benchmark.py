@@ -11,7 +11,6 @@ import pytest
 
 from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
-from minicrit.records import write_examples
 from tests.minicrit.benchmark_case import StandIn, lasting, many, recipe, small, twins
 
 

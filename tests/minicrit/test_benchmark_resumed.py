@@ -181,5 +181,3 @@ def test_another_model_or_other_data_reuse_nothing(tmp_path: Path) -> None:
     killed(made)
     write_examples(tmp_path / "test.jsonl", [*many(), *twins(99, (0.1, 0.9), (0.2, 0.8))])
     assert asked(made)[0]["a"] == 102
-
-
