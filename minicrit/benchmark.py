@@ -35,6 +35,7 @@ from minicrit.selection import facts_of, input_hashes, lessons_of, select
 from minicrit.which_flaw import assess_types
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Load = Callable[[str], Judge]
 
 SIMPLE = ("f1", "fpr", "recall", "precision", "accuracy", "twin_consistency")
@@ -168,11 +169,20 @@ def _measure(
                                                             outcome.threshold)  # fmt: skip
     outcome.row["risk_coverage"] = selective.risk_coverage(p[scored], known.flawed,
                                                            outcome.threshold)  # fmt: skip
+    outcome.row["abstaining"] = _abstaining(outcome, p[scored], known.flawed)
     outcome.row["flaw_types"] = assess_types(outcome.types, p, examples, outcome.threshold,
                                              seed=seed, draws=draws)  # fmt: skip
     outcome.row["reliability"] = slices.reliability(p[scored], known.flawed)
     if outcome.row["unscored"]:
         _log.warning("%s: unscored items: %s of %s", key, len(p) - int(scored.sum()), len(p))
+
+
+def _abstaining(outcome: Outcome, p: Floats, flawed: Bools) -> dict[str, Any] | None:
+    """What is left outside of the band that calibration found, and wrong; None without a band."""
+    band = (outcome.row.get("calibration") or {}).get("abstain")
+    if not band:
+        return None
+    return selective.outside(p, flawed, outcome.threshold, (band["low"], band["high"]))
 
 
 def _constants(truth: Truth, lessons: list[Example]) -> dict[str, Any]:

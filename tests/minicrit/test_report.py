@@ -3,14 +3,12 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
 from minicrit.report import write_report
-from minicrit.targets import targets
 from tests.minicrit.benchmark_case import StandIn, recipe, small, twins
 
 HOSTILE = '</div><script>alert("x")</script><img/src=x/onerror=alert(1)>{{7*7}}'
@@ -161,25 +159,3 @@ def test_what_is_refused(tmp_path: Path, name: str, text: str, message: str) -> 
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         write_report(new)
-
-
-def headline(fpr: tuple[float, float, float], p50: float | None, p95: float | None) -> list[str]:
-    """Statuses of a report with this false-positive rate and these times; F1 is .95 for sure."""
-    keys = ("value", "low", "high")
-    metrics = {"fpr": {**dict(zip(keys, fpr, strict=True)), "n": 9},
-               "f1": {"value": 0.95, "low": 0.92, "high": 0.97}}  # fmt: skip
-    times = {"verdict_ms": {"n": 0} if p50 is None else {"p50": p50, "p95": p95, "n": 5}}
-    report: dict[str, Any] = {
-        "judges": {"model_1": {"metrics": metrics}},
-        "items": {"prevalence": 0.5},
-        "measured": {"model_1": times, "hardware": {"gpu": None, "cpu": "a cpu"}},
-    }
-    return [found["status"] for found in targets(report)]
-
-
-def test_status_asks_the_whole_interval() -> None:
-    """Met and missed need all of it; the rest is open."""
-    assert headline((0.02, 0.01, 0.07), 10, 29) == ["met", "met", "met"]
-    assert headline((0.02, 0.01, 0.09), 10, 31) == ["open", "met", "open"]
-    assert headline((0.20, 0.08, 0.30), 31, 40) == ["missed", "met", "missed"]
-    assert headline((0.02, 0.01, 0.07), None, None)[2] == "unknown"
