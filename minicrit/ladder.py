@@ -92,9 +92,11 @@ def _rungs(folder: Path) -> list[Rung]:
                 items = report["items"]["sha256"]
                 rung = Rung(stage_of(judge), judge, items, _right(rows, COLUMNS[key], judge))
                 found.setdefault((judge["identity"], items), rung)
-    order = list(STARTS)
-    return sorted(found.values(), key=lambda r: (
-        order.index(r.stage) if r.stage in order else len(order), r.stage, r.judge["name"]))  # fmt: skip
+    order = {stage: place for place, stage in enumerate(STARTS)}
+    return sorted(
+        found.values(),
+        key=lambda r: (order.get(r.stage, len(order)), r.stage, r.judge["name"]),
+    )
 
 
 def _items(path: Path) -> list[dict[str, Any]]:

@@ -68,7 +68,10 @@ def curves(
     lines: Sequence[Line], labels: tuple[str, str], *, top: float | None = None,
     dots: Sequence[tuple[Dot, int]] = (),
 ) -> Markup:  # fmt: skip
-    """Lines over a common x axis; y from 0 to `top` (the largest value if None); dots as `square`."""
+    """Lines over a common x axis; y from 0 to `top` (the largest value if None).
+
+    Dots are those of `square`.
+    """
     points = [p for line in lines for p in line.points]
     heights = [*(y for _, y in points), *(dot.high for dot, _ in dots)]
     highest = top or max(heights, default=1.0) * 1.05

@@ -3,9 +3,9 @@
     minicrit report --config recipe.yaml
 
 Reads what is there beside the benchmark (`benchmark*.json` of all critics of the run,
-`quantize-*.json`, `sharpe.json`, `agreement.json`, and what `side_views` names), the coverage of the
-data and the training history; writes `index.html` and `summary.md` beside them. All text is escaped
-by the template engine, and the page forbids itself scripts and every request.
+`quantize-*.json`, `sharpe.json`, `agreement.json`, and what `side_views` names), the coverage of
+the data and the training history; writes `index.html` and `summary.md` beside them. All text is
+escaped by the template engine, and the page forbids itself scripts and every request.
 """
 
 import math

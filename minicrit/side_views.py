@@ -3,10 +3,11 @@
 Each of them is looked for beside the benchmark; what is not there is left out, and where a report
 lacks a figure its cell says `-`. What is read of each:
 
-    benchmark.judge.json  models.model_1|2.name, judge.identity, qualification.{qualified, forced,
-                          failings, rates}, outcomes.{wins_1, wins_2, tie, identical, leaning, flips,
-                          unscored}, win_rate, corrected, rates
-    errors.json           critic.name, split, n, counts.<kind>.{count, value, low, high}, slices.worst
+    benchmark.judge.json  models.model_1|2.name, judge.identity, win_rate, corrected, rates,
+                          outcomes.{wins_1, wins_2, tie, identical, leaning, flips, unscored},
+                          qualification.{qualified, forced, failings, rates}
+    errors.json           critic.name, split, n, slices.worst,
+                          counts.<kind>.{count, value, low, high}
     experiments.json      model.name, items.all.n, arms.<name>, comparisons, measured.arms
     sharpe.json, agreement.json   see `gating` and `agreement`
 """

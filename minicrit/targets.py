@@ -21,7 +21,8 @@ def targets(
 
     Args:
         benchmark: of which model 1 counts.
-        sharpe: the gate's report. agreement: the operators'.
+        sharpe: the gate's report.
+        agreement: the operators'.
     """
     return [
         *(_detection(benchmark) if benchmark else [
