@@ -102,6 +102,13 @@ MEASURED := $(wildcard $(addprefix data/*/,validation*.jsonl calibration*.jsonl 
 HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
+# Every other critic of the run that is there, each judged by itself.
+RUNGS := $(patsubst checkpoints/$(RUN)/%/manifest.json,$(REPORTS)/benchmark-%.json,$(filter-out \
+    $(ADAPTER)/manifest.json,$(wildcard checkpoints/$(RUN)/*/manifest.json)))
+# What the page shows beside what it is made of.
+SHOWN := $(filter-out $(REPORTS)/benchmark.json,$(wildcard $(addprefix $(REPORTS)/,benchmark*.json \
+    quantize-*.json sharpe.json agreement.json errors.json experiments.json)))
+
 SPLITS := train train-fresh validation calibration test
 ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark pairs dpo rsf kto \
     constitution int$(BITS))
@@ -116,7 +123,7 @@ DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
 CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selective)
 BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
     latency measures resampling paired selective versus slices selection written scores \
-    statistics bagofwords *tables)
+    statistics bagofwords *tables which_flaw kept board)
 PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
     candidates scouting)) $(call modules,sampling decoding)
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
@@ -124,7 +131,8 @@ CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution material
     data_gen/prompts/revise-*.txt) $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
-REPORT_CODE := $(call modules,report pages *tables plots targets) $(wildcard minicrit/*.html)
+REPORT_CODE := $(call modules,report pages *tables plots targets views *_views ladder heat) \
+    $(wildcard minicrit/*.html)
 
 # What each stage is told beside the recipe; ARGS come last, so they win.
 CONFIG := --config $(RECIPE)
@@ -183,7 +191,8 @@ SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
     constitution calibrate benchmark quantize report pipeline critique sharpe sharpe-demo agreement \
-    bench-candidates bench-filters bench-train probe verify test test-slow lint types \
+    bench-candidates bench-filters bench-train probe verify test test-slow test-browser \
+    ladder lint types \
     tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
@@ -204,6 +213,7 @@ kto: $(LIKED)/manifest.json ## train it on thumbs up and down: THUMBS, or pairs 
 constitution: $(REVISED)/manifest.json ## let it revise its critiques under ten rules and learn
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
 benchmark: $(REPORTS)/benchmark.json ## judge MODEL_1, and MODEL_2 beside it
+ladder: $(REPORTS)/benchmark.json $(RUNGS) ## judge every critic of the RUN, for the report's ladder
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
 
@@ -262,6 +272,12 @@ test: lint types ## lint, types, fast tests
 
 test-slow: $(SETUP) ## the tests that take minutes
 	.venv/bin/python -m pytest -m slow $(ARGS)
+
+test-browser: $(SETUP) ## the report in a headless Chromium or Chrome, which must be installed
+	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null || { \
+	    echo "expected chromium or google-chrome on PATH, got none; apt-get install chromium" >&2; \
+	    exit 1; }
+	.venv/bin/python -m pytest -m browser $(ARGS)
 
 lint: $(SETUP) ## ruff: rules and format
 	.venv/bin/ruff check .
@@ -342,6 +358,11 @@ $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)
     $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)
 	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) $(ARGS)
 
+$(RUNGS): $(REPORTS)/benchmark-%.json: checkpoints/$(RUN)/%/manifest.json $(STAMPS)/benchmark.args \
+    $(STAMPS)/test.sum $(BENCHMARK_CODE) $(wildcard checkpoints/$(RUN)/*/calibration.json) | $(SETUP)
+	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) --benchmark.model_1 $(<D) \
+	    --benchmark.model_2 null --benchmark.words false --benchmark.out $(@:.json=) $(ARGS)
+
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)
 	@touch $@
@@ -372,5 +393,5 @@ $(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_
 	@touch $@
 
 $(REPORTS)/index.html: $(REPORTS)/benchmark.json $(SMALL)/manifest.json $(DATA_DIR)/manifest.json \
-    $(REPORT_CODE) | $(SETUP)
+    $(REPORT_CODE) $(SHOWN) | $(SETUP)
 	$(MINICRIT) report $(CONFIG) $(SETTINGS_report) $(ARGS)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from minicrit import latency, selective, slices, tables, versus, written
+from minicrit import board, latency, selective, slices, tables, versus, written
 from minicrit.bagofwords import BagOfWords
 from minicrit.benchmark_page import benchmark_page
 from minicrit.config import Recipe
@@ -93,6 +93,8 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
             **{key: o.measured for key, o in found.items() if o.measured},
         },
     }
+    board.log_benchmark(settings.log_folder / settings.out.parent.name / settings.out.name, report,
+                        {key: outcome.p for key, outcome in found.items()}, truth)  # fmt: skip
     _write(settings.out, report, examples, found)
     return report
 

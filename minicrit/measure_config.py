@@ -26,6 +26,7 @@ class BenchmarkConfig:
             before the run it is said which difference in accuracy that many items can find.
         margin: by how much a judge may be worse and still count as no worse, in units of each
             metric.
+        log_folder: TensorBoard logs go to <log_folder>/<folder of out>/<name of out>.
         out: report without ending; .json, .md and .items.jsonl are written.
     """
 
@@ -43,6 +44,7 @@ class BenchmarkConfig:
     batch_tokens: int = 4096
     discordance: float = 0.2
     margin: float = 0.02
+    log_folder: Path = Path("runs")
     out: Path = Path("reports/cpu/benchmark")
 
 

@@ -119,6 +119,13 @@ def metric_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     return head, rows
 
 
+def slice_rows(title: str, found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """Head and rows of the slices of one axis."""
+    rows = [(name, str(one["n"]), *(cell(one[key]) for key in ("accuracy", "recall", "fpr")))
+            for name, one in found.items()]  # fmt: skip
+    return (title, "n", "accuracy", "recall", "false-positive rate"), rows
+
+
 def critique_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     """Head and rows on whole critiques."""
     written = {k: j["critiques"] for k, j in report["judges"].items() if "critiques" in j}

@@ -92,6 +92,22 @@ def redone(*words: str) -> list[str]:
     return [line.split()[0] for line in log.read_text().splitlines()]
 
 
+def test_the_ladder_judges_every_critic_of_the_run(project):
+    """SFT with the benchmark, each other one by itself; what was judged is not judged again."""
+    redone("pipeline")
+    assert redone("ladder") == ["benchmark"]  # int8, which the pipeline made
+    critic = Path("checkpoints/mine/dpo/manifest.json")
+    critic.parent.mkdir(parents=True)
+    critic.write_text("x")
+    assert redone("ladder") == ["benchmark"]
+    (line,) = Path("log").read_text().splitlines()
+    assert line.rindex("--benchmark.model_1 checkpoints/mine/dpo") > line.index("mine/sft")
+    assert "--benchmark.model_2 null --benchmark.words false" in line
+    assert line.endswith("--benchmark.out reports/mine/benchmark-dpo")
+    assert redone("ladder") == []
+    assert redone("pipeline") == ["report"]
+
+
 def edit(name: str, old: str, new: str) -> None:
     text = Path(name).read_text()
     assert old in text

@@ -146,6 +146,7 @@ def recipe(folder: Path, examples: Sequence[Example] | None = None) -> Recipe:
     settings.words_data = folder / "train.jsonl"
     settings.critiques, settings.latency_items = 4, 4
     settings.out = folder / "reports" / "benchmark"
+    settings.log_folder = folder / "runs"
     made.data.folder = folder
     made.sft.out = folder / "sft"
     return made
