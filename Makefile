@@ -358,9 +358,11 @@ $(REPORTS)/benchmark.json: $(STAMPS)/benchmark.args $(STAMPS)/base.sum $(STAMPS)
     $(STAMPS)/test.sum $(BENCHMARK_CODE) $(JUDGED) | $(SETUP)
 	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) $(ARGS)
 
-$(RUNGS): $(REPORTS)/benchmark-%.json: checkpoints/$(RUN)/%/manifest.json $(STAMPS)/benchmark.args \
-    $(STAMPS)/test.sum $(BENCHMARK_CODE) $(wildcard checkpoints/$(RUN)/*/calibration.json) | $(SETUP)
-	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) --benchmark.model_1 $(<D) \
+# The folder, not its manifest: critics are judged as they are, not made again. It is as new as what
+# was last put into it, a calibration too.
+$(RUNGS): $(REPORTS)/benchmark-%.json: checkpoints/$(RUN)/% $(STAMPS)/benchmark.args \
+    $(STAMPS)/test.sum $(BENCHMARK_CODE) | $(SETUP)
+	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) --benchmark.model_1 $< \
 	    --benchmark.model_2 null --benchmark.words false --benchmark.out $(@:.json=) $(ARGS)
 
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)

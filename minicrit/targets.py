@@ -9,6 +9,7 @@ Report = Mapping[str, Any]
 Card = dict[str, str]
 
 MAX_FPR, MIN_F1, MAX_MS = 0.08, 0.90, 30.0  # what the critic has to keep people's trust
+WHOLE_MS = 100.0  # from which tenths say nothing
 MIN_AGREEMENT, MIN_SHARPE = 0.98, 0.40
 MET, MISSED, OPEN, UNKNOWN = "met", "missed", "open", "not measured"
 CURVES = ("val/f1", "val/fpr", "val/auroc", "val/twin_consistency")
@@ -64,8 +65,8 @@ def _time(report: Report) -> Card:
     middle, late = times.get("p50"), times.get("p95")
     return {
         "name": "One verdict",
-        "value": f"{tables.number(middle, 1)} ms",
-        "detail": f"p95 {tables.number(late, 1)} ms, {hardware['gpu'] or hardware['cpu']}",
+        "value": _milliseconds(middle),
+        "detail": f"p95 {_milliseconds(late)}, {hardware['gpu'] or hardware['cpu']}",
         "target": f"under {MAX_MS:.0f} ms",
         "status": _status(middle, middle, late, MAX_MS, below=True),
     }
@@ -150,6 +151,10 @@ def _status(
 def _promise(judge: Report) -> str:
     found = judge.get("calibration")
     return f"; threshold certified for <= {100 * found['alpha']:g} %" if found else ""
+
+
+def _milliseconds(value: float | None) -> str:
+    return f"{tables.number(value, 0 if (value or 0) >= WHOLE_MS else 1)} ms"
 
 
 def _percent(value: float | None) -> str:
