@@ -165,9 +165,12 @@ def _calibrate(recipe: Recipe) -> None:
 
 
 def _benchmark(recipe: Recipe) -> None:
+    from functools import partial
+
+    from data_gen.backends.served import open_judge
     from minicrit.benchmark import benchmark
 
-    benchmark(recipe)
+    benchmark(recipe, load=partial(open_judge, base_folder=recipe.base.folder))
 
 
 def _quantize(recipe: Recipe) -> None:

@@ -9,7 +9,8 @@ class BenchmarkConfig:
     """The benchmark.
 
     Attributes:
-        model_1: a critic (adapter, quantized or merged folder), or a base to be read zero-shot.
+        model_1: a critic (adapter, quantized or merged folder), a base to be read zero-shot, or
+            openai:http://HOST:PORT#MODEL behind a server that gives log-likelihoods.
         model_2: another one to compare with; null for none.
         data: Example files or folders, separated by commas.
         split: which rows to use: train, validation, calibration, test, or `all`.
