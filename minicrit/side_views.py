@@ -105,13 +105,13 @@ def errors_view(report: Report) -> View:
 
 
 def _worst(slices: Sequence[Report]) -> Table | None:
-    rows = [
+    head: Row = ("worst slices", "missed", "n", "share", "among the rest", "Holm")
+    rows: list[Row] = [
         (_slice_name(row.get("slice")), str(row.get("misses", "-")), _n(row), cell(row),
          cell(row.get("rest")), chance(row.get("p_over_all")))
         for row in slices
     ]  # fmt: skip
-    return (("worst slices", "missed", "n", "share", "among the rest", "Holm"), rows) if rows \
-        else None  # fmt: skip
+    return (head, rows) if rows else None
 
 
 def _slice_name(name: object) -> str:

@@ -49,11 +49,17 @@ def test_shows_every_part(page: str) -> None:
     # ROC, reliability, risk and coverage; two learning plots; domain
     assert page.count("<svg") == 3 + 2 + 1
     assert "threshold certified" not in page
+    assert "No critic here is calibrated" in page
+    assert '<td class="h4 own">3</td>' in page  # the confusion: 3 of 4 flawed are found and named
+    assert page.count('class="card"') == 5
 
 
 def test_a_certificate_is_shown(tmp_path: Path) -> None:
     """In words, on the card, on the ROC curve and in Markdown; the judge's own threshold too."""
-    promise = {"alpha": 0.08, "delta": 0.05, "n": 210, "k": 10, "each_domain": False}
+    promise = {"alpha": 0.08, "delta": 0.05, "n": 210, "k": 10, "each_domain": False,
+               "abstain": {"low": 0.35, "high": 0.75},
+               "domains": {"medical": {"n": 9, "needed": 36},
+                           "trading": {"n": 70, "k": 1, "threshold": 0.6}}}  # fmt: skip
 
     def load(letter: str) -> StandIn:
         critic = StandIn(letter, threshold=0.65)
@@ -69,6 +75,14 @@ def test_a_certificate_is_shown(tmp_path: Path) -> None:
     assert sentence in text
     assert sentence in new.benchmark.out.with_name("benchmark.md").read_text()
     assert "critic a, dot: certified threshold" in text
+    assert "certified: at most 8 %" in text  # the line across the ROC curve
+    # of .1 .9 .6 .8 .2 .4 .3 .7 five lie outside of ]0.35, 0.75[, all of them right
+    band = "where p lies between 0.350 and 0.750, somebody should look. Outside of that, on these"
+    assert band in text
+    assert "62 % of the verdicts, 0.000 [0.000, 0.434] of them wrong" in text
+    assert "needs 36 items" in text
+    assert report["judges"]["model_1"]["abstaining"]["coverage"] == 5 / 8
+    assert report["judges"]["model_2"]["abstaining"] is None
     assert "critic b, dot: its threshold" in text
     assert "false-positive rate at threshold 0.5" in text
     assert "certified for &lt;= 8 %" in text
