@@ -45,7 +45,8 @@ def macro(sums: Mapping[str, Floats]) -> Floats:
     f1 = 2 * sums["hits"] / np.where(there, sums["said"] + sums["true"], 1.0)
     number = there.sum(axis=-1)
     total = np.where(there, f1, 0.0).sum(axis=-1)
-    return np.divide(total, number, out=np.full(total.shape, math.nan), where=number > 0)
+    mean = np.divide(total, number, out=np.full(total.shape, math.nan), where=number > 0)
+    return np.asarray(mean, dtype=np.float64)
 
 
 def assess_types(
