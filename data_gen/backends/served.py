@@ -56,9 +56,9 @@ def open_judge(path: str, *, base_folder: Path) -> Judge:
 class ServedCritic:
     """A `minicrit.judging.Judge` whose model is elsewhere. OPENAI_API_KEY is sent if it is set."""
 
-    adapter = None
-    prompt_version = PROMPT_VERSION
-    threshold = 0.5
+    adapter: str | None = None
+    prompt_version: str = PROMPT_VERSION
+    threshold: float = 0.5
 
     def __init__(
         self, url: str, model: str, *, threads: int = 8, timeout: float = 300.0, wait: float = WAIT
