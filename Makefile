@@ -113,6 +113,13 @@ MEASURED := $(wildcard $(addprefix data/*/,validation*.jsonl calibration*.jsonl 
 HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
+# Every other critic of the run that is there, each judged by itself.
+RUNGS := $(patsubst checkpoints/$(RUN)/%/manifest.json,$(REPORTS)/benchmark-%.json,$(filter-out \
+    $(ADAPTER)/manifest.json,$(wildcard checkpoints/$(RUN)/*/manifest.json)))
+# What the page shows beside what it is made of.
+SHOWN := $(filter-out $(REPORTS)/benchmark.json,$(wildcard $(addprefix $(REPORTS)/,benchmark*.json \
+    quantize-*.json sharpe.json agreement.json errors.json experiments.json)))
+
 SPLITS := train train-fresh validation calibration test
 ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge errors pairs \
     dpo rsf kto constitution int$(BITS))
@@ -131,7 +138,7 @@ DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
 CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selective)
 BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
     latency measures resampling paired selective versus slices selection written scores \
-    statistics bagofwords *tables)
+    statistics bagofwords *tables which_flaw kept board)
 JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prompts/compare-*.txt \
     data_gen/constitution-*.yaml)
 ERRORS_CODE := $(wildcard $(patsubst %,data_gen/%.py,errors explained doubts oracle reasons)) \
@@ -144,7 +151,8 @@ CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution material
     data_gen/prompts/revise-*.txt) $(call modules,sampling decoding)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
-REPORT_CODE := $(call modules,report pages *tables plots targets) $(wildcard minicrit/*.html)
+REPORT_CODE := $(call modules,report pages *tables plots targets views *_views ladder heat) \
+    $(wildcard minicrit/*.html)
 
 # What each stage is told beside the recipe; ARGS come last, so they win.
 CONFIG := --config $(RECIPE)
@@ -214,9 +222,9 @@ SECTIONS_constitution := seed base data lora constitution dpo rsf filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
-    constitution calibrate benchmark judge qualify errors experiments quantize report pipeline \
-    critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe verify \
-    test test-slow lint types tensorboard clean distclean FORCE
+    constitution calibrate benchmark ladder judge qualify errors experiments quantize report \
+    pipeline critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
+    verify test test-slow test-browser lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -238,6 +246,7 @@ calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALP
 benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 beside it; then JUDGE
 judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
 errors: $(REPORTS)/errors.json ## say what MODEL gets wrong, and why; FOCUS reads the result
+ladder: $(REPORTS)/benchmark.json $(RUNGS) ## judge every critic of the RUN, for the report's ladder
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
 
@@ -304,6 +313,12 @@ test: lint types ## lint, types, fast tests
 
 test-slow: $(SETUP) ## the tests that take minutes
 	.venv/bin/python -m pytest -m slow $(ARGS)
+
+test-browser: $(SETUP) ## the report in a headless Chromium or Chrome, which must be installed
+	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null || { \
+	    echo "expected chromium or google-chrome on PATH, got none; apt-get install chromium" >&2; \
+	    exit 1; }
+	.venv/bin/python -m pytest -m browser $(ARGS)
 
 lint: $(SETUP) ## ruff: rules and format
 	.venv/bin/ruff check .
@@ -398,6 +413,13 @@ $(REPORTS)/errors.json: $(STAMPS)/errors.args $(STAMPS)/train.sum $(STAMPS)/vali
     $(ERRORS_CODE) $(SHRUNK) $(wildcard $(CALIBRATION)) | $(SETUP)
 	$(MINICRIT) errors $(CONFIG) $(SETTINGS_errors) $(ARGS)
 
+# The folder, not its manifest: critics are judged as they are, not made again. It is as new as what
+# was last put into it, a calibration too.
+$(RUNGS): $(REPORTS)/benchmark-%.json: checkpoints/$(RUN)/% $(STAMPS)/benchmark.args \
+    $(STAMPS)/test.sum $(BENCHMARK_CODE) | $(SETUP)
+	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) --benchmark.model_1 $< \
+	    --benchmark.model_2 null --benchmark.words false --benchmark.out $(@:.json=) $(ARGS)
+
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)
 	@touch $@
@@ -428,5 +450,5 @@ $(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_
 	@touch $@
 
 $(REPORTS)/index.html: $(REPORTS)/benchmark.json $(SMALL)/manifest.json $(DATA_DIR)/manifest.json \
-    $(REPORT_CODE) | $(SETUP)
+    $(REPORT_CODE) $(SHOWN) | $(SETUP)
 	$(MINICRIT) report $(CONFIG) $(SETTINGS_report) $(ARGS)

@@ -23,15 +23,15 @@ from data_gen.explained import explanation_of, said_type
 from minicrit.config import Recipe
 from minicrit.error_facts import FORM, Analysis, error_rows, report_of
 from minicrit.errors_page import errors_html, errors_markdown
-from minicrit.files import sha256_file, sha256_folder, sha256_json, write_atomic, write_json
+from minicrit.files import sha256_file, sha256_folder, write_atomic, write_json
 from minicrit.jsonl import write_rows
 from minicrit.judging import Item, Judge, item_of, load_judge, remove_partial, score_items
+from minicrit.kept import in_passes
 from minicrit.manifest import code_version, provenance
 from minicrit.measure_config import ErrorsConfig
 from minicrit.misses import Bars, Fact, is_doubtful, outcome
 from minicrit.neighbours import nearest
 from minicrit.records import Example, read_examples, read_folder
-from minicrit.resuming import in_passes
 from minicrit.selection import limited
 from minicrit.written import balanced, seeded_order
 
@@ -166,12 +166,10 @@ def _texts(
     """Text and tokens of a critique of each, of at most so many tokens."""
     settings = recipe.errors
     items = [item_of(example) for example in examples]
-    key = sha256_json([judge.identity, judge.prompt_version, code_version(), longest,
-                       settings.batch, items])  # fmt: skip
-    path = settings.out.with_name(f"{settings.out.name}.{key[:16]}.scores.jsonl")
-    about = "flaw types" if longest == OPENING else "critiques"
-    return in_passes(path, items, settings.batch, partial(_write_some, judge, longest),
-                     unit="critique", about=about)  # fmt: skip
+    key = [judge.identity, judge.prompt_version, code_version(), longest, settings.batch, items]
+    part = "types" if longest == OPENING else "critiques"
+    return in_passes(settings.out, part, key, items, settings.batch,
+                     partial(_write_some, judge, longest), unit="critique")  # fmt: skip
 
 
 def _write_some(judge: Judge, longest: int, items: Sequence[Item]) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ threshold is the critic's own; it is never tuned on these items.
 # mypy: disable-error-code="import-untyped"
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,19 +21,21 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from minicrit import latency, selective, slices, tables, versus, written
+from minicrit import board, latency, selective, slices, tables, versus, written
 from minicrit.bagofwords import BagOfWords
 from minicrit.benchmark_page import benchmark_page
 from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.jsonl import write_rows
-from minicrit.judging import Judge, item_of, load_judge, remove_partial, score_items
+from minicrit.judging import Judge, load_judge, remove_partial, score_items
 from minicrit.manifest import provenance
 from minicrit.measures import DRAWS, HALF, Truth, measure, metrics, plain
 from minicrit.records import Example
 from minicrit.selection import facts_of, input_hashes, lessons_of, select
+from minicrit.which_flaw import assess_types
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Load = Callable[[str], Judge]
 
 SIMPLE = ("f1", "fpr", "recall", "precision", "accuracy", "twin_consistency")
@@ -48,6 +50,7 @@ class Outcome:
     threshold: float
     row: dict[str, Any]
     measured: dict[str, Any]
+    types: Sequence[str | None] = ()
 
 
 def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -> dict[str, Any]:
@@ -90,6 +93,8 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
             **{key: o.measured for key, o in found.items() if o.measured},
         },
     }
+    board.log_benchmark(settings.log_folder / settings.out.parent.name / settings.out.name, report,
+                        {key: outcome.p for key, outcome in found.items()}, truth)  # fmt: skip
     _write(settings.out, report, examples, found)
     return report
 
@@ -99,14 +104,16 @@ def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe)
     settings = recipe.benchmark
     memory = latency.PeakMemory()
     critic = load(model)
-    scored = score_items(critic, examples, settings.out, batch_tokens=settings.batch_tokens)
+    scored = score_items(critic, examples, settings.out, batch_tokens=settings.batch_tokens,
+                         types=settings.types)  # fmt: skip
     readable = [e for e, p in zip(examples, scored.p, strict=True) if not np.isnan(p)]
     some = written.seeded_order(readable, recipe.seed)[: settings.latency_items]
-    alone = latency.verdict_times(critic, [item_of(e) for e in some])
+    alone = latency.verdict_times(critic, some, settings.out)
     texts = written.write_critiques(
         critic,
         written.balanced(readable, settings.critiques, recipe.seed),
         settings.max_new_tokens,
+        settings.out,
     )
     spent, tokens = sum(texts.seconds), sum(w.tokens for w in texts.written)
     rate = scored.items_per_second
@@ -128,7 +135,7 @@ def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe)
         "unscored": dict(scored.unscored),
         "critiques": written.assess(texts),
     }
-    outcome = Outcome(scored.p, critic.threshold, row, measured)
+    outcome = Outcome(scored.p, critic.threshold, row, measured, scored.types)
     del critic
     gc.collect()
     if torch.cuda.is_available():
@@ -164,9 +171,20 @@ def _measure(
                                                             outcome.threshold)  # fmt: skip
     outcome.row["risk_coverage"] = selective.risk_coverage(p[scored], known.flawed,
                                                            outcome.threshold)  # fmt: skip
+    outcome.row["abstaining"] = _abstaining(outcome, p[scored], known.flawed)
+    outcome.row["flaw_types"] = assess_types(outcome.types, p, examples, outcome.threshold,
+                                             seed=seed, draws=draws)  # fmt: skip
     outcome.row["reliability"] = slices.reliability(p[scored], known.flawed)
     if outcome.row["unscored"]:
         _log.warning("%s: unscored items: %s of %s", key, len(p) - int(scored.sum()), len(p))
+
+
+def _abstaining(outcome: Outcome, p: Floats, flawed: Bools) -> dict[str, Any] | None:
+    """What is left outside of the band that calibration found, and wrong; None without a band."""
+    band = (outcome.row.get("calibration") or {}).get("abstain")
+    if not band:
+        return None
+    return selective.outside(p, flawed, outcome.threshold, (band["low"], band["high"]))
 
 
 def _constants(truth: Truth, lessons: list[Example]) -> dict[str, Any]:

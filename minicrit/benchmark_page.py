@@ -10,7 +10,6 @@ from minicrit.tables import (
     UNITS,
     Row,
     bounds,
-    cell,
     certificate,
     escaped,
     markdown,
@@ -76,16 +75,11 @@ def _details(report: Mapping[str, Any]) -> list[str]:
             for key, label in LABELS.items() if (m := judge["metrics"].get(key))
         ]  # fmt: skip
         parts += [f"## {escaped(judge['name'])}", markdown(("metric", "value", "n", *UNITS), rows)]
-        head = ("n", "accuracy", "recall", "false-positive rate")
         for axis, title in AXES.items():
             found = judge["slices"].get(axis)
             if found:
-                parts.append(markdown((title, *head), [_slice(k, v) for k, v in found.items()]))
+                parts.append(markdown(*tables.slice_rows(title, found)))
     return [*parts, "Intervals of slices are Wilson's."]
-
-
-def _slice(name: str, found: Mapping[str, Any]) -> Row:
-    return (name, str(found["n"]), *(cell(found[key]) for key in ("accuracy", "recall", "fpr")))
 
 
 def _hardware(machine: Mapping[str, Any]) -> str:

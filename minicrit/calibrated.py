@@ -80,6 +80,7 @@ def _read(path: Path) -> Calibration:
             domains={name: float(value) for name, value in temperature["domains"].items()},
             band=(float(band["low"]), float(band["high"])) if band else None,
             facts={**facts, "each_domain": row["each_domain"], "temperature": temperature,
+                   "abstain": band, "domains": row.get("domains"),
                    "sha256": sha256_file(path)},
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:

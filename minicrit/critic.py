@@ -26,9 +26,18 @@ from minicrit.files import sha256_file
 from minicrit.logprobs import choice_logprobs, scored_logprobs
 from minicrit.lora import fuse
 from minicrit.packing import Tree, pack
-from minicrit.prompts import PROMPT_VERSION, Critique, UnparsedError, parse_critique
-from minicrit.readout import Judged, branch_sums, judging_tree, read_judged, verdict_tree
+from minicrit.prompts import PROMPT_VERSION, Critique, attempt
+from minicrit.readout import (
+    Judged,
+    branch_sums,
+    bundles,
+    joined,
+    judging_tree,
+    read_judged,
+    reading,
+)
 from minicrit.records import Example
+from minicrit.taxonomy import FLAW_TYPES
 from minicrit.verdict import Verdict, explained
 
 Item = tuple[str, str]  # (domain, rationale)
@@ -199,14 +208,30 @@ class Critic:
         progress: Callable[[int], object] | None = None,
     ) -> np.ndarray:
         """The same after any prompts, given as token ids without the lead-in."""
-        odds = np.empty(len(prompts))
-        for rows in _batches([len(p) for p in prompts], batch_tokens):
-            sums = self._score([verdict_tree(self.encoder, prompts[row]) for row in rows])
-            pairs = sums.view(-1, 2).cpu()
-            odds[rows] = (pairs[:, 1] - pairs[:, 0]).numpy()
+        sums = self._ask(prompts, reading(self.encoder), batch_tokens, progress)
+        return np.asarray(sums[:, 1] - sums[:, 0])
+
+    def _ask(
+        self,
+        prompts: Sequence[Sequence[int]],
+        tail: Tree,
+        batch_tokens: int,
+        progress: Callable[[int], object] | None = None,
+    ) -> np.ndarray:
+        """Log-likelihood of every leaf of a tail after each prompt, (N, leaves), in float64.
+
+        What prompts share, as twins do, is computed once.
+        """
+        found = np.empty((len(prompts), len(tail.leaves)))
+        groups = list(bundles(prompts))
+        trees = [joined([prompts[row] for row in rows], tail) for rows in groups]
+        for numbers in _batches([tree.tokens for tree in trees], batch_tokens):
+            rows = [row for number in numbers for row in groups[number]]
+            sums = self._score([trees[number] for number in numbers])
+            found[rows] = sums.view(len(rows), -1).cpu().numpy()
             if progress:
                 progress(len(rows))
-        return odds
+        return found
 
     def judge(self, examples: Sequence[Example], *, batch_tokens: int = 4096) -> list[Judged]:
         """Log-odds, likeliest flaw type and likelihood of the reference, in one forward an item."""
@@ -220,7 +245,7 @@ class Critic:
     def _score(self, trees: Sequence[Tree]) -> torch.Tensor:
         """Log-likelihood of every branch, in order."""
         with torch.inference_mode():
-            batch = pack(trees).to(self.causal_lm.device)
+            batch = pack(trees, ends=False).to(self.causal_lm.device)
             return branch_sums(batch, scored_logprobs(self.causal_lm, batch, chunk=_SCORED))
 
     def p_flawed(
@@ -233,6 +258,16 @@ class Critic:
         """Probability of `flawed` against `valid`, (N,), calibrated if the critic is."""
         odds = self.log_odds(items, batch_tokens=batch_tokens, progress=progress)
         return self.chances(odds, [domain for domain, _ in items])
+
+    def p_and_types(
+        self, items: Sequence[Item], *, batch_tokens: int = 4096
+    ) -> tuple[np.ndarray, list[str]]:
+        """`p_flawed`, and the flaw type likeliest of each if it is flawed, in one forward."""
+        prompts = [self.encoder.prompt(*item) for item in items]
+        sums = self._ask(prompts, reading(self.encoder, types=True), batch_tokens)
+        names = list(FLAW_TYPES)
+        types = [names[at] for at in sums[:, 2:].argmax(axis=1)]
+        return self.chances(sums[:, 1] - sums[:, 0], [domain for domain, _ in items]), types
 
     def chances(self, odds: np.ndarray, domains: Sequence[str] | None) -> np.ndarray:
         """P(flawed) of log-odds (N,); calibrated if the critic is and the domains are given."""
@@ -265,10 +300,7 @@ class Critic:
         return written
 
     def _written(self, item: Item, p: float, text: str, tokens: int, spent: float) -> Written:
-        try:
-            parsed, reason = parse_critique(text), None
-        except UnparsedError as error:
-            parsed, reason = None, str(error)
+        parsed, reason = attempt(text)
         verdict = self._verdict(item, p, spent, parsed)
         return Written(verdict, text, parsed, reason, tokens)
 

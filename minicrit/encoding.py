@@ -15,6 +15,7 @@ from minicrit.prompts import (
     render_critique,
     render_prompt,
 )
+from minicrit.taxonomy import FLAW_TYPES
 
 
 class TooLongError(ValueError):
@@ -76,6 +77,12 @@ class Encoder:
             whole = self.ids(LEAD_IN + word)
             words[label] = whole[len(lead) :] if whole[: len(lead)] == lead else self.ids(word)
         return words
+
+    @cached_property
+    def flaw_lines(self) -> tuple[list[int], ...]:
+        """Ids of ` flawed` and the line that names a flaw type, one of each in their order."""
+        flawed = self.verdict_words["flawed"]
+        return tuple([*flawed, *self.ids(f"\nFlaw: {name}\n")] for name in FLAW_TYPES)
 
     @cached_property
     def verdict_heads(self) -> tuple[int, int]:

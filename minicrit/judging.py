@@ -5,8 +5,6 @@ meet these scores. An item that cannot be read (too long, or p undefined) is cou
 """
 
 # mypy: disable-error-code="import-untyped"
-import json
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,8 +18,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from minicrit.encoding import TooLongError
-from minicrit.files import sha256_json
-from minicrit.jsonl import whole_rows
+from minicrit.kept import Kept, remove_kept
 from minicrit.manifest import code_version
 
 if TYPE_CHECKING:
@@ -29,6 +26,7 @@ if TYPE_CHECKING:
     from minicrit.verdict import Verdict
 
 Item = tuple[str, str]  # (domain, rationale)
+Ask = Callable[[Sequence[Item]], tuple[npt.NDArray[Any], Sequence[str | None]]]
 MAX_UNSCORED = 0.05  # of the items; beyond it the numbers describe the easy part only
 TOO_LONG = "too long"
 UNDEFINED = "undefined p"
@@ -47,7 +45,10 @@ class Readable(Protocol):
 
 
 class Judge(Protocol):
-    """What the benchmark needs of a critic; `minicrit.critic.Critic` is one."""
+    """What the benchmark needs of a critic; `minicrit.critic.Critic` is one.
+
+    One that has `p_and_types` (see there) is asked for flaw types too.
+    """
 
     name: str
     identity: str
@@ -75,11 +76,18 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """p (n,), nan where unscored; why; and the rate, None where another run had done a part."""
+    """What a judge said of n items.
+
+    Attributes:
+        p: (n,) p(flawed), nan where unscored. unscored: why.
+        items_per_second: None where another run had done a part.
+        types: the likeliest flaw type of each if it is flawed; None where it was not asked for.
+    """
 
     p: npt.NDArray[np.float64]
     unscored: Counter[str]
     items_per_second: float | None
+    types: Sequence[str | None] = ()
 
 
 def load_judge(path: str, *, base_folder: Path) -> Judge:
@@ -95,71 +103,97 @@ def item_of(example: Readable) -> Item:
 
 
 def score_items(
-    judge: Judge, examples: Sequence[Readable], out: Path, *, batch_tokens: int
+    judge: Judge,
+    examples: Sequence[Readable],
+    out: Path,
+    *,
+    batch_tokens: int,
+    types: bool = False,
 ) -> Scores:
-    """Score all examples in order; the partial scores stay on disk until `remove_partial`."""
-    path = _path(judge, examples, out, batch_tokens)
+    """Score all examples in order; the partial scores stay on disk until `remove_partial`.
+
+    Args:
+        judge: who is asked.
+        examples: what about.
+        out: the report that the partial scores lie beside.
+        batch_tokens: most prompt tokens in one forward pass.
+        types: also ask for the likeliest flaw type of each, if the judge can say.
+    """
     size = max(32, batch_tokens // 64)
     starts = range(0, len(examples), size)
     sizes = [len(examples[at : at + size]) for at in starts]
-    rows = whole_rows(path, [partial(_holds, size=size) for size in sizes])
-    resumed = len(rows) > 0
+    ask = _ask(judge, batch_tokens, types)
+
+    fits = [partial(_holds, size=size) for size in sizes]
     begin = time.perf_counter()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = sum(len(row["p"]) for row in rows)
-    with (
-        path.open("a", encoding="utf-8") as file,
-        tqdm(total=len(examples), initial=done, unit="item", desc=f"verdicts {judge.name}") as bar,
-    ):
-        for at in starts[len(rows) :]:
-            row = _score(judge, [item_of(e) for e in examples[at : at + size]], batch_tokens)
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            rows.append(row)
-            bar.update(len(row["p"]))
-    rate = None if resumed else len(examples) / max(time.perf_counter() - begin, 1e-9)
-    p = np.array([x for row in rows for x in row["p"]], dtype=np.float64)  # None becomes nan
-    reasons = Counter(reason for row in rows for reason in row["unscored"])
+    key = [*_key(judge, examples), batch_tokens, types]
+    with Kept(out, "scores", key, fits) as kept, _bar(judge, examples, kept) as bar:
+        for at in starts[len(kept.rows) :]:
+            kept.add(_score(judge, [item_of(e) for e in examples[at : at + size]], ask))
+            bar.update(len(kept.rows[-1]["p"]))
+    rate = None if kept.resumed else len(examples) / max(time.perf_counter() - begin, 1e-9)
+    columns = {key: [x for row in kept.rows for x in row[key]] for key in ("p", "types")}
+    p = np.array(columns["p"], dtype=np.float64)  # None becomes nan
+    reasons = Counter(reason for row in kept.rows for reason in row["unscored"])
     _check_unscored(judge.name, reasons, len(examples))
-    return Scores(p, reasons, rate)
+    return Scores(p, reasons, rate, columns["types"])
 
 
 def remove_partial(out: Path) -> None:
-    """Remove the partial scores of this benchmark, also those of models or data since changed."""
-    ours = re.compile(re.escape(out.name) + r"\.[0-9a-f]{16}\.scores\.jsonl")
-    for path in out.parent.iterdir():
-        if ours.fullmatch(path.name):
-            path.unlink()
+    """Remove the partial results of this report, also those of models or data since changed."""
+    remove_kept(out)
 
 
-def _score(judge: Judge, items: Sequence[Item], batch_tokens: int) -> dict[str, Any]:
-    """One line of the file: p of each item (None: unscored) and the reasons."""
+def keep(judge: Judge, examples: Sequence[Readable], out: Path, part: str, *more: object) -> Kept:
+    """Where a step that asks about one item after the other keeps its lines, each with `item`."""
+    fits = [partial(_is_of, item=item) for item in range(len(examples))]
+    return Kept(out, part, [*_key(judge, examples), *more], fits)
+
+
+def _holds(row: dict[str, Any], size: int) -> bool:
+    """Whether a line has the scores of so many items."""
+    lists = all(isinstance(row.get(key), list) for key in ("p", "types", "unscored"))
+    return lists and len(row["p"]) == len(row["types"]) == size
+
+
+def _is_of(row: dict[str, Any], item: int) -> bool:
+    return row.get("item") == item
+
+
+def _key(judge: Judge, examples: Sequence[Readable]) -> list[Any]:
+    content = [judge.identity, judge.prompt_version, judge.threshold, code_version()]
+    return [*content, *(item_of(e) for e in examples)]
+
+
+def _bar(judge: Judge, examples: Sequence[Readable], kept: Kept) -> "tqdm[Any]":
+    done = sum(len(row["p"]) for row in kept.rows)
+    return tqdm(total=len(examples), initial=done, unit="item", desc=f"verdicts {judge.name}")
+
+
+def _ask(judge: Judge, batch_tokens: int, types: bool) -> Ask:
+    """P of each item, and its likeliest flaw type or None."""
+    typed = getattr(judge, "p_and_types", None) if types else None
+    if typed is not None:
+        return lambda items: typed(items, batch_tokens=batch_tokens)
+    return lambda items: (judge.p_flawed(items, batch_tokens=batch_tokens), [None] * len(items))
+
+
+def _score(judge: Judge, items: Sequence[Item], ask: Ask) -> dict[str, Any]:
+    """One line of the file: p of each item (None: unscored), its flaw type and the reasons."""
     try:
-        found = judge.p_flawed(items, batch_tokens=batch_tokens)
+        found, types = ask(items)
     except TooLongError:
         if len(items) == 1:
-            return {"p": [None], "unscored": [TOO_LONG]}
-        alone = [_score(judge, [item], batch_tokens) for item in items]
-        return {key: [x for row in alone for x in row[key]] for key in ("p", "unscored")}
+            return {"p": [None], "types": [None], "unscored": [TOO_LONG]}
+        alone = [_score(judge, [item], ask) for item in items]
+        return {key: [x for row in alone for x in row[key]] for key in ("p", "types", "unscored")}
     p = [float(x) if 0 <= x <= 1 else None for x in found]  # nan compares false
     if len(p) != len(items):
         raise ValueError(f"{judge.name}: expected {len(items)} probabilities, got {len(p)}; mend "
                          "its p_flawed")  # fmt: skip
     why = getattr(judge, "reasons", {})  # of a judge that can tell
     lost = [why.get(item, UNDEFINED) for item, x in zip(items, p, strict=True) if x is None]
-    return {"p": p, "unscored": lost}
-
-
-def _path(judge: Judge, examples: Sequence[Readable], out: Path, batch_tokens: int) -> Path:
-    content = [judge.identity, judge.prompt_version, code_version(), batch_tokens]
-    key = sha256_json([*content, *(item_of(e) for e in examples)])
-    return out.with_name(f"{out.name}.{key[:16]}.scores.jsonl")
-
-
-def _holds(row: dict[str, Any], size: int) -> bool:
-    """Whether a line has the scores of so many items."""
-    lists = all(isinstance(row.get(key), list) for key in ("p", "unscored"))
-    return lists and len(row["p"]) == size
+    return {"p": p, "types": list(types), "unscored": lost}
 
 
 def _check_unscored(name: str, reasons: Counter[str], n: int) -> None:

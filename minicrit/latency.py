@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minicrit.judging import Item, Judge
+from minicrit.judging import Judge, Readable, item_of, keep
 
 WARM_UP = 3
 PERCENTILES = (50, 95, 99)
@@ -40,14 +40,18 @@ class PeakMemory:
         return {"peak_memory_mib": _one(host), "peak_gpu_memory_mib": _one(cuda)}
 
 
-def verdict_times(judge: Judge, items: Sequence[Item]) -> list[float]:
-    """Seconds of each verdict, asked one by one after a warm-up."""
-    for item in items[:WARM_UP]:
-        judge.verdict([item])
-    return [
-        seconds(lambda item=item: judge.verdict([item]))  # type: ignore[misc]
-        for item in tqdm(items, unit="item", desc=f"latency {judge.name}")
-    ]
+def verdict_times(judge: Judge, examples: Sequence[Readable], out: Path) -> list[float]:
+    """Seconds of each verdict, asked one by one after a warm-up; kept as they are taken."""
+    items = [item_of(e) for e in examples]
+    with keep(judge, examples, out, "times") as kept:
+        places = range(len(kept.rows), len(items))
+        for item in items[:WARM_UP] if places else ():
+            judge.verdict([item])
+        for place in tqdm(places, unit="item", desc=f"latency {judge.name}"):
+            item = items[place]
+            spent = seconds(lambda item=item: judge.verdict([item]))  # type: ignore[misc]
+            kept.add({"item": place, "seconds": spent})
+    return [row["seconds"] for row in kept.rows]
 
 
 def seconds(call: Callable[[], object]) -> float:

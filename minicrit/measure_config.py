@@ -10,13 +10,16 @@ class BenchmarkConfig:
     """The benchmark.
 
     Attributes:
-        model_1: a critic (adapter, quantized or merged folder), or a base to be read zero-shot.
+        model_1: a critic (adapter, quantized or merged folder), a base to be read zero-shot, or
+            openai:http://HOST:PORT#MODEL behind a server that gives log-likelihoods.
         model_2: another one to compare with; null for none.
         data: Example files or folders, separated by commas.
         split: which rows to use: train, validation, calibration, test, or `all`.
         limit: at most so many items, whole groups, seeded; 0 for all.
         words: also judge the bag-of-words baseline, trained on `words_data`.
         words_data: training file of the bag-of-words baseline.
+        types: also read the likeliest flaw type of every item, in the same forward pass; about
+            twice the time of the verdicts alone.
         critiques: items whose whole critique is written, for latency, parsing and reading.
         latency_items: items that are judged one by one for the latency figures.
         max_new_tokens: longest critique, in tokens.
@@ -25,6 +28,7 @@ class BenchmarkConfig:
             before the run it is said which difference in accuracy that many items can find.
         margin: by how much a judge may be worse and still count as no worse, in units of each
             metric.
+        log_folder: TensorBoard logs go to <log_folder>/<folder of out>/<name of out>.
         out: report without ending; .json, .md and .items.jsonl are written.
     """
 
@@ -35,12 +39,14 @@ class BenchmarkConfig:
     limit: int = 0
     words: bool = True
     words_data: Path | None = Path("data/cpu/train.jsonl")
+    types: bool = True
     critiques: int = 4
     latency_items: int = 10
     max_new_tokens: int = 120
     batch_tokens: int = 4096
     discordance: float = 0.2
     margin: float = 0.02
+    log_folder: Path = Path("runs")
     out: Path = Path("reports/cpu/benchmark")
 
 

@@ -125,9 +125,15 @@ class PackedBatch:
         }
 
 
-def pack(trees: Iterable[Tree]) -> PackedBatch:
-    """Lays trees out one behind the other."""
-    layout = _Layout()
+def pack(trees: Iterable[Tree], *, ends: bool = True) -> PackedBatch:
+    """Lays trees out one behind the other.
+
+    Args:
+        trees: what is computed.
+        ends: compute the last token of each leaf too. What is predicted after it is not scored, so
+            where likelihoods alone are asked for it can be left out.
+    """
+    layout = _Layout(ends)
     numbers: list[int] = []
     keys: list[int] = []
     for number, tree in enumerate(trees):
@@ -161,7 +167,8 @@ def _columns(rows: Sequence[tuple[float, ...]], width: int) -> tuple[tuple[float
 class _Layout:
     """The flat sequence while it grows. `last` is the index of the token before, -1 for none."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends: bool) -> None:
+        self.ends = ends
         self.ids: list[int] = []
         self.positions: list[int] = []
         self.segments: list[Segment] = []
@@ -182,7 +189,9 @@ class _Layout:
 
     def _leaf(self, branch: Branch, parent: int, depth: int, last: int) -> None:
         start = len(self.ids)
-        self._segment(branch.ids, parent, depth)
+        computed = branch.ids if self.ends or branch.departure else branch.ids[:-1]
+        if computed:
+            self._segment(computed, parent, depth)
         for offset, (token, weight) in enumerate(zip(branch.ids, branch.weights, strict=True)):
             source = start + offset - 1 if offset else last
             if weight:

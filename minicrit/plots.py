@@ -33,13 +33,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Dot:
-    """A value in [0, 1] with its interval and the number of items behind it."""
+    """A value in [0, 1] with its interval and the number of items behind it.
+
+    `across` is the interval of its x, where that is a rate too.
+    """
 
     name: str
     value: float
     low: float
     high: float
     n: int
+    across: Point | None = None
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,22 @@ class Frame:
         )
 
 
-def curves(lines: Sequence[Line], labels: tuple[str, str], *, top: float | None = None) -> Markup:
-    """Lines over a common x axis; y from 0 to `top` (the largest value if None)."""
+def curves(
+    lines: Sequence[Line], labels: tuple[str, str], *, top: float | None = None,
+    dots: Sequence[tuple[Dot, int]] = (),
+) -> Markup:  # fmt: skip
+    """Lines over a common x axis; y from 0 to `top` (the largest value if None).
+
+    Dots are those of `square`.
+    """
     points = [p for line in lines for p in line.points]
-    highest = top or max((y for _, y in points), default=1.0) * 1.05
+    heights = [*(y for _, y in points), *(dot.high for dot, _ in dots)]
+    highest = top or max(heights, default=1.0) * 1.05
     frame = Frame((min(x for x, _ in points), max(x for x, _ in points)), (0, highest), 240)
     drawn = (_curve(frame, line) for line in lines)
-    return _svg(240, [*_axes(frame, labels), *drawn], ", ".join(line.name for line in lines))
+    marks = (_error_bar(frame, dot, color) for dot, color in dots)
+    about = f"{labels[1] or 'values'} against {labels[0]}: " + ", ".join(x.name for x in lines)
+    return _svg(240, [*_axes(frame, labels), *drawn, *marks], about)
 
 
 def paths(lines: Sequence[Line], band: Sequence[Point], labels: tuple[str, str]) -> Markup:
@@ -82,16 +95,22 @@ def paths(lines: Sequence[Line], band: Sequence[Point], labels: tuple[str, str])
 
 
 def square(
-    lines: Sequence[Line], labels: tuple[str, str], dots: Iterable[tuple[Dot, int]] = ()
-) -> Markup:
-    """Unit square with its diagonal; each dot's name is its x, its number its series class."""
+    lines: Sequence[Line], labels: tuple[str, str], dots: Iterable[tuple[Dot, int]] = (), *,
+    limits: Iterable[tuple[float, str]] = (),
+) -> Markup:  # fmt: skip
+    """Unit square with its diagonal; each dot's name is its x, its number its series class.
+
+    Each limit is a line across at its x, with its name.
+    """
     frame = Frame((0, 1), (0, 1), 330)
     diagonal = Markup('<polyline class="guide" points="{}"/>').format(
         _path([frame.at(0, 0), frame.at(1, 1)])
     )
     marks = (_error_bar(frame, dot, color) for dot, color in dots)
     drawn = (_curve(frame, line) for line in lines)
-    return _svg(330, [*_axes(frame, labels), diagonal, *drawn, *marks], " against ".join(labels))
+    bars = (_limit(frame, x, name) for x, name in limits)
+    about = " against ".join(reversed(labels))
+    return _svg(330, [*_axes(frame, labels), diagonal, *bars, *drawn, *marks], about)
 
 
 def histogram(
@@ -185,9 +204,8 @@ def _short(name: str) -> str:
 
 
 def _svg(height: int, parts: Iterable[Markup], title: str) -> Markup:
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, title, Markup("").join(parts)
-    )
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>{}</svg>'
+                  ).format(WIDTH, height, title, title, Markup("").join(parts))  # fmt: skip
 
 
 def _axes(frame: Frame, labels: tuple[str, str]) -> list[Markup]:
@@ -231,9 +249,17 @@ def _curve(frame: Frame, line: Line) -> Markup:
     )
 
 
+def _limit(frame: Frame, x: float, name: str) -> Markup:
+    bottom, top = frame.at(x, 0), frame.at(x, 1)
+    return _line("limit", bottom, top) + _text(name, (bottom[0] + 5, bottom[1] - 6), "start")
+
+
 def _error_bar(frame: Frame, dot: Dot, color: int) -> Markup:
     x = float(dot.name)
     bar = _line(f"bar s{color}", frame.at(x, dot.low), frame.at(x, dot.high))
+    if dot.across:
+        left, right = (frame.at(end, dot.value) for end in dot.across)
+        bar += _line(f"bar s{color}", left, right)
     return bar + _circle(frame.at(x, dot.value), color, f"{dot.value:.3f}, n={dot.n}")
 
 

@@ -149,6 +149,14 @@ def parse_critique(text: str) -> Critique:
     return Critique(label=label, **found)
 
 
+def attempt(text: str) -> tuple[Critique | None, str | None]:
+    """What a text parses to, or why it does not."""
+    try:
+        return parse_critique(text), None
+    except UnparsedError as error:
+        return None, str(error)
+
+
 def _checked(number: int, field: str, value: str) -> str:
     known = {"flaw_type": FLAW_TYPES, "severity": SEVERITIES}.get(field)
     if known is not None and value not in known:

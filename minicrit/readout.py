@@ -4,16 +4,18 @@ One forward pass over `prompt + lead-in` with a few short branches gives p(flawe
 and the likelihood of a reference critique. The same readout works on any causal LM.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from minicrit.encoding import Encoder
+from minicrit.encoding import Encoder, common_length
 from minicrit.packing import Branch, PackedBatch, Tree
 from minicrit.prompts import critique_of
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
+
+_WORTH_SHARING = 16  # tokens with which prompts begin alike: twins, not only the same domain
 
 
 def scored(ids: Sequence[int]) -> Branch:
@@ -23,8 +25,46 @@ def scored(ids: Sequence[int]) -> Branch:
 
 def verdict_tree(encoder: Encoder, prompt: Sequence[int]) -> Tree:
     """Prompt and lead-in, continued by `valid` and by `flawed`, in this order."""
+    return joined([prompt], reading(encoder))
+
+
+def reading(encoder: Encoder, *, types: bool = False) -> Tree:
+    """What is asked after a prompt: the lead-in, continued by `valid`, by `flawed`, and by types.
+
+    The types, in the order of the taxonomy, share ` flawed` and the words before the name, whose
+    likelihood is the same for all and left out.
+    """
     words = encoder.verdict_words
-    return Tree((*prompt, *encoder.lead_in), (scored(words["valid"]), scored(words["flawed"])))
+    verdicts = (scored(words["valid"]), scored(words["flawed"]))
+    return Tree(tuple(encoder.lead_in), (*verdicts, _types(encoder)) if types else verdicts)
+
+
+def _types(encoder: Encoder) -> Tree:
+    lines = encoder.flaw_lines
+    shared = min(common_length(lines[0], line) for line in lines)
+    return Tree(tuple(lines[0][:shared]), tuple(scored(line[shared:]) for line in lines))
+
+
+def bundles(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Rows of prompts that begin alike, as twins do, so that it is computed once."""
+    bundle: list[int] = []
+    for row in sorted(range(len(prompts)), key=lambda r: list(prompts[r])):
+        if bundle and common_length(prompts[bundle[-1]], prompts[row]) < _WORTH_SHARING:
+            yield bundle
+            bundle = []
+        bundle.append(row)
+    if bundle:
+        yield bundle
+
+
+def joined(prompts: Sequence[Sequence[int]], tail: Tree) -> Tree:
+    """What the prompts share, and each one's own rest with the tail behind it."""
+    if len(prompts) == 1:
+        return Tree((*prompts[0], *tail.prefix), tail.branches)
+    first = prompts[0]
+    shared = min(common_length(first, prompt) for prompt in prompts)
+    rests = (Tree((*p[shared:], *tail.prefix), tail.branches) for p in prompts)
+    return Tree(tuple(first[:shared]), tuple(rests))
 
 
 def judging_tree(encoder: Encoder, example: Example) -> Tree:
@@ -35,11 +75,9 @@ def judging_tree(encoder: Encoder, example: Example) -> Tree:
     completion = encoder.completion(critique_of(example))
     prompt = encoder.prompt(example.domain, example.rationale, reserve=len(completion))
     tree = verdict_tree(encoder, prompt)
-    branches = [*tree.branches, scored(completion[len(encoder.lead_in) :])]
-    if example.label == "flawed":
-        flawed = encoder.verdict_words["flawed"]
-        branches += [scored([*flawed, *encoder.ids(f"\nFlaw: {name}\n")]) for name in FLAW_TYPES]
-    return Tree(tree.prefix, tuple(branches))
+    reference = scored(completion[len(encoder.lead_in) :])
+    types = (_types(encoder),) if example.label == "flawed" else ()
+    return Tree(tree.prefix, (*tree.branches, reference, *types))
 
 
 def branch_sums(batch: PackedBatch, logprobs: torch.Tensor) -> torch.Tensor:

@@ -2,119 +2,102 @@
 
     minicrit report --config recipe.yaml
 
-Reads what is there of `benchmark.json`, `quantize-*.json` (beside the benchmark's), the coverage of
+Reads what is there beside the benchmark (`benchmark*.json` of all critics of the run,
+`quantize-*.json`, `sharpe.json`, `agreement.json`, and what `side_views` names), the coverage of
 the data and the training history; writes `index.html` and `summary.md` beside them. All text is
 escaped by the template engine, and the page forbids itself scripts and every request.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from minicrit import contrast_tables, plots, tables
+from minicrit import plots, tables
 from minicrit.config import Recipe
 from minicrit.files import write_atomic
 from minicrit.jsonl import parse_object, raw_lines
+from minicrit.ladder import ladder
 from minicrit.pages import pieces, read_results, render
-from minicrit.plots import Dot, Line
+from minicrit.plots import Line
 from minicrit.side_tables import coverage_rows, quantize_rows
+from minicrit.side_views import read_sides
 from minicrit.targets import CURVES, summary, targets
+from minicrit.views import views
 from minicrit.written import places
 
 MAX_SAMPLES = 12
-Table = tuple[tables.Row, list[tables.Row]]
+#: Sections of the page in their order: anchor, heading, and the value without which it is left out.
+SECTIONS = (
+    ("judges", "Judges on the same items", "benchmark"),
+    ("calibration", "Calibration and operating points", "benchmark"),
+    ("types", "Which flaw", "heat"),
+    ("slices", "Where it is good and where not", "slices"),
+    ("comparisons", "Comparisons", "contrasts"),
+    ("ladder", "Ladder of stages", "ladder"),
+    ("judged", "Critiques compared by a judge", "judged"),
+    ("errors", "Errors", "errors"),
+    ("experiments", "Experiments", "experiments"),
+    ("learning", "Learning", "learning"),
+    ("times", "Times and memory", "benchmark"),
+    ("quantization", "Quantization", "quantized"),
+    ("data", "Data", "coverage"),
+    ("critiques", "Whole critiques", "benchmark"),
+    ("again", "How to make this again", "benchmark"),
+)
 
 
 def write_report(recipe: Recipe) -> Path:
     """Write `index.html` and `summary.md` into the folder of the benchmark; the page's path."""
     out = recipe.benchmark.out
-    benchmark = read_results(out.with_name(f"{out.name}.json"))
-    if benchmark and benchmark.get("form") != tables.FORM:
-        raise ValueError(f"{out}.json: expected a benchmark of form {tables.FORM}, got "
-                         f"{benchmark.get('form')}; run the benchmark again")  # fmt: skip
-    quantized = {
-        path.stem.removeprefix("quantize-"): read_results(path) or {}
-        for path in sorted(out.parent.glob("quantize-*.json"), reverse=True)
-    }
+    benchmark = _benchmark(out)
+    found = _found(recipe, benchmark)
+    gate, operators = (read_results(out.with_name(f"{name}.json"))
+                       for name in ("sharpe", "agreement"))  # fmt: skip
     history = _history(recipe.sft.out / "history.jsonl")
-    coverage = read_results(recipe.data.folder / "coverage.json")
-    if not (benchmark or quantized or history or coverage):
+    if not (any(found.values()) or gate or operators or history):
         raise ValueError(f"{out}.json: expected results to report, got none; run the benchmark")
+    found["learning"] = _learning(history)
     page = render(
         "report.html",
         title=out.parent.name,
-        benchmark=benchmark,
-        targets=targets(benchmark) if benchmark else [],
-        learning=_learning(history),
-        quantized=quantize_rows(quantized),
-        coverage=coverage_rows(coverage),
-        samples=[_marked(s) for s in _samples(benchmark)],
-        **(_views(benchmark) if benchmark else {}),
-    )  # fmt: skip
+        targets=targets(benchmark, gate, operators),
+        sections=[(anchor, name) for anchor, name, key in SECTIONS if found.get(key)],
+        **found,
+    )
     target = out.with_name("index.html")
-    write_atomic(out.with_name("summary.md"), summary(benchmark, history))
+    write_atomic(out.with_name("summary.md"), summary(benchmark, history, gate, operators))
     write_atomic(target, page)
     return target
 
 
-def _views(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables and plots of the benchmark."""
-    judges = report["judges"]
-    curves = [Line(j["name"], j["roc"], n) for n, j in enumerate(judges.values()) if j["roc"]]
-    risks = [Line(j["name"], j["risk_coverage"], n) for n, j in enumerate(judges.values())]
-    bins = judges["model_1"]["reliability"]
-    dots = [(Dot(str(b["mean_p"]), b["value"], b["low"], b["high"], b["n"]), 0) for b in bins]
-    return {
-        "judges": tables.metric_rows(report),
-        "pairs": contrast_tables.pair_rows(report),
-        "differences": contrast_tables.difference_rows(report),
-        "contrasted": contrast_tables.slice_rows(report),
-        "foreseen": contrast_tables.foreseen(report),
-        "about_pairs": contrast_tables.NOTE,
-        "about_slices": contrast_tables.SLICES.replace("`", ""),
-        "certified": [tables.certificate(j) for j in judges.values() if j.get("calibration")],
-        "written": tables.critique_rows(report),
-        "measured": tables.measured_rows(report),
-        "intervals": tables.INTERVALS.replace("`", ""),
-        "roc": plots.square(curves, ("false-positive rate", "recall"), list(_points(judges))),
-        "risk_coverage": plots.curves(risks, ("share of the items judged, surest first", "wrong")),
-        "roc_legend": [(_named(judges, line), line.color) for line in curves],
-        "risk_legend": [(line.name, line.color) for line in risks],
-        "reliability": plots.square([], ("p(flawed)", "share flawed"), dots),
-        "identities": [(j["name"], j["identity"]) for j in judges.values() if "identity" in j],
-        "slices": list(_slice_plots(judges["model_1"]["slices"])),
+def _benchmark(out: Path) -> dict[str, Any] | None:
+    found = read_results(out.with_name(f"{out.name}.json"))
+    if found and found.get("form") != tables.FORM:
+        raise ValueError(f"{out}.json: expected a benchmark of form {tables.FORM}, got "
+                         f"{found.get('form')}; run the benchmark again")  # fmt: skip
+    return found
+
+
+def _found(recipe: Recipe, benchmark: dict[str, Any] | None) -> dict[str, Any]:
+    """What each section shows; None or empty where there is nothing."""
+    out = recipe.benchmark.out
+    quantized = {
+        path.stem.removeprefix("quantize-"): read_results(path) or {}
+        for path in sorted(out.parent.glob("quantize-*.json"), reverse=True)
     }
-
-
-def _named(judges: Mapping[str, Any], line: Line) -> str:
-    judge = list(judges.values())[line.color]
-    return f"{line.name}, dot: {'certified' if judge.get('calibration') else 'its'} threshold"
-
-
-def _points(judges: Mapping[str, Any]) -> Iterator[tuple[Dot, int]]:
-    """Where each judge stands on its ROC curve, with the interval of its recall."""
-    for color, judge in enumerate(judges.values()):
-        fpr, recall = judge["operating_point"]["fpr"], judge["operating_point"]["recall"]
-        if fpr and recall:
-            place = str(fpr["value"])
-            yield Dot(place, recall["value"], recall["low"], recall["high"], recall["n"]), color
-
-
-def _slice_plots(found: Mapping[str, Any]) -> Iterator[tuple[str, Markup]]:
-    """Accuracy by slice (recall by flaw type), worst first; none for an axis of one slice."""
-    for axis, title in tables.AXES.items():
-        what = "recall" if axis == "flaw_type" else "accuracy"
-        dots = [
-            Dot(name, rate["value"], rate["low"], rate["high"], rate["n"])
-            for name, rates in found.get(axis, {}).items()
-            if (rate := rates[what])
-        ]
-        if len(dots) > 1:
-            dots.sort(key=lambda dot: (dot.value, dot.name))
-            yield f"{title}: {what}", plots.dot_plot(dots, title)
+    return {
+        "benchmark": benchmark,
+        "contrasts": benchmark and benchmark["pairs"],
+        "ladder": ladder(out.parent) if out.parent.is_dir() else None,
+        "quantized": quantize_rows(quantized),
+        "coverage": coverage_rows(read_results(recipe.data.folder / "coverage.json")),
+        "samples": [_marked(s) for s in _samples(benchmark)],
+        **read_sides(out),
+        **(views(benchmark) if benchmark else {}),
+    }
 
 
 def _learning(history: Sequence[Mapping[str, Any]]) -> list[tuple[Markup, list[tuple[str, int]]]]:

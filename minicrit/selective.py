@@ -76,6 +76,16 @@ def abstain_band(
     return None
 
 
+def outside(
+    p: Floats, flawed: Bools, threshold: float, band: tuple[float, float]
+) -> dict[str, Any]:
+    """Coverage outside of a band of p (bounds count as outside), and the share wrong there."""
+    kept = (p <= band[0]) | (p >= band[1])
+    wrong = wilson(int(((p > threshold) != flawed)[kept].sum()), int(kept.sum()))
+    rate = {"value": wrong.value, "low": wrong.low, "high": wrong.high, "n": wrong.n}
+    return {"coverage": float(kept.mean()), "wrong": rate if wrong.n else None}
+
+
 def _curve(p: Floats, flawed: Bools, threshold: float, weights: Floats) -> tuple[Floats, Floats]:
     """Weight of the items of each sureness, surest first, and the risk down to there."""
     _, codes = np.unique(-sureness(p, threshold), return_inverse=True)

@@ -45,6 +45,11 @@ SHARES = {
     "evidence_verbatim": "evidence word for word in the rationale",
     "evidence_overlap": "evidence overlap (character F1, flawed items)",
 }
+TYPES = {
+    "macro_f1": "macro F1 over all items, by verdict and type",
+    "macro_f1_if_flawed": "macro F1 of flawed items, whatever the verdict",
+    "right_if_flawed": "type right of flawed items, whatever the verdict",
+}
 INTERVALS = (
     "Intervals are 95 %. `wilson` takes items as independent; `by group` and `by family` resample "
     "whole twin groups and whole scenario families (for items that were not composed, the group). "
@@ -80,6 +85,19 @@ def certificate(judge: Mapping[str, Any]) -> str:
             "for items of the calibration families.")  # fmt: skip
 
 
+def abstaining(judge: Mapping[str, Any]) -> str:
+    """Between which p a calibrated judge should not be relied on, and what is left outside."""
+    band, left = judge["calibration"].get("abstain"), judge.get("abstaining")
+    if not band:
+        return f"{judge['name']}: no band of p in which it should abstain was found."
+    said = (f"{judge['name']}: where p lies between {band['low']:.3f} and {band['high']:.3f}, "
+            "somebody should look.")  # fmt: skip
+    if left and left["wrong"]:
+        said += (f" Outside of that, on these items: {100 * left['coverage']:.0f} % of the "
+                 f"verdicts, {cell(left['wrong'])} of them wrong.")  # fmt: skip
+    return said
+
+
 def name_of(report: Mapping[str, Any], key: str) -> str:
     """What a judge is called in tables."""
     return str(report["judges"][key]["name"])
@@ -99,6 +117,13 @@ def metric_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         if any(key in judge["metrics"] for judge in judges.values())
     ]
     return head, rows
+
+
+def slice_rows(title: str, found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """Head and rows of the slices of one axis."""
+    rows = [(name, str(one["n"]), *(cell(one[key]) for key in ("accuracy", "recall", "fpr")))
+            for name, one in found.items()]  # fmt: skip
+    return (title, "n", "accuracy", "recall", "false-positive rate"), rows
 
 
 def critique_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:

@@ -5,16 +5,41 @@ from typing import Any
 
 from minicrit import tables
 
+Report = Mapping[str, Any]
+Card = dict[str, str]
+
 MAX_FPR, MIN_F1, MAX_MS = 0.08, 0.90, 30.0  # what the critic has to keep people's trust
+WHOLE_MS = 100.0  # from which tenths say nothing
+MIN_AGREEMENT, MIN_SHARPE = 0.98, 0.40
+MET, MISSED, OPEN, UNKNOWN = "met", "missed", "open", "not measured"
 CURVES = ("val/f1", "val/fpr", "val/auroc", "val/twin_consistency")
 
 
-def targets(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The three headline numbers of model 1 against their targets."""
+def targets(
+    benchmark: Report | None, sharpe: Report | None = None, agreement: Report | None = None
+) -> list[Card]:
+    """The five headline numbers, each with its interval; what nobody measured says so.
+
+    Args:
+        benchmark: of which model 1 counts.
+        sharpe: the gate's report.
+        agreement: the operators'.
+    """
+    return [
+        *(_detection(benchmark) if benchmark else [
+            _missing("False-positive rate", f"under {100 * MAX_FPR:.0f} %", "make benchmark"),
+            _missing("Flaw detection F1", f"over {MIN_F1:.2f}", "make benchmark"),
+        ]),
+        _agreement(agreement, benchmark),
+        _sharpe(sharpe, benchmark),
+        _time(benchmark) if benchmark
+        else _missing("One verdict", f"under {MAX_MS:.0f} ms", "make benchmark"),
+    ]  # fmt: skip
+
+
+def _detection(report: Report) -> list[Card]:
     judge = report["judges"]["model_1"]
     fpr, f1 = judge["metrics"]["fpr"], judge["metrics"]["f1"]
-    times = report["measured"]["model_1"]["verdict_ms"]
-    hardware = report["measured"]["hardware"]
     return [
         {
             "name": "False-positive rate",
@@ -32,35 +57,82 @@ def targets(report: Mapping[str, Any]) -> list[dict[str, str]]:
             "target": f"over {MIN_F1:.2f}",
             "status": _status(f1["value"], f1["low"], f1["high"], MIN_F1, below=False),
         },
-        {
-            "name": "One verdict",
-            "value": f"{tables.number(times.get('p50'), 1)} ms",
-            "detail": f"p95 {tables.number(times.get('p95'), 1)} ms, "
-            f"{hardware['gpu'] or hardware['cpu']}",
-            "target": f"under {MAX_MS:.0f} ms",
-            "status": _status(
-                times.get("p50"), times.get("p50"), times.get("p95"), MAX_MS, below=True
-            ),
-        },
     ]
 
 
-def summary(benchmark: Mapping[str, Any] | None, history: Sequence[Mapping[str, Any]]) -> str:
+def _time(report: Report) -> Card:
+    times, hardware = report["measured"]["model_1"]["verdict_ms"], report["measured"]["hardware"]
+    middle, late = times.get("p50"), times.get("p95")
+    return {
+        "name": "One verdict",
+        "value": _milliseconds(middle),
+        "detail": f"p95 {_milliseconds(late)}, {hardware['gpu'] or hardware['cpu']}",
+        "target": f"under {MAX_MS:.0f} ms",
+        "status": _status(middle, middle, late, MAX_MS, below=True),
+    }
+
+
+def _agreement(report: Report | None, benchmark: Report | None) -> Card:
+    goal = f"{100 * MIN_AGREEMENT:.0f} %"
+    if not report:
+        return _missing("Operator agreement", goal, "make agreement LOG=...")
+    rate = report["agreement"]
+    return {
+        "name": "Operator agreement",
+        "value": _percent(rate["value"]),
+        "detail": f"95 %: {_percent(rate['low'])} to {_percent(rate['high'])}, {rate['n']} "
+        "rationales" + _other_critic(report, benchmark),
+        "target": goal,
+        "status": _status(rate["value"], rate["low"], rate["high"], MIN_AGREEMENT, below=False),
+    }
+
+
+def _sharpe(report: Report | None, benchmark: Report | None) -> Card:
+    goal = f"+{MIN_SHARPE:.2f}"
+    if not report:
+        return _missing("Sharpe ratio through the gate", goal, "make sharpe TRADES=...")
+    gap = report["differences"]["after"]
+    low, high = gap["low"], gap["high"]
+    between = "no interval" if low is None or high is None else f"95 %: {low:+.2f} to {high:+.2f}"
+    return {
+        "name": "Sharpe ratio through the gate",
+        "value": "-" if gap["value"] is None else f"{gap['value']:+.2f}",
+        "detail": f"{between}, {report['trades']['n']} trades" + _other_critic(report, benchmark),
+        "target": goal,
+        "status": OPEN if gap["value"] is not None and low is None
+        else _status(gap["value"], low, high, MIN_SHARPE, below=False),
+    }  # fmt: skip
+
+
+def _missing(name: str, target: str, remedy: str) -> Card:
+    return {"name": name, "value": "-", "detail": remedy, "target": target, "status": UNKNOWN}
+
+
+def _other_critic(report: Report, benchmark: Report | None) -> str:
+    """Says so where a figure is not that of the critic of the benchmark."""
+    critic = report.get("critic") or {}
+    judge = benchmark["judges"]["model_1"] if benchmark else critic
+    return (
+        "" if critic.get("identity") == judge.get("identity") else f"; critic {critic.get('name')}"
+    )
+
+
+def summary(
+    benchmark: Report | None, history: Sequence[Report], sharpe: Report | None = None,
+    agreement: Report | None = None,
+) -> str:  # fmt: skip
     """The headline table, as Markdown for the terminal."""
-    if not benchmark:
+    keys = ("name", "value", "detail", "target", "status")
+    rows = [tuple(one[key] for key in keys) for one in targets(benchmark, sharpe, agreement)]
+    parts = ["# Summary"]
+    if benchmark or sharpe or agreement:
+        parts.append(tables.markdown(("", "value", "", "target", "status"), rows))
+    if benchmark:
+        parts.append(tables.markdown(*tables.metric_rows(benchmark)))
+    else:
         last = history[-1] if history else {}
         known = [(key, tables.number(last.get(key))) for key in CURVES if key in last]
-        return (
-            f"# Summary\n\nNo benchmark yet.\n\n{tables.markdown(('validation', 'last'), known)}\n"
-        )
-    keys = ("name", "value", "detail", "target", "status")
-    rows = [tuple(found[key] for key in keys) for found in targets(benchmark)]
-    head = ("", "value", "", "target", "status")
-    parts = [
-        "# Summary",
-        tables.markdown(head, rows),
-        tables.markdown(*tables.metric_rows(benchmark)),
-    ]
+        parts += ["No benchmark yet.", tables.markdown(("validation", "last"), known)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -69,16 +141,20 @@ def _status(
 ) -> str:
     """`met` or `missed` if the whole interval is on one side, else `open`."""
     if value is None:
-        return "unknown"
+        return UNKNOWN
     low, high = (value if low is None else low), (value if high is None else high)
     best, worst = (low, high) if below else (-high, -low)
     limit = target if below else -target
-    return "met" if worst < limit else "missed" if best >= limit else "open"
+    return MET if worst < limit else MISSED if best >= limit else OPEN
 
 
-def _promise(judge: Mapping[str, Any]) -> str:
+def _promise(judge: Report) -> str:
     found = judge.get("calibration")
     return f"; threshold certified for <= {100 * found['alpha']:g} %" if found else ""
+
+
+def _milliseconds(value: float | None) -> str:
+    return f"{tables.number(value, 0 if (value or 0) >= WHOLE_MS else 1)} ms"
 
 
 def _percent(value: float | None) -> str:

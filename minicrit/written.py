@@ -9,20 +9,23 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from minicrit.judging import Judge, item_of
+from minicrit.judging import Judge, item_of, keep
 from minicrit.measures import plain
-from minicrit.prompts import critique_of, render_critique
+from minicrit.prompts import attempt, critique_of, render_critique
 from minicrit.records import Example
 from minicrit.scores import macro_f1
 from minicrit.statistics import wilson
+from minicrit.verdict import Verdict
 
 if TYPE_CHECKING:
     from minicrit.critic import Written
 
+WARM_UP_TOKENS = 2
 SPAN_BREAK = "\n[...]\n"  # joins the spans of one piece of evidence, see records
 
 
@@ -48,17 +51,40 @@ def balanced(examples: Sequence[Example], num: int, seed: int) -> list[Example]:
     return [sides[side][place] for place, side in turns[:num]]
 
 
-def write_critiques(judge: Judge, examples: Sequence[Example], max_new_tokens: int) -> Texts:
-    """One whole critique at a time, as an operator would ask for it."""
-    texts = Texts([], [], [])
-    for example in tqdm(examples, unit="critique", desc=f"critiques {judge.name}"):
-        begin = time.perf_counter()
-        texts.written.extend(
-            judge.critique([item_of(example)], max_new_tokens=max_new_tokens, batch=1)
-        )
-        texts.seconds.append(time.perf_counter() - begin)
-        texts.examples.append(example)
-    return texts
+def write_critiques(
+    judge: Judge, examples: Sequence[Example], max_new_tokens: int, out: Path
+) -> Texts:
+    """One whole critique at a time, as an operator would ask for it, after a short one to warm up.
+
+    Each is on disk when it is written; the partial results beside `out` stay until
+    `judging.remove_partial`.
+    """
+    with keep(judge, examples, out, "critiques", max_new_tokens) as kept:
+        places = range(len(kept.rows), len(examples))
+        if places:
+            judge.critique([item_of(examples[0])], max_new_tokens=WARM_UP_TOKENS, batch=1)
+        for place in tqdm(places, unit="critique", desc=f"critiques {judge.name}"):
+            begin = time.perf_counter()
+            (answer,) = judge.critique(
+                [item_of(examples[place])], max_new_tokens=max_new_tokens, batch=1
+            )
+            seconds = time.perf_counter() - begin
+            kept.add({"item": place, "seconds": seconds, "text": answer.text,
+                      "tokens": answer.tokens, "verdict": answer.verdict.to_row()})  # fmt: skip
+    return Texts(list(examples), [_again(row) for row in kept.rows],
+                 [row["seconds"] for row in kept.rows])  # fmt: skip
+
+
+def _again(row: dict[str, Any]) -> "Written":
+    """What was written, from its line."""
+    from minicrit.critic import Written  # slow: not before it is needed
+
+    fields = row["verdict"]
+    offsets = fields["evidence_offsets"]
+    verdict = Verdict(**{**fields, "flags": tuple(fields["flags"]),
+                         "evidence_offsets": offsets and tuple(offsets)})  # fmt: skip
+    parsed, reason = attempt(row["text"])
+    return Written(verdict, row["text"], parsed, reason, row["tokens"])
 
 
 def assess(texts: Texts) -> dict[str, Any]:

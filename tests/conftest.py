@@ -14,6 +14,7 @@ import torch
 from minicrit.base import Base, load_model, load_tokenizer, prepare_base
 from minicrit.encoding import Encoder
 from minicrit.lora import attach_lora
+from tests.make_project import lay_out
 
 torch.set_num_threads(1)
 
@@ -72,3 +73,9 @@ def tiny_adapted(tiny: Base):
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             parameter.data.copy_(0.05 * noise)
     return model
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """See `make_project.lay_out`; the working directory is there."""
+    return lay_out(tmp_path, monkeypatch)

@@ -1,104 +1,13 @@
 """What make redoes and what it leaves alone, with a stand-in that writes each stage's files."""
 
-import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+from tests.make_project import ALL, NEEDS_MAKE, RECIPE, ROOT, edit, make, redone
 
-#: Writes what the stage would; the adapter only changes with its training data and settings.
-STAND_IN = """
-import pathlib, sys
-stage, told = sys.argv[1], sys.argv[2:]
-values = {flag: value for flag, value in zip(told, told[1:]) if flag.startswith("--")}
-def write(path, text="x"):
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-with open("log", "a") as log:
-    log.write(" ".join([stage, *told]) + "\\n")
-if stage == "base":
-    write("checkpoints/base/x/config.json")
-    print("checkpoints/base/x", values.get("--base.model"))
-if stage == "data":
-    for name in ("train", "train-fresh", "validation", "calibration", "test", "manifest"):
-        write(f"{values['--data.folder']}/{name}.json" + "l" * (name != "manifest"), name)
-if stage == "sft":
-    data = pathlib.Path(values["--data.folder"], "train.jsonl").read_text()
-    adapter = pathlib.Path(values["--sft.out"], "manifest.json")
-    if not adapter.exists() or adapter.read_text() != data + values.get("--lora.rank", ""):
-        write(adapter, data + values.get("--lora.rank", ""))
-if stage == "calibrate":
-    write(values["--calibrate.model"] + "/calibration.json")
-if stage == "errors":
-    write(values["--errors.out"] + ".json")
-if stage == "benchmark":
-    write(values["--benchmark.out"] + ".json")
-if stage == "quantize":
-    write(values["--quantize.out"] + "/manifest.json")
-if stage == "constitution":
-    write(values["--constitution.out"] + "/manifest.json")
-if stage == "kto":
-    write(values["--kto.out"] + "/manifest.json")
-if stage == "pairs":
-    write(values["--pairs.out"] + "/manifest.json")
-if stage == "data-report":
-    write("reports/mine/data.html")
-if stage == "report":
-    write("reports/mine/index.html")
-    write("reports/mine/summary.md", "SUMMARY")
-"""
-SOURCES = (
-    "data_gen/case.py", "data_gen/families/general/bees.yaml", "minicrit/records.py",
-    "minicrit/report.html", "minicrit/benchmark.py", "minicrit/packing.py", "pyproject.toml",
-    "constraints.txt", ".venv/bin/minicrit", ".venv/.ready",
-)  # fmt: skip
-ALL = ["base", "data", "sft", "benchmark", "quantize", "report"]
-RECIPE = "seed: 1\ndata:\n  train: 8\nsft:\n  epochs: 1\n\n# about it\nbenchmark:\n  limit: 3\n"
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A folder with the Makefile, small sources, and a stand-in for the installed command."""
-    for name in [n for n in os.environ if n in ("RECIPE", "RUN", "BITS", "PYTHON") or "MAKE" in n]:
-        monkeypatch.delenv(name)
-    for name in SOURCES:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x")
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "mine.yaml").write_text(RECIPE)
-    (tmp_path / ".venv/bin/minicrit").write_text(f"#!{sys.executable} -SE{STAND_IN}")
-    (tmp_path / ".venv/bin/minicrit").chmod(0o755)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def make(*words: str) -> subprocess.CompletedProcess[str]:
-    time.sleep(0.02)  # so that times differ, whatever the clock of the file system
-    command = ["make", "RECIPE=mine.yaml", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def redone(*words: str) -> list[str]:
-    """The stages that a make command runs, in order."""
-    log = Path("log")
-    log.write_text("")
-    done = make(*words)
-    assert done.returncode == 0, done.stderr
-    return [line.split()[0] for line in log.read_text().splitlines()]
-
-
-def edit(name: str, old: str, new: str) -> None:
-    text = Path(name).read_text()
-    assert old in text
-    time.sleep(0.02)
-    Path(name).write_text(text.replace(old, new))
+pytestmark = NEEDS_MAKE
 
 
 def test_a_second_run_does_nothing(project):
@@ -153,71 +62,6 @@ def test_an_edited_recipe_redoes_the_stages_of_its_section(project, old, new, st
     assert redone("pipeline") == []
 
 
-def test_a_judge_follows_the_benchmark_if_there_is_one(project):
-    told = ("benchmark", "JUDGE=anthropic", "JUDGE_SAMPLE=20", "MODEL_2=x", "BUDGET_USD=3")
-    assert redone(*told) == ["base", "data", "sft", "benchmark", "judge"]
-    line = Path("log").read_text().splitlines()[-1]
-    assert "--benchmark.model_2 x" in line
-    assert "--benchmark.out reports/mine/benchmark" in line
-    assert "--judge.backend anthropic --judge.budget_usd 3 --judge.sample 20" in line
-    assert redone(*told) == []
-    assert redone("benchmark", "MODEL_2=x") == []
-    assert redone("judge", "JUDGE=local", "MODEL_2=x", "ARGS=--judge.force true") == ["judge"]
-    edit("data/mine/test.jsonl", "test", "other")
-    assert redone(*told) == ["benchmark", "judge"]
-
-
-def test_a_judge_that_failed_is_asked_again(project):
-    edit(
-        ".venv/bin/minicrit",
-        'if stage == "sft":',
-        'if stage == "judge":\n    sys.exit(1)\nif stage == "sft":',
-    )
-    assert make("judge", "JUDGE=local").returncode != 0
-    edit(".venv/bin/minicrit", "    sys.exit(1)\n", "    pass\n")
-    assert redone("judge", "JUDGE=local") == ["judge"]
-    assert redone("judge", "JUDGE=local") == []
-
-
-def test_a_judge_is_examined_without_a_critic(project):
-    assert redone("qualify", "JUDGE=ollama", "MODEL_NAME=m") == ["qualify"]
-    assert Path("log").read_text() == (
-        "qualify --config mine.yaml --benchmark.out reports/mine/benchmark --judge.backend ollama "
-        "--judge.model m\n"
-    )
-
-
-def test_the_page_about_the_data_follows_data_and_pairs(project):
-    assert redone("data-report") == ["base", "data", "data-report"]
-    assert redone("data-report") == []
-    make("data", "ARGS=--data.train 9")
-    assert redone("data-report", "ARGS=--data.train 9") == ["data-report"]
-    Path("data/mine-pairs").mkdir()
-    Path("data/mine-pairs/manifest.json").write_text("x")
-    Path("data/mine-pairs/pairs.jsonl").write_text("x")
-    assert redone("data-report", "ARGS=--data.train 9") == ["data-report"]
-    assert "--pairs.out data/mine-pairs" in Path("log").read_text()
-    assert redone("data-report", "ARGS=--data.train 9") == []
-
-
-def test_learning_from_revisions_and_from_thumbs(project):
-    told = ("constitution", "ROUNDS=3", "REVISER=ollama", "MODEL_NAME=m")
-    assert redone(*told) == ["base", "data", "sft", "constitution", "calibrate"]
-    assert redone(*told) == []
-    assert redone("constitution", "ROUNDS=3") == ["constitution", "calibrate"]
-    assert "--constitution.out checkpoints/mine/constitution --constitution.rounds 3" in (
-        Path("log").read_text()
-    )
-    beta = ("constitution", "ROUNDS=3", "ARGS=--dpo.beta 0.2")
-    assert redone(*beta) == ["constitution", "calibrate"]
-    Path("thumbs.jsonl").write_text("x")
-    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto", "calibrate"]
-    assert redone("kto", "THUMBS=thumbs.jsonl") == []
-    edit("thumbs.jsonl", "x", "y")
-    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto", "calibrate"]
-    assert redone("kto") == ["pairs", "kto", "calibrate"]
-
-
 def test_settings_on_the_command_line_count_for_their_stages(project):
     make("pipeline")
     assert redone("pipeline", "ARGS=--benchmark.limit 9") == ["benchmark", "report"]
@@ -225,48 +69,6 @@ def test_settings_on_the_command_line_count_for_their_stages(project):
     rank = "ARGS=--lora.rank 2 --benchmark.limit=9"
     assert redone("pipeline", rank) == ["sft", "benchmark", "quantize", "report"]
     assert "--lora.rank 2 --benchmark.limit=9" in Path("log").read_text()
-
-
-def test_a_calibration_follows_critic_and_split_and_reaches_the_benchmark(project):
-    make("pipeline")
-    assert redone("calibrate") == ["calibrate"]
-    assert "--calibrate.model checkpoints/mine/sft" in Path("log").read_text()
-    assert redone("calibrate") == []
-    assert redone("pipeline") == ["benchmark", "report"]
-    assert redone("calibrate", "ALPHA=0.02") == ["calibrate"]
-    assert "--calibrate.alpha 0.02" in Path("log").read_text()
-    make("calibrate")
-    edit("data/mine/calibration.jsonl", "calibration", "other")
-    assert redone("calibrate") == ["calibrate"]
-    edit("mine.yaml", "epochs: 1", "epochs: 1\nlora:\n  rank: 2")
-    edit("data/mine/train.jsonl", "train", "other")
-    assert redone("calibrate") == ["sft", "calibrate"]
-
-
-def test_the_calibration_of_another_critic_lies_with_it(project):
-    make("quantize")
-    small = "MODEL=checkpoints/mine/int8"
-    assert redone("calibrate", small) == ["calibrate"]
-    assert Path("checkpoints/mine/int8/calibration.json").exists()
-    assert not Path("checkpoints/mine/sft/calibration.json").exists()
-    assert redone("calibrate", small) == []
-
-
-def test_errors_follow_critic_and_split(project):
-    assert redone("errors") == ["base", "data", "sft", "errors"]
-    assert "--errors.model checkpoints/mine/sft" in Path("log").read_text()
-    assert "--errors.data data/mine/validation.jsonl" in Path("log").read_text()
-    assert redone("errors") == []
-    told = ("errors", "JUDGE=ollama", "MODEL_NAME=m", "BUDGET_USD=2")
-    assert redone(*told) == ["errors"]
-    assert "--errors.judge ollama --errors.judge_model m" in Path("log").read_text()
-    assert "--errors.budget_usd 2" in Path("log").read_text()
-    assert redone("errors", "MODEL_NAME=m") == ["errors"]
-    assert "--errors.judge" not in Path("log").read_text()
-    make("calibrate")
-    assert redone("errors") == ["errors"]
-    edit("data/mine/validation.jsonl", "validation", "other")
-    assert redone("errors") == ["sft", "errors"]
 
 
 def test_base_reaches_the_stages_that_read_it(project):
@@ -315,34 +117,6 @@ def test_a_rationale_arrives_as_it_was_typed(project):
     assert Path("log").read_text() == (
         f"critique {text} --domain trading --model checkpoints/mine/sft\n"
     )
-
-
-def test_rounds_of_dpo_are_told_how_later_pairs_are_made(project):
-    edit(
-        ".venv/bin/minicrit",
-        'if stage == "benchmark":',
-        """if stage in ("pairs", "dpo"):
-    write(values[f"--{stage}.out"] + "/manifest.json")
-if stage == "errors":
-    write(values["--errors.out"] + ".json")
-if stage == "benchmark":""",
-    )
-    for name in ("pairs", "oracle", "reasons", "preferences", "judge", "candidates", "scouting"):
-        Path(f"data_gen/{name}.py").write_text("x")
-    told = ("dpo", "ROUNDS=2", "CANDIDATES=6")
-    assert redone(*told) == ["base", "data", "sft", "pairs", "dpo", "calibrate"]
-    line, refit = Path("log").read_text().splitlines()[-2:]
-    assert "--dpo.pairs data/mine-pairs/pairs.jsonl" in line
-    assert "--dpo.rounds 2 --pairs.data data/mine/train-fresh.jsonl --pairs.candidates 6" in line
-    assert redone(*told) == []
-    assert refit.endswith("--calibrate.model checkpoints/mine/dpo")
-    told = ("dpo", "ROUNDS=3", "CANDIDATES=6")
-    assert redone(*told) == ["dpo", "calibrate"]
-    # Named as any other critic, it has the same calibration.
-    named = "MODEL=checkpoints/mine/dpo"
-    assert redone("calibrate", named) == []
-    assert redone("calibrate", named, "ALPHA=0.02") == ["calibrate"]
-    assert redone(*told) == ["calibrate"]
 
 
 def test_clean_removes_this_run_only(project):

@@ -57,6 +57,13 @@ class StandIn:
         self.asked += len(items)
         return np.array([self._p(rationale) for _, rationale in items])
 
+    def p_and_types(
+        self, items: Sequence[tuple[str, str]], *, batch_tokens: int = 4096
+    ) -> tuple[np.ndarray, list[str]]:
+        """Critic a always takes a flaw to be the true one, critic b never does."""
+        name = "small_sample" if self.letter == "a" else "anchoring"
+        return self.p_flawed(items, batch_tokens=batch_tokens), [name] * len(items)
+
     def verdict(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
         return [self._verdict(*item) for item in items]
 
@@ -114,6 +121,16 @@ def small() -> list[Example]:
     return [e for number, (a, b) in enumerate(pairs) for e in twins(number, a, b)]
 
 
+def many() -> list[Example]:
+    """A hundred items in twins."""
+    return [e for number in range(50) for e in twins(number, (0.1, 0.9), (0.2, 0.8))]
+
+
+def lasting(report: dict[str, Any]) -> dict[str, Any]:
+    """What two runs must have in common."""
+    return {key: value for key, value in report.items() if key not in ("measured", "settings")}
+
+
 def recipe(folder: Path, examples: Sequence[Example] | None = None) -> Recipe:
     """A recipe whose models are called a and b, with its data written to the folder."""
     made = Recipe()
@@ -129,6 +146,7 @@ def recipe(folder: Path, examples: Sequence[Example] | None = None) -> Recipe:
     settings.words_data = folder / "train.jsonl"
     settings.critiques, settings.latency_items = 4, 4
     settings.out = folder / "reports" / "benchmark"
+    settings.log_folder = folder / "runs"
     made.data.folder = folder
     made.sft.out = folder / "sft"
     return made

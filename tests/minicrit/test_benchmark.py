@@ -2,7 +2,6 @@
 
 import json
 import logging
-import random
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +11,11 @@ import pytest
 
 from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
-from minicrit.records import write_examples
-from tests.minicrit.benchmark_case import StandIn, recipe, small, twins
+from tests.minicrit.benchmark_case import StandIn, lasting, many, recipe, small, twins
 
 
 def run(made: Recipe, load: Callable[[str], Any] = StandIn, draws: int = 30) -> dict[str, Any]:
     return benchmark(made, load=load, draws=draws)
-
-
-def lasting(report: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in report.items() if key not in ("measured", "settings")}
 
 
 @pytest.fixture(scope="module")
@@ -106,54 +100,6 @@ def test_critiques_by_hand(report: dict[str, Any]) -> None:
     assert found["evidence_verbatim"]["n"] == len(said)
 
 
-def test_swapping_the_models_mirrors_every_number(tmp_path: Path) -> None:
-    """Judges change places; differences change sign and bounds."""
-    made = recipe(tmp_path)
-    one = run(made)
-    made.benchmark.model_1, made.benchmark.model_2 = "b", "a"
-    two = run(made)
-    assert one["judges"]["model_1"] == two["judges"]["model_2"]
-    assert one["judges"]["model_2"] == two["judges"]["model_1"]
-    assert mirrored(one["pairs"][0]) == {**two["pairs"][0], "a": "model_2", "b": "model_1"}
-    assert one["pairs"][1] == {**two["pairs"][2], "a": "model_1"}  # against the words
-
-
-def mirrored(pair: dict[str, Any]) -> dict[str, Any]:
-    """The comparison as it must read from the other side."""
-
-    def turned(row: dict[str, Any]) -> dict[str, Any]:
-        counts = {"only_a_right": row["only_b_right"], "only_b_right": row["only_a_right"]}
-        return {**row, **counts}
-
-    def against(row: dict[str, Any]) -> dict[str, Any]:
-        swapped = {"value": -row["value"], "low": -row["high"], "high": -row["low"],
-                   "p_below": row["p_above"], "p_above": row["p_below"]}  # fmt: skip
-        bounds = {unit: [-high, -low] for unit, (low, high) in row["intervals"].items()}
-        return {**row, **swapped, "intervals": bounds}
-
-    differences = {name: against(row) for name, row in pair["differences"].items()}
-    return {**turned(pair), "a": pair["b"], "b": pair["a"], "differences": differences,
-            "slices": [turned(row) for row in pair["slices"]]}  # fmt: skip
-
-
-def test_swapping_mirrors_every_number(tmp_path: Path) -> None:
-    """Forty groups, thresholds that differ, intervals with width: still exact."""
-    rng = random.Random(3)
-    digits = [[f"{rng.random():.3f}" for _ in range(4)] for _ in range(40)]
-    made = recipe(tmp_path, [e for n, d in enumerate(digits) for e in twins(n, d[:2], d[2:])])
-    limits = {"a": 0.4, "b": 0.7}
-
-    def load(name: str) -> StandIn:
-        return StandIn(name, threshold=limits[name])
-
-    one = run(made, load, 200)["pairs"][0]
-    made.benchmark.model_1, made.benchmark.model_2 = "b", "a"
-    two = run(made, load, 200)["pairs"][0]
-    assert mirrored(one) == {**two, "a": "model_2", "b": "model_1"}
-    assert one["differences"]["f1"]["low"] < one["differences"]["f1"]["high"]
-    assert one["slices"]
-
-
 def test_what_can_be_found_is_said_before_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -216,70 +162,6 @@ def test_one_model_in_memory_at_a_time(tmp_path: Path) -> None:
 
     run(recipe(tmp_path), load)
     assert len(alive) == 2
-
-
-def many() -> list[Any]:
-    return [e for number in range(50) for e in twins(number, (0.1, 0.9), (0.2, 0.8))]
-
-
-def killed(made: Recipe) -> Path:
-    """A run that dies in the second batch of 64; the file of its scores."""
-
-    def load(name: str) -> StandIn:
-        critic = StandIn(name)
-        critic.dies_after = 1
-        return critic
-
-    with pytest.raises(KeyboardInterrupt):
-        run(made, load)
-    (scores,) = made.benchmark.out.parent.glob("*.scores.jsonl")
-    return Path(scores)
-
-
-def asked(made: Recipe, identity: str = "") -> tuple[dict[str, int], dict[str, Any]]:
-    """Run on: how many items each critic was asked, and the report."""
-    critics = {}
-
-    def load(name: str) -> StandIn:
-        critics[name] = StandIn(name)
-        critics[name].identity += identity
-        return critics[name]
-
-    report = run(made, load)
-    return {name: critic.asked for name, critic in critics.items()}, report
-
-
-def test_a_killed_run_continues(tmp_path: Path) -> None:
-    """The first 64 of 100 are not asked again, and the result is that of a whole run."""
-    made = recipe(tmp_path, many())
-    killed(made)
-    number, resumed = asked(made)
-    assert number == {"a": 36, "b": 100}
-    assert lasting(resumed) == lasting(run(made))
-    assert not list(made.benchmark.out.parent.glob("*.scores.jsonl"))
-
-
-@pytest.mark.parametrize("tail", [b'{"p": [0.1, 0.', b'{"p": 3}\n', b"\xff\n", b'{"p": [0.5], '
-                                  b'"unscored": []}\n'])  # fmt: skip
-def test_a_broken_last_line_is_dropped(tmp_path: Path, tail: bytes) -> None:
-    """Half a line, a line of another form or of another length: asked again."""
-    made = recipe(tmp_path, many())
-    scores = killed(made)
-    with scores.open("ab") as file:
-        file.write(tail)
-    number, report = asked(made)
-    assert number["a"] == 36
-    assert report["judges"]["model_1"]["n"] == 100
-
-
-def test_another_model_or_other_data_reuse_nothing(tmp_path: Path) -> None:
-    """The key holds the critic's identity and every item."""
-    made = recipe(tmp_path, many())
-    killed(made)
-    assert asked(made, identity=" changed")[0]["a"] == 100
-    killed(made)
-    write_examples(tmp_path / "test.jsonl", [*many(), *twins(99, (0.1, 0.9), (0.2, 0.8))])
-    assert asked(made)[0]["a"] == 102
 
 
 def test_unscored_items_are_counted_not_guessed(tmp_path: Path) -> None:

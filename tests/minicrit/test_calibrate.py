@@ -78,6 +78,8 @@ def test_the_critic_uses_it(made: Path, tiny: Base) -> None:
     assert critic.identity != raw.identity
     assert critic.calibration is not None
     assert raw.calibration is None
+    assert critic.calibration["abstain"] == found["abstain"]
+    assert critic.calibration["domains"] == found["domains"]
     first, *_ = critic.verdict(items[:1])
     assert first.calibrated
     assert first.threshold == found["threshold"]

@@ -15,7 +15,7 @@ from minicrit.logprobs import token_logprobs
 from minicrit.lora import attach_lora
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import LEAD_IN, PROMPT_VERSION, render_prompt
-from minicrit.readout import judging_tree
+from minicrit.readout import bundles, joined, judging_tree, reading
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
 
@@ -76,6 +76,42 @@ def test_batching_and_order_change_no_verdict(critic):
     turned = critic.p_flawed(ITEMS[::-1])[::-1]
     for other in (together, narrow, turned):
         np.testing.assert_allclose(other, alone, atol=1e-6)
+
+
+def test_twins_share_their_beginning_and_say_the_same(critic):
+    """Each alone, both together, and with a stranger between them."""
+    start = "Of the 40 wards that were asked 36 had fewer falls after the new floors were laid, "
+    twins = [("medical", start + "so floors may help."), ("trading", "Nothing in common here."),
+             ("medical", start + "so no ward will ever see a fall again.")]  # fmt: skip
+    alone = [critic.log_odds([item])[0] for item in twins]
+    assert critic.log_odds(twins) == pytest.approx(alone, abs=1e-5)
+    prompts = [critic.encoder.prompt(*item) for item in twins]
+    assert sorted(map(len, bundles(prompts))) == [1, 2]
+    (rows,) = [rows for rows in bundles(prompts) if len(rows) == 2]
+    tree = joined([prompts[row] for row in rows], reading(critic.encoder))
+    assert tree.tokens < sum(len(prompts[row]) for row in rows)
+    assert list(bundles([])) == []
+
+
+def test_the_same_text_twice_is_one_bundle(critic):
+    assert critic.log_odds([ITEMS[1], ITEMS[1]]) == pytest.approx(
+        [critic.log_odds([ITEMS[1]])[0]] * 2, abs=1e-5
+    )
+
+
+def test_types_are_those_of_whole_passes_over_the_text(critic):
+    """The likeliest line `Flaw: <name>` after the verdict, from ordinary forward passes."""
+    p, types = critic.p_and_types(ITEMS)
+    assert p == pytest.approx(critic.p_flawed(ITEMS), abs=1e-6)
+    for item, said in zip(ITEMS, types, strict=True):
+        head = critic.encoder.prompt(*item) + critic.encoder.lead_in
+        sums = []
+        for line in critic.encoder.flaw_lines:
+            ids = torch.tensor([head + line])
+            with torch.inference_mode():
+                logits = critic.model(input_ids=ids, use_cache=False).logits[0]
+            sums.append(float(token_logprobs(logits[:-1], ids[0, 1:])[-len(line) :].sum()))
+        assert list(FLAW_TYPES)[int(np.argmax(sums))] == said
 
 
 def test_verdict_follows_the_threshold_strictly(critic):

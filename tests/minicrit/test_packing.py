@@ -157,3 +157,15 @@ def test_first_token_of_a_text_cannot_be_scored():
 def test_branch_needs_as_many_weights_as_ids():
     with pytest.raises(ValueError, match="one weight for each"):
         Branch((1, 2), (1.0,))
+
+
+def test_likelihoods_do_not_need_the_ends(tiny_model):
+    """Without the last token of each leaf: the same log-probabilities from fewer tokens."""
+    trees = random_trees(6)
+    whole, short = pack(trees), pack(trees, ends=False)
+    leaves = sum(len(tree.leaves) for tree in trees)
+    marked = sum(tree.departures for tree in trees)
+    assert short.tokens == whole.tokens - leaves + marked
+    assert scored_logprobs(tiny_model, short).tolist() == pytest.approx(
+        scored_logprobs(tiny_model, whole).tolist(), abs=1e-12
+    )

@@ -3,14 +3,12 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
 from minicrit.report import write_report
-from minicrit.targets import targets
 from tests.minicrit.benchmark_case import StandIn, recipe, small, twins
 
 HOSTILE = '</div><script>alert("x")</script><img/src=x/onerror=alert(1)>{{7*7}}'
@@ -51,11 +49,17 @@ def test_shows_every_part(page: str) -> None:
     # ROC, reliability, risk and coverage; two learning plots; domain
     assert page.count("<svg") == 3 + 2 + 1
     assert "threshold certified" not in page
+    assert "No critic here is calibrated" in page
+    assert '<td class="h4 own">3</td>' in page  # the confusion: 3 of 4 flawed are found and named
+    assert page.count('class="card"') == 5
 
 
 def test_a_certificate_is_shown(tmp_path: Path) -> None:
     """In words, on the card, on the ROC curve and in Markdown; the judge's own threshold too."""
-    promise = {"alpha": 0.08, "delta": 0.05, "n": 210, "k": 10, "each_domain": False}
+    promise = {"alpha": 0.08, "delta": 0.05, "n": 210, "k": 10, "each_domain": False,
+               "abstain": {"low": 0.35, "high": 0.75},
+               "domains": {"medical": {"n": 9, "needed": 36},
+                           "trading": {"n": 70, "k": 1, "threshold": 0.6}}}  # fmt: skip
 
     def load(letter: str) -> StandIn:
         critic = StandIn(letter, threshold=0.65)
@@ -71,6 +75,14 @@ def test_a_certificate_is_shown(tmp_path: Path) -> None:
     assert sentence in text
     assert sentence in new.benchmark.out.with_name("benchmark.md").read_text()
     assert "critic a, dot: certified threshold" in text
+    assert "certified: at most 8 %" in text  # the line across the ROC curve
+    # of .1 .9 .6 .8 .2 .4 .3 .7 five lie outside of ]0.35, 0.75[, all of them right
+    band = "where p lies between 0.350 and 0.750, somebody should look. Outside of that, on these"
+    assert band in text
+    assert "62 % of the verdicts, 0.000 [0.000, 0.434] of them wrong" in text
+    assert "needs 36 items" in text
+    assert report["judges"]["model_1"]["abstaining"]["coverage"] == 5 / 8
+    assert report["judges"]["model_2"]["abstaining"] is None
     assert "critic b, dot: its threshold" in text
     assert "false-positive rate at threshold 0.5" in text
     assert "certified for &lt;= 8 %" in text
@@ -161,25 +173,3 @@ def test_what_is_refused(tmp_path: Path, name: str, text: str, message: str) -> 
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         write_report(new)
-
-
-def headline(fpr: tuple[float, float, float], p50: float | None, p95: float | None) -> list[str]:
-    """Statuses of a report with this false-positive rate and these times; F1 is .95 for sure."""
-    keys = ("value", "low", "high")
-    metrics = {"fpr": {**dict(zip(keys, fpr, strict=True)), "n": 9},
-               "f1": {"value": 0.95, "low": 0.92, "high": 0.97}}  # fmt: skip
-    times = {"verdict_ms": {"n": 0} if p50 is None else {"p50": p50, "p95": p95, "n": 5}}
-    report: dict[str, Any] = {
-        "judges": {"model_1": {"metrics": metrics}},
-        "items": {"prevalence": 0.5},
-        "measured": {"model_1": times, "hardware": {"gpu": None, "cpu": "a cpu"}},
-    }
-    return [found["status"] for found in targets(report)]
-
-
-def test_status_asks_the_whole_interval() -> None:
-    """Met and missed need all of it; the rest is open."""
-    assert headline((0.02, 0.01, 0.07), 10, 29) == ["met", "met", "met"]
-    assert headline((0.02, 0.01, 0.09), 10, 31) == ["open", "met", "open"]
-    assert headline((0.20, 0.08, 0.30), 31, 40) == ["missed", "met", "missed"]
-    assert headline((0.02, 0.01, 0.07), None, None)[2] == "unknown"

@@ -1,9 +1,11 @@
 """What is left wrong where the critic abstains: by hand, against brute force, and its extremes."""
 
+# mypy: disable-error-code="import-untyped"
 import numpy as np
 import pytest
+from scipy import special
 
-from minicrit.selective import abstain_band, aurc, logit, risk_coverage, sureness
+from minicrit.selective import abstain_band, aurc, logit, outside, risk_coverage, sureness
 
 
 def test_curve_by_hand() -> None:
@@ -66,3 +68,26 @@ def test_no_band_is_needed_where_nothing_is_wrong() -> None:
     assert band is not None
     assert band["low"] == band["high"]
     assert band["coverage"] == 1
+
+
+def test_outside_of_a_band_by_hand() -> None:
+    """Bounds count as outside: .2, .8, .9 are kept, of which .9 is wrong; inside is .5 alone."""
+    p, flawed = np.array([0.2, 0.5, 0.8, 0.9]), np.array([False, False, True, False])
+    found = outside(p, flawed, 0.5, (0.2, 0.8))
+    assert (found["coverage"], found["wrong"]["n"]) == (0.75, 3)
+    assert found["wrong"]["value"] == pytest.approx(1 / 3)
+    assert found["wrong"]["low"] < 1 / 3 < found["wrong"]["high"]
+    assert outside(p[1:2], flawed[1:2], 0.5, (0.2, 0.8)) == {"coverage": 0.0, "wrong": None}
+
+
+def test_outside_of_the_band_that_was_found_there_is_what_it_said() -> None:
+    """On the items that it was fitted to, coverage and risk are those of the band itself."""
+    rng = np.random.default_rng(3)
+    p = rng.random(400)
+    flawed = rng.random(400) < special.expit(4 * logit(p))
+    band = abstain_band(p, flawed, 0.5, 0.1)
+    assert band is not None
+    found = outside(p, flawed, 0.5, (band["low"], band["high"]))
+    assert found["coverage"] == pytest.approx(band["coverage"])
+    assert found["wrong"]["value"] == pytest.approx(band["risk"])
+    assert found["wrong"]["high"] == pytest.approx(band["risk_high"])

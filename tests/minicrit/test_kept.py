@@ -2,7 +2,7 @@
 
 import pytest
 
-from minicrit.resuming import in_passes
+from minicrit.kept import in_passes, remove_kept
 
 
 class Work:
@@ -19,46 +19,66 @@ class Work:
         return [[row * row, "\u00e9"] for row in rows]
 
 
-def run(path, work, rows=range(7)):
-    return in_passes(path, list(rows), 3, work, unit="row", about="squares")
+def run(out, work, rows=range(7), key="k"):
+    return in_passes(out, "squares", [key], list(rows), 3, work, unit="row")
+
+
+def file_of(out):
+    (path,) = out.parent.glob(f"{out.name}.*.squares.jsonl")
+    return path
 
 
 def test_a_killed_run_goes_on_with_the_pass_it_was_in(tmp_path):
-    whole = run(tmp_path / "whole.jsonl", Work())
+    whole = run(tmp_path / "whole", Work())
     assert [number for number, _ in whole] == [0, 1, 4, 9, 16, 25, 36]
-    path = tmp_path / "part.jsonl"
+    out = tmp_path / "part"
     with pytest.raises(KeyboardInterrupt):
-        run(path, Work(dies_in=2))
+        run(out, Work(dies_in=2))
     later = Work()
-    assert run(path, later) == whole
+    assert run(out, later) == whole
     assert later.passes == [[6]]
     again = Work()
-    assert run(path, again) == whole
+    assert run(out, again) == whole
     assert again.passes == []
 
 
 @pytest.mark.parametrize("cut", [1, 9, -1])
 def test_a_line_that_a_kill_cut_off_is_made_again(tmp_path, cut):
-    path = tmp_path / "part.jsonl"
-    whole = run(path, Work())
+    out = tmp_path / "part"
+    whole = run(out, Work())
+    path = file_of(out)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:cut])
     later = Work()
-    assert run(path, later) == whole
+    assert run(out, later) == whole
     assert later.passes == [[3, 4, 5], [6]]
 
 
 @pytest.mark.parametrize("line", [b'{"made": 3}\n', b'{"made": [1]}\n', b"[]\n", b"{}\n"])
 def test_a_line_that_is_none_of_ours_is_made_again(tmp_path, line):
-    path = tmp_path / "part.jsonl"
-    whole = run(path, Work())
+    out = tmp_path / "part"
+    whole = run(out, Work())
+    path = file_of(out)
     path.write_bytes(line + path.read_bytes())
     later = Work()
-    assert run(path, later) == whole
+    assert run(out, later) == whole
     assert len(later.passes) == 3
 
 
 def test_nothing_to_do_is_nothing_done(tmp_path):
     work = Work()
-    assert run(tmp_path / "x.jsonl", work, []) == []
+    assert run(tmp_path / "x", work, []) == []
     assert work.passes == []
+
+
+def test_what_decides_the_lines_tells_their_files_apart_until_they_are_removed(tmp_path):
+    out, beside = tmp_path / "part", tmp_path / "party"
+    for one, key in ((out, "a"), (out, "b"), (beside, "a")):
+        work = Work()
+        run(one, work, key=key)
+        assert len(work.passes) == 3
+    (tmp_path / "part.items.jsonl").write_text("a result")
+    assert len(list(tmp_path.iterdir())) == 4
+    remove_kept(out)
+    assert sorted(path.name.split(".")[0] for path in tmp_path.iterdir()) == ["part", "party"]
+    assert (tmp_path / "part.items.jsonl").exists()

@@ -1,0 +1,125 @@
+"""The ladder of stages: every critic of a run that was benchmarked, a row each.
+
+Reads all benchmark reports in a folder of reports. A critic is held against the one that it was
+made from by exact McNemar on the verdicts that stand in both `.items.jsonl`, if both judged the
+same items; p values are adjusted for all rows (Holm).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minicrit import tables
+from minicrit.contrast_tables import chance
+from minicrit.jsonl import parse_object, raw_lines
+from minicrit.pages import read_results
+from minicrit.paired import holm
+from minicrit.statistics import mcnemar_exact
+
+BASE = "base"
+#: Stages in the order of the ladder, and what each critic was made from.
+STARTS = {BASE: None, "sft": BASE, "dpo": "sft", "rsf": "sft", "kto": "sft", "constitution": "sft",
+          "int8": "sft", "int4": "sft"}  # fmt: skip
+COLUMNS = {"model_1": "p_1", "model_2": "p_2"}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A critic on the ladder.
+
+    Attributes:
+        stage: what made it, or the name of its folder.
+        judge: its part of the report.
+        items: hash of the items that it judged.
+        right: by item, whether its verdict is right; unscored ones are left out.
+    """
+
+    stage: str
+    judge: Mapping[str, Any]
+    items: str
+    right: Mapping[str, bool]
+
+
+def ladder(folder: Path) -> tuple[tables.Row, list[tables.Row]] | None:
+    """Head and rows; None if fewer than two critics were benchmarked."""
+    rungs = _rungs(folder)
+    if len(rungs) < 2:  # noqa: PLR2004
+        return None
+    found = [(rung, _before(rung, rungs)) for rung in rungs]
+    tests = [_test(rung, other) for rung, other in found]
+    known = [test for test in tests if test]
+    adjusted = iter(holm([mcnemar_exact(*test) for test in known]))
+    head: tables.Row = ("stage", "critic", "items", "false-positive rate", "F1", "AUROC", "against",
+                        "only this right", "only that right", "McNemar p", "Holm")  # fmt: skip
+    most = max((rung.items for rung in rungs), key=[r.items for r in rungs].count)
+    rows = [
+        (*_facts(rung, most), other.stage if other else "-", *_chances(test, adjusted))
+        for (rung, other), test in zip(found, tests, strict=True)
+    ]
+    return head, rows
+
+
+def stage_of(judge: Mapping[str, Any]) -> str:
+    """The stage that made a judge, by the name of its folder; a judge without adapter is a base."""
+    name = Path(judge["name"]).name
+    return name if name in STARTS or judge.get("adapter") else BASE
+
+
+def _facts(rung: Rung, most: str) -> tuple[str, ...]:
+    metrics = rung.judge["metrics"]
+    n = f"{rung.judge['n']}" + ("" if rung.items == most else " others")
+    return (rung.stage, rung.judge["name"], n,
+            *(tables.cell(metrics.get(key)) for key in ("fpr", "f1", "auroc")))  # fmt: skip
+
+
+def _chances(test: tuple[int, int] | None, adjusted: Iterator[float]) -> tuple[str, ...]:
+    if test is None:
+        return ("-",) * 4
+    return (*map(str, test), chance(mcnemar_exact(*test)), chance(next(adjusted)))
+
+
+def _rungs(folder: Path) -> list[Rung]:
+    """The critics of all reports, each once, in the order of the stages."""
+    found: dict[tuple[str, str], Rung] = {}
+    for path in sorted(folder.glob("*.json")):
+        report = read_results(path) or {}
+        if report.get("form") != tables.FORM or "judges" not in report:
+            continue
+        rows = _items(path.with_name(f"{path.stem}.items.jsonl"))
+        for key, judge in report["judges"].items():
+            if key in COLUMNS:
+                items = report["items"]["sha256"]
+                rung = Rung(stage_of(judge), judge, items, _right(rows, COLUMNS[key], judge))
+                found.setdefault((judge["identity"], items), rung)
+    order = {stage: place for place, stage in enumerate(STARTS)}
+    return sorted(
+        found.values(),
+        key=lambda r: (order.get(r.stage, len(order)), r.stage, r.judge["name"]),
+    )
+
+
+def _items(path: Path) -> list[dict[str, Any]]:
+    return [parse_object(raw) for _, raw in raw_lines(path)] if path.is_file() else []
+
+
+def _right(
+    rows: Sequence[Mapping[str, Any]], column: str, judge: Mapping[str, Any]
+) -> dict[str, bool]:
+    return {row["id"]: (row[column] > judge["threshold"]) == (row["label"] == "flawed")
+            for row in rows if row.get(column) is not None}  # fmt: skip
+
+
+def _before(rung: Rung, rungs: Sequence[Rung]) -> Rung | None:
+    """The critic that this one was made from, on the same items."""
+    start = STARTS.get(rung.stage, "sft")
+    return next((r for r in rungs if r.stage == start and r.items == rung.items), None)
+
+
+def _test(rung: Rung, other: Rung | None) -> tuple[int, int] | None:
+    """On how many items only this one, and only the other, is right; None without common ones."""
+    both = rung.right.keys() & other.right.keys() if other else set()
+    if not both or other is None:
+        return None
+    return (sum(rung.right[item] and not other.right[item] for item in both),
+            sum(other.right[item] and not rung.right[item] for item in both))  # fmt: skip

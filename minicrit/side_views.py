@@ -1,0 +1,170 @@
+"""What the page shows of the other stages' reports: judge, errors, experiments, gate, operators.
+
+Each of them is looked for beside the benchmark; what is not there is left out, and where a report
+lacks a figure its cell says `-`. What is read of each:
+
+    benchmark.judge.json  models.model_1|2.name, judge.identity, win_rate, corrected, rates,
+                          outcomes.{wins_1, wins_2, tie, identical, leaning, flips, unscored},
+                          qualification.{qualified, forced, failings, rates}
+    errors.json           critic.name, split, n, slices.worst,
+                          counts.<kind>.{count, value, low, high}
+    experiments.json      model.name, items.all.n, arms.<name>, comparisons, measured.arms
+    sharpe.json, agreement.json   see `gating` and `agreement`
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minicrit.contrast_tables import chance
+from minicrit.pages import read_results
+from minicrit.tables import Row, cell, number
+
+Report = Mapping[str, Any]
+Table = tuple[Row, list[Row]]
+View = dict[str, Any]
+
+OUTCOMES = {
+    "wins_1": "model 1 preferred in both orders",
+    "wins_2": "model 2 preferred in both orders",
+    "tie": "equal in both orders",
+    "identical": "the same words, not asked",
+    "leaning": "equal in one order, a side in the other",
+    "flips": "the side changes with the order",
+    "unscored": "no judgement",
+}
+KINDS = {
+    "right": "right",
+    "false_positive": "false positive",
+    "false_negative": "false negative",
+    "wrong_flaw_type": "wrong flaw type",
+    "poor_explanation": "right, but poorly explained",
+    "label": "the label is doubtful",
+    "harness": "harness: unparsed or cut off",
+}
+ARM_FIGURES = {"accuracy": "accuracy", "f1": "F1", "fpr": "false positives", "auroc": "AUROC",
+               "verdict_right": "verdict right", "parsed": "parsed"}  # fmt: skip
+
+
+def read_sides(out: Path) -> dict[str, View | None]:
+    """The views of all that lies beside a benchmark `out`, by section."""
+    names: dict[str, tuple[Path, Callable[[Report], View]]] = {
+        "judged": (out.with_name(f"{out.name}.judge.json"), judge_view),
+        "errors": (out.with_name("errors.json"), errors_view),
+        "experiments": (out.with_name("experiments.json"), experiments_view),
+    }
+    found = {name: (read_results(path), view) for name, (path, view) in names.items()}
+    return {name: view(report) if report else None for name, (report, view) in found.items()}
+
+
+def judge_view(report: Report) -> View:
+    """Win rate, outcomes and whether the judge qualified."""
+    rate, outcomes = report.get("win_rate"), report.get("outcomes") or {}
+    exam = report.get("qualification") or {}
+    rows: list[Row] = [("win rate of model 1, ties half", cell(rate), _n(rate))]
+    rows.append(("the same, corrected for the judge's errors", cell(report.get("corrected")),
+                 _n(report.get("corrected"))))  # fmt: skip
+    rows += [(f"rate: {name.replace('_', ' ')}", cell(one), _n(one))
+             for name, one in (report.get("rates") or {}).items()]  # fmt: skip
+    return {
+        "models": [str(_at(report, f"models.model_{n}.name") or "-") for n in (1, 2)],
+        "judge": str(_at(report, "judge.identity.model") or _at(report, "judge.identity") or "-"),
+        "qualified": _qualified(exam),
+        "exam": (("examination", "value", "n"),
+                 [(name.replace("_", " "), cell(one), _n(one))
+                  for name, one in (exam.get("rates") or {}).items()]),
+        "rates": (("", "value", "n"), rows),
+        "outcomes": (("outcome", "comparisons"),
+                     [(label, str(outcomes.get(key, "-"))) for key, label in OUTCOMES.items()]),
+    }  # fmt: skip
+
+
+def _qualified(exam: Report) -> tuple[str, str]:
+    """A word with its class, and what it failed."""
+    failings = ", ".join(map(str, exam.get("failings") or []))
+    if exam.get("qualified"):
+        return "met", "The judge qualified."
+    if "qualified" not in exam:
+        return "open", "It is not said whether the judge qualified."
+    forced = " and was used all the same (forced)" if exam.get("forced") else ""
+    return "missed", f"The judge did not qualify{forced}: {failings or 'no reason given'}."
+
+
+def errors_view(report: Report) -> View:
+    """What became of every item, and the worst slices."""
+    counts = report.get("counts") or {}
+    names = [*KINDS, *(kind for kind in counts if kind not in KINDS)]
+    rows = [(KINDS.get(kind, kind), str(counts[kind].get("count", "-")), cell(counts[kind]))
+            for kind in names if kind in counts]  # fmt: skip
+    return {
+        "about": f"{_at(report, 'critic.name') or '-'} on {report.get('n', '-')} items of split "
+        f"{report.get('split', '-')}. Every item counts once.",
+        "counts": (("outcome", "items", "share"), rows),
+        "worst": _worst(_at(report, "slices.worst") or []),
+    }
+
+
+def _worst(slices: Sequence[Report]) -> Table | None:
+    head: Row = ("worst slices", "missed", "n", "share", "among the rest", "Holm")
+    rows: list[Row] = [
+        (_slice_name(row.get("slice")), str(row.get("misses", "-")), _n(row), cell(row),
+         cell(row.get("rest")), chance(row.get("p_over_all")))
+        for row in slices
+    ]  # fmt: skip
+    return (head, rows) if rows else None
+
+
+def _slice_name(name: object) -> str:
+    if isinstance(name, Mapping):
+        return ", ".join(f"{axis.replace('_', ' ')}: {value}" for axis, value in name.items())
+    return str(name)
+
+
+def experiments_view(report: Report) -> View:
+    """A row an arm, with the test against the trained prompt or greedy writing."""
+    tests: dict[str, Report] = {}
+    for row in report.get("comparisons") or []:
+        tests.setdefault(row.get("a", ""), row)
+    arms: Report = report.get("arms") or {}
+    shown = {key: label for key, label in ARM_FIGURES.items()
+             if any(_figure(arm, key) for arm in arms.values())}  # fmt: skip
+    head = (
+        "arm",
+        "n",
+        *shown.values(),
+        "against",
+        "only it : only that",
+        "Holm",
+        "ms an item, p50",
+    )
+    rows = [
+        (name, str(arm.get("n", "-")), *(cell(_figure(arm, key)) for key in shown),
+         *_against(tests.get(name)), number(_at(report, f"measured.arms.{name}.p50", name), 0))
+        for name, arm in arms.items()
+    ]  # fmt: skip
+    n = _at(report, "items.all.n") or "-"
+    return {"about": f"{_at(report, 'model.name') or '-'}, {n} items.", "arms": (head, rows)}
+
+
+def _figure(arm: Report, key: str) -> Report | None:
+    found = (arm.get("metrics") or {}).get(key) or arm.get(key)
+    return found if isinstance(found, Mapping) else None
+
+
+def _against(row: Report | None) -> Row:
+    if row is None:
+        return ("-", "-", "-")
+    both = f"{row.get('only_a_right', '-')} : {row.get('only_b_right', '-')}"
+    return (str(row.get("b", "-")), both, chance(row.get("mcnemar_holm_p", row.get("holm_p"))))
+
+
+def _n(found: Report | None) -> str:
+    return "-" if not found or found.get("n") is None else str(found["n"])
+
+
+def _at(report: Any, path: str, dotted: str = "") -> Any:
+    """What stands at the end of a path, None where a step is missing; one step may hold dots."""
+    for key in path.replace(dotted, "\0").split(".") if dotted else path.split("."):
+        name = dotted if key == "\0" else key
+        report = report.get(name) if isinstance(report, Mapping) else None
+    return report

@@ -1,0 +1,103 @@
+"""The ladder of stages: who is on it, in which order, and against whom."""
+
+# mypy: disable-error-code="import-untyped"
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from minicrit.benchmark import benchmark
+from minicrit.ladder import ladder, stage_of
+from tests.minicrit.benchmark_case import FIRST, StandIn, many, recipe, small, twins
+
+
+class Named(StandIn):
+    """Critic a or b in the folder of a stage."""
+
+    def __init__(self, name: str, letter: str) -> None:
+        super().__init__(letter)
+        self.name = name
+        self.identity = name
+        self.adapter = None if name == "embedded" else name  # type: ignore[assignment]
+
+
+def judged(folder: Path, file: str, *models: tuple[str, str], examples: object = None) -> None:
+    """A benchmark of these (name, letter) in `<folder>/reports/<file>.json`."""
+    made = recipe(folder, examples)  # type: ignore[arg-type]
+    letters = dict(models)
+    made.benchmark.model_1 = models[0][0]
+    made.benchmark.model_2 = models[1][0] if len(models) > 1 else None
+    made.benchmark.words = False
+    made.benchmark.out = folder / "reports" / file
+    benchmark(made, load=lambda name: Named(name, letters[name]), draws=5)
+
+
+SFT, BASE, DPO = ("checkpoints/x/sft", "a"), ("embedded", "b"), ("checkpoints/x/dpo", "b")
+
+
+def test_rungs_stand_in_order_and_against_their_start(tmp_path: Path) -> None:
+    """Critic a against b is 4 : 2 (by hand in test_benchmark); base first, then SFT, then DPO."""
+    judged(tmp_path, "benchmark", SFT, BASE)
+    judged(tmp_path, "benchmark-dpo", DPO)
+    found = ladder(tmp_path / "reports")
+    assert found is not None
+    head, rows = found
+    by_stage = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert list(by_stage) == ["base", "sft", "dpo"]
+    assert [by_stage[s]["against"] for s in by_stage] == ["-", "base", "sft"]
+    assert by_stage["sft"]["only this right"] == by_stage["dpo"]["only that right"] == "4"
+    assert by_stage["sft"]["only that right"] == by_stage["dpo"]["only this right"] == "2"
+    p = stats.binomtest(2, 6).pvalue
+    assert by_stage["sft"]["McNemar p"] == f"{p:.4f}" == "0.6875"
+    assert by_stage["sft"]["Holm"] == by_stage["dpo"]["Holm"] == "1.0000"
+    assert by_stage["sft"]["F1"].startswith("0.750 [")
+    assert by_stage["base"]["McNemar p"] == "-"
+
+
+def test_others_items_are_shown_but_not_compared(tmp_path: Path) -> None:
+    judged(tmp_path, "benchmark", SFT, BASE, examples=many())
+    judged(tmp_path, "benchmark-dpo", DPO, examples=small())
+    found = ladder(tmp_path / "reports")
+    assert found is not None
+    rows = {row[0]: row for row in found[1]}
+    assert (rows["sft"][2], rows["dpo"][2]) == ("100", "8 others")
+    assert rows["dpo"][6:] == ("-",) * 5
+
+
+def test_the_same_critic_in_two_reports_stands_once(tmp_path: Path) -> None:
+    judged(tmp_path, "benchmark", SFT, BASE)
+    judged(tmp_path, "again", SFT)
+    found = ladder(tmp_path / "reports")
+    assert found is not None
+    assert [row[0] for row in found[1]] == ["base", "sft"]
+
+
+def test_unscored_items_are_no_evidence(tmp_path: Path) -> None:
+    """The one item that a alone gets right there is unscored for b: one pair fewer."""
+    odd = [e for n in range(20) for e in twins(n, (0.1, 0.9), (0.2, 0.8))]
+    odd += twins(20, (0.1, 0.9), ("nan", 0.8))
+    odd += [e for n, (a, b) in enumerate(zip(FIRST, FIRST, strict=True))
+            for e in twins(30 + n, a, tuple(1 - x for x in b))]  # fmt: skip
+    judged(tmp_path, "benchmark", SFT, BASE, examples=odd)
+    found = ladder(tmp_path / "reports")
+    assert found is not None
+    sft = next(row for row in found[1] if row[0] == "sft")
+    assert sft[7:9] == ("6", "2")
+
+
+def test_nothing_to_climb(tmp_path: Path) -> None:
+    """One critic, none, or files of other stages; a broken one is named."""
+    reports = tmp_path / "reports"
+    assert ladder(reports) is None
+    judged(tmp_path, "benchmark", SFT)
+    (reports / "sharpe.json").write_text('{"form": 1}')
+    assert ladder(reports) is None
+    (reports / "odd.json").write_text("{")
+    with pytest.raises(ValueError, match=r"odd\.json: .*make it again"):
+        ladder(reports)
+
+
+def test_stages_by_name() -> None:
+    assert stage_of({"name": "checkpoints/cpu/int8", "adapter": None}) == "int8"
+    assert stage_of({"name": "Qwen/Qwen2.5-1.5B-Instruct", "adapter": None}) == "base"
+    assert stage_of({"name": "checkpoints/released/embedded-2", "adapter": "f00"}) == "embedded-2"

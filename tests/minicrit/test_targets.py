@@ -1,0 +1,103 @@
+"""The headline numbers: what is met, missed, open and not measured."""
+
+from typing import Any
+
+import pytest
+
+from minicrit.targets import summary, targets
+
+KEYS = ("value", "low", "high")
+
+
+def benchmark(
+    fpr: tuple[float, float, float], p50: float | None, p95: float | None
+) -> dict[str, Any]:
+    """A report with this false-positive rate and these times; F1 is .95 for sure."""
+    metrics = {"fpr": {**dict(zip(KEYS, fpr, strict=True)), "n": 9},
+               "f1": {"value": 0.95, "low": 0.92, "high": 0.97}}  # fmt: skip
+    times = {"verdict_ms": {"n": 0} if p50 is None else {"p50": p50, "p95": p95, "n": 5}}
+    return {
+        "judges": {"model_1": {"metrics": metrics, "identity": "x"}},
+        "items": {"prevalence": 0.5},
+        "measured": {"model_1": times, "hardware": {"gpu": None, "cpu": "a cpu"}},
+    }
+
+
+def gate(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
+    return {"differences": {"after": dict(zip(KEYS, (value, low, high), strict=True))},
+            "trades": {"n": 250}, "critic": {"identity": "x", "name": "c"}}  # fmt: skip
+
+
+def operators(value: float, low: float, high: float) -> dict[str, Any]:
+    return {"agreement": {**dict(zip(KEYS, (value, low, high), strict=True)), "n": 500},
+            "critic": {"identity": "x", "name": "c"}}  # fmt: skip
+
+
+def statuses(*found: Any) -> list[str]:
+    return [card["status"] for card in targets(*found)]
+
+
+def test_status_asks_the_whole_interval() -> None:
+    """Met and missed need all of it; the rest is open; in the order FPR, F1, ..., time."""
+    some = (gate(0.5, 0.41, 0.6), operators(0.99, 0.981, 0.997))
+    assert statuses(benchmark((0.02, 0.01, 0.07), 10, 29), *some) == ["met"] * 5
+    assert statuses(benchmark((0.02, 0.01, 0.09), 10, 31), *some)[::4] == ["open", "open"]
+    assert statuses(benchmark((0.20, 0.08, 0.30), 31, 40), *some)[::4] == ["missed", "missed"]
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        (gate(0.5, -0.1, 1.1), "open"),
+        (gate(0.1, -0.2, 0.4), "missed"),  # at most the target is not above it
+        (gate(0.41, 0.4, 0.5), "open"),
+        (gate(0.41, 0.401, 0.5), "met"),
+        (gate(0.9, None, None), "open"),  # a value without an interval proves nothing
+        (gate(None, None, None), "not measured"),
+        (None, "not measured"),
+    ],
+)
+def test_sharpe(found: Any, status: str) -> None:
+    assert targets(None, found)[3]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        (operators(0.99, 0.97, 1.0), "open"),
+        (operators(0.9, 0.85, 0.95), "missed"),
+        (operators(0.99, 0.981, 1.0), "met"),
+        (None, "not measured"),
+    ],
+)
+def test_agreement(found: Any, status: str) -> None:
+    assert targets(None, None, found)[2]["status"] == status
+
+
+def test_nothing_measured_says_what_to_run() -> None:
+    cards = targets(None)
+    assert [card["name"] for card in cards] == [
+        "False-positive rate", "Flaw detection F1", "Operator agreement",
+        "Sharpe ratio through the gate", "One verdict"]  # fmt: skip
+    assert {card["status"] for card in cards} == {"not measured"}
+    assert [card["detail"].split()[:2] for card in cards] == [
+        ["make", "benchmark"], ["make", "benchmark"], ["make", "agreement"], ["make", "sharpe"],
+        ["make", "benchmark"]]  # fmt: skip
+    assert targets(benchmark((0.1, 0.0, 0.2), None, None))[4]["status"] == "not measured"
+
+
+def test_figures_of_another_critic_say_so() -> None:
+    other = gate(0.1, -0.2, 0.5)
+    assert "critic" not in targets(benchmark((0.1, 0, 0.2), 1, 2), other)[3]["detail"]
+    other["critic"]["identity"] = "y"
+    detail = targets(benchmark((0.1, 0, 0.2), 1, 2), other)[3]["detail"]
+    assert detail == "95 %: -0.20 to +0.50, 250 trades; critic c"
+    assert targets(None, other)[3]["value"] == "+0.10"
+
+
+def test_summary_without_a_benchmark() -> None:
+    text = summary(None, [{"val/f1": 0.8}], gate(0.1, -0.2, 0.5))
+    assert "| +0.10 |" in text
+    assert "No benchmark yet." in text
+    assert "| val/f1 | 0.800 |" in text
+    assert "not measured" not in summary(None, [])

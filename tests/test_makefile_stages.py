@@ -1,0 +1,158 @@
+"""What make does for the stages beside the pipeline, with the same stand-in."""
+
+from pathlib import Path
+
+from tests.make_project import NEEDS_MAKE, edit, make, redone
+
+pytestmark = NEEDS_MAKE
+
+
+def test_the_ladder_judges_every_critic_of_the_run(project):
+    """SFT with the benchmark, each other one by itself; what was judged is not judged again."""
+    redone("pipeline")
+    assert redone("ladder") == ["benchmark"]  # int8, which the pipeline made
+    critic = Path("checkpoints/mine/dpo/manifest.json")
+    critic.parent.mkdir(parents=True)
+    critic.write_text("x")
+    assert redone("ladder") == ["benchmark"]
+    (line,) = Path("log").read_text().splitlines()
+    assert line.rindex("--benchmark.model_1 checkpoints/mine/dpo") > line.index("mine/sft")
+    assert "--benchmark.model_2 null --benchmark.words false" in line
+    assert line.endswith("--benchmark.out reports/mine/benchmark-dpo")
+    assert redone("ladder") == []
+    assert redone("pipeline") == ["report"]
+
+
+def test_a_judge_follows_the_benchmark_if_there_is_one(project):
+    told = ("benchmark", "JUDGE=anthropic", "JUDGE_SAMPLE=20", "MODEL_2=x", "BUDGET_USD=3")
+    assert redone(*told) == ["base", "data", "sft", "benchmark", "judge"]
+    line = Path("log").read_text().splitlines()[-1]
+    assert "--benchmark.model_2 x" in line
+    assert "--benchmark.out reports/mine/benchmark" in line
+    assert "--judge.backend anthropic --judge.budget_usd 3 --judge.sample 20" in line
+    assert redone(*told) == []
+    assert redone("benchmark", "MODEL_2=x") == []
+    assert redone("judge", "JUDGE=local", "MODEL_2=x", "ARGS=--judge.force true") == ["judge"]
+    edit("data/mine/test.jsonl", "test", "other")
+    assert redone(*told) == ["benchmark", "judge"]
+
+
+def test_a_judge_that_failed_is_asked_again(project):
+    edit(
+        ".venv/bin/minicrit",
+        'if stage == "sft":',
+        'if stage == "judge":\n    sys.exit(1)\nif stage == "sft":',
+    )
+    assert make("judge", "JUDGE=local").returncode != 0
+    edit(".venv/bin/minicrit", "    sys.exit(1)\n", "    pass\n")
+    assert redone("judge", "JUDGE=local") == ["judge"]
+    assert redone("judge", "JUDGE=local") == []
+
+
+def test_a_judge_is_examined_without_a_critic(project):
+    assert redone("qualify", "JUDGE=ollama", "MODEL_NAME=m") == ["qualify"]
+    assert Path("log").read_text() == (
+        "qualify --config mine.yaml --benchmark.out reports/mine/benchmark --judge.backend ollama "
+        "--judge.model m\n"
+    )
+
+
+def test_the_page_about_the_data_follows_data_and_pairs(project):
+    assert redone("data-report") == ["base", "data", "data-report"]
+    assert redone("data-report") == []
+    make("data", "ARGS=--data.train 9")
+    assert redone("data-report", "ARGS=--data.train 9") == ["data-report"]
+    Path("data/mine-pairs").mkdir()
+    Path("data/mine-pairs/manifest.json").write_text("x")
+    Path("data/mine-pairs/pairs.jsonl").write_text("x")
+    assert redone("data-report", "ARGS=--data.train 9") == ["data-report"]
+    assert "--pairs.out data/mine-pairs" in Path("log").read_text()
+    assert redone("data-report", "ARGS=--data.train 9") == []
+
+
+def test_learning_from_revisions_and_from_thumbs(project):
+    told = ("constitution", "ROUNDS=3", "REVISER=ollama", "MODEL_NAME=m")
+    assert redone(*told) == ["base", "data", "sft", "constitution", "calibrate"]
+    assert redone(*told) == []
+    assert redone("constitution", "ROUNDS=3") == ["constitution", "calibrate"]
+    assert "--constitution.out checkpoints/mine/constitution --constitution.rounds 3" in (
+        Path("log").read_text()
+    )
+    beta = ("constitution", "ROUNDS=3", "ARGS=--dpo.beta 0.2")
+    assert redone(*beta) == ["constitution", "calibrate"]
+    Path("thumbs.jsonl").write_text("x")
+    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto", "calibrate"]
+    assert redone("kto", "THUMBS=thumbs.jsonl") == []
+    edit("thumbs.jsonl", "x", "y")
+    assert redone("kto", "THUMBS=thumbs.jsonl") == ["kto", "calibrate"]
+    assert redone("kto") == ["pairs", "kto", "calibrate"]
+
+
+def test_a_calibration_follows_critic_and_split_and_reaches_the_benchmark(project):
+    make("pipeline")
+    assert redone("calibrate") == ["calibrate"]
+    assert "--calibrate.model checkpoints/mine/sft" in Path("log").read_text()
+    assert redone("calibrate") == []
+    assert redone("pipeline") == ["benchmark", "report"]
+    assert redone("calibrate", "ALPHA=0.02") == ["calibrate"]
+    assert "--calibrate.alpha 0.02" in Path("log").read_text()
+    make("calibrate")
+    edit("data/mine/calibration.jsonl", "calibration", "other")
+    assert redone("calibrate") == ["calibrate"]
+    edit("mine.yaml", "epochs: 1", "epochs: 1\nlora:\n  rank: 2")
+    edit("data/mine/train.jsonl", "train", "other")
+    assert redone("calibrate") == ["sft", "calibrate"]
+
+
+def test_the_calibration_of_another_critic_lies_with_it(project):
+    make("quantize")
+    small = "MODEL=checkpoints/mine/int8"
+    assert redone("calibrate", small) == ["calibrate"]
+    assert Path("checkpoints/mine/int8/calibration.json").exists()
+    assert not Path("checkpoints/mine/sft/calibration.json").exists()
+    assert redone("calibrate", small) == []
+
+
+def test_errors_follow_critic_and_split(project):
+    assert redone("errors") == ["base", "data", "sft", "errors"]
+    assert "--errors.model checkpoints/mine/sft" in Path("log").read_text()
+    assert "--errors.data data/mine/validation.jsonl" in Path("log").read_text()
+    assert redone("errors") == []
+    told = ("errors", "JUDGE=ollama", "MODEL_NAME=m", "BUDGET_USD=2")
+    assert redone(*told) == ["errors"]
+    assert "--errors.judge ollama --errors.judge_model m" in Path("log").read_text()
+    assert "--errors.budget_usd 2" in Path("log").read_text()
+    assert redone("errors", "MODEL_NAME=m") == ["errors"]
+    assert "--errors.judge" not in Path("log").read_text()
+    make("calibrate")
+    assert redone("errors") == ["errors"]
+    edit("data/mine/validation.jsonl", "validation", "other")
+    assert redone("errors") == ["sft", "errors"]
+
+
+def test_rounds_of_dpo_are_told_how_later_pairs_are_made(project):
+    edit(
+        ".venv/bin/minicrit",
+        'if stage == "benchmark":',
+        """if stage in ("pairs", "dpo"):
+    write(values[f"--{stage}.out"] + "/manifest.json")
+if stage == "errors":
+    write(values["--errors.out"] + ".json")
+if stage == "benchmark":""",
+    )
+    for name in ("pairs", "oracle", "reasons", "preferences", "judge", "candidates", "scouting"):
+        Path(f"data_gen/{name}.py").write_text("x")
+    told = ("dpo", "ROUNDS=2", "CANDIDATES=6")
+    assert redone(*told) == ["base", "data", "sft", "pairs", "dpo", "calibrate"]
+    line, refit = Path("log").read_text().splitlines()[-2:]
+    assert "--dpo.pairs data/mine-pairs/pairs.jsonl" in line
+    assert "--dpo.rounds 2 --pairs.data data/mine/train-fresh.jsonl --pairs.candidates 6" in line
+    assert redone(*told) == []
+    assert refit.endswith("--calibrate.model checkpoints/mine/dpo")
+    told = ("dpo", "ROUNDS=3", "CANDIDATES=6")
+    assert redone(*told) == ["dpo", "calibrate"]
+    # Named as any other critic, it has the same calibration.
+    named = "MODEL=checkpoints/mine/dpo"
+    assert redone("calibrate", named) == []
+    assert redone("calibrate", named, "ALPHA=0.02") == ["calibrate"]
+    assert redone(*told) == ["calibrate"]
