@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from minicrit.config import Recipe
 from minicrit.settings import SettingsError, explain, load_recipe, nearest, shipped_recipes
+from minicrit.stopping import CONTINUE, Stopped, stoppable
 
-OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130  # and CONTINUE
 _TALKATIVE = (
     "bitsandbytes",
     "filelock",
@@ -255,10 +256,16 @@ OTHERS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status: 0 done, 1 failed, 2 misused, 130 interrupted."""
+    """Runs one command; the exit status.
+
+    0 done, 1 failed, 2 misused, 85 stopped by SIGUSR1 or SIGTERM, 130 interrupted by Ctrl-C.
+    """
     _set_up_logging()
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with stoppable():
+            return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except Stopped as stop:
+        return _stopped(str(stop), CONTINUE)
     except KeyboardInterrupt:
         return _stopped("interrupted; the same command continues where it stopped", INTERRUPTED)
     except (ValueError, OSError) as error:
