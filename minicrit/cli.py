@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from minicrit.config import Recipe
 from minicrit.settings import SettingsError, explain, load_recipe, nearest, shipped_recipes
 from minicrit.stopping import CONTINUE, Stopped, stoppable
+from minicrit.whereabouts import refuse_login_node, refuse_unsafe_loading
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130  # and CONTINUE
 _TALKATIVE = (
@@ -195,6 +196,25 @@ def _agreement(recipe: Recipe) -> None:
     agreement(recipe)
 
 
+def _doctor(recipe: Recipe) -> None:
+    from data_gen.backends.reachable import hub, ollama
+    from minicrit.doctor import doctor
+
+    doctor(recipe, {"Ollama": ollama, "hub": hub})
+
+
+def _preflight(recipe: Recipe) -> None:
+    from minicrit.preflight import preflight
+
+    preflight(recipe)
+
+
+def _runs(recipe: Recipe) -> None:
+    from minicrit.runs import show_runs
+
+    show_runs(recipe)
+
+
 def _report(recipe: Recipe) -> None:
     from minicrit.report import write_report
 
@@ -246,9 +266,16 @@ STAGES = {
                        ("base", "agreement"), _agreement),
     "verify": Stage("Recompute every hash and run the firewall over everything.", ("verify",),
                     _verify),
+    "runs": Stage("List all runs, or compare two.", ("runs",), _runs),
+    "doctor": Stage("Check this machine: wheels, GPU, disk, keys, servers, base.",
+                    ("base", "doctor"), _doctor),
+    "preflight": Stage("Check all machines of a job: network, bandwidth, disks.",
+                       ("preflight",), _preflight),
     "report": Stage("Write one page about a run.", ("data", "sft", "benchmark", "quantize"),
                     _report),
 }  # fmt: skip
+#: What may run on a login node: it looks, or fetches a base.
+_LIGHT = ("base", "runs", "doctor", "verify")
 OTHERS = {
     "critique": "Judge rationales: a text, files or standard input.",
     "recipes": "List the recipes.",
@@ -282,6 +309,8 @@ def _dispatch(argv: list[str]) -> int:
     if name == "critique":
         from minicrit.consult import consult
 
+        refuse_login_node(name)
+        refuse_unsafe_loading()
         consult(rest)
     elif name == "recipes":
         for recipe, about in shipped_recipes():
@@ -309,6 +338,10 @@ def _run(name: str, argv: Sequence[str]) -> None:
         about = f"{stage.about} RECIPE is a name (see minicrit recipes) or a YAML file; flags win."
         sys.stdout.write(explain(stage.sections, options.config, usage, about))
         return
+    if name not in _LIGHT:
+        refuse_login_node(name)
+    if name != "doctor":  # which says so among the rest
+        refuse_unsafe_loading()
     stage.run(load_recipe(options.config, flags))
 
 
