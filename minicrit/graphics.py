@@ -41,7 +41,7 @@ def judge_cuda(found: list[str], cuda: str | None, *, available: bool) -> Findin
     if not available:
         least = DRIVERS.get(int(cuda.partition(".")[0]), 0)
         return fail("cuda", f"{said}, which cannot use it",
-                    f"it needs driver {least} or later: take a torch for an older CUDA (PIP_INDEX_URL="
+                    f"it needs driver {least} or later: take an older CUDA (PIP_INDEX_URL="
                     "https://download.pytorch.org/whl/cu129), make setup")  # fmt: skip
     return ok("cuda", said)
 
