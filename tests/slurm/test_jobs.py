@@ -1,14 +1,12 @@
 """Every batch file, run with stand-ins for Slurm: what it starts, what it leaves, how it ends."""
 
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.stand_ins import put_on_path
+from tests.slurm.clone import assert_same_adapters, with_the_real_command
 
 ROOT = Path(__file__).parents[2]
 JOBS = {
@@ -18,54 +16,6 @@ JOBS = {
     "benchmark": ["base", "data", "sft", "benchmark"],
     "pipeline": ["base", "data", "sft", "benchmark", "quantize", "report"],
 }  # fmt: skip
-#: What make would find after a stage; the first so many starts of a stage end with a given status.
-MINICRIT = """#!/bin/bash
-stage=$1
-told=" $* "
-value() { local rest="${told#* --$1 }"; echo "${rest%% *}"; }
-echo "$stage" "rank=$SLURM_PROCID/$SLURM_NTASKS" "offline=$HF_HUB_OFFLINE" "to=$MASTER_ADDR" \\
-    "key=${CANARY_KEY:+yes}" >> starts
-if [ -s "fail.$stage" ]; then read -r status < "fail.$stage"; rm "fail.$stage"; exit "$status"; fi
-write() { mkdir -p "$(dirname "$1")"; echo x > "$1"; }
-case $stage in
-    base) write checkpoints/base/x/config.json; echo checkpoints/base/x ;;
-    data) for one in train train-fresh validation calibration test; do
-              write "$(value data.folder)/$one.jsonl"; done
-          write "$(value data.folder)/manifest.json" ;;
-    sft | dpo | rsf | pairs | quantize) write "$(value "$stage.out")/manifest.json" ;;
-    benchmark) write "$(value benchmark.out).json" ;;
-    report) write reports/mine/index.html; write reports/mine/summary.md ;;
-esac
-"""
-
-
-@pytest.fixture
-def vista(tmp_path, monkeypatch):
-    """A clone below $SCRATCH whose stages are stand-ins, and Slurm's commands."""
-    clone = tmp_path / "scratch" / "minicrit"
-    shutil.copytree(ROOT / "slurm", clone / "slurm")
-    for log in (clone / "slurm/logs").glob("[!.]*"):
-        log.unlink()
-    shutil.copy(ROOT / "Makefile", clone)
-    for name in ("pyproject.toml", "constraints.txt", "data_gen/x.py", "mine.yaml"):
-        (clone / name).parent.mkdir(exist_ok=True)
-        (clone / name).write_text("")
-    command = clone / ".venv/bin/minicrit"
-    command.parent.mkdir(parents=True)
-    command.write_text(MINICRIT)
-    command.chmod(0o755)
-    (clone / ".venv/.ready").write_text("")
-    for name in [n for n in os.environ if n.startswith(("SLURM_", "MAKE", "MINICRIT"))]:
-        monkeypatch.delenv(name)
-    for name in ("RECIPE", "RUN", "BITS", "LAUNCH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", put_on_path(tmp_path / "bin"))
-    monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
-    monkeypatch.setenv("WORK", str(tmp_path / "work"))
-    monkeypatch.setenv("RECIPE", "mine.yaml")
-    monkeypatch.setenv("STAND_IN_NODES", "2")
-    monkeypatch.chdir(clone)
-    return clone
 
 
 def submit(*words: str) -> str:
@@ -211,27 +161,14 @@ for one in a b; do [ -e "$to/sft/$one" ] || { cp "$from/sft/$one" "$to/sft/$one"
     assert [line.split()[0] for line in Path("starts").read_text().splitlines()] == ["verify"] * 2
 
 
-CRITIC = f'#!/bin/bash\nexec {sys.executable} -m minicrit.cli "$@"\n'
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("nodes", ["1", "2"])
 def test_stopped_before_the_limit_a_real_run_ends_in_the_same_bytes(
     vista, tiny, nodes, monkeypatch
 ):
     """Tiny critics through the real command, in one process and in two that talk through gloo."""
-    Path(".venv/bin/minicrit").write_text(CRITIC)
-    Path("data_gen/x.py").unlink()
-    Path("data_gen").rmdir()
-    (Path("checkpoints")).mkdir()
-    Path("checkpoints/base").symlink_to(tiny.folder.parent)
-    recipe = (ROOT / "minicrit/recipes/tiny.yaml").read_text()
-    recipe = recipe.replace("save_every: 2", "save_every: 2\n  epochs: 3\n  samples: 0\n  "
-                            "strategy: " + ("ddp" if nodes == "2" else "auto"))  # fmt: skip
-    Path("mine.yaml").write_text(recipe)
-    for name, value in {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "THREADS": "1",
-                        "STAND_IN_NODES": nodes}.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
+    with_the_real_command(tiny, monkeypatch)
+    monkeypatch.setenv("STAND_IN_NODES", nodes)
     submit("sbatch", "slurm/sft.sh", "RUN=whole")
     assert statuses() == [0], log_of("100001")
     monkeypatch.setenv("STAND_IN_LIMIT", "checkpoints/stopped/sft.work/step-2.ckpt.sha256")
@@ -240,7 +177,4 @@ def test_stopped_before_the_limit_a_real_run_ends_in_the_same_bytes(
     assert "stopped by SIGUSR1 after step" in log_of("100002")
     assert "going on from checkpoints/stopped/sft.work/step-" in log_of("100003")
     assert "done: " in log_of("100004")
-    files = ("adapter_model.safetensors", "history.jsonl", "adapter_config.json")
-    for name in files:
-        whole, stopped = (Path(f"checkpoints/{r}/sft/{name}") for r in ("whole", "stopped"))
-        assert whole.read_bytes() == stopped.read_bytes(), name
+    assert_same_adapters("whole", "stopped")
