@@ -53,8 +53,18 @@ class DurableIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Loads what `save_checkpoint` wrote."""
-        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        """Loads what `save_checkpoint` wrote.
+
+        Raises:
+            ValueError: if there is anything else in it; it is not run.
+        """
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise ValueError(
+                f"{path}: expected tensors and plain values (weights_only), got "
+                f"{type(error).__name__}; remove it, the one before is taken"
+            ) from error
 
     def remove_checkpoint(self, path: Any) -> None:
         """Removes the marker first, so that no reader trusts what is going."""

@@ -10,9 +10,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from typing import IO, cast
 
 from minicrit.config import Recipe
+from minicrit.discreet import DiscreetFormatter, DiscreetStream, discreet
 from minicrit.settings import SettingsError, explain, load_recipe, nearest, shipped_recipes
 from minicrit.stopping import CONTINUE, Stopped, stoppable
 from minicrit.whereabouts import refuse_login_node, refuse_unsafe_loading
@@ -289,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _set_up_logging()
     try:
-        with stoppable():
+        with stoppable(), redirect_stdout(cast("IO[str]", DiscreetStream(sys.stdout))):
             return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except Stopped as stop:
         return _stopped(str(stop), CONTINUE)
@@ -356,7 +359,10 @@ def _set_up_logging() -> None:
     # Read once when transformers is imported; it would warn about what nobody here uses.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(level=logging.INFO)
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(DiscreetFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in _SETTLED:
@@ -364,7 +370,7 @@ def _set_up_logging() -> None:
 
 
 def _stopped(message: str, status: int) -> int:
-    sys.stderr.write(f"minicrit: {message}\n")
+    sys.stderr.write(f"minicrit: {discreet(message)}\n")
     return status
 
 

@@ -317,9 +317,8 @@ def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
     from callbacks.resume import DurableIO
 
     settings = run.settings
-    logger = TensorBoardLogger(
-        settings.log_folder, name=settings.out.parent.name, version=settings.out.name
-    )
+    name, version = run.log_names
+    logger = TensorBoardLogger(settings.log_folder, name=name, version=version)
     # Lightning's own way is to save and requeue inside of the signal handler.
     slurm = [SLURMEnvironment(auto_requeue=False)] if under_slurm() else []
     return Trainer(

@@ -28,14 +28,13 @@ CRITIC = f'#!/bin/bash\nexec {sys.executable} -m minicrit.cli "$@"\n'
 
 
 def with_the_real_command(tiny, monkeypatch) -> None:
-    """Gives the clone (the working directory) the real command and a tiny run of twelve steps."""
+    """Gives the clone (the working directory) the real command and a tiny run of eight steps."""
     Path(".venv/bin/minicrit").write_text(CRITIC)
     Path("data_gen/x.py").unlink()
-    Path("data_gen").rmdir()
     Path("checkpoints").mkdir()
     Path("checkpoints/base").symlink_to(tiny.folder.parent)
     recipe = (ROOT / "minicrit/recipes/tiny.yaml").read_text()
-    more = "save_every: 2\n  epochs: 3\n  samples: 0"
+    more = "save_every: 2\n  samples: 0"
     Path("mine.yaml").write_text(recipe.replace("save_every: 2", more))
     for name, value in {"PYTHONPATH": str(ROOT), "THREADS": "1"}.items():
         monkeypatch.setenv(name, value)

@@ -37,6 +37,7 @@ out = given["-o"].replace("%x", given["-J"]).replace("%j", job)
 with open(out, "a") as log:  # fails like Slurm if the folder is not there
     process = subprocess.Popen(["bash", script, *told], env=environment, stdout=log, stderr=log)
     limit = os.environ.get("STAND_IN_LIMIT")  # a file: when it appears, the time is nearly over
+    limit = None if pathlib.Path("signalled").exists() else limit
     while process.poll() is None:
         pids = pathlib.Path(f"steps.{job}")
         if limit and "--signal" in given and pathlib.Path(limit).exists() and pids.exists():
@@ -44,6 +45,7 @@ with open(out, "a") as log:  # fails like Slurm if the folder is not there
             for pid in pids.read_text().split():
                 os.kill(int(pid), 10)
             limit = None
+            pathlib.Path("signalled").touch()  # later jobs have time enough
         time.sleep(0.02)
 pathlib.Path(f"job.{job}").write_text(str(process.returncode))
 print(job)
