@@ -22,6 +22,8 @@ from minicrit.files import atomic_file, sha256_file, write_atomic
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 KEEP = 2
+#: What loads again with `weights_only`, beside tensors and what holds such.
+_PLAIN = {str, bytes, int, float, bool, type(None), torch.dtype, torch.device}
 #: Tensors a trained weight: itself and the two moments of AdamW.
 STATES = 3
 #: Checkpoints that must fit on the disk before one is written; others write there too.
@@ -38,8 +40,10 @@ class DurableIO(CheckpointIO):
 
         Raises:
             OSError: if the disk is full; what was there before stays.
+            ValueError: if there is something in it that could not be loaded again.
         """
         target = Path(path)
+        refuse_objects(checkpoint, target.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with atomic_file(target) as file:
@@ -71,6 +75,20 @@ class DurableIO(CheckpointIO):
         target = Path(path)
         _marker(target).unlink(missing_ok=True)
         target.unlink(missing_ok=True)
+
+
+def refuse_objects(state: object, where: str) -> None:
+    """A ValueError that names what is neither a tensor nor a plain value: it would not load."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            refuse_objects(key, where)
+            refuse_objects(value, f"{where}: {key}")
+    elif isinstance(state, list | tuple | set):
+        for value in state:
+            refuse_objects(value, where)
+    elif type(state) not in _PLAIN and not isinstance(state, torch.Tensor):
+        raise ValueError(f"{where}: expected tensors and plain values, got "
+                         f"{type(state).__name__}; keep numbers and text")  # fmt: skip
 
 
 def newest(folder: Path) -> Path | None:

@@ -42,7 +42,8 @@ class RunsConfig:
 
     Attributes:
         checkpoints: folder of the runs' adapters and smaller critics.
-        reports: folder of their reports. logs: of their TensorBoard logs.
+        reports: folder of their reports.
+        logs: folder of their TensorBoard logs.
         compare: two runs, separated by a comma, whose settings and metrics are compared; null for
             the index.
         json: print JSON instead of a table.

@@ -84,7 +84,9 @@ def slurm(tmp_path_factory, monkeypatch):
 
 
 def told_by(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
 
 
 def wait_for(done, seconds: float) -> None:
