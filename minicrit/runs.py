@@ -52,6 +52,8 @@ def show_runs(recipe: Recipe) -> None:
     """
     told = recipe.runs
     found = {run.name: run for run in find_runs(told)}
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
     if told.compare is None:
         head, rows = HEAD, [index_row(run) for run in found.values()]
     else:
@@ -111,7 +113,8 @@ def differences(a: Run, b: Run) -> Iterator[tuple[str, str, str]]:
     one, two = facts(a), facts(b)
     for name in sorted(one.keys() | two.keys()):
         if one.get(name) != two.get(name):
-            yield name, *(shown(str(found.get(name, "-")), _WIDE) for found in (one, two))
+            was, now = (shown(str(found.get(name, "-")), _WIDE) for found in (one, two))
+            yield name, was, now
 
 
 def facts(run: Run) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 # What every job needs; sourced by the batch files, never run. slurm/README.md explains it.
 # shellcheck shell=bash
 set -euo pipefail
-words=("$@") # make's: RECIPE=, RUN=, ARGS=, ...
 
 refuse() {
-    echo "slurm/env.sh: $1" >&2
+    echo "slurm: $1" >&2
     exit 1
 }
 case "$(hostname)" in
@@ -15,22 +14,7 @@ case "$PWD" in
     "${SCRATCH:?}"/*) ;;
     *) refuse "expected a clone below \$SCRATCH, got $PWD; clone it there, submit from its root" ;;
 esac
-
-# A link of a chain (slurm/chain.sh) whose work is done already.
-done_marker="slurm/logs/${MINICRIT_CHAIN:-$SLURM_JOB_ID}.DONE"
-if [ -e "$done_marker" ]; then
-    echo "done: $done_marker"
-    exit 0
-fi
-
-# At the end: results to $WORK, then the marker. Make says 2 for every failure, srun's status is what
-# launch.sh kept of it: 85 is "stopped before the limit, go on in the next link".
-finish() {
-    local status=$? kept="slurm/logs/$SLURM_JOB_ID.status"
-    if [ "$status" -ne 0 ]; then exit "$(cat "$kept" 2>/dev/null || echo "$status")"; fi
-    make archive "${words[@]}" ARCHIVE="${WORK:?}/minicrit" || exit 1
-    touch "$done_marker"
-}
+source slurm/finish.sh "$@"
 
 set +u # Lmod reads what is not set
 # shellcheck disable=SC2086
@@ -45,11 +29,9 @@ export MASTER_ADDR
 echo "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST"
 
 # Keys last: nothing is printed after them.
-keys="${MINICRIT_KEYS:-$SCRATCH/.minicrit-keys}"
-if [ -e "$keys" ]; then
-    [ "$(stat -c %a "$keys")" = 600 ] || refuse "$keys: expected mode 600, got another; chmod 600 it"
-    set -a
+export MINICRIT_KEYS="${MINICRIT_KEYS:-$SCRATCH/.minicrit-keys}"
+if [ -e "$MINICRIT_KEYS" ]; then
+    [ "$(stat -c %a "$MINICRIT_KEYS")" = 600 ] || refuse "$MINICRIT_KEYS: expected mode 600; chmod it"
     # shellcheck disable=SC1090
-    source "$keys"
-    set +a
+    set -a && source "$MINICRIT_KEYS" && set +a
 fi
