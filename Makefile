@@ -28,12 +28,16 @@
 #? REVISER  who revises for constitution: self, anthropic, ollama, openai or local (with MODEL_NAME,
 #?          URL, BUDGET_USD)
 #? THUMBS   critiques that somebody liked or not, for kto; default: the pairs of the run
+#? ARCHIVE  folder that archive copies the run to; VISTA: USER@HOST:FOLDER that vista-fetch takes it
+#?          from; COMPARE: two runs, RUN,RUN, whose settings and metrics are compared
+#? LAUNCH   what starts the stages, for batch files: bash slurm/launch.sh
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
 RUN ?= $(basename $(notdir $(RECIPE)))
 BITS ?= 8
 PYTHON ?= python3
+LAUNCH ?=
 DOMAIN ?= general
 BASE :=
 ARGS :=
@@ -64,6 +68,9 @@ TRADES :=
 PRICES :=
 GATE :=
 LOG :=
+ARCHIVE :=
+VISTA :=
+COMPARE :=
 FROM :=
 KIND := auto
 OUT := data/public
@@ -89,7 +96,9 @@ endif
 
 RECIPE_FILE := $(if $(filter %.yaml %.yml,$(RECIPE)),$(RECIPE),minicrit/recipes/$(RECIPE).yaml)
 SETUP := .venv/.ready
-MINICRIT := .venv/bin/minicrit
+# Inside of a Slurm job all stages are steps, training on all its machines, the others on one.
+MINICRIT := $(if $(LAUNCH),$(LAUNCH) -N 1 -n 1) .venv/bin/minicrit
+TRAIN := $(LAUNCH) .venv/bin/minicrit
 STAMPS := .make/$(RUN)
 DATA_DIR := data/$(RUN)
 ADAPTER := checkpoints/$(RUN)/sft
@@ -224,7 +233,8 @@ SECTIONS_rsf := seed base data lora rsf filters
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
     constitution calibrate benchmark ladder judge qualify errors experiments quantize report \
     pipeline critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
-    verify test test-slow test-browser lint types tensorboard clean distclean FORCE
+    verify runs doctor preflight prefetch archive vista-fetch audit test test-slow test-browser \
+    test-slurm lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -239,7 +249,7 @@ pairs: $(PAIRS)/manifest.json ## make preference pairs from the critic's own cri
 dpo: $(PREFERRED)/calibration.json ## train the adapter on preference pairs, refit its calibration
 rsf: $(RESAMPLED)/calibration.json ## train it on the best of its own critiques, refit
 rsf-control: rsf ## train it as long on reference critiques instead: what rsf has to beat
-	$(MINICRIT) rsf $(CONFIG) $(SETTINGS_rsf) --rsf.control true $(ARGS)
+	$(TRAIN) rsf $(CONFIG) $(SETTINGS_rsf) --rsf.control true $(ARGS)
 kto: $(LIKED)/calibration.json ## train it on thumbs (THUMBS, or pairs taken apart), refit
 constitution: $(REVISED)/calibration.json ## let it revise its critiques under ten rules, learn, refit
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
@@ -308,6 +318,43 @@ bench-train: $(SETUP) ## time training steps against TRL's, and their memory
 verify: $(SETUP) ## recompute the chain of manifests; no training row may be measured on
 	$(MINICRIT) verify $(CONFIG) $(ARGS)
 
+runs: $(SETUP) ## list all runs, or COMPARE two of them
+	@$(MINICRIT) runs $(CONFIG) $(if $(COMPARE),--runs.compare $(COMPARE)) $(ARGS)
+
+doctor: $(SETUP) ## check this machine: wheels, GPU, disk, keys, servers, base
+	@$(MINICRIT) doctor $(CONFIG) $(SETTINGS_base) $(ARGS)
+
+preflight: $(SETUP) ## check all machines of a job: network between them, bandwidth, disks
+	@$(MINICRIT) doctor $(CONFIG) $(SETTINGS_base) $(ARGS)
+	@$(TRAIN) preflight $(CONFIG) $(ARGS)
+
+prefetch: $(SETUP) ## fetch the base, so that all later stages work without a network
+	HF_HUB_OFFLINE=0 HF_HUB_DISABLE_XET=1 $(MINICRIT) base $(CONFIG) $(SETTINGS_base) $(ARGS)
+
+archive: ## copy what this RUN made to the folder ARCHIVE, but for work in progress
+	@test -n "$(ARCHIVE)" || { echo "ARCHIVE: expected a folder, got none; name it" >&2; exit 1; }
+	@for path in $(wildcard $(DATA_DIR) $(PAIRS) checkpoints/$(RUN) $(REPORTS)); do \
+	    to="$(ARCHIVE)/$$path"; echo "$$path -> $$to"; rm -rf -- "$$to.part"; mkdir -p "$$to.part"; \
+	    tar -cf - --exclude='*.work' --exclude='*.tmp' -C "$$path" . | tar -xf - -C "$$to.part"; \
+	    rm -rf -- "$$to"; mv "$$to.part" "$$to"; done
+
+# Fetched beside, verified by the hashes of the manifests, then moved: a fetch that broke off goes on.
+FETCHED := checkpoints/.$(RUN).fetched
+vista-fetch: $(SETUP) ## bring checkpoints/RUN from VISTA, verified by hash; goes on if it broke off
+	@test -n "$(VISTA)" || { echo "VISTA: expected USER@HOST:FOLDER, got none; name the archive" \
+	    >&2; exit 1; }
+	@command -v rsync > /dev/null || { echo "expected rsync, got none; install it" >&2; exit 1; }
+	rsync -a --partial "$(VISTA)/checkpoints/$(RUN)/" $(FETCHED)/
+	$(MINICRIT) verify --verify.folders $(FETCHED)
+	@mkdir -p checkpoints/$(RUN)
+	@for path in $(FETCHED)/*; do to="checkpoints/$(RUN)/$${path##*/}"; rm -rf -- "$$to"; \
+	    mv "$$path" "$$to"; echo "$$to"; done; rmdir $(FETCHED)
+
+audit: $(SETUP) ## ask for known holes in the pinned versions (needs pip-audit)
+	@test -x .venv/bin/pip-audit || { echo "expected pip-audit, got none;" \
+	    ".venv/bin/python -m pip install pip-audit" >&2; exit 1; }
+	.venv/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt $(ARGS)
+
 test: lint types ## lint, types, fast tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 
@@ -319,6 +366,9 @@ test-browser: $(SETUP) ## the report in a headless Chromium or Chrome, which mus
 	    echo "expected chromium or google-chrome on PATH, got none; apt-get install chromium" >&2; \
 	    exit 1; }
 	.venv/bin/python -m pytest -m browser $(ARGS)
+
+test-slurm: $(SETUP) ## the batch files against a real Slurm of one machine, where it is installed
+	.venv/bin/python -m pytest -m slurm $(ARGS)
 
 lint: $(SETUP) ## ruff: rules and format
 	.venv/bin/ruff check .
@@ -387,7 +437,7 @@ $(patsubst %,$(STAMPS)/%.sum,$(SPLITS) base sft pairs):
 
 $(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
     $(STAMPS)/validation.sum | $(SETUP)
-	$(MINICRIT) sft $(CONFIG) $(SETTINGS_sft) $(ARGS)
+	$(TRAIN) sft $(CONFIG) $(SETTINGS_sft) $(ARGS)
 	@touch $@
 
 # A critic that is made again loses its calibration with its folder.
@@ -426,22 +476,22 @@ $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_C
 
 $(PREFERRED)/manifest.json: $(STAMPS)/dpo.args $(STAMPS)/pairs.sum $(STAMPS)/sft.sum \
     $(STAMPS)/validation.sum | $(SETUP)
-	$(MINICRIT) dpo $(CONFIG) $(SETTINGS_dpo) $(ARGS)
+	$(TRAIN) dpo $(CONFIG) $(SETTINGS_dpo) $(ARGS)
 	@touch $@
 
 $(RESAMPLED)/manifest.json: $(STAMPS)/rsf.args $(STAMPS)/train-fresh.sum $(STAMPS)/sft.sum \
     $(STAMPS)/validation.sum | $(SETUP)
-	$(MINICRIT) rsf $(CONFIG) $(SETTINGS_rsf) $(ARGS)
+	$(TRAIN) rsf $(CONFIG) $(SETTINGS_rsf) $(ARGS)
 	@touch $@
 
 $(LIKED)/manifest.json: $(STAMPS)/kto.args $(or $(THUMBS),$(STAMPS)/pairs.sum) $(STAMPS)/sft.sum \
     $(STAMPS)/validation.sum | $(SETUP)
-	$(MINICRIT) kto $(CONFIG) $(SETTINGS_kto) $(ARGS)
+	$(TRAIN) kto $(CONFIG) $(SETTINGS_kto) $(ARGS)
 	@touch $@
 
 $(REVISED)/manifest.json: $(STAMPS)/constitution.args $(STAMPS)/train-fresh.sum $(STAMPS)/sft.sum \
     $(STAMPS)/validation.sum $(CONSTITUTION_CODE) | $(SETUP)
-	$(MINICRIT) constitution $(CONFIG) $(SETTINGS_constitution) $(ARGS)
+	$(TRAIN) constitution $(CONFIG) $(SETTINGS_constitution) $(ARGS)
 	@touch $@
 
 $(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_CODE) \

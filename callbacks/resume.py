@@ -9,6 +9,7 @@ after that validation, so that nothing of it is lost or done twice.
 import logging
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from minicrit.files import atomic_file, sha256_file, write_atomic
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 KEEP = 2
+#: What loads again with `weights_only`, beside tensors and what holds such.
+_PLAIN = {str, bytes, int, float, bool, type(None), torch.dtype, torch.device}
+#: Tensors a trained weight: itself and the two moments of AdamW.
+STATES = 3
+#: Checkpoints that must fit on the disk before one is written; others write there too.
+MARGIN = 2
 
 
 class DurableIO(CheckpointIO):
@@ -29,18 +36,39 @@ class DurableIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Temporary file beside the target, fsync, rename, hash, in this order."""
+        """Temporary file beside the target, fsync, rename, hash, in this order.
+
+        Raises:
+            OSError: if the disk is full; what was there before stays.
+            ValueError: if there is something in it that could not be loaded again.
+        """
         target = Path(path)
+        refuse_objects(checkpoint, target.name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(target) as file:
-            torch.save(checkpoint, file)
+        try:
+            with atomic_file(target) as file:
+                torch.save(checkpoint, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch says where its writer stood, not why
+                raise error.__context__ from error
+            raise
         write_atomic(_marker(target), sha256_file(target) + "\n")
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Loads what `save_checkpoint` wrote."""
-        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        """Loads what `save_checkpoint` wrote.
+
+        Raises:
+            ValueError: if there is anything else in it; it is not run.
+        """
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise ValueError(
+                f"{path}: expected tensors and plain values (weights_only), got "
+                f"{type(error).__name__}; remove it, the one before is taken"
+            ) from error
 
     def remove_checkpoint(self, path: Any) -> None:
         """Removes the marker first, so that no reader trusts what is going."""
@@ -49,19 +77,54 @@ class DurableIO(CheckpointIO):
         target.unlink(missing_ok=True)
 
 
+def refuse_objects(state: object, where: str) -> None:
+    """A ValueError that names what is neither a tensor nor a plain value: it would not load."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            refuse_objects(key, where)
+            refuse_objects(value, f"{where}: {key}")
+    elif isinstance(state, list | tuple | set):
+        for value in state:
+            refuse_objects(value, where)
+    elif type(state) not in _PLAIN and not isinstance(state, torch.Tensor):
+        raise ValueError(f"{where}: expected tensors and plain values, got "
+                         f"{type(state).__name__}; keep numbers and text")  # fmt: skip
+
+
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint whose hash fits; torn ones are named in a warning and skipped."""
-    found = [(int(m[1]), p) for p in folder.glob("step-*.ckpt") if (m := _NAME.fullmatch(p.name))]
-    for _, path in sorted(found, reverse=True):
-        marker = _marker(path)
+    """The newest checkpoint whose hash fits; torn ones are named in a warning and skipped.
+
+    Raises:
+        ValueError: if some were finished once, but none fits: then going on is not possible, and
+            to start again is for somebody else to decide.
+    """
+    steps = _steps(folder)
+    for step in sorted(steps, reverse=True):
+        path, marker = steps[step], _marker(steps[step])
         if marker.is_file() and marker.read_text().strip() == sha256_file(path):
             return path
         log.warning("%s: expected a whole checkpoint, got a torn one; it is skipped", path)
+    if any(_marker(path).is_file() for path in steps.values()):
+        raise ValueError(
+            f"{folder}: expected a checkpoint that fits its hash, got none of {len(steps)}; "
+            "restore one, or remove the folder to start again"
+        )
     return None
+
+
+def _steps(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a folder by their steps."""
+    return {int(m[1]): p for p in folder.glob("*.ckpt") if (m := _NAME.fullmatch(p.name))}
 
 
 def _marker(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
+
+
+def _free(folder: Path) -> int:
+    """Bytes of free disk where a folder is, or will be."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 class Resume(Callback):
@@ -77,26 +140,52 @@ class Resume(Callback):
     ) -> None:
         """Saves, unless validation comes next: then the save follows it."""
         step = trainer.global_step
-        validates = self.validate_every and step % self.validate_every == 0
-        if step % self.every == 0 and not validates:
-            self._save(trainer)
+        if step % self.every == 0 and not self.validates_after(step):
+            self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Saves with the validation done."""
         if not trainer.sanity_checking and trainer.global_step:
-            self._save(trainer)
+            self.save(trainer)
 
-    def _save(self, trainer: Trainer) -> None:
+    def validates_after(self, step: int) -> bool:
+        """Whether a validation follows this step."""
+        return bool(self.validate_every) and step % self.validate_every == 0
+
+    def save(self, trainer: Trainer) -> None:
+        """Saves this step, unless it is saved; removes what is older than the newest few.
+
+        Raises:
+            ValueError: if the weights are no numbers any more or the disk is too full; what was
+                saved before stays.
+        """
         path = self.folder / f"step-{trainer.global_step}.ckpt"
+        trained = [p for p in trainer.lightning_module.parameters() if p.requires_grad]
         # Process zero decides: another one may look while the file is being written.
-        if not trainer.strategy.broadcast(_marker(path).exists()):
+        saved, free = trainer.strategy.broadcast((_marker(path).exists(), _free(self.folder)))
+        if not saved:
+            self._refuse_infinite(trainer, trained)
+            self._refuse_full_disk(free, trained)
             trainer.save_checkpoint(path)
         if trainer.is_global_zero:
-            io = DurableIO()
-            steps = {int(m[1]): p for p in self.folder.glob("*.ckpt")
-                     if (m := _NAME.fullmatch(p.name))}  # fmt: skip
+            io, steps = DurableIO(), _steps(self.folder)
             for step in sorted(steps)[:-KEEP]:
                 io.remove_checkpoint(steps[step])
+
+    def _refuse_infinite(self, trainer: Trainer, trained: Sequence[torch.Tensor]) -> None:
+        finite = all(bool(torch.isfinite(p).all()) for p in trained)
+        if not trainer.strategy.reduce_boolean_decision(finite):
+            raise ValueError(
+                f"step {trainer.global_step}: expected finite weights, got others; lower the "
+                "learning rate. The last sound checkpoint is kept"
+            )
+
+    def _refuse_full_disk(self, free: int, trained: Sequence[torch.Tensor]) -> None:
+        need = MARGIN * STATES * sum(p.numel() * p.element_size() for p in trained)
+        if free < need:
+            raise ValueError(f"{self.folder}: expected {need / 1e6:.0f} MB of free disk for a "
+                             f"checkpoint, got {free / 1e6:.0f}; make room, the same command goes "
+                             "on from the last one")  # fmt: skip
 
     def clear(self) -> None:
         """Removes all checkpoints of a finished run."""

@@ -83,9 +83,13 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
         local = _from_hub(model, revision)
     if not (local / "config.json").is_file():
         raise ValueError(f"{local}: expected a model folder with config.json; check BASE=")
-    if "auto_map" in json.loads((local / "config.json").read_text()):
-        raise ValueError(f"{local}: expected a model that needs no code of its own, got auto_map "
-                         "in config.json; choose a base that transformers supports")  # fmt: skip
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        path = local / name
+        if path.is_file() and "auto_map" in json.loads(path.read_text()):
+            raise ValueError(
+                f"{local}: expected a model that needs no code of its own, got auto_map in {name}; "
+                "choose a base that transformers supports"
+            )
     return Base(local, identity_of(local))
 
 

@@ -10,12 +10,17 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from typing import IO, cast
 
 from minicrit.config import Recipe
+from minicrit.discreet import DiscreetFormatter, DiscreetStream, discreet
 from minicrit.settings import SettingsError, explain, load_recipe, nearest, shipped_recipes
+from minicrit.stopping import CONTINUE, Stopped, stoppable
+from minicrit.whereabouts import refuse_login_node, refuse_unsafe_loading
 
-OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130  # and CONTINUE
 _TALKATIVE = (
     "bitsandbytes",
     "filelock",
@@ -220,6 +225,25 @@ def _agreement(recipe: Recipe) -> None:
     agreement(recipe)
 
 
+def _doctor(recipe: Recipe) -> None:
+    from data_gen.backends.reachable import hub, ollama
+    from minicrit.doctor import doctor
+
+    doctor(recipe, {"Ollama": ollama, "hub": hub})
+
+
+def _preflight(recipe: Recipe) -> None:
+    from minicrit.preflight import preflight
+
+    preflight(recipe)
+
+
+def _runs(recipe: Recipe) -> None:
+    from minicrit.runs import show_runs
+
+    show_runs(recipe)
+
+
 def _report(recipe: Recipe) -> None:
     from minicrit.report import write_report
 
@@ -278,9 +302,16 @@ STAGES = {
                        ("base", "agreement"), _agreement),
     "verify": Stage("Recompute every hash and run the firewall over everything.", ("verify",),
                     _verify),
+    "runs": Stage("List all runs, or compare two.", ("runs",), _runs),
+    "doctor": Stage("Check this machine: wheels, GPU, disk, keys, servers, base.",
+                    ("base", "doctor"), _doctor),
+    "preflight": Stage("Check all machines of a job: network, bandwidth, disks.",
+                       ("preflight",), _preflight),
     "report": Stage("Write one page about a run.", ("data", "sft", "benchmark", "quantize"),
                     _report),
 }  # fmt: skip
+#: What may run on a login node: it looks, or fetches a base.
+_LIGHT = ("base", "runs", "doctor", "verify")
 OTHERS = {
     "critique": "Judge rationales: a text, files or standard input.",
     "recipes": "List the recipes.",
@@ -288,10 +319,16 @@ OTHERS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status: 0 done, 1 failed, 2 misused, 130 interrupted."""
+    """Runs one command; the exit status.
+
+    0 done, 1 failed, 2 misused, 85 stopped by SIGUSR1 or SIGTERM, 130 interrupted by Ctrl-C.
+    """
     _set_up_logging()
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with stoppable(), redirect_stdout(cast("IO[str]", DiscreetStream(sys.stdout))):
+            return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except Stopped as stop:
+        return _stopped(str(stop), CONTINUE)
     except KeyboardInterrupt:
         return _stopped("interrupted; the same command continues where it stopped", INTERRUPTED)
     except (ValueError, OSError) as error:
@@ -308,6 +345,8 @@ def _dispatch(argv: list[str]) -> int:
     if name == "critique":
         from minicrit.consult import consult
 
+        refuse_login_node(name)
+        refuse_unsafe_loading()
         consult(rest)
     elif name == "recipes":
         for recipe, about in shipped_recipes():
@@ -335,6 +374,10 @@ def _run(name: str, argv: Sequence[str]) -> None:
         about = f"{stage.about} RECIPE is a name (see minicrit recipes) or a YAML file; flags win."
         sys.stdout.write(explain(stage.sections, options.config, usage, about))
         return
+    if name not in _LIGHT:
+        refuse_login_node(name)
+    if name != "doctor":  # which says so among the rest
+        refuse_unsafe_loading()
     stage.run(load_recipe(options.config, flags))
 
 
@@ -349,7 +392,10 @@ def _set_up_logging() -> None:
     # Read once when transformers is imported; it would warn about what nobody here uses.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(level=logging.INFO)
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(DiscreetFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in _SETTLED:
@@ -357,7 +403,7 @@ def _set_up_logging() -> None:
 
 
 def _stopped(message: str, status: int) -> int:
-    sys.stderr.write(f"minicrit: {message}\n")
+    sys.stderr.write(f"minicrit: {discreet(message)}\n")
     return status
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from minicrit.care_config import DoctorConfig, PreflightConfig, RunsConfig
 from minicrit.data_config import (
     AdversarialConfig,
     BenchFiltersConfig,
@@ -120,6 +121,9 @@ class Recipe:
     bench_filters: BenchFiltersConfig = field(default_factory=BenchFiltersConfig)
     bench_train: BenchTrainConfig = field(default_factory=BenchTrainConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
+    runs: RunsConfig = field(default_factory=RunsConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
     sharpe: SharpeConfig = field(default_factory=SharpeConfig)
     sharpe_demo: SharpeDemoConfig = field(default_factory=SharpeDemoConfig)
     agreement: AgreementConfig = field(default_factory=AgreementConfig)

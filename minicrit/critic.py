@@ -24,7 +24,7 @@ from minicrit.decoding import greedy
 from minicrit.encoding import Encoder
 from minicrit.files import sha256_file
 from minicrit.logprobs import choice_logprobs, scored_logprobs
-from minicrit.lora import fuse
+from minicrit.lora import fuse, refuse_foreign
 from minicrit.packing import Tree, pack
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt
 from minicrit.readout import (
@@ -125,6 +125,7 @@ class Critic:
         facts = record["facts"]
         base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
         manifest.require(record, base=base.identity)
+        refuse_foreign(folder)
         adapter = sha256_file(folder / "adapter_model.safetensors")
         fitted_to = {"base": base.identity, "adapter": adapter}
         calibration = _calibration(folder, fitted_to) if calibrated else None

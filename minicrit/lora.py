@@ -25,6 +25,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from minicrit.files import atomic_file
+from minicrit.jsonl import parse_object
 
 WEIGHTS = "adapter_model.safetensors"
 #: Names of the adapter that is trained and of its frozen start beside it.
@@ -66,6 +67,21 @@ def load_lora(adapted: PeftModel, folder: Path, name: str = POLICY) -> None:
             f"{name}; set lora.rank and lora.targets to those it was trained with"
         )
     set_peft_model_state_dict(adapted, saved, adapter_name=name)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuses an adapter that peft would read other than as weights of LoRA.
+
+    Raises:
+        ValueError: if its weights are pickled, or its configuration names code to import.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder}: expected {WEIGHTS}, got none; pickled weights are not loaded, "
+                         "convert them first")  # fmt: skip
+    told = parse_object((folder / "adapter_config.json").read_bytes())
+    if told.get("peft_type") != "LORA" or told.get("auto_mapping"):
+        raise ValueError(f"{folder}: expected an adapter of type LORA without auto_mapping, got "
+                         "another; an adapter names no code")  # fmt: skip
 
 
 def save_lora(adapted: PeftModel, folder: Path) -> None:

@@ -13,16 +13,47 @@ _PATIENCE = timedelta(days=3)
 T = TypeVar("T")
 
 
+def under_slurm() -> bool:
+    """Whether srun started this process; a shell inside of an interactive job is none of its."""
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "SLURM_PROCID" in os.environ and "SLURM_NTASKS" in os.environ and not interactive
+
+
+def nodes_of_step() -> int | None:
+    """The machines that srun started this step on; None if it was not srun."""
+    return int(os.environ.get("SLURM_STEP_NUM_NODES", "1")) if under_slurm() else None
+
+
+def started_outside() -> bool:
+    """Whether there are other processes of this run which torchrun or srun started."""
+    several = under_slurm() and int(os.environ["SLURM_NTASKS"]) > 1
+    return several or "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def meet() -> None:
+    """Brings the processes of a run together, as torchrun says or, under Slurm, as srun does.
+
+    Under Slurm, MASTER_ADDR is the first machine (slurm/env.sh) and the port follows from the job,
+    as with Lightning.
+    """
+    if under_slurm():
+        os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ["SLURM_JOB_ID"][-4:])))
+        os.environ["RANK"] = os.environ["SLURM_PROCID"]
+        os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
+    if torch.cuda.is_available():
+        local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0")
+        torch.cuda.set_device(int(local))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+
+
 def first_alone(work: Callable[[], T]) -> T:
     """Process zero does the work; then the others, who should find it done.
 
     Outside of a group of processes this is a plain call. Processes that were started from outside
-    (torchrun) find each other here, if they have not yet.
+    (torchrun, srun) find each other here, if they have not yet.
     """
-    if not distributed.is_initialized() and "TORCHELASTIC_RUN_ID" in os.environ:
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        )
+    if not distributed.is_initialized() and started_outside():
+        meet()
     if not distributed.is_initialized() or distributed.get_world_size() == 1:
         return work()
     group = distributed.new_group(timeout=_PATIENCE, backend="gloo")

@@ -1,6 +1,8 @@
 """One training: what it is made from, what decides its outcome, whether it is done already."""
 
 import logging
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from minicrit.base import Base, prepare_base
 from minicrit.config import Recipe
 from minicrit.files import sha256_file, sha256_json
 from minicrit.goal import Goal, goal_of
+from minicrit.jsonl import shown
 from minicrit.manifest import check_outputs, read_manifest, require
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, RSFConfig, SFTConfig
 
 log = logging.getLogger(__name__)
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: Stages whose adapters can be trained on.
 _ADAPTERS = ("sft", "dpo", "rsf", "kto", "constitution")
 Settings = SFTConfig | DPOConfig | RSFConfig | KTOConfig
@@ -41,6 +45,22 @@ class Run:
     def work(self) -> Path:
         """Where checkpoints and what else a restart needs lie until the run is finished."""
         return self.settings.out.with_name(self.settings.out.name + ".work")
+
+    @property
+    def log_names(self) -> tuple[str, str]:
+        """Run and stage, the two folders of its TensorBoard log.
+
+        Raises:
+            ValueError: if they would not be folders inside of the log folder.
+        """
+        out = Path(os.path.abspath(self.settings.out))
+        for name in (out.parent.name, out.name):
+            if not _PLAIN.fullmatch(name):
+                raise ValueError(
+                    f"{self.stage}.out: expected RUN/{self.stage} of plain names (letters, digits, "
+                    f". _ -), got {shown(repr(name))}; rename it"
+                )
+        return out.parent.name, out.name
 
     @property
     def goal(self) -> Goal | None:
@@ -96,8 +116,9 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
     if settings.start:
         _check_start(f"{stage}.start", settings.start, base, recipe.lora)
         files["start"] = settings.start / "adapter_model.safetensors"
-    goal_of(stage, settings)  # now, not after the first validation
-    return Run(recipe, stage, settings, base, files)
+    run = Run(recipe, stage, settings, base, files)
+    _ = run.goal, run.log_names  # refused now, not after the first validation
+    return run
 
 
 def _check_start(name: str, folder: Path, base: Base, lora: LoraConfig) -> None:

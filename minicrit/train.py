@@ -1,6 +1,8 @@
 """Puts base, data, module and callbacks together and trains. The only file that sees all rooms."""
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +22,13 @@ from minicrit.packing import PackedBatch
 from minicrit.pairing import choose_pairs, wide_enough
 from minicrit.plan import Group, StepPlan
 from minicrit.preferring import Mixture
-from minicrit.processes import first_alone
+from minicrit.processes import first_alone, nodes_of_step, under_slurm
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import Example, read_examples
 from minicrit.reference import KeptReference, LiveReference, Reference, reference_logprobs
 from minicrit.run import Run, Settings, run_of
 from minicrit.schedule import Optimization
+from minicrit.stopping import Stopped
 from minicrit.thumbs import Opinions, counted, mismatched, read_thumbs, thumb_groups
 from minicrit.trainee import precise, save_adapter, trainee
 from minicrit.training_config import DPOConfig
@@ -219,8 +222,12 @@ def _fit(
     trainer = _trainer(run, watchers)
     try:
         trainer.fit(module, data, ckpt_path=_checkpoint(run.work))
-    except SystemExit as stop:  # what Lightning makes of Ctrl-C and SIGTERM, with any status
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from stop
+    except Stopped:
+        if trainer.local_rank and "TORCHELASTIC_RUN_ID" not in os.environ and not under_slurm():
+            sys.exit()  # Lightning started this process, and kills its parent for another status
+        raise
     if trainer.is_global_zero:
         known = {"fingerprint": run.fingerprint, "steps": len(plan), "encoded": encoded}
         kept = _keep_best(critic, watchers.best, trainer.global_step)
@@ -276,6 +283,7 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
     from callbacks.history import History
     from callbacks.resume import Resume
     from callbacks.samples import SampleCritiques
+    from callbacks.stopping import Stopping
     from callbacks.throughput import Throughput
 
     settings, work = run.settings, run.work
@@ -294,34 +302,37 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
         alarms = PairAlarms(
             limits, length=settings.alarm_length, written=lambda: samples.mean_tokens
         )
-    # Those whose state a checkpoint holds come before the one that writes it.
+    # Those whose state a checkpoint holds come before the one that writes it; stopping comes last.
     order = [TQDMProgressBar(refresh_rate=5), Throughput(), HealthGuard(),
-             History(work / "history.jsonl"), samples, alarms, best, resume]  # fmt: skip
+             History(work / "history.jsonl"), samples, alarms, best, resume,
+             Stopping(resume, steps=len(plan))]  # fmt: skip
     return _Watchers(every, best, alarms, resume, [one for one in order if one])
 
 
 def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
     from lightning import Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
 
     from callbacks.resume import DurableIO
 
     settings = run.settings
-    logger = TensorBoardLogger(
-        settings.log_folder, name=settings.out.parent.name, version=settings.out.name
-    )
+    name, version = run.log_names
+    logger = TensorBoardLogger(settings.log_folder, name=name, version=version)
+    # Lightning's own way is to save and requeue inside of the signal handler.
+    slurm = [SLURMEnvironment(auto_requeue=False)] if under_slurm() else []
     return Trainer(
         max_epochs=1,
         precision=settings.precision,
         devices=settings.devices if torch.cuda.is_available() or settings.devices != "auto" else 1,
-        num_nodes=settings.nodes,
+        num_nodes=nodes_of_step() or settings.nodes,
         strategy=settings.strategy,
         logger=logger,
         log_every_n_steps=5,
         val_check_interval=watchers.every,
         num_sanity_val_steps=0,
         callbacks=watchers.callbacks,
-        plugins=[DurableIO()],
+        plugins=[DurableIO(), *slurm],
         enable_checkpointing=False,
         use_distributed_sampler=False,
         enable_model_summary=False,

@@ -44,7 +44,7 @@ class TrainingConfig:
         loss_chunk: scored tokens whose logits exist at once; 0 for all.
         gradient_checkpointing: recompute activations to save memory.
         devices: devices a node; `auto` for all GPUs or one CPU process.
-        nodes: machines.
+        nodes: machines; inside of a Slurm step, those that it has.
         strategy: Lightning strategy, `auto`, `ddp`, ...
         log_folder: TensorBoard logs.
     """

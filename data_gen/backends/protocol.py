@@ -1,10 +1,10 @@
 """What a back end is asked, what it answers, and the three ways in which it can fail."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from minicrit.discreet import without_keys
 from minicrit.files import sha256_json
 
 #: How an answer ended: of itself, cut at its token limit, or by a refusal.
@@ -146,11 +146,7 @@ class BatchBackend(Backend, Protocol):
 
 def hidden(said: object) -> str:
     """What a server said, without any key of ours that it repeats, at most 300 characters."""
-    text = str(said)
-    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OLLAMA_API_KEY"):
-        if key := os.environ.get(name):
-            text = text.replace(key, f"({name})")
-    return text[:300]
+    return without_keys(str(said))[:300]
 
 
 def http_error(status: int, message: str, retry_after: str | None) -> Exception:

@@ -1,0 +1,50 @@
+"""Text that may go to a terminal or a log: nothing in it steers a terminal, no key is in it."""
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import IO, Any
+
+#: Variables whose values are nobody's business.
+SECRETS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")
+_SHORTEST = 6  # characters: a shorter value would be found in words
+
+
+def without_keys(text: str) -> str:
+    """The text with the names of keys in the place of their values in the environment."""
+    for name in SECRETS:
+        value = os.environ.get(name, "")
+        if len(value) >= _SHORTEST:
+            text = text.replace(value, f"({name})")
+    return text
+
+
+def discreet(text: str) -> str:
+    r"""The text without keys, with ESC and its like spelt (\x1b); lines stay lines."""
+    safe = without_keys(text)
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in safe)
+
+
+class DiscreetFormatter(logging.Formatter):
+    """Formats whole entries, tracebacks too, and then makes them discreet."""
+
+    def format(self, record: logging.LogRecord) -> str:  # noqa: D102
+        return discreet(super().format(record))
+
+
+class DiscreetStream:
+    """Standard output to which every stage may write what it found in files and answers."""
+
+    def __init__(self, inner: IO[str]) -> None:
+        self._inner = inner
+
+    def write(self, text: str) -> int:  # noqa: D102
+        self._inner.write(discreet(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:  # noqa: D102
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)

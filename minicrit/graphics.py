@@ -1,0 +1,65 @@
+"""The GPU: driver, whether torch can use it, and whether the 4-bit kernels work."""
+
+import shutil
+import subprocess
+
+import torch
+
+from minicrit.findings import Finding, fail, ok, warn
+
+_QUERY = ("--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
+#: Oldest driver of each CUDA, by its major number.
+DRIVERS = {12: 525, 13: 580}
+#: Largest share by which a 4-bit product may differ from the exact one, by its norm.
+_TOLERANCE = 0.25
+
+
+def gpus() -> list[str]:
+    """`name, driver, memory` of each GPU that the driver knows."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    done = subprocess.run([tool, *_QUERY], capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip().splitlines() if done.returncode == 0 else []
+
+
+def check_cuda() -> Finding:
+    """Whether torch sees the GPUs that the driver sees."""
+    return judge_cuda(gpus(), torch.version.cuda, available=torch.cuda.is_available())
+
+
+def judge_cuda(found: list[str], cuda: str | None, *, available: bool) -> Finding:
+    """What to make of the driver's GPUs, the CUDA of torch, and whether torch can use it."""
+    if not found:
+        if available:
+            return ok("cuda", f"CUDA {cuda}, without nvidia-smi")
+        return ok("cuda", "no GPU; recipes cpu and tiny are for that")
+    said = f"{len(found)} x {found[0]}, torch for CUDA {cuda}"
+    if cuda is None:
+        return fail("cuda", f"{len(found)} x {found[0]}, but torch is a CPU build",
+                    "on aarch64 torch >= 2.11 has CUDA; remove .venv, make setup")  # fmt: skip
+    if not available:
+        least = DRIVERS.get(int(cuda.partition(".")[0]), 0)
+        return fail("cuda", f"{said}, which cannot use it",
+                    f"it needs driver {least} or later: take an older CUDA (PIP_INDEX_URL="
+                    "https://download.pytorch.org/whl/cu129), make setup")  # fmt: skip
+    return ok("cuda", said)
+
+
+def check_bitsandbytes() -> Finding:
+    """A tiny product with 4-bit weights, on the GPU if there is one."""
+    try:
+        import bitsandbytes as bnb
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        generator = torch.Generator().manual_seed(0)
+        x, w = (torch.randn(64, 64, generator=generator).to(device) for _ in range(2))
+        packed, state = bnb.functional.quantize_4bit(w, quant_type="nf4")
+        y = x @ bnb.functional.dequantize_4bit(packed, state).t()
+        error = float((y - x @ w.t()).norm() / (x @ w.t()).norm())
+    except (ImportError, RuntimeError, OSError, AttributeError, NotImplementedError) as problem:
+        return warn("bitsandbytes", f"{type(problem).__name__}: {problem}",
+                    "base.dtype nf4 will not work: make setup, or float32 or bfloat16")  # fmt: skip
+    if not error < _TOLERANCE:
+        return fail("bitsandbytes", f"4-bit products are off by {error:.0%}", "do not use nf4")
+    return ok("bitsandbytes", f"4-bit on {device}, error {error:.1%}")

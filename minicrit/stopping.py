@@ -1,0 +1,42 @@
+"""Stopping when asked: SIGUSR1, which Slurm sends before the time limit, and SIGTERM.
+
+Either stops a command so that the same command goes on where it stopped, with the exit status
+`CONTINUE`. Stages whose files are atomic or journalled stop where they are, as for Ctrl-C; training
+stops at an optimizer step that all processes agree on, with a checkpoint (`callbacks/stopping.py`).
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+#: Exit status: stopped as asked, nothing is lost, there is more to do.
+CONTINUE = 85
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """A run that was asked to stop has stopped. No `Exception`, so that no handler swallows it."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Lets either signal raise `Stopped` in the block; outside of the main thread it does nothing.
+
+    What the signals did before is put back at the end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(f"stopped by {signal.Signals(number).name}; the same command goes on from there")

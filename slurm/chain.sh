@@ -1,0 +1,16 @@
+#!/bin/bash
+# A chain of jobs that go on from one another, for work longer than the time limit; on a login node:
+#   bash slurm/chain.sh 5 slurm/sft.sh RECIPE=vista
+# Each begins when the one before has ended, however it ended; those that are left when the work is
+# done find the marker DONE and end at once (the queue bills a quarter of an hour for each).
+set -euo pipefail
+links=$1 file=$2
+shift 2
+MINICRIT_CHAIN="$(basename "$file" .sh)-$(date +%Y%m%d-%H%M%S)-$$"
+export MINICRIT_CHAIN
+job=""
+for _ in $(seq "$links"); do
+    job="$(sbatch --parsable ${job:+-d "afterany:$job"} "$file" "$@")"
+    job="${job%%;*}"
+    echo "$file: job $job of chain $MINICRIT_CHAIN"
+done

@@ -1,0 +1,15 @@
+#!/bin/bash
+#SBATCH -J minicrit-data
+#SBATCH -p gg
+#SBATCH -N 1
+#SBATCH --ntasks-per-node=1
+#SBATCH -t 12:00:00
+#SBATCH --signal=USR1@600
+#SBATCH -o slurm/logs/%x.%j.out
+#SBATCH --open-mode=append
+# Composes the data. With a model in this process: sbatch -p gh slurm/data.sh ...
+set -euo pipefail
+cd "$SLURM_SUBMIT_DIR"
+source slurm/env.sh
+trap finish EXIT
+make data "$@"
