@@ -21,7 +21,7 @@ MAY_SEE = {"minicrit": set(), "data_gen": {"minicrit"}, "models": {"minicrit"},
 NEVER = {"minicrit": {"lightning", "pytorch_lightning"}, "data_gen": {"lightning"},
          "models": set(), "callbacks": set()}  # fmt: skip
 #: They put the rooms together, and only inside functions, so that importing them loads nothing.
-JOINTS = ("minicrit/train.py", "minicrit/cli.py")
+JOINTS = ("minicrit/train.py", "minicrit/stages.py")
 CLIENTS = {"anthropic", "ollama", "openai", "httpx", "httpx2", "requests", "urllib", "aiohttp"}
 LONGEST_FUNCTION, LONGEST_FILE = 50, 400
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from minicrit import cli
-from minicrit.cli import FAILED, INTERRUPTED, MISUSED, OK, STAGES, Stage, main
+from minicrit.cli import FAILED, INTERRUPTED, MISUSED, OK, main
 from minicrit.consult import as_json, readable
 from minicrit.critic import Written
 from minicrit.settings import shipped_recipes
+from minicrit.stages import STAGES, Stage
 from minicrit.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent.parent
