@@ -76,7 +76,8 @@ def test_without_files_and_flags_all_is_default():
     assert load_recipe([], []) == Recipe()
     cpu = load_recipe(["cpu"], [])
     assert "calibration" in cpu.data.mechanisms
-    cpu.data.mechanisms = None
+    assert not cpu.benchmark.types
+    cpu.data.mechanisms, cpu.benchmark.types = None, True
     assert cpu == Recipe()
 
 

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 JOBS = {
     "setup": ["doctor"], "preflight": ["doctor", "preflight", "preflight"], "prefetch": ["base"],
     "data": ["base", "data"], "sft": ["base", "data", "sft", "sft"],
-    "dpo": ["base", "data", "sft", "pairs", "dpo"], "rsf": ["base", "data", "sft", "rsf"],
+    "dpo": ["base", "data", "sft", "pairs", "dpo", "calibrate"],
+    "rsf": ["base", "data", "sft", "rsf", "calibrate"],
     "benchmark": ["base", "data", "sft", "benchmark"],
     "pipeline": ["base", "data", "sft", "benchmark", "quantize", "report"],
 }  # fmt: skip
