@@ -311,8 +311,8 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
 
 def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
     from lightning import Trainer
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.pytorch.loggers import TensorBoardLogger
-    from lightning.pytorch.plugins.environments import SLURMEnvironment
 
     from callbacks.resume import DurableIO
 
