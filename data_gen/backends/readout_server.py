@@ -40,8 +40,7 @@ from minicrit.prompts import (
     PROMPT_VERSION,
     VERDICT_WORDS,
     Critique,
-    UnparsedError,
-    parse_critique,
+    attempt,
 )
 from minicrit.sampling import readable
 from minicrit.verdict import Verdict, explained
@@ -277,12 +276,8 @@ class ServerJudge:
         head = [*self.encoder.lead_in, *self.encoder.verdict_words[label]]
         prompt = self.encoder.prompt(*item, reserve=len(head) + max_new_tokens)
         rest, tokens = self.server.write([*prompt, *head], max_new_tokens)
-        text, reason = readable(LEAD_IN + VERDICT_WORDS[label] + rest), None
-        parsed: Critique | None = None
-        try:
-            parsed = parse_critique(text)
-        except UnparsedError as error:
-            reason = str(error)
+        text = readable(LEAD_IN + VERDICT_WORDS[label] + rest)
+        parsed, reason = attempt(text)
         spent = 1000 * (time.perf_counter() - begin)
         return Written(self._verdict(item, p, spent, parsed), text, parsed, reason, tokens)
 

@@ -1,24 +1,20 @@
 """Which items both models write about, and their critiques, kept as they are written.
 
-The draw knows nothing of the models. A model writes alone: several critiques at a time, one synced
-line for each such batch, so that a run that was killed repeats one batch, in the same company.
+The draw knows nothing of the models. A model writes alone: several critiques at a time, and each
+such batch is on disk once it is written, so that a run that was killed repeats one batch, in the
+same company.
 """
 
-# mypy: disable-error-code="import-untyped"
-import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
-
-from tqdm import tqdm
+from typing import Any
 
 from data_gen.public import order_key
 from minicrit.encoding import TooLongError
-from minicrit.files import open_alone, sha256_json
 from minicrit.judging import TOO_LONG, Judge, item_of
+from minicrit.kept import in_passes
 from minicrit.manifest import code_version
 from minicrit.records import Example
 
@@ -77,25 +73,14 @@ def write_about(
         batch: critiques at a time.
     """
     items = [item_of(e) for e in examples]
-    key = sha256_json([critic.identity, critic.prompt_version, critic.threshold, code_version(),
-                       max_new_tokens, batch, items])  # fmt: skip
-    starts = range(0, len(items), batch)
-    path = work / f"critiques-{key[:16]}.jsonl"
-    with (
-        open_alone(path) as file,
-        tqdm(total=len(items), unit="critique", desc=f"critiques {critic.name}") as bar,
-    ):
-        done = _done(file, path)
-        bar.update(sum(map(len, done)))
-        for at in starts[len(done) :]:
-            written = _written(critic, items[at : at + batch], max_new_tokens)
-            row = {"written": [asdict(one) for one in written]}
-            file.write(json.dumps(row).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-            done.append(written)
-            bar.update(len(written))
-    return [one for written in done for one in written]
+    key = [critic.identity, critic.prompt_version, critic.threshold, code_version(),
+           max_new_tokens, batch, items]  # fmt: skip
+
+    def write(some: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        return [asdict(one) for one in _written(critic, some, max_new_tokens)]
+
+    rows = in_passes(work / "judge", "critiques", key, items, batch, write, unit="critique")
+    return [Writing(**row) for row in rows]
 
 
 def _written(critic: Judge, items: Sequence[tuple[str, str]], max_new_tokens: int) -> list[Writing]:
@@ -106,21 +91,3 @@ def _written(critic: Judge, items: Sequence[tuple[str, str]], max_new_tokens: in
             return [Writing(None, fault=TOO_LONG)]
         return [one for item in items for one in _written(critic, [item], max_new_tokens)]
     return [Writing(w.text, w.verdict.label, w.parsed is not None) for w in found]
-
-
-def _done(file: BinaryIO, path: Path) -> list[list[Writing]]:
-    """The batches of an earlier run; a line that a kill cut off is removed."""
-    done: list[list[Writing]] = []
-    good = 0
-    for raw in file.read().splitlines(keepends=True):
-        if not raw.endswith(b"\n"):
-            break
-        try:
-            rows: list[dict[str, Any]] = json.loads(raw)["written"]
-            done.append([Writing(**row) for row in rows])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{len(done) + 1}: expected a line of critiques, got {error}; "
-                             "remove the file") from error  # fmt: skip
-        good += len(raw)
-    file.truncate(good)
-    return done
