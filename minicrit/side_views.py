@@ -3,7 +3,7 @@
 Each of them is looked for beside the benchmark; what is not there is left out, and where a report
 lacks a figure its cell says `-`. What is read of each:
 
-    benchmark.judge.json  models.model_1|2.name, judge.identity, win_rate, corrected, rates,
+    benchmark.judge.json  models.model_1|2.name, judge.name, win_rate, corrected, rates,
                           outcomes.{wins_1, wins_2, tie, identical, leaning, flips, unscored},
                           qualification.{qualified, forced, failings, rates}
     errors.json           critic.name, split, n, slices.worst,
@@ -68,7 +68,7 @@ def judge_view(report: Report) -> View:
              for name, one in (report.get("rates") or {}).items()]  # fmt: skip
     return {
         "models": [str(_at(report, f"models.model_{n}.name") or "-") for n in (1, 2)],
-        "judge": str(_at(report, "judge.identity.model") or _at(report, "judge.identity") or "-"),
+        "judge": str(_at(report, "judge.name") or "-"),
         "qualified": _qualified(exam),
         "exam": (("examination", "value", "n"),
                  [(name.replace("_", " "), cell(one), _n(one))

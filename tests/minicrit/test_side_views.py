@@ -15,7 +15,7 @@ def rate(value: float, n: int = 200) -> dict[str, Any]:
 
 JUDGED = {
     "models": {"model_1": {"name": "one"}, "model_2": {"name": "two"}},
-    "judge": {"identity": {"backend": "ollama", "model": "qwen3:8b"}},
+    "judge": {"name": "qwen3:8b", "backend": "ollama"},
     "qualification": {"qualified": True, "failings": [], "forced": False,
                       "rates": {"better_wins": rate(0.93, 80)}},
     "outcomes": {"wins_1": 131, "wins_2": 18, "tie": 22, "identical": 3, "leaning": 14, "flips": 9,
