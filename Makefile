@@ -127,10 +127,11 @@ RUNGS := $(patsubst checkpoints/$(RUN)/%/manifest.json,$(REPORTS)/benchmark-%.js
     $(ADAPTER)/manifest.json,$(wildcard checkpoints/$(RUN)/*/manifest.json)))
 # What the page shows beside what it is made of.
 SHOWN := $(filter-out $(REPORTS)/benchmark.json,$(wildcard $(addprefix $(REPORTS)/,benchmark*.json \
-    quantize-*.json sharpe.json agreement.json errors.json experiments.json)))
+    quantize-*.json sharpe.json agreement.json errors.json experiments.json \
+    explain.json)))
 
 SPLITS := train train-fresh validation calibration test
-ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge errors pairs \
+ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge errors explain pairs \
     dpo rsf kto constitution int$(BITS))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
@@ -153,6 +154,8 @@ JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prom
 ERRORS_CODE := $(wildcard $(patsubst %,data_gen/%.py,errors explained doubts oracle reasons)) \
     $(call modules,critic decoding encoding error* misses neighbours prompts slices weak_slices) \
     $(wildcard minicrit/errors.html minicrit/page.html minicrit/macros.html)
+EXPLAIN_CODE := $(wildcard $(patsubst %,data_gen/%.py,explanations explained oracle reasons check)) \
+    $(call modules,critic decoding encoding prompts)
 PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
     candidates scouting)) $(call modules,sampling decoding)
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
@@ -183,6 +186,8 @@ SETTINGS_errors := $(SETTINGS_base) --errors.model $(MODEL_USED) \
     --errors.out $(REPORTS)/errors $(if $(JUDGE),--errors.judge $(JUDGE) \
     $(if $(MODEL_NAME),--errors.judge_model $(MODEL_NAME)) $(if $(URL),--errors.url $(URL)) \
     $(if $(BUDGET_USD),--errors.budget_usd $(BUDGET_USD)))
+SETTINGS_explain := --explain.model $(MODEL_USED) --explain.data $(DATA_DIR)/test.jsonl \
+    --explain.out $(REPORTS)/explain
 SETTINGS_calibrate := $(SETTINGS_base) --calibrate.data $(DATA_DIR)/calibration.jsonl \
     $(if $(ALPHA),--calibrate.alpha $(ALPHA))
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
@@ -223,6 +228,7 @@ SECTIONS_calibrate := seed calibrate
 SECTIONS_benchmark := seed benchmark
 SECTIONS_judge := seed benchmark judge
 SECTIONS_errors := seed errors
+SECTIONS_explain := seed explain
 SECTIONS_int$(BITS) := seed quantize
 SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo pairs filters
@@ -231,7 +237,7 @@ SECTIONS_constitution := seed base data lora constitution dpo rsf filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
-    constitution calibrate benchmark ladder judge qualify errors experiments quantize report \
+    constitution calibrate benchmark ladder judge qualify errors explain experiments quantize report \
     pipeline critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
     verify runs doctor preflight prefetch archive vista-fetch audit test test-slow test-browser \
     test-slurm lint types tensorboard clean distclean FORCE
@@ -257,6 +263,7 @@ benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 b
 judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
 errors: $(REPORTS)/errors.json ## say what MODEL gets wrong, and why; FOCUS reads the result
 ladder: $(REPORTS)/benchmark.json $(RUNGS) ## judge every critic of the RUN, for the report's ladder
+explain: $(REPORTS)/explain.json ## check whole critiques by MODEL: type, place, reasons, figures
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
 
@@ -462,6 +469,10 @@ $(HEARD): $(STAMPS)/judge.args $(STAMPS)/base.sum $(STAMPS)/test.sum $(JUDGE_COD
 $(REPORTS)/errors.json: $(STAMPS)/errors.args $(STAMPS)/train.sum $(STAMPS)/validation.sum \
     $(ERRORS_CODE) $(SHRUNK) $(wildcard $(CALIBRATION)) | $(SETUP)
 	$(MINICRIT) errors $(CONFIG) $(SETTINGS_errors) $(ARGS)
+
+$(REPORTS)/explain.json: $(STAMPS)/explain.args $(STAMPS)/test.sum $(EXPLAIN_CODE) $(SHRUNK) \
+    $(wildcard $(CALIBRATION)) | $(SETUP)
+	$(MINICRIT) explain $(CONFIG) $(SETTINGS_explain) $(ARGS)
 
 # The folder, not its manifest: critics are judged as they are, not made again. It is as new as what
 # was last put into it, a calibration too.

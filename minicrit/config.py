@@ -25,6 +25,7 @@ from minicrit.measure_config import (
     CalibrateConfig,
     ErrorsConfig,
     ExperimentsConfig,
+    ExplainConfig,
     JudgeConfig,
 )
 from minicrit.training_config import (
@@ -110,6 +111,7 @@ class Recipe:
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)
     errors: ErrorsConfig = field(default_factory=ErrorsConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)

@@ -294,7 +294,7 @@ class Critic:
             start = time.perf_counter()
             chunk = items[at : at + batch]
             labels = [self._label(p) for p in chances[at : at + batch]]
-            texts = self._write(chunk, labels, max_new_tokens)
+            texts = self.write(chunk, labels, max_new_tokens)
             spent = 1000 * (time.perf_counter() - start) / len(chunk)
             for item, p, (text, tokens) in zip(chunk, chances[at:], texts, strict=False):
                 written.append(self._written(item, float(p), text, tokens, spent))
@@ -305,10 +305,10 @@ class Critic:
         verdict = self._verdict(item, p, spent, parsed)
         return Written(verdict, text, parsed, reason, tokens)
 
-    def _write(
+    def write(
         self, items: Sequence[Item], labels: Sequence[str], max_new_tokens: int
     ) -> list[tuple[str, int]]:
-        """Greedy continuations of prompt + lead-in + verdict word: (text, new tokens) each."""
+        """Greedy critiques that begin with these verdicts: (text, new tokens) each."""
         encoder = self.encoder
         heads = [[*encoder.lead_in, *encoder.verdict_words[label]] for label in labels]
         prompts = [encoder.prompt(*item) + head for item, head in zip(items, heads, strict=True)]

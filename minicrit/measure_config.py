@@ -243,3 +243,33 @@ class ErrorsConfig:
     slices: int = 8
     cards: int = 24
     out: Path = Path("reports/cpu/errors")
+
+
+@dataclass
+class ExplainConfig:
+    """Whole critiques of held-out items, each checked against its reference.
+
+    Attributes:
+        model: the critic: an adapter, a quantized folder or a base.
+        data: Example file or folder.
+        split: rows of it to use: train, validation, calibration, test, or `all`.
+        limit: at most so many items, whole groups, seeded; 0 for all.
+        max_new_tokens: longest critique, in tokens; one that is cut off counts as a miss.
+        batch: critiques that are written at the same time.
+        batch_tokens: most prompt tokens in one forward pass, for verdicts.
+        dtype: the texts (not the verdicts) come from a copy with merged weights of this type,
+            which is faster and not the same to the letter; null for the critic as it is.
+        overlap: least F1 (characters) of the evidence with the reference's for a right critique.
+        out: report without ending; .json, .md and .items.jsonl are written.
+    """
+
+    model: Path = Path("checkpoints/cpu/sft")
+    data: Path = Path("data/cpu/test.jsonl")
+    split: Literal["train", "validation", "calibration", "test", "all"] = "test"
+    limit: int = 100
+    max_new_tokens: int = 160
+    batch: int = 8
+    batch_tokens: int = 4096
+    dtype: Literal["bfloat16", "float32"] | None = None
+    overlap: float = 0.6
+    out: Path = Path("reports/cpu/explain")

@@ -38,6 +38,7 @@ SECTIONS = (
     ("comparisons", "Comparisons", "contrasts"),
     ("ladder", "Ladder of stages", "ladder"),
     ("judged", "Critiques compared by a judge", "judged"),
+    ("explained", "Critiques checked against references", "explained"),
     ("errors", "Errors", "errors"),
     ("experiments", "Experiments", "experiments"),
     ("learning", "Learning", "learning"),

@@ -1,4 +1,4 @@
-"""What the page shows of the other stages' reports: judge, errors, experiments, gate, operators.
+"""What the page shows of other stages' reports: judge, errors, critiques, experiments, gate.
 
 Each of them is looked for beside the benchmark; what is not there is left out, and where a report
 lacks a figure its cell says `-`. What is read of each:
@@ -8,6 +8,7 @@ lacks a figure its cell says `-`. What is read of each:
                           qualification.{qualified, forced, failings, rates}
     errors.json           critic.name, split, n, slices.worst,
                           counts.<kind>.{count, value, low, high}
+    explain.json          critic.name, split, n, figures.<name>.{value, low, high, n}
     experiments.json      model.name, items.all.n, arms.<name>, comparisons, measured.arms
     sharpe.json, agreement.json   see `gating` and `agreement`
 """
@@ -42,6 +43,17 @@ KINDS = {
     "label": "the label is doubtful",
     "harness": "harness: unparsed or cut off",
 }
+EXPLAINED = {
+    "parsed": "complete, in the fixed form",
+    "verdict_right": "verdict right",
+    "no_invented_figure": "no invented figure",
+    "flaw_type_right": "flawed: names the flaw",
+    "evidence_overlap": "flawed: evidence, F1 over characters",
+    "evidence_verbatim": "flawed: evidence word for word",
+    "reasons": "flawed: reasons given",
+    "flawed_right": "flawed: verdict, type, place and figures right",
+    "valid_right": "valid: verdict and figures right",
+}
 ARM_FIGURES = {"accuracy": "accuracy", "f1": "F1", "fpr": "false positives", "auroc": "AUROC",
                "verdict_right": "verdict right", "parsed": "parsed"}  # fmt: skip
 
@@ -50,6 +62,7 @@ def read_sides(out: Path) -> dict[str, View | None]:
     """The views of all that lies beside a benchmark `out`, by section."""
     names: dict[str, tuple[Path, Callable[[Report], View]]] = {
         "judged": (out.with_name(f"{out.name}.judge.json"), judge_view),
+        "explained": (out.with_name("explain.json"), explained_view),
         "errors": (out.with_name("errors.json"), errors_view),
         "experiments": (out.with_name("experiments.json"), experiments_view),
     }
@@ -88,6 +101,17 @@ def _qualified(exam: Report) -> tuple[str, str]:
         return "open", "It is not said whether the judge qualified."
     forced = " and was used all the same (forced)" if exam.get("forced") else ""
     return "missed", f"The judge did not qualify{forced}: {failings or 'no reason given'}."
+
+
+def explained_view(report: Report) -> View:
+    """What whole critiques are worth, a row a figure."""
+    rows = [(EXPLAINED.get(name, name), cell(one), _n(one))
+            for name, one in (report.get("figures") or {}).items()]  # fmt: skip
+    return {
+        "about": f"{_at(report, 'critic.name') or '-'} on {report.get('n', '-')} items of split "
+        f"{report.get('split', '-')}. What is cut off or does not parse is a miss in each row.",
+        "figures": (("", "value", "n"), rows),
+    }
 
 
 def errors_view(report: Report) -> View:

@@ -163,6 +163,12 @@ def _qualify(recipe: Recipe) -> None:
     qualify(recipe)
 
 
+def _explain(recipe: Recipe) -> None:
+    from data_gen.explanations import explain
+
+    explain(recipe)
+
+
 def _errors(recipe: Recipe) -> None:
     from data_gen.errors import analyse_errors
 
@@ -259,6 +265,8 @@ STAGES = {
                      _qualify),
     "experiments": Stage("Try temperatures, prompts and reasoning against each other.",
                          ("base", "experiments"), _experiments),
+    "explain": Stage("Check whole critiques against their references.", ("base", "explain"),
+                     _explain),
     "errors": Stage("Say what a critic gets wrong, and why.", ("base", "errors"), _errors),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),

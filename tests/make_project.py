@@ -36,6 +36,8 @@ if stage == "sft":
         write(adapter, data + values.get("--lora.rank", ""))
 if stage == "calibrate":
     write(values["--calibrate.model"] + "/calibration.json")
+if stage == "explain":
+    write(values["--explain.out"] + ".json")
 if stage == "errors":
     write(values["--errors.out"] + ".json")
 if stage == "benchmark":

@@ -130,6 +130,14 @@ def test_errors_follow_critic_and_split(project):
     assert redone("errors") == ["sft", "errors"]
 
 
+def test_whole_critiques_follow_critic_and_test_items(project):
+    assert redone("explain") == ["base", "data", "sft", "explain"]
+    assert "--explain.data data/mine/test.jsonl" in Path("log").read_text()
+    assert redone("explain") == []
+    edit("data/mine/test.jsonl", "test", "other")
+    assert redone("explain") == ["explain"]
+
+
 def test_rounds_of_dpo_are_told_how_later_pairs_are_made(project):
     edit(
         ".venv/bin/minicrit",

@@ -84,6 +84,8 @@ def everything(folder: Path) -> Path:
         "errors": {"critic": {"name": LONG}, "n": 9, "split": "validation",
                    "counts": {"right": RATE, "false_positive": RATE},
                    "slices": {"worst": [{"slice": {"domain": LONG}, **RATE}]}},
+        "explain": {"critic": {"name": LONG}, "n": 9, "split": "test",
+                    "figures": {"parsed": {**RATE, "n": 9}, LONG: {**RATE, "n": 9}}},
         "experiments": {"model": {"name": LONG},
                         "arms": {"plain": {"n": 9, "metrics": {"f1": RATE}}, LONG: {"n": 9}}},
     }  # fmt: skip

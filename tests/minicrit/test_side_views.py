@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from minicrit.side_views import errors_view, experiments_view, judge_view, read_sides
+from minicrit.side_views import (
+    errors_view,
+    experiments_view,
+    explained_view,
+    judge_view,
+    read_sides,
+)
 
 
 def rate(value: float, n: int = 200) -> dict[str, Any]:
@@ -65,6 +71,17 @@ def test_errors_are_counted_by_kind() -> None:
     assert view["about"].startswith("c on 10 items of split validation")
 
 
+def test_whole_critiques_by_figure() -> None:
+    """Known figures by their names, others as they are called."""
+    view = explained_view({"critic": {"name": "c"}, "n": 4, "split": "test", "figures": {
+        "reasons": {**rate(0.5), "n": 2}, "odd": {**rate(0.2), "n": 4}}})  # fmt: skip
+    assert view["figures"][1] == [
+        ("flawed: reasons given", "0.500 [0.450, 0.550]", "2"),
+        ("odd", "0.200 [0.150, 0.250]", "4"),
+    ]
+    assert view["about"].startswith("c on 4 items of split test.")
+
+
 def test_experiments_by_arm() -> None:
     """An arm's name may hold a dot; columns without a figure are left out."""
     view = experiments_view({
@@ -82,7 +99,7 @@ def test_experiments_by_arm() -> None:
     assert rows[1][4:] == ("plain", "1 : 2", "0.5000", "5900")
 
 
-@pytest.mark.parametrize("view", [judge_view, errors_view, experiments_view])
+@pytest.mark.parametrize("view", [judge_view, errors_view, explained_view, experiments_view])
 def test_an_empty_report_is_all_dashes(view: Any) -> None:
     """Nothing is guessed, and nothing fails."""
     text = str(view({"form": 9}))
@@ -92,7 +109,12 @@ def test_an_empty_report_is_all_dashes(view: Any) -> None:
 
 def test_found_beside_the_benchmark(tmp_path: Path) -> None:
     out = tmp_path / "benchmark"
-    assert read_sides(out) == {"judged": None, "errors": None, "experiments": None}
+    assert read_sides(out) == {
+        "judged": None,
+        "explained": None,
+        "errors": None,
+        "experiments": None,
+    }
     out.with_name("benchmark.judge.json").write_text(json.dumps(JUDGED))
     assert read_sides(out)["judged"] == judge_view(JUDGED)
     out.with_name("errors.json").write_text("[]")

@@ -1,0 +1,215 @@
+"""The stage `explain`: what whole critiques of held-out items are worth, checked one by one.
+
+    minicrit explain --explain.model checkpoints/cpu/sft --explain.data data/cpu/test.jsonl
+
+A right verdict is not yet a right critique. Of every item the whole text is written, beginning with
+the readout's verdict as operators get it, and held against the reference: flaw type, evidence by
+its characters, reasons by their content words, and every figure recomputed (see `explained`). What
+is cut off or does not parse is a miss in each share. Writes `<out>.items.jsonl` (every text with
+what was found), `<out>.md` and, last, `<out>.json`. A killed run goes on.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_gen.explained import explanation_of, said_type
+from minicrit.config import Recipe
+from minicrit.critic import Critic
+from minicrit.files import sha256_file, sha256_folder, write_atomic, write_json
+from minicrit.jsonl import write_rows
+from minicrit.judging import item_of, remove_partial, score_items
+from minicrit.kept import in_passes
+from minicrit.manifest import code_version, provenance
+from minicrit.measure_config import ExplainConfig
+from minicrit.measures import plain
+from minicrit.misses import Explanation
+from minicrit.records import Example, read_examples, read_folder
+from minicrit.selection import limited
+from minicrit.statistics import cluster_bootstrap
+from minicrit.tables import cell
+
+FORM = "explanations-1"
+#: Name of each figure, over which items it goes, and what it says.
+FIGURES = {
+    "parsed": "of all: complete and in the fixed form",
+    "verdict_right": "of all: the verdict is that of the label",
+    "no_invented_figure": "of all: every figure stands in the text or follows from it",
+    "flaw_type_right": "of flawed: it names the flaw",
+    "evidence_overlap": "of flawed: F1 over the characters of the evidence, 0 without any",
+    "evidence_verbatim": "of flawed: the evidence stands in the text word for word",
+    "reasons": "of flawed: share of the reference's reasons that is given",
+    "flawed_right": "of flawed: verdict, type, place and figures all right",
+    "valid_right": "of valid: verdict and figures right",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Read:
+    """An item, p(flawed), whether the verdict is right, and what the text is worth."""
+
+    example: Example
+    p: float
+    verdict_right: bool
+    said_type: str | None
+    explanation: Explanation
+
+    def figures(self, overlap: float) -> dict[str, float]:
+        """What counts of it, 0 to 1, by the names of `FIGURES`; only what applies."""
+        found = self.explanation
+        whole = found.broken is None
+        sober = whole and not found.stray
+        every = {"parsed": whole, "verdict_right": self.verdict_right, "no_invented_figure": sober}
+        if self.example.label == "valid":
+            return _numbers({**every, "valid_right": self.verdict_right and sober})
+        named = whole and self.said_type == self.example.flaw_type
+        part = _numbers({**every, "flaw_type_right": named,
+                         "evidence_verbatim": bool(found.verbatim)})  # fmt: skip
+        there = bool(self.example.evidence)
+        if there:
+            part["evidence_overlap"] = found.overlap or 0.0
+        if found.reasons is not None or not whole:
+            part["reasons"] = found.reasons or 0.0
+        placed = not there or part["evidence_overlap"] >= overlap
+        return part | _numbers({"flawed_right": self.verdict_right and named and sober and placed})
+
+
+def _numbers(found: dict[str, bool]) -> dict[str, float]:
+    return {name: float(value) for name, value in found.items()}
+
+
+def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> dict[str, Any]:
+    """Runs it and returns what `<out>.json` holds.
+
+    Raises:
+        ValueError: if there are no such items, or a setting will not do.
+    """
+    settings = recipe.explain
+    _check(settings)
+    examples = _items(settings, recipe.seed)
+    critic = (load or partial(Critic.load, base_folder=recipe.base.folder))(settings.model)
+    scored = score_items(critic, examples, settings.out, batch_tokens=settings.batch_tokens)
+    known = [(e, float(p)) for e, p in zip(examples, scored.p, strict=True) if not np.isnan(p)]
+    texts = _texts(critic, known, settings)
+    reads = [_read(e, p, critic, text, ended=tokens < settings.max_new_tokens)
+             for (e, p), (text, tokens) in zip(known, texts, strict=True)]  # fmt: skip
+    report = {
+        "form": FORM,
+        **provenance(recipe.seed, settings, {settings.data.as_posix(): _hash(settings.data)}),
+        "critic": {name: getattr(critic, name)
+                   for name in ("name", "identity", "adapter", "prompt_version", "threshold")},
+        "split": settings.split, "n": len(reads), "unscored": dict(scored.unscored),
+        "figures": figures_of(reads, settings.overlap, recipe.seed),
+    }  # fmt: skip
+    _write(settings, report, reads)
+    return report
+
+
+def figures_of(reads: Sequence[Read], overlap: float, seed: int) -> dict[str, dict[str, Any]]:
+    """Each figure with n and its interval, resampled by group, as twins are no two items."""
+    rows = [(read.example.group, read.figures(overlap)) for read in reads]
+    found = {}
+    for name in FIGURES:
+        those = [(group, row[name]) for group, row in rows if name in row]
+        if those:
+            groups = np.array([group for group, _ in those])
+            values = np.array([value for _, value in those])
+            interval = cluster_bootstrap(partial(_mean, values), groups, seed=seed)
+            found[name] = {key: plain(getattr(interval, key)) for key in ("value", "low", "high")}
+            found[name]["n"] = len(those)
+    return found
+
+
+def _mean(values: Any, weights: Any) -> float:
+    total = float(weights.sum())
+    return float(values @ weights) / total if total else float("nan")
+
+
+def _check(settings: ExplainConfig) -> None:
+    for name, least in (("limit", 0), ("max_new_tokens", 16), ("batch", 1)):
+        value = getattr(settings, name)
+        if value < least:
+            raise ValueError(f"explain.{name}: expected at least {least}, got {value}; leave it "
+                             "out for the default")  # fmt: skip
+    if not 0 <= settings.overlap <= 1:
+        raise ValueError(f"explain.overlap: expected 0 to 1, got {settings.overlap}; leave it out "
+                         "for the default")  # fmt: skip
+
+
+def _items(settings: ExplainConfig, seed: int) -> list[Example]:
+    path = settings.data
+    readings = read_folder(path) if path.is_dir() else [read_examples(path)]
+    rows = [example for reading in readings for example in reading.examples]
+    chosen = [e for e in rows if settings.split in (e.split, "all")]
+    if not chosen:
+        raise ValueError(f"{path}: expected rows of split {settings.split}, got none of "
+                         f"{len(rows)}; change explain.split or explain.data")  # fmt: skip
+    return limited(chosen, settings.limit, seed) if settings.limit else chosen
+
+
+def _texts(
+    critic: Critic, known: Sequence[tuple[Example, float]], settings: ExplainConfig
+) -> list[tuple[str, int]]:
+    """Text and tokens of each, by a copy of the critic in the type that is asked for."""
+    writer = critic.merged(getattr(torch, settings.dtype)) if settings.dtype else critic
+    rows = [(*item_of(e), "flawed" if p > critic.threshold else "valid") for e, p in known]
+    key = [writer.identity, critic.identity, critic.prompt_version, code_version(),
+           settings.max_new_tokens, settings.batch, rows]  # fmt: skip
+    return in_passes(settings.out, "critiques", key, rows, settings.batch,
+                     partial(_write_some, writer, settings.max_new_tokens),
+                     unit="critique")  # fmt: skip
+
+
+def _write_some(
+    writer: Critic, longest: int, rows: Sequence[tuple[str, str, str]]
+) -> list[tuple[str, int]]:
+    items = [(domain, rationale) for domain, rationale, _ in rows]
+    return writer.write(items, [label for *_, label in rows], longest)
+
+
+def _read(example: Example, p: float, critic: Critic, text: str, *, ended: bool) -> Read:
+    right = (p > critic.threshold) == (example.label == "flawed")
+    return Read(example, p, right, said_type(text), explanation_of(example, text, ended=ended))
+
+
+def _hash(path: Path) -> str:
+    return sha256_folder(path) if path.is_dir() else sha256_file(path)
+
+
+def _write(settings: ExplainConfig, report: dict[str, Any], reads: Sequence[Read]) -> None:
+    out = settings.out
+    write_rows(f"{out}.items.jsonl", (
+        {"id": r.example.id, "group": r.example.group, "label": r.example.label, "p": r.p,
+         "verdict_right": r.verdict_right, "said_type": r.said_type, **asdict(r.explanation)}
+        for r in reads
+    ))  # fmt: skip
+    page = markdown(report)
+    write_atomic(f"{out}.md", page)
+    write_json(f"{out}.json", report)
+    remove_partial(out)
+    _log.info("%s.json", out)
+    sys.stdout.write(page)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The table for people."""
+    lines = [
+        f"# Whole critiques of {report['critic']['name']}",
+        "",
+        f"{report['n']} items of split {report['split']}; intervals at 95 %, resampled by group.",
+        "",
+        "| | value | n | meaning |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {name.replace('_', ' ')} | {cell(one)} | {one['n']} | {FIGURES[name]} |"
+              for name, one in report["figures"].items()]  # fmt: skip
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,129 @@
+"""The stage `explain`: figures by hand, kill and resume, the real tiny critic."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_gen.explanations import explain
+from minicrit.cli import main
+from minicrit.config import Recipe
+from minicrit.records import Example, write_examples
+from tests.minicrit.benchmark_case import FLAWED, VALID, StandIn, twins
+
+#: What is wrong with the critique of the flawed text of each group, if anything is.
+CHANGES = {
+    "0": ("", ""),
+    "1": ("small_sample", "sunk_cost"),
+    "2": ('"all dips recover"', '"Case 2"'),
+    "3": ("Three cases.", "Three of 977 cases."),
+}
+
+
+class Writer(StandIn):
+    """Right verdicts but for a false alarm in group 3; critiques as `CHANGES` says."""
+
+    writes = 0
+    dies_at = 99
+
+    def write(
+        self, items: Sequence[tuple[str, str]], labels: Sequence[str], longest: int
+    ) -> list[tuple[str, int]]:
+        Writer.writes += 1
+        if Writer.writes == Writer.dies_at:
+            raise KeyboardInterrupt
+        pairs = zip(items, labels, strict=True)
+        return [self._text(rationale, label) for (_, rationale), label in pairs]
+
+    def _text(self, rationale: str, label: str) -> tuple[str, int]:
+        number = rationale.split()[1].rstrip(".")
+        if number == "4":
+            return "No flaw found." if label == "valid" else FLAWED, 160
+        return (FLAWED.replace(*CHANGES[number]) if label == "flawed" else VALID), 10
+
+
+def items() -> list[Example]:
+    said = {3: (0.9, 0.9)}
+    return [e for n in range(5) for e in twins(n, said.get(n, (0.1, 0.9)), (0, 0))]
+
+
+def recipe_for(folder: Path) -> Recipe:
+    recipe = Recipe()
+    write_examples(folder / "data.jsonl", items())
+    settings = recipe.explain
+    settings.model, settings.data = Path("a"), folder / "data.jsonl"
+    settings.batch, settings.limit, settings.out = 2, 0, folder / "reports" / "explain"
+    return recipe
+
+
+def run(folder: Path) -> dict:
+    Writer.writes = 0
+    return explain(recipe_for(folder), load=lambda _: Writer("a"))
+
+
+def test_every_figure_by_hand(tmp_path):
+    """Groups: 0 right, 1 wrong name, 2 wrong place, 3 false alarm and a figure, 4 cut off twice."""
+    report = run(tmp_path)
+    found = {name: (row["value"], row["n"]) for name, row in report["figures"].items()}
+    assert found == {
+        "parsed": (8 / 10, 10),
+        "verdict_right": (9 / 10, 10),
+        "no_invented_figure": (6 / 10, 10),
+        "flaw_type_right": (3 / 5, 5),
+        "evidence_overlap": (3 / 5, 5),
+        "evidence_verbatim": (4 / 5, 5),
+        "reasons": (pytest.approx(3 / 5, abs=0.1), 5),
+        "flawed_right": (1 / 5, 5),
+        "valid_right": (3 / 5, 5),
+    }
+    one = report["figures"]["verdict_right"]
+    assert one["low"] < one["value"] <= one["high"]
+    rows = [json.loads(x) for x in (tmp_path / "reports/explain.items.jsonl").open()]
+    assert rows[7]["stray"] == [977.0]
+    assert rows[9]["broken"] == "cut off"
+    assert sorted(p.name for p in (tmp_path / "reports").iterdir()) == [
+        "explain.items.jsonl", "explain.json", "explain.md"]  # fmt: skip
+    assert "| flawed right | 0.200" in (tmp_path / "reports/explain.md").read_text()
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    run(tmp_path)
+    whole = (tmp_path / "reports/explain.json").read_bytes()
+    (tmp_path / "reports/explain.json").unlink()
+    monkeypatch.setattr(Writer, "dies_at", 3)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    monkeypatch.setattr(Writer, "dies_at", 99)
+    run(tmp_path)
+    assert Writer.writes == 3  # two of the five passes were kept
+    assert (tmp_path / "reports/explain.json").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("batch", 0, "explain.batch: expected at least 1, got 0"),
+     ("overlap", 2.0, "explain.overlap: expected 0 to 1, got 2.0"),
+     ("split", "train", "expected rows of split train, got none of 10")],
+)  # fmt: skip
+def test_settings_that_will_not_do(tmp_path, name, value, words):
+    recipe = recipe_for(tmp_path)
+    setattr(recipe.explain, name, value)
+    with pytest.raises(ValueError, match=words):
+        explain(recipe, load=lambda _: Writer("a"))
+
+
+def test_the_tiny_critic_by_the_command(tmp_path, capsys):
+    """A base that learnt nothing: all verdicts are read, nothing parses, in either precision."""
+    rows = [replace(e, rationale=e.rationale[:60]) for e in items()[:4]]
+    write_examples(tmp_path / "data.jsonl", rows)
+    told = ["explain", "--explain.model", "tiny", "--explain.data", str(tmp_path / "data.jsonl"),
+            "--explain.max_new_tokens", "16", "--explain.limit", "0"]  # fmt: skip
+    for dtype in ("null", "bfloat16"):
+        out = tmp_path / dtype
+        assert main([*told, "--explain.dtype", dtype, "--explain.out", str(out)]) == 0
+        report = json.loads(out.with_name(f"{dtype}.json").read_text())
+        assert report["n"] == 4
+        assert report["figures"]["parsed"]["value"] == 0.0
+    assert "# Whole critiques of tiny" in capsys.readouterr().out
