@@ -108,6 +108,7 @@ PREFERRED := checkpoints/$(RUN)/dpo
 RESAMPLED := checkpoints/$(RUN)/rsf
 REVISED := checkpoints/$(RUN)/constitution
 LIKED := checkpoints/$(RUN)/kto
+PLAIN := checkpoints/$(RUN)/plain
 REPORTS := reports/$(RUN)
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 # It lies with the critic and is told apart from it: fitting it again makes only reports stale.
@@ -237,8 +238,8 @@ SECTIONS_constitution := seed base data lora constitution dpo rsf filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
-    constitution calibrate benchmark ladder judge qualify errors explain experiments quantize report \
-    pipeline critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
+    constitution calibrate benchmark plain ladder rungs judge qualify errors explain experiments \
+    quantize report pipeline critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
     verify runs doctor preflight prefetch archive vista-fetch audit test test-slow test-browser \
     test-slurm lint types tensorboard clean distclean FORCE
 
@@ -262,7 +263,11 @@ calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALP
 benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 beside it; then JUDGE
 judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
 errors: $(REPORTS)/errors.json ## say what MODEL gets wrong, and why; FOCUS reads the result
-ladder: $(REPORTS)/benchmark.json $(RUNGS) ## judge every critic of the RUN, for the report's ladder
+plain: $(PLAIN)/manifest.json ## train on as many texts without twins: what twins have to beat
+# In a make of its own, as what there is to judge is only known when all is trained.
+ladder: plain dpo rsf constitution $(SMALL)/manifest.json ## train every rung and judge it: the ladder
+	@$(MAKE) --no-print-directory rungs
+rungs: $(REPORTS)/benchmark.json $(RUNGS) ## judge every critic of the RUN that is there
 explain: $(REPORTS)/explain.json ## check whole critiques by MODEL: type, place, reasons, figures
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
 report: $(REPORTS)/index.html ## write one page about the run
@@ -388,8 +393,8 @@ tensorboard: $(SETUP) ## show training curves, on this machine only
 	.venv/bin/tensorboard --logdir runs --host 127.0.0.1 $(ARGS)
 
 clean: ## remove what this RUN made, except what is committed
-	@for path in $(DATA_DIR) $(PAIRS) $(PAIRS).work checkpoints/$(RUN) $(REPORTS) runs/$(RUN) \
-	    $(STAMPS); do \
+	@for path in $(DATA_DIR) $(DATA_DIR)-plain $(PAIRS) $(PAIRS).work checkpoints/$(RUN) $(REPORTS) \
+	    runs/$(RUN) $(STAMPS); do \
 	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done
 
 distclean: ## remove everything that was made here: all runs, bases, .venv, caches
@@ -445,6 +450,15 @@ $(patsubst %,$(STAMPS)/%.sum,$(SPLITS) base sft pairs):
 $(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
     $(STAMPS)/validation.sum | $(SETUP)
 	$(TRAIN) sft $(CONFIG) $(SETTINGS_sft) $(ARGS)
+	@touch $@
+
+# Texts without twins, and the loss of the next token alone; everything else as in sft.
+$(DATA_DIR)-plain/manifest.json: $(DATA_DIR)/manifest.json
+	$(MINICRIT) data $(CONFIG) $(SETTINGS_data) --data.alone true --data.fresh 0 \
+	    --data.folder $(@D) $(ARGS)
+$(PLAIN)/manifest.json: $(DATA_DIR)-plain/manifest.json $(STAMPS)/sft.args $(STAMPS)/base.sum
+	$(TRAIN) sft $(CONFIG) $(SETTINGS_base) --data.folder $(DATA_DIR)-plain --sft.out $(@D) \
+	    --sft.share_prefix false --sft.coherence 0 --sft.running 0 --sft.deep 0 $(ARGS)
 	@touch $@
 
 # A critic that is made again loses its calibration with its folder.

@@ -11,6 +11,7 @@
 A kill at any moment leaves the old folder or none; the same recipe gives the same bytes.
 """
 
+import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -129,6 +130,8 @@ def _composed(recipe: Recipe) -> dict[str, list[Example]]:
     """All composed splits, every item checked, and texts of the casebook if they are wanted."""
     counts = {name: int(getattr(recipe.data, name)) for name in SPLITS}
     counts["train"] += recipe.data.fresh
+    if recipe.data.alone:
+        counts["train"] *= 4 if recipe.data.squares else 2
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
     found: list[str] = []
     with tqdm(total=sum(counts.values()), unit="example", desc="compose") as bar:
@@ -140,12 +143,24 @@ def _composed(recipe: Recipe) -> dict[str, list[Example]]:
     if found:
         shown = "\n".join(found[:_FIRST])
         raise ValueError(f"expected no faults, got {len(found)}; mend the mechanism:\n{shown}")
+    if recipe.data.alone:
+        splits["train"] = _alone(splits["train"], recipe.seed)
     splits["train"], splits[FRESH] = _parted(splits["train"], recipe.data.train)
     if share := recipe.data.casebook:
         splits["train"] += drawn_cases(round(share * recipe.data.train), recipe.seed, "train")
         held_out = drawn_cases(CASES_HELD_OUT, recipe.seed, "validation")
         splits["validation-casebook"] = held_out
     return splits
+
+
+def _alone(examples: list[Example], seed: int) -> list[Example]:
+    """One text of each group, valid and flawed in turn."""
+    kept = []
+    for number, (name, members) in enumerate(groupby(examples, key=_group)):
+        wanted = ("valid", "flawed")[number % 2]
+        those = [example for example in members if example.label == wanted]
+        kept.append(random.Random(f"{seed}/{name}").choice(those))  # noqa: S311 - not for secrets
+    return kept
 
 
 def _parted(examples: list[Example], count: int) -> tuple[list[Example], list[Example]]:

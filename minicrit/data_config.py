@@ -19,6 +19,8 @@ class DataConfig:
         test: composed test examples, from families of their own.
         squares: compose training data as squares, all four corners of an argument in one group,
             instead of pairs of twins.
+        alone: of each training group keep one text only, so that none has its twin: plain data, the
+            control that twins are held against. As many texts, from as many more groups.
         terse: share of the training groups that say nothing but premise and conclusion: fewer
             tokens for the same relation.
         mechanisms: mechanisms of reasoning that the composed training data are about, by name; null
@@ -46,6 +48,7 @@ class DataConfig:
     calibration: int = 600
     test: int = 400
     squares: bool = True
+    alone: bool = False
     terse: float = 0.9
     mechanisms: list[str] | None = None
     focus: Path | None = None

@@ -1,8 +1,8 @@
 """The ladder of stages: every critic of a run that was benchmarked, a row each.
 
-Reads all benchmark reports in a folder of reports. A critic is held against the one that it was
-made from by exact McNemar on the verdicts that stand in both `.items.jsonl`, if both judged the
-same items; p values are adjusted for all rows (Holm).
+Reads all benchmark reports in a folder of reports. A critic is held against the rung below (what it
+was made from; SFT with twins against plain SFT) by exact McNemar on the verdicts that stand in both
+`.items.jsonl`, if both judged the same items; p values are adjusted for all rows (Holm).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ from minicrit.statistics import mcnemar_exact
 
 BASE = "base"
 #: Stages in the order of the ladder, and what each critic was made from.
-STARTS = {BASE: None, "sft": BASE, "dpo": "sft", "rsf": "sft", "kto": "sft", "constitution": "sft",
-          "int8": "sft", "int4": "sft"}  # fmt: skip
+STARTS = {BASE: None, "plain": BASE, "sft": "plain", "dpo": "sft", "rsf": "sft", "kto": "sft",
+          "constitution": "sft", "int8": "sft", "int4": "sft"}  # fmt: skip
 COLUMNS = {"model_1": "p_1", "model_2": "p_2"}
 
 
@@ -111,9 +111,13 @@ def _right(
 
 
 def _before(rung: Rung, rungs: Sequence[Rung]) -> Rung | None:
-    """The critic that this one was made from, on the same items."""
+    """The nearest rung below, on the same items; a stage that was not judged is passed over."""
     start = STARTS.get(rung.stage, "sft")
-    return next((r for r in rungs if r.stage == start and r.items == rung.items), None)
+    while start:
+        if found := next((r for r in rungs if (r.stage, r.items) == (start, rung.items)), None):
+            return found
+        start = STARTS[start]
+    return None
 
 
 def _test(rung: Rung, other: Rung | None) -> tuple[int, int] | None:

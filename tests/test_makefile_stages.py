@@ -7,19 +7,36 @@ from tests.make_project import NEEDS_MAKE, edit, make, redone
 pytestmark = NEEDS_MAKE
 
 
-def test_the_ladder_judges_every_critic_of_the_run(project):
+def test_the_ladder_trains_every_rung_and_judges_it(project):
+    for name in ("dpo", "rsf"):
+        edit(".venv/bin/minicrit", 'if stage == "kto":', f"""if stage == "{name}":
+    write(values["--{name}.out"] + "/manifest.json")
+if stage == "kto":""")  # fmt: skip
+    found = redone("ladder")
+    assert found[:3] == ["base", "data", "data"]
+    assert found.count("sft") == 2
+    assert found.count("benchmark") == 6  # sft with the base; plain, dpo, rsf, constitution, int8
+    lines = Path("log").read_text().splitlines()
+    (plain,) = [line for line in lines if "--sft.out checkpoints/mine/plain" in line]
+    assert "--data.folder data/mine-plain" in plain
+    assert "--sft.coherence 0 --sft.running 0 --sft.deep 0" in plain
+    assert "--data.alone true" in lines[2]
+    assert redone("ladder") == []
+
+
+def test_rungs_are_every_critic_of_the_run(project):
     """SFT with the benchmark, each other one by itself; what was judged is not judged again."""
     redone("pipeline")
-    assert redone("ladder") == ["benchmark"]  # int8, which the pipeline made
+    assert redone("rungs") == ["benchmark"]  # int8, which the pipeline made
     critic = Path("checkpoints/mine/dpo/manifest.json")
     critic.parent.mkdir(parents=True)
     critic.write_text("x")
-    assert redone("ladder") == ["benchmark"]
+    assert redone("rungs") == ["benchmark"]
     (line,) = Path("log").read_text().splitlines()
     assert line.rindex("--benchmark.model_1 checkpoints/mine/dpo") > line.index("mine/sft")
     assert "--benchmark.model_2 null --benchmark.words false" in line
     assert line.endswith("--benchmark.out reports/mine/benchmark-dpo")
-    assert redone("ladder") == []
+    assert redone("rungs") == []
     assert redone("pipeline") == ["report"]
 
 

@@ -48,6 +48,21 @@ def example(number: int, split: str = "train", **more: object) -> Example:
     return Example.from_row(row(number, split, **more))
 
 
+@pytest.mark.parametrize("squares", [True, False])
+def test_plain_data_have_no_twins(tmp_path: Path, squares: bool) -> None:
+    """As many texts, each of another group, labels even; what is measured on stays the same."""
+    make_data(recipe_for(tmp_path / "twins", squares=squares))
+    make_data(recipe_for(tmp_path / "plain", squares=squares, alone=True))
+    read = {name: read_examples(tmp_path / name / "train.jsonl").examples
+            for name in ("twins", "plain")}  # fmt: skip
+    assert len(read["plain"]) == len(read["twins"]) == 240
+    assert len({e.group for e in read["plain"]}) == 240 > len({e.group for e in read["twins"]})
+    assert Counter(e.label for e in read["plain"]) == {"valid": 120, "flawed": 120}
+    for name in ("validation", "test"):
+        paths = [tmp_path / kind / f"{name}.jsonl" for kind in ("twins", "plain")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
 def test_two_runs_give_the_same_bytes_and_whole_splits(tmp_path: Path) -> None:
     make_data(recipe_for(tmp_path / "a"))
     make_data(recipe_for(tmp_path / "b"))

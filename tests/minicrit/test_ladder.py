@@ -54,6 +54,15 @@ def test_rungs_stand_in_order_and_against_their_start(tmp_path: Path) -> None:
     assert by_stage["base"]["McNemar p"] == "-"
 
 
+def test_twins_are_held_against_plain_data(tmp_path: Path) -> None:
+    judged(tmp_path, "benchmark", SFT, BASE)
+    judged(tmp_path, "benchmark-plain", ("checkpoints/x/plain", "b"))
+    found = ladder(tmp_path / "reports")
+    assert found is not None
+    assert [(row[0], row[6]) for row in found[1]] == [
+        ("base", "-"), ("plain", "base"), ("sft", "plain")]  # fmt: skip
+
+
 def test_others_items_are_shown_but_not_compared(tmp_path: Path) -> None:
     judged(tmp_path, "benchmark", SFT, BASE, examples=many())
     judged(tmp_path, "benchmark-dpo", DPO, examples=small())
