@@ -27,6 +27,7 @@ from minicrit.measure_config import (
     ExperimentsConfig,
     JudgeConfig,
 )
+from minicrit.speculative_config import SpeculativeConfig
 from minicrit.training_config import (
     BenchTrainConfig,
     ConstitutionConfig,
@@ -111,6 +112,7 @@ class Recipe:
     experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)
     errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
