@@ -50,12 +50,6 @@ class Draft:
         self.chances.append(chance)
         self.kinds.append(kind)
 
-    def first(self, most: int) -> "Draft":
-        """Only the first tokens."""
-        most = max(0, most)
-        q = self.q if self.q is None else self.q[:most]
-        return Draft(self.tokens[:most], self.chances[:most], self.kinds[:most], q)
-
 
 class Drafter(Protocol):
     """Guesses for one text at a time."""

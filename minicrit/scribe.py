@@ -30,6 +30,7 @@ class Scribe:
         *,
         effort: Effort | None = None,
         helper: PreTrainedModel | None = None,
+        sure: float = 0.4,
         tables: bool = True,
     ) -> None:
         """Knows only the form of critiques at first.
@@ -39,10 +40,11 @@ class Scribe:
             encoder: of its tokenizer.
             effort: when a guess is worth its price.
             helper: a smaller model of the same tokenizer that drafts where the tables cannot.
+            sure: chance of a token, with all before it, below which its draft ends.
             tables: whether there are any; False with a helper alone.
         """
         self.model, self.encoder, self.helper, self.tables = model, encoder, helper, tables
-        self.effort = effort or Effort()
+        self.effort, self.sure = effort or Effort(), sure
         self.book, self.record = Runs(_RUN, REMEMBERED), Record()
         self.last = Tally()
         self.watch = False  # whether to note how close to a tie the last critiques came:
@@ -88,5 +90,5 @@ class Scribe:
         tables = Tables(self.encoder, self.book, self.record, self.effort)
         if self.helper is None:
             return tables
-        model = ModelDrafts(self.helper, most)
+        model = ModelDrafts(self.helper, most, least=self.sure)
         return Both(tables, model) if self.tables else model

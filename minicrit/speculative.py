@@ -113,7 +113,7 @@ def _arms(critic: Critic, settings: SpeculativeConfig, draft: Critic | None) -> 
         helper = draft.causal_lm if draft and name in _WITH_MODEL else None
         effort = Effort(settings.least, settings.worth, settings.most)
         scribe = Scribe(critic.causal_lm, critic.encoder, effort=effort, helper=helper,
-                        tables=name != "model")  # fmt: skip
+                        sure=settings.sure, tables=name != "model")  # fmt: skip
         if settings.phrases and name in _WITH_PHRASES:
             examples = read_examples(settings.phrases).examples
             scribe.learn(critic.encoder.completion(critique_of(e)) for e in examples)

@@ -25,6 +25,7 @@ class SpeculativeConfig:
         least: chance of a token, with all before it, below which a draft ends.
         worth: expected tokens below which there is no draft.
         most: tokens of a draft.
+        sure: chance of a token of `draft`, with all before it, below which its draft ends.
         out: report without ending; .json and .md are written.
     """
 
@@ -41,4 +42,5 @@ class SpeculativeConfig:
     least: float = 0.08
     worth: float = 0.3
     most: int = 32
+    sure: float = 0.4
     out: Path = Path("reports/cpu/speculative")
