@@ -10,6 +10,7 @@ so whatever is in the book, the text is the model's own.
 How sure a guess is, is counted: how often such a one (same source, as long a run) was right before.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -141,7 +142,7 @@ class Record:
 
     def chance(self, kind: Kind) -> float:
         """Of the next guess of this kind to be right."""
-        prior = 1 - 0.75 / kind[1] ** 0.5
+        prior = 1 - 0.75 / math.sqrt(kind[1])
         return (self.right[kind] + self._TRIALS * prior) / (self.tried[kind] + self._TRIALS)
 
     def learn(self, kinds: Sequence[Kind], right: int) -> None:
