@@ -10,6 +10,8 @@
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 8 or 4; default 8
 #? MODEL    critic to calibrate, quantize, try, look through or ask; default: that of the run
+#? TARGET   critic that writes for speculative; default: that of the run; DRAFT: a smaller one, or
+#?          base, of the same tokenizer that drafts for it; default: none
 #? MODEL_1  critic to benchmark; default: that of the run; of a llama.cpp or vLLM server:
 #?          openai:http://HOST:PORT/v1#NAME, likewise MODEL_2
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
@@ -43,6 +45,8 @@ BASE :=
 ARGS :=
 DATA :=
 MODEL :=
+TARGET :=
+DRAFT :=
 MODEL_1 :=
 MODEL_2 := $(BASE)
 TEXT :=
@@ -141,6 +145,7 @@ JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum
 # Written when JUDGE has compared the critiques; benchmark asks for it only if there is one.
 HEARD := $(STAMPS)/judge.done
 COMPARED := $(if $(JUDGE),$(HEARD))
+WRITES := $(if $(TARGET),$(wildcard $(TARGET)/manifest.json),$(STAMPS)/sft.sum)
 TRIED := $(if $(MODEL),$(wildcard $(MODEL)/manifest.json),$(STAMPS)/sft.sum)
 SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
@@ -239,7 +244,8 @@ SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
     constitution calibrate benchmark plain ladder rungs judge qualify errors explain experiments \
-    quantize report pipeline critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
+    quantize speculative report pipeline critique sharpe sharpe-demo agreement bench-candidates \
+    bench-filters bench-train probe \
     verify runs doctor preflight prefetch archive vista-fetch audit test test-slow test-browser \
     test-slurm lint types tensorboard clean distclean FORCE
 
@@ -314,6 +320,13 @@ experiments: $(DATA_DIR)/manifest.json $(TRIED) ## try temperatures, prompts, re
 	$(MINICRIT) experiments $(CONFIG) --experiments.model $(MODEL_USED) \
 	    --experiments.data $(DATA_DIR)/validation.jsonl \
 	    --experiments.out $(REPORTS)/experiments $(ARGS)
+
+speculative: $(DATA_DIR)/manifest.json $(WRITES) ## how much faster TARGET writes with drafts, same text
+	$(MINICRIT) speculative $(CONFIG) --speculative.target $(or $(TARGET),$(ADAPTER)) \
+	    $(if $(DRAFT),--speculative.draft $(DRAFT) \
+	    --speculative.arms '[lookup$(comma) phrases$(comma) model$(comma) both]') \
+	    --speculative.data $(DATA_DIR)/test.jsonl --speculative.phrases $(DATA_DIR)/train.jsonl \
+	    --speculative.out $(REPORTS)/speculative $(ARGS)
 
 bench-candidates: $(DATA_DIR)/manifest.json $(SHRUNK) ## time candidates: shared prompts, one by one
 	$(MINICRIT) bench-candidates $(CONFIG) $(SETTINGS_pairs) $(ARGS)

@@ -28,6 +28,7 @@ from minicrit.measure_config import (
     ExplainConfig,
     JudgeConfig,
 )
+from minicrit.speculative_config import SpeculativeConfig
 from minicrit.training_config import (
     BenchTrainConfig,
     ConstitutionConfig,
@@ -113,6 +114,7 @@ class Recipe:
     errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)

@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minicrit import manifest
+from minicrit.attention import Memory
 from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prepare_base
 from minicrit.calibrated import Calibration, read_calibration
 from minicrit.decoding import greedy
@@ -37,6 +39,7 @@ from minicrit.readout import (
     reading,
 )
 from minicrit.records import Example
+from minicrit.scribe import Scribe
 from minicrit.taxonomy import FLAW_TYPES
 from minicrit.verdict import Verdict, explained
 
@@ -243,11 +246,12 @@ class Critic:
             judged.update(zip(rows, read_judged(chosen, self._score(chosen)), strict=True))
         return [judged[row] for row in range(len(trees))]
 
-    def _score(self, trees: Sequence[Tree]) -> torch.Tensor:
-        """Log-likelihood of every branch, in order."""
+    def _score(self, trees: Sequence[Tree], memory: Memory | None = None) -> torch.Tensor:
+        """Log-likelihood of every branch, in order; `memory` keeps what was read."""
         with torch.inference_mode():
             batch = pack(trees, ends=False).to(self.causal_lm.device)
-            return branch_sums(batch, scored_logprobs(self.causal_lm, batch, chunk=_SCORED))
+            found = scored_logprobs(self.causal_lm, batch, chunk=_SCORED, memory=memory)
+            return branch_sums(batch, found)
 
     def p_flawed(
         self,
@@ -285,9 +289,24 @@ class Critic:
         return [self._verdict(i, p, spent) for i, p in zip(items, chances, strict=True)]
 
     def critique(
-        self, items: Sequence[Item], *, max_new_tokens: int = 160, batch: int = 8
+        self,
+        items: Sequence[Item],
+        *,
+        max_new_tokens: int = 160,
+        batch: int = 8,
+        drafts: bool = True,
     ) -> list[Written]:
-        """Verdicts with a written critique, greedy, that begins with the readout's verdict."""
+        """Verdicts with a written critique, greedy, that begins with the readout's verdict.
+
+        Args:
+            items: (domain, rationale) each.
+            max_new_tokens: longest critique, without what it begins with.
+            batch: items that are written together.
+            drafts: whether one that is written alone may be drafted (`scribe`), where that changes
+                no text: not in bfloat16, nor in int8.
+        """
+        if drafts and min(batch, len(items)) == 1 and self.drafts_are_exact:
+            return [self._critique_alone(item, max_new_tokens) for item in items]
         chances = self.p_flawed(items)
         written: list[Written] = []
         for at in range(0, len(items), batch):
@@ -299,6 +318,32 @@ class Critic:
             for item, p, (text, tokens) in zip(chunk, chances[at:], texts, strict=False):
                 written.append(self._written(item, float(p), text, tokens, spent))
         return written
+
+    @cached_property
+    def scribe(self) -> Scribe:
+        """Who writes what is written alone; it remembers what it wrote."""
+        return Scribe(self.causal_lm, self.encoder)
+
+    @cached_property
+    def drafts_are_exact(self) -> bool:
+        """Whether drafts change no text: with rounder weights than float32 they would."""
+        wide = {torch.float32, torch.float64}
+        return {value.dtype for value in self.causal_lm.state_dict().values()} <= wide
+
+    def _critique_alone(self, item: Item, max_new_tokens: int) -> Written:
+        """The same of one item; what is read for the verdict is not read again for the text."""
+        start, encoder = time.perf_counter(), self.encoder
+        prompt = encoder.prompt(*item)
+        asked = [*prompt, *encoder.lead_in]
+        longest = max(len(word) for word in encoder.verdict_words.values())
+        decoder = self.scribe.start([asked], max_new_tokens + longest)
+        with decoder.shelf.keeping(len(asked)):
+            sums = self._score([joined([prompt], reading(encoder))], decoder.shelf).cpu().numpy()
+        p = float(self.chances(np.array([sums[1] - sums[0]]), [item[0]])[0])
+        head = [*encoder.lead_in, *encoder.verdict_words[self._label(p)]]
+        (row,) = self.scribe.write([prompt + head], [len(prompt)], max_new_tokens, decoder)
+        text = str(self.tokenizer.decode(head + row)).lstrip()
+        return self._written(item, p, text, len(row), 1000 * (time.perf_counter() - start))
 
     def _written(self, item: Item, p: float, text: str, tokens: int, spent: float) -> Written:
         parsed, reason = attempt(text)

@@ -22,7 +22,7 @@ def token_logprobs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def scored_logprobs(
-    model: Callable[..., object], batch: PackedBatch, *, chunk: int = 0
+    model: Callable[..., object], batch: PackedBatch, *, chunk: int = 0, memory: object = None
 ) -> torch.Tensor:
     """Log-probabilities (S,) of the scored tokens of a packed batch, in their order.
 
@@ -31,9 +31,11 @@ def scored_logprobs(
         batch: see `packing.PackedBatch`.
         chunk: scored tokens whose logits exist at the same time; 0 for all of them. Each chunk is
             recomputed in the backward pass, so memory is bounded by chunk x V, not S x V.
+        memory: what keeps the keys and values, see `attention.Memory`; then nothing is chunked.
     """
-    if not chunk or batch.sources.numel() <= chunk:
-        logits = model(**batch.model_inputs()).logits  # type: ignore[attr-defined]
+    if memory is not None or not chunk or batch.sources.numel() <= chunk:
+        kept = {} if memory is None else {"memory": memory}
+        logits = model(**batch.model_inputs(), **kept).logits  # type: ignore[attr-defined]
         return token_logprobs(logits[0], batch.targets)
     hidden = hidden_states(model, batch)[-1][batch.sources]
     return head_logprobs(model, hidden, batch.targets, chunk=chunk)

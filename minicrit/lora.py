@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 
 from minicrit.files import atomic_file
 from minicrit.jsonl import parse_object
+from minicrit.thin import product
 
 WEIGHTS = "adapter_model.safetensors"
 #: Names of the adapter that is trained and of its frozen start beside it.
@@ -178,7 +179,7 @@ class _LoraStep(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1]).to(dtype)
         low_a, low_b = a.to(dtype), b.to(dtype)
         with torch.autocast(x.device.type, enabled=False):
-            y = nn.functional.linear(rows, weight)
+            y = product(rows, weight)
             inner = rows @ low_a.t()
             y.addmm_(inner, low_b.t(), alpha=scale)
         ctx.save_for_backward(rows, weight, a, b, inner)

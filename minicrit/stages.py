@@ -181,6 +181,12 @@ def _quantize(recipe: Recipe) -> None:
     quantize(recipe)
 
 
+def _speculative(recipe: Recipe) -> None:
+    from minicrit.speculative import speculative
+
+    speculative(recipe)
+
+
 def _sharpe(recipe: Recipe) -> None:
     from minicrit.gating import sharpe
 
@@ -270,6 +276,8 @@ STAGES = {
     "errors": Stage("Say what a critic gets wrong, and why.", ("base", "errors"), _errors),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
+    "speculative": Stage("Measure writing with drafts: how fast, and whether the text is the same.",
+                         ("base", "speculative"), _speculative),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),
                     _sharpe),
     "sharpe-demo": Stage("Make trades on real prices, with rationales of known label.",

@@ -87,6 +87,18 @@ def test_the_page_about_the_data_follows_data_and_pairs(project):
     assert redone("data-report", "ARGS=--data.train 9") == []
 
 
+def test_drafts_are_measured_for_the_critic_that_is_named(project):
+    assert redone("speculative") == ["base", "data", "sft", "speculative"]
+    line = Path("log").read_text().splitlines()[-1]
+    assert "--speculative.target checkpoints/mine/sft" in line
+    assert "--speculative.phrases data/mine/train.jsonl" in line
+    assert "draft" not in line
+    assert redone("speculative", "TARGET=a", "DRAFT=b") == ["speculative"]
+    line = Path("log").read_text().splitlines()[-1]
+    assert "--speculative.target a --speculative.draft b" in line
+    assert "--speculative.arms [lookup, phrases, model, both]" in line
+
+
 def test_learning_from_revisions_and_from_thumbs(project):
     told = ("constitution", "ROUNDS=3", "REVISER=ollama", "MODEL_NAME=m")
     assert redone(*told) == ["base", "data", "sft", "constitution", "calibrate"]

@@ -1,0 +1,135 @@
+"""The stage `speculative` on the tiny base: what it measures, proves, resumes and refuses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from minicrit import speculative as stage
+from minicrit.config import BaseConfig, Recipe
+from minicrit.records import Example, write_examples
+from minicrit.speculative import speculative
+from minicrit.speculative_config import SpeculativeConfig
+from minicrit.speculative_figures import break_even, identity, speeds, upper
+
+ARMS = ["lookup", "phrases", "model", "both"]
+
+
+def example(n: int, split: str) -> Example:
+    text = f"In {n} of {2 * n} towns it rained. So it will rain in all {2 * n} towns."
+    return Example(id=f"{split}-{n}", domain="general", rationale=text, label="flawed",
+                   flaw_type="small_sample", severity="high", kind="subtle_flaw", source="hand",
+                   evidence=f"So it will rain in all {2 * n} towns.", critique="Too few towns.",
+                   fix="Ask more.", group=f"{split}-{n}", split=split)  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tiny, tmp_path) -> Recipe:
+    for split in ("test", "train"):
+        rows = [example(n, split) for n in range(3, 9)]
+        write_examples(tmp_path / f"{split}.jsonl", rows)
+    return Recipe(
+        base=BaseConfig(model="tiny", folder=tiny.folder.parent),
+        speculative=SpeculativeConfig(
+            target="tiny", draft="tiny", data=tmp_path / "test.jsonl",
+            phrases=tmp_path / "train.jsonl", arms=ARMS, timed=2, checked=3, rows=2, batches=[1, 2],
+            max_new_tokens=10, sure=0.0, out=tmp_path / "reports" / "speculative",
+        ),
+    )  # fmt: skip
+
+
+def changed(recipe: Recipe, **settings: object) -> Recipe:
+    return replace(recipe, speculative=replace(recipe.speculative, **settings))
+
+
+def test_the_report_has_speed_acceptance_identity_and_break_even(recipe, tmp_path):
+    report = speculative(recipe)
+    out = tmp_path / "reports"
+    assert json.loads((out / "speculative.json").read_text()) == report
+    assert sorted(p.name for p in out.iterdir()) == ["speculative.json", "speculative.md"]
+    for name in ARMS:
+        same, arm = report["identity"][name], report["measured"]["arms"][name]
+        assert same["identical"] == same["n"] == (5 if name == "both" else 2)
+        assert same["closest"] > 0
+        assert arm["cpu"]["value"] > 0
+        assert arm["forwards_per_token"] <= 1
+        assert sum(arm["accepted"].values()) <= sum(arm["drafted"].values())
+    helped = report["measured"]["arms"]["model"]
+    assert helped["drafted"].keys() == {"model"}  # and it is the target itself:
+    assert helped["accepted"] == helped["drafted"]
+    assert [row["batch"] for row in report["measured"]["break_even"]["sizes"]] == [1, 2]
+    page = (out / "speculative.md").read_text()
+    assert "| both | 5 of 5 | 45.07% |" in page
+    assert set(report["inputs"]) == {str(tmp_path / f"{s}.jsonl") for s in ("test", "train")}
+
+
+def test_a_killed_run_goes_on(recipe, monkeypatch):
+    class KilledError(Exception):
+        pass
+
+    calls, turn = [], stage._turn
+
+    def dying(*given):
+        calls.append(given[-1])
+        if len(calls) == 2:
+            raise KilledError
+        return turn(*given)
+
+    monkeypatch.setattr(stage, "_turn", dying)
+    few = changed(recipe, arms=["lookup"], draft=None, batches=[])
+    with pytest.raises(KilledError):
+        speculative(few)
+    report = speculative(few)
+    assert calls == [0, 1, 1]
+    assert report["measured"]["arms"]["lookup"]["n"] == 2
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"arms": ["guess"]}, "speculative.arms: expected some of .* got guess"),
+    ({"arms": []}, "got none; name what drafts"),
+    ({"draft": None}, "speculative.draft: expected a model for the arms"),
+    ({"timed": 0}, "speculative.timed: expected at least 1, got 0"),
+    ({"checked": 9}, "expected 11 flawed rows, got 6; lower"),
+])  # fmt: skip
+def test_settings_that_are_no_use_are_refused(recipe, settings, message):
+    with pytest.raises(ValueError, match=message):
+        speculative(changed(recipe, **settings))
+
+
+def test_training_rows_are_refused(recipe, tmp_path):
+    with pytest.raises(ValueError, match=r"train\.jsonl: expected flawed rows that are not"):
+        speculative(changed(recipe, data=tmp_path / "train.jsonl"))
+
+
+def row(plain: float, other: float, **more: object) -> dict[str, object]:
+    cost = {"cpu": other, "wall": 2 * other, "forwards": 5, "written": 20, "drafts": 4,
+            "drafted": {"book": 10}, "accepted": {"book": 6}, "closest": 0.5, **more}  # fmt: skip
+    return {"costs": {"plain": {"cpu": plain, "wall": plain}, "lookup": cost}, "flips": {}}
+
+
+def test_figures_by_hand():
+    found = speeds([row(4.0, 1.0), row(2.0, 2.0)], ["lookup"])["lookup"]
+    assert found["cpu"]["value"] == pytest.approx(6 / 3)
+    assert (found["cpu"]["low"], found["cpu"]["high"]) == pytest.approx((1.0, 4.0))
+    assert found["wall"]["value"] == pytest.approx(6 / 6)
+    assert found["tokens_per_forward"] == 4
+    assert found["accepted_per_draft"] == 12 / 8
+
+
+def test_a_flip_is_counted_and_bounded():
+    flip = {"at": 3, "gap": 2e-5, "verdicts": ["flawed", "flawed"]}
+    near = row(1.0, 1.0, closest=2e-5)
+    near["flips"] = {"lookup": flip}
+    found = identity([row(1.0, 1.0), near], [{"flip": None, "closest": 0.1}], ["lookup"])["lookup"]
+    assert (found["n"], found["identical"], found["near_ties"]) == (3, 2, 1)
+    assert found["flips"] == [flip]
+    assert upper(0, 1000) == pytest.approx(1 - 0.05 ** (1 / 1000))
+    assert upper(0, 1000) < 3 / 1000
+    assert upper(3, 3) == 1
+
+
+def test_drafts_pay_up_to_the_last_batch_before_one_that_loses():
+    rows = [{"batch": b, "plain": 2.0, "drafts": d} for b, d in ((1, 1.0), (2, 1.9), (4, 2.5))]
+    assert break_even(rows)["pays_up_to"] == 2
+    assert break_even(rows[2:])["pays_up_to"] is None
+    assert break_even([])["pays_up_to"] is None
