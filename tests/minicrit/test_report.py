@@ -43,7 +43,8 @@ def test_shows_every_part(page: str) -> None:
     for text in ("25.0 %", "0.750", "critic a against critic b", "How well scores separate",
                  "Learning", "Domain: accuracy", "Flaw type: recall", "not released",
                  "0.0125 [0.000, 0.100]", ">513<", ">138<", "float for int8", "9.5",
-                 "0.0592", ">947<", "2.35 x", "How to make this again", "bag of words", "always flawed"):  # fmt: skip
+                 "0.0592", ">947<", "2.35 x", "How to make this again", "bag of words",
+                 "always flawed"):  # fmt: skip
         assert (text in page) == (text != "Flaw type: recall"), (
             text
         )  # one flaw type is no comparison
