@@ -39,12 +39,12 @@ from minicrit.quantize_compare import (
     compare_critics,
     float_work,
     load_float,
-    whole_groups,
 )
 from minicrit.quantize_gate import MOST_FLIPS, gate
 from minicrit.quantize_report import write_table
 from minicrit.quantized import BITSANDBYTES, SCHEME, load_quantized, save_tensors
 from minicrit.records import read_examples
+from minicrit.selection import limited
 from minicrit.shrinking import shrink_4, shrink_8, shrink_16
 
 __all__ = ["load_quantized", "quantize"]
@@ -72,7 +72,9 @@ def quantize(recipe: Recipe) -> dict[str, Any]:
     if settings.bits not in MOST_FLIPS:
         raise ValueError(f"quantize.bits: expected 16, 8 or 4, got {settings.bits}; choose one")
     base, facts = _source(recipe)
-    examples = whole_groups(read_examples(settings.data).examples, settings.limit)
+    examples = read_examples(settings.data).examples
+    if settings.limit:
+        examples = limited(examples, settings.limit, recipe.seed)
     with atomic_folder(settings.out) as box:
         adapted = PeftModel.from_pretrained(load_model(base), settings.model).eval()
         num_parameters = sum(p.numel() for n, p in adapted.named_parameters() if "lora_" not in n)

@@ -7,7 +7,6 @@ temperature. A flip is a verdict that changes from the one to the other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -93,21 +92,6 @@ def load_float(folder: Path, base_folder: Path, *, calibrated: bool = False) -> 
     if isinstance(critic.model, PeftModel):
         critic.model = critic.model.merge_and_unload()
     return critic
-
-
-def whole_groups(examples: Sequence[Example], limit: int) -> list[Example]:
-    """The first groups that hold at most `limit` items together; all for 0."""
-    ordered = sorted(examples, key=lambda e: e.group)
-    chosen: list[Example] = []
-    for _, group in groupby(ordered, key=lambda e: e.group):
-        members = list(group)
-        if limit and len(chosen) + len(members) > limit:
-            break
-        chosen += members
-    if not chosen:
-        raise ValueError(f"expected at least one group within quantize.limit, got {limit}; raise "
-                         "it")  # fmt: skip
-    return chosen
 
 
 def agreement(floating: Side, small: Side, bits: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from minicrit.int8 import JoinedPart
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantize import load_quantized, quantize, shrink_bitsandbytes
-from minicrit.quantize_compare import load_float, whole_groups
+from minicrit.quantize_compare import load_float
 from minicrit.records import Example, write_examples
 
 RANK = 2
@@ -225,13 +225,10 @@ def test_calibrated_afterwards_with_a_threshold_of_its_own(world: Path) -> None:
         quantize(recipe)
 
 
-def test_whole_groups_only(world: Path) -> None:
-    row = {"domain": "d", "rationale": "r", "label": "valid", "source": "s", "split": "test"}
-    rows = [Example(id=f"{i}", group=f"g{i // 2}", **row) for i in range(6)]
-    assert [e.id for e in whole_groups(rows, 5)] == ["0", "1", "2", "3"]
-    assert len(whole_groups(rows, 0)) == 6
-    with pytest.raises(ValueError, match="at least one group"):
-        whole_groups(rows, 1)
+def test_the_limit_takes_whole_groups(world: Path) -> None:
+    recipe = recipe_of(world, 16, "-few")
+    recipe.quantize.limit = 9  # groups of two
+    assert quantize(recipe)["flips"]["n"] == 8
 
 
 @pytest.mark.parametrize("bits", [8, 4])
