@@ -241,7 +241,7 @@ def _write(
     examples: Sequence[Example],
 ) -> None:  # fmt: skip
     settings = recipe.calibrate
-    facts = {**critic.fitted_to, "firewalled": _firewalled(settings.data, record)}
+    facts = {**critic.fitted_to, "firewalled": firewalled(settings.data, record)}
     write_calibration(settings, recipe.seed, found, examples, facts,
                       {"critic": settings.model, "data": settings.data})  # fmt: skip
 
@@ -259,7 +259,7 @@ def write_calibration(
                    facts=facts)  # fmt: skip
 
 
-def _firewalled(data: Path, record: dict[str, Any]) -> bool:
+def firewalled(data: Path, record: dict[str, Any]) -> bool:
     """Whether one data folder holds both these items and the critic's training rows.
 
     Then its firewall has compared them; else only `make verify` can tell.

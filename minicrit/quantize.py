@@ -26,7 +26,7 @@ from transformers import (
 
 from minicrit import attention
 from minicrit.base import Base, load_model, load_tokenizer, prepare_base
-from minicrit.calibrate import fit, write_calibration
+from minicrit.calibrate import firewalled, fit, write_calibration
 from minicrit.calibrated import calibration_of
 from minicrit.config import Recipe
 from minicrit.critic import RELEASED, Critic
@@ -112,7 +112,8 @@ def _critics(recipe: Recipe, box: Path) -> tuple[Critic, Critic]:
     work = settings.report.with_name(f".{settings.report.name}")
     found, small, rows = fit(asked, recipe.seed, record,
                              lambda: Critic.load(box, calibrated=False), work)  # fmt: skip
-    write_calibration(asked, recipe.seed, found, rows, small.fitted_to, {"data": asked.data})
+    facts = {**small.fitted_to, "firewalled": firewalled(asked.data, record)}
+    write_calibration(asked, recipe.seed, found, rows, facts, {"data": asked.data})
     floating = load_float(settings.model, recipe.base.folder, calibrated=True)
     if floating.calibration is None:
         found, _, _ = fit(asked, recipe.seed, record, lambda: floating, float_work(settings.report))
