@@ -13,7 +13,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +46,11 @@ def calibrate(recipe: Recipe) -> dict[str, Any]:
     """
     settings = recipe.calibrate
     record = _record(settings.model)
-    critic_of = partial(Critic.load, settings.model, base_folder=recipe.base.folder,
-                        calibrated=False)  # fmt: skip
     work = settings.model.with_name(f".{settings.model.name}.calibration")
-    found, critic, examples = fit(settings, recipe.seed, record, critic_of, work)
+    found, critic, examples = fit(
+        settings, recipe.seed, record,
+        lambda: Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False), work
+    )  # fmt: skip
     _write(recipe, record, critic, found, examples)
     remove_partial(work)
     sys.stdout.write(lines(found) + f"written: {settings.model / CALIBRATION}\n")
