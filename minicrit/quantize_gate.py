@@ -70,8 +70,8 @@ def gate(
     for name, (label, _) in JUDGED.items():
         p = chances[name]
         shown = p is not None and p <= CHANCE
-        word = "shown" if shown else "not shown"
-        said.append((shown, f"{label} {word} to be worse by less than {margin:g} "
+        word = "is" if shown else "is not shown to be"
+        said.append((shown, f"{label} {word} no worse by {margin:g} "
                      f"({'undefined' if p is None else f'p = {p:.4f}'})"))  # fmt: skip
     released = all(passed for passed, _ in said)
     basis = ("certified" if flips["certified"] else "point") if released else None

@@ -49,10 +49,10 @@ def test_certified_is_said() -> None:
 
 
 @pytest.mark.parametrize(("gaps", "first"), [
-    ({**FINE, "f1": {"p_below": 0.051}}, "F1 not shown to be worse by less than 0.02 (p = 0.0510)"),
-    ({**FINE, "fpr": {"p_above": 0.9}}, "false-positive rate not shown to be worse by less than "
+    ({**FINE, "f1": {"p_below": 0.051}}, "F1 is not shown to be no worse by 0.02 (p = 0.0510)"),
+    ({**FINE, "fpr": {"p_above": 0.9}}, "false-positive rate is not shown to be no worse by "
      "0.02 (p = 0.9000)"),
-    ({**FINE, "f1": {"p_below": None}}, "F1 not shown to be worse by less than 0.02 (undefined)"),
+    ({**FINE, "f1": {"p_below": None}}, "F1 is not shown to be no worse by 0.02 (undefined)"),
 ])  # fmt: skip
 def test_no_flip_is_not_enough(gaps: dict, first: str) -> None:
     found = gate(flip_facts(0, 600, 8), gaps, 0.02)
