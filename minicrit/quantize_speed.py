@@ -9,6 +9,7 @@ count.
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,12 @@ def _verdicts(
     """Times of whole batches, in ms; each turn takes the next items, from the first again."""
     starts = [turn * size % (len(items) - size + 1) for turn in range(turns)]
     batches = [items[at : at + size] for at in starts]
-    calls: list[Call] = [lambda c, batch=batch: c.p_flawed(batch) for batch in batches]
+    calls: list[Call] = [partial(_judge, batch=batch) for batch in batches]
     return _turns(critics, calls, f"batch {size}")
+
+
+def _judge(critic: Critic, batch: Sequence[Item]) -> None:
+    critic.p_flawed(batch)
 
 
 def _writing(
@@ -68,7 +73,7 @@ def _writing(
         prompt = [*encoder.prompt(*item), *head]
         greedy(critic.causal_lm, [prompt], longest=longest, end=_NO_END)
 
-    calls: list[Call] = [lambda c, item=item: write(c, item) for item in items]
+    calls: list[Call] = [partial(write, item=item) for item in items]
     found = _turns(critics, calls, "writing")
     rates = {name: {f"tokens_per_{unit}_second": plain(1000 * longest / found[name][f"{unit}_ms"])
                     for unit in ("wall", "cpu")} for name in ("float", "quantized")}  # fmt: skip
@@ -79,7 +84,7 @@ def _writing(
 def _turns(critics: tuple[Critic, Critic], calls: Sequence[Call], name: str) -> dict[str, Any]:
     """Medians of each call in ms, on the clock and of the processor, and medians of the ratios."""
     spent = np.array([
-        [_spent(lambda c=critic, call=call: call(c)) for critic in critics]
+        [_spent(partial(call, critic)) for critic in critics]
         for call in tqdm(calls, unit="turn", desc=f"speed, {name}")
     ])  # fmt: skip
     middle = 1000 * np.median(spent, axis=0)

@@ -119,6 +119,7 @@ def _fill(model: PreTrainedModel, left: Tensors) -> None:
             model.set_submodule(name, layer)
     if model.config.tie_word_embeddings:
         table = model.get_input_embeddings()
+        assert isinstance(table, Int8Embedding)
         model.set_output_embeddings(Int8Linear(table.rows, table.scales))
 
 
