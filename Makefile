@@ -8,7 +8,7 @@
 #? DATA     folder of public sets to mix in
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
-#? BITS     of the quantized critic: 8 or 4; default 8
+#? BITS     of the quantized critic: 16 (bfloat16), 8 or 4; default 8
 #? MODEL    critic to calibrate, quantize, try, look through or ask; default: that of the run
 #? TARGET   critic that writes for speculative; default: that of the run; DRAFT: a smaller one, or
 #?          base, of the same tokenizer that drafts for it; default: none
@@ -148,6 +148,8 @@ COMPARED := $(if $(JUDGE),$(HEARD))
 WRITES := $(if $(TARGET),$(wildcard $(TARGET)/manifest.json),$(STAMPS)/sft.sum)
 TRIED := $(if $(MODEL),$(wildcard $(MODEL)/manifest.json),$(STAMPS)/sft.sum)
 SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
+# A critic with a certified threshold is quantized to one with a certified threshold of its own.
+SHRUNK_PROMISE := $(if $(filter $(SMALL),$(MODEL_USED)),,$(wildcard $(CALIBRATION)))
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
     $(call modules,records taxonomy data_config)
@@ -198,7 +200,8 @@ SETTINGS_calibrate := $(SETTINGS_base) --calibrate.data $(DATA_DIR)/calibration.
     $(if $(ALPHA),--calibrate.alpha $(ALPHA))
 SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
     --quantize.data $(DATA_DIR)/test.jsonl --quantize.out $(SMALL) \
-    --quantize.report $(REPORTS)/quantize-int$(BITS)
+    --quantize.report $(REPORTS)/quantize-int$(BITS) \
+    $(if $(SHRUNK_PROMISE),--quantize.calibration $(DATA_DIR)/calibration.jsonl)
 # How pairs are made, by make pairs and by the later rounds of make dpo.
 PAIRING := --pairs.data $(DATA_DIR)/train-fresh.jsonl \
     $(if $(CANDIDATES),--pairs.candidates $(CANDIDATES)) \
@@ -235,7 +238,7 @@ SECTIONS_benchmark := seed benchmark
 SECTIONS_judge := seed benchmark judge
 SECTIONS_errors := seed errors
 SECTIONS_explain := seed explain
-SECTIONS_int$(BITS) := seed quantize
+SECTIONS_int$(BITS) := seed quantize$(if $(SHRUNK_PROMISE), calibrate)
 SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo pairs filters
 SECTIONS_kto := seed base data lora kto
@@ -533,7 +536,7 @@ $(REVISED)/manifest.json: $(STAMPS)/constitution.args $(STAMPS)/train-fresh.sum 
 	@touch $@
 
 $(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_CODE) \
-    $(SHRUNK) | $(SETUP)
+    $(if $(SHRUNK_PROMISE),$(STAMPS)/calibration.sum $(SHRUNK_PROMISE)) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) quantize $(CONFIG) $(SETTINGS_int$(BITS)) $(ARGS)
 	@touch $@
 

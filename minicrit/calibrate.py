@@ -11,7 +11,7 @@ killed run goes on.
 import hashlib
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,21 +46,40 @@ def calibrate(recipe: Recipe) -> dict[str, Any]:
     """
     settings = recipe.calibrate
     record = _record(settings.model)
-    examples = _examples(settings, recipe.seed)
-    _check_unseen(settings, record)
-    fitting, certifying = parted(examples, settings.temperature_share, recipe.seed)
-    _check_enough(settings, examples, fitting, certifying)
-    critic = Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False)
     work = settings.model.with_name(f".{settings.model.name}.calibration")
-    scored = score_items(critic, examples, work, batch_tokens=settings.batch_tokens)
-    known = ~np.isnan(scored.p)
-    found = fitted(settings, examples, scored.p, fitting[known[fitting]],
-                   certifying[known[certifying]], recipe.seed)  # fmt: skip
-    found |= {"form": FORM, "unscored": dict(scored.unscored)}
+    found, critic, examples = fit(
+        settings, recipe.seed, record,
+        lambda: Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False), work
+    )  # fmt: skip
     _write(recipe, record, critic, found, examples)
     remove_partial(work)
     sys.stdout.write(lines(found) + f"written: {settings.model / CALIBRATION}\n")
     return found
+
+
+def fit(
+    settings: CalibrateConfig, seed: int, record: dict[str, Any],
+    critic_of: Callable[[], Critic], work: Path,
+) -> tuple[dict[str, Any], Critic, list[Example]]:  # fmt: skip
+    """What the file is to hold, for the critic that is loaded once the items are known to do.
+
+    Args:
+        settings: of the calibration.
+        seed: parts the items.
+        record: manifest of the critic, or of what it was made from: what it has seen.
+        critic_of: gives the critic, not calibrated.
+        work: what the partial scores lie beside.
+    """
+    examples = _examples(settings, seed)
+    _check_unseen(settings, record)
+    fitting, certifying = parted(examples, settings.temperature_share, seed)
+    _check_enough(settings, examples, fitting, certifying)
+    critic = critic_of()
+    scored = score_items(critic, examples, work, batch_tokens=settings.batch_tokens)
+    known = ~np.isnan(scored.p)
+    found = fitted(settings, examples, scored.p, fitting[known[fitting]],
+                   certifying[known[certifying]], seed)  # fmt: skip
+    return found | {"form": FORM, "unscored": dict(scored.unscored)}, critic, examples
 
 
 def parted(examples: Sequence[Example], share: float, seed: int) -> tuple[Rows, Rows]:
@@ -222,17 +241,25 @@ def _write(
     examples: Sequence[Example],
 ) -> None:  # fmt: skip
     settings = recipe.calibrate
+    facts = {**critic.fitted_to, "firewalled": firewalled(settings.data, record)}
+    write_calibration(settings, recipe.seed, found, examples, facts,
+                      {"critic": settings.model, "data": settings.data})  # fmt: skip
+
+
+def write_calibration(
+    settings: CalibrateConfig, seed: int, found: dict[str, Any], examples: Sequence[Example],
+    facts: dict[str, Any], inputs: dict[str, Path],
+) -> None:  # fmt: skip
+    """The file in the folder `settings.model`, and its manifest."""
     target = settings.model / CALIBRATION
     asked = {k: v for k, v in asdict(settings).items() if k not in ("model", "data")}
     write_json(target, found)
-    facts = {**critic.fitted_to, "rows": sha256_json([e.to_row() for e in examples]),
-             "firewalled": _firewalled(settings.data, record)}  # fmt: skip
-    inputs = {"critic": settings.model, "data": settings.data}
-    write_manifest(target, stage="calibrate", inputs=inputs,
-                   settings={**asked, "seed": recipe.seed}, facts=facts)  # fmt: skip
+    facts = {**facts, "rows": sha256_json([e.to_row() for e in examples])}
+    write_manifest(target, stage="calibrate", inputs=inputs, settings={**asked, "seed": seed},
+                   facts=facts)  # fmt: skip
 
 
-def _firewalled(data: Path, record: dict[str, Any]) -> bool:
+def firewalled(data: Path, record: dict[str, Any]) -> bool:
     """Whether one data folder holds both these items and the critic's training rows.
 
     Then its firewall has compared them; else only `make verify` can tell.

@@ -70,7 +70,11 @@ def read_calibration(folder: Path, **critic: object) -> Calibration | None:
 
 
 def _read(path: Path) -> Calibration:
-    row = parse_object(path.read_bytes())
+    return calibration_of(parse_object(path.read_bytes()), sha256_file(path))
+
+
+def calibration_of(row: Mapping[str, Any], digest: str) -> Calibration:
+    """From what the stage `calibrate` found; the digest tells it from others."""
     try:
         certificate, temperature, band = row["certificate"], row["temperature"], row["abstain"]
         facts = {key: certificate[key] for key in ("alpha", "delta", "n", "k")}
@@ -81,7 +85,7 @@ def _read(path: Path) -> Calibration:
             band=(float(band["low"]), float(band["high"])) if band else None,
             facts={**facts, "each_domain": row["each_domain"], "temperature": temperature,
                    "abstain": band, "domains": row.get("domains"),
-                   "sha256": sha256_file(path)},
+                   "sha256": digest},
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"expected the fields of a calibration, got none of {error}") from error

@@ -28,6 +28,7 @@ from minicrit.measure_config import (
     ExplainConfig,
     JudgeConfig,
 )
+from minicrit.quantize_config import QuantizeConfig
 from minicrit.speculative_config import SpeculativeConfig
 from minicrit.training_config import (
     BenchTrainConfig,
@@ -57,27 +58,6 @@ class BaseConfig:
     revision: str | None = None
     folder: Path = Path("checkpoints/base")
     dtype: Literal["float32", "bfloat16", "nf4"] = "float32"
-
-
-@dataclass
-class QuantizeConfig:
-    """Quantization.
-
-    Attributes:
-        model: the critic to shrink.
-        bits: 8 or 4.
-        data: Example file on which it is compared with the float critic.
-        limit: at most so many items of it, whole groups; 0 for all.
-        out: folder of the smaller critic.
-        report: table without ending; .json and .md are written.
-    """
-
-    model: Path = Path("checkpoints/cpu/sft")
-    bits: Literal[8, 4] = 8
-    data: Path = Path("data/cpu/test.jsonl")
-    limit: int = 80
-    out: Path = Path("checkpoints/cpu/int8")
-    report: Path = Path("reports/cpu/quantize-int8")
 
 
 @dataclass

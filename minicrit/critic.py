@@ -45,6 +45,7 @@ from minicrit.verdict import Verdict, explained
 
 Item = tuple[str, str]  # (domain, rationale)
 BASES = Path("checkpoints/base")
+RELEASED = "released"
 _SCORED = 1024  # scored tokens whose logits exist at once
 LONGEST = 4096  # tokens of a prompt, unless an encoder says otherwise
 
@@ -83,10 +84,15 @@ class Critic:
         self.adapter = adapter
         self.prompt_version = PROMPT_VERSION
         self.fitted_to = {"prompt_version": PROMPT_VERSION}  # what a calibration of it holds for
-        self.threshold = calibration.threshold if calibration else 0.5
-        self._calibration = calibration
+        self.threshold = 0.5
+        self._calibration: Calibration | None = None
+        self.bits = 32  # of a weight; as its folder says if that is of a quantized critic
+        self.released = True
+        """Whether its quality was shown to be that of the float critic; only a quantized critic,
+        which is compared, can lack it. Who hands verdicts on asks `require_released`."""
+        self.release = "float"
         if calibration:
-            self.identity += f"+{calibration.facts['sha256']}"
+            self.calibrate(calibration)
 
     @classmethod
     def load(
@@ -153,7 +159,27 @@ class Critic:
         critic = cls(model, tokenizer, name=str(folder), identity=identity,
                      adapter=record["facts"].get("adapter"), calibration=calibration)  # fmt: skip
         critic.fitted_to |= fitted_to
+        facts = record["facts"]
+        critic.bits, critic.released = facts.get("bits", 8), facts.get("status") == RELEASED
+        critic.release = str(facts.get("reason", "not compared with the float critic"))
         return critic
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Takes over a calibration that was fitted to this critic."""
+        assert self._calibration is None
+        self._calibration, self.threshold = calibration, calibration.threshold
+        self.identity += f"+{calibration.facts['sha256']}"
+
+    def require_released(self) -> None:
+        """For whoever hands verdicts on: refuses a critic that lost quality, or was not compared.
+
+        Raises:
+            ValueError: with what its comparison found.
+        """
+        if not self.released:
+            raise ValueError(f"{self.name}: expected a released critic, got one of {self.bits} "
+                             f"bits that was not: {self.release}; use the float critic, or ask for "
+                             "this one by name of its risk (unreleased)")  # fmt: skip
 
     def _probe(self, model: PeftModel) -> None:
         """An adapter that changes nothing was not applied: refuse it, never serve the base."""
@@ -170,12 +196,13 @@ class Critic:
 
         A quantized critic is given back as it is; the copy is not calibrated.
         """
-        if not all(p.is_floating_point() for p in self.model.state_dict().values()):
+        if self.bits < 16:  # noqa: PLR2004
             return self
         model = copy.deepcopy(self.model)
         if isinstance(model, PeftModel):
             model = model.merge_and_unload()
-        torch.nn.Module.to(model, dtype)
+        for parameter in model.parameters():  # not buffers: rotary frequencies stay exact
+            parameter.data = parameter.data.to(dtype)
         return Critic(model, self.tokenizer, name=self.name, encoder=self.encoder,
                       identity=f"{self.identity}+merged-{dtype}", adapter=self.adapter)  # fmt: skip
 

@@ -1,11 +1,13 @@
 """Folders of quantized critics: how they are laid out, and back to a model.
 
 `weights.safetensors` (tensors of `shrinking`), `quantize.json` (the scheme), and config, generation
-config and tokenizer as transformers writes them. Nothing is unpickled.
+config and tokenizer as transformers writes them. Nothing is unpickled. Layers of 16 bits are
+ordinary ones in bfloat16.
 """
 
 # mypy: disable-error-code="import-untyped,no-untyped-call"
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -22,7 +24,17 @@ from transformers import (
 )
 
 from minicrit import attention, int4
-from minicrit.int8 import Int8Embedding, Int8Linear, dequantize_rows, quantize_rows
+from minicrit.int8 import (
+    Int8Embedding,
+    Int8Linear,
+    Joined,
+    JoinedPart,
+    Rows,
+    dequantize_rows,
+    joinable,
+    quantize_rows,
+    siblings,
+)
 from minicrit.manifest import check_outputs
 from minicrit.shrinking import Tensors, smoothing
 
@@ -70,27 +82,57 @@ def load_quantized(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
 
 def build_model(config: AutoConfig, tensors: Tensors) -> PreTrainedModel:
     """A model of small layers; the weights of the skeleton are never in memory."""
+    left = dict(tensors)
+    wide = {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
     # Buffers are computed, not loaded (rotary frequencies), so they must be real.
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
-            config, attn_implementation=attention.NAME, dtype=torch.float32
-        )
-    left = dict(tensors)
-    for name, module in list(model.named_modules()):
-        parts = _take(left, name) if isinstance(module, nn.Linear | nn.Embedding) else {}
-        if parts and isinstance(module, nn.Embedding):
-            model.set_submodule(name, Int8Embedding(*_embedding_rows(parts)))
-        elif parts:
-            model.set_submodule(name, _linear(parts))
-    if model.config.tie_word_embeddings:
-        table = model.get_input_embeddings()
-        model.set_output_embeddings(Int8Linear(table.rows, table.scales))
+            config, attn_implementation=attention.NAME,
+            dtype=torch.bfloat16 if wide else torch.float32,
+        )  # fmt: skip
+    if not wide:
+        _fill(model, left)
     unknown = model.load_state_dict(left, strict=False, assign=True).unexpected_keys
+    if wide:
+        model.tie_weights()
     absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if unknown or absent:
         raise ValueError(f"expected the weights of a {type(model).__name__}, got unknown {unknown} "
                          f"and no {absent}; make the folder again")  # fmt: skip
     return model.requires_grad_(False).eval()  # type: ignore[no-any-return]
+
+
+def _fill(model: PreTrainedModel, left: Tensors) -> None:
+    """Puts small layers in the place of those that were shrunk, and takes out their tensors."""
+    linear: dict[str, Rows] = {}
+    for name, module in list(model.named_modules()):
+        parts = _take(left, name) if isinstance(module, nn.Linear | nn.Embedding) else {}
+        if parts and isinstance(module, nn.Embedding):
+            model.set_submodule(name, Int8Embedding(*_embedding_rows(parts)))
+        elif parts:
+            linear[name] = _rows(parts)
+    for names in _sets(linear):
+        layers = [linear[name] for name in names]
+        joined = Joined(layers) if len(layers) > 1 else None
+        for place, name in enumerate(names):
+            layer = JoinedPart(joined, place) if joined else Int8Linear(*layers[place])
+            model.set_submodule(name, layer)
+    if model.config.tie_word_embeddings:
+        table = model.get_input_embeddings()
+        assert isinstance(table, Int8Embedding)
+        model.set_output_embeddings(Int8Linear(table.rows, table.scales))
+
+
+def _sets(layers: Mapping[str, Rows]) -> Iterator[list[str]]:
+    """The names of the layers, together those that can be computed in one product."""
+    left = dict.fromkeys(layers)
+    while left:
+        name = next(iter(left))
+        names = siblings(name)
+        whole = all(one in left for one in names) and joinable([layers[one] for one in names])
+        yield names if whole else [name]
+        for one in names if whole else [name]:
+            del left[one]
 
 
 def _take(tensors: Tensors, name: str) -> Tensors:
@@ -107,14 +149,14 @@ def _embedding_rows(parts: Tensors) -> tuple[Tensor, Tensor]:
     return quantize_rows(int4.dequantize_wide(parts["wide"], parts["scales"]))
 
 
-def _linear(parts: Tensors) -> Int8Linear:
+def _rows(parts: Tensors) -> Rows:
     """8 bits as they are; 4 bits are widened, joined with the adapter, and become 8."""
     smooth = smoothing(parts["smoothing"]) if "smoothing" in parts else None
     if "rows" in parts:
-        return Int8Linear(parts["rows"], parts["scales"], parts.get("bias"), smooth)
+        return Rows(parts["rows"], parts["scales"], parts.get("bias"), smooth)
     weight = _widened(parts)
     rows, scales = quantize_rows(weight if smooth is None else weight * smooth)
-    return Int8Linear(rows, scales, parts.get("bias"), smooth)
+    return Rows(rows, scales, parts.get("bias"), smooth)
 
 
 def _widened(parts: Tensors) -> Tensor:

@@ -2,7 +2,8 @@
 
 Linear layers become `rows`, `scales` (int8, smoothed) or `codes`, `scales`, `offsets` (4 bits; or
 `base.rows`, `base.scales` where groups do not fit), with `bias` and `smoothing`; embeddings become
-`rows`, `scales` or `wide`, `scales`. What is left stays float32.
+`rows`, `scales` or `wide`, `scales`. What is left stays float32. At 16 bits
+all is bfloat16, with the adapter merged.
 
 4 bits and an adapter: the update that an adapter makes is smaller than half a 4-bit step, so where
 the base itself comes from a 4-bit file (the embedded one does) rounding the merged weights gives
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minicrit import int4
-from minicrit.int8 import quantize_rows
+from minicrit.int8 import quantize_rows, siblings
 from minicrit.prompts import render_prompt
 from minicrit.taxonomy import FLAW_TYPES
 
@@ -33,6 +34,13 @@ Tensors = dict[str, Tensor]
 #: depends on the number of threads, does not matter.
 OCTAVE = 4
 _FLOOR = 1e-5
+
+
+def shrink_16(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Tensors:
+    """The merged critic in bfloat16, shared weights once; `adapted` is used up."""
+    del tokenizer  # as the others
+    named = _merged(adapted).named_parameters()
+    return {name: p.detach().bfloat16().contiguous() for name, p in named}
 
 
 def shrink_8(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Tensors:
@@ -100,11 +108,15 @@ def smoothing_exponents(
     finally:
         for hook in hooks:
             hook.remove()
-    return {n: _exponents(peaks[n], m.weight) for n, m in layers.items()}
+    columns = {n: m.weight.detach().abs().amax(dim=0) for n, m in layers.items()}
+    for name in layers:  # layers that read the same input are divided by the same, see `Joined`
+        together = [columns[sibling] for sibling in siblings(name) if sibling in columns]
+        peaks[name] = _exponents(peaks[name], torch.stack(together).amax(dim=0))
+    return peaks
 
 
-def _exponents(peaks: Tensor, weight: Tensor) -> Tensor:
-    columns = weight.detach().abs().amax(dim=0).clamp_min(_FLOOR)
+def _exponents(peaks: Tensor, columns: Tensor) -> Tensor:
+    columns = columns.clamp_min(_FLOOR)
     exact = OCTAVE * torch.log2(peaks / columns) / 2
     return torch.round(exact).clamp_(-127, 127).to(torch.int8)
 

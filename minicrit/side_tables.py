@@ -23,19 +23,41 @@ def _tenths(value: float) -> str:
     return f"{value:.1f}"
 
 
+def _gap(found: Report) -> str:
+    """A difference with its sign and interval."""
+    return f"{found['value']:+.4f} {bounds(found.get('low'), found.get('high'))}"
+
+
+def _twice(value: float) -> str:
+    return f"{value:.2f} x"
+
+
 #: Label, where the float critic's figure stands in a report, where the quantized one's, its form.
 _LINES: tuple[tuple[str, str | None, str, Show], ...] = (
     ("status", None, "status", str),
+    ("the flips bar holds by", None, "basis", str),
     ("bits", None, "bits", str),
     ("weights, MB", "size.float_critic", "size.quantized", _megabytes),
     ("verdicts flipped", None, "flips", _rate),
+    ("at most, 95 % sure", None, "flips.upper", lambda x: number(x, 4)),
+    ("items to certify the bar", None, "flips.needed", str),
+    ("threshold", "thresholds.float", "thresholds.quantized", lambda x: number(x, 4)),
     ("F1", "metrics.f1.float", "metrics.f1.quantized", _rate),
+    ("F1, quantized - float", None, "metrics.f1.difference", _gap),
     ("false-positive rate", "metrics.fpr.float", "metrics.fpr.quantized", _rate),
+    ("false-positive rate, quantized - float", None, "metrics.fpr.difference", _gap),
     ("perplexity of plain English", "perplexity.float", "perplexity.quantized", _tenths),
-    ("one verdict, p50, ms", "measured.latency.float.p50_ms", "measured.latency.quantized.p50_ms",
-     _tenths),
-    ("one verdict, p95, ms", "measured.latency.float.p95_ms", "measured.latency.quantized.p95_ms",
-     _tenths),
+    *(line for batch in (1, 8, 64) for line in (
+        (f"verdict, batch {batch}, ms", f"measured.verdict.{batch}.float.wall_ms",
+         f"measured.verdict.{batch}.quantized.wall_ms", _tenths),
+        (f"verdict, batch {batch}, times as fast", None, f"measured.verdict.{batch}.speedup",
+         _twice),
+        (f"verdict, batch {batch}, times as fast by processor time", None,
+         f"measured.verdict.{batch}.speedup_cpu", _twice),
+    )),
+    ("writing, tokens a second", "measured.writing.float.tokens_per_wall_second",
+     "measured.writing.quantized.tokens_per_wall_second", _tenths),
+    ("writing, times as fast", None, "measured.writing.speedup", _twice),
 )  # fmt: skip
 
 

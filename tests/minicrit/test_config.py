@@ -125,7 +125,7 @@ def test_values_get_the_types_of_their_fields(tmp_path):
     ("seed: 12:30:00\n", "x.yaml:1: seed: expected a whole number, got '12:30:00'"),
     ("base: {revision: 123}\n", "x.yaml:1: base.revision: expected text or null, got 123"),
     ("base: {model: }\n", "x.yaml:1: base.model: expected text, got null"),
-    ("quantize: {bits: 16}\n", "x.yaml:1: quantize.bits: expected one of 8, 4, got 16"),
+    ("quantize: {bits: 2}\n", "x.yaml:1: quantize.bits: expected one of 16, 8, 4, got 2"),
     ("base:\n  dtype: fp32\n", "x.yaml:2: base.dtype: expected one of float32, bfloat16, nf4, got"),
     ("data: {folder: 3}\n", "x.yaml:1: data.folder: expected a path, got 3"),
     ("seed: 1\nsft:\n  epoch: 3\n", "x.yaml:3: expected a known setting, got sft.epoch; "

@@ -10,8 +10,12 @@ from minicrit.int8 import (
     REDUCED,
     Int8Embedding,
     Int8Linear,
+    Joined,
+    JoinedPart,
+    Rows,
     activation_levels,
     dequantize_rows,
+    joinable,
     quantize_rows,
 )
 
@@ -87,3 +91,39 @@ def test_embedding_widens_the_rows_looked_up() -> None:
     got = Int8Embedding(rows, scales)(ids)
     assert got.shape == (2, 2, 4)
     assert torch.equal(got, dequantize_rows(rows, scales)[ids])
+
+
+def joined_and_alone(widths: tuple[int, ...]) -> tuple[list[JoinedPart], list[Int8Linear]]:
+    torch.manual_seed(0)
+    smoothing = torch.rand(64) + 0.5
+    layers = [Rows(*quantize_rows(torch.randn(o, 64)), torch.randn(o), smoothing) for o in widths]
+    joined = Joined(layers)
+    return [JoinedPart(joined, n) for n in range(len(widths))], [Int8Linear(*one) for one in layers]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 1, 0), (0, 0, 0)])
+def test_joined_layers_give_the_same_bits_in_any_order(order: tuple[int, ...]) -> None:
+    parts, alone = joined_and_alone((24, 8, 40))
+    for x in torch.randn(3, 1, 50, 64):
+        for place in order:
+            assert torch.equal(parts[place](x), alone[place](x))
+
+
+def test_joined_layers_never_answer_for_another_input() -> None:
+    """The first layer of one input, then the second of another: an equal shape is not enough."""
+    parts, alone = joined_and_alone((24, 8))
+    first, second = torch.randn(2, 1, 5, 64)
+    parts[0](first)
+    assert torch.equal(parts[1](second), alone[1](second))
+    assert parts[0].joined._last is None  # and no input is kept alive
+
+
+def test_only_what_is_divided_alike_is_joined() -> None:
+    rows, scales = quantize_rows(torch.randn(8, 16))
+    ones, twos = torch.ones(16), 2 * torch.ones(16)
+    bias = torch.zeros(8)
+    assert joinable([Rows(rows, scales), Rows(rows, scales)])
+    assert joinable([Rows(rows, scales, bias, ones), Rows(rows, scales, bias, ones.clone())])
+    assert not joinable([Rows(rows, scales, None, ones), Rows(rows, scales, None, twos)])
+    assert not joinable([Rows(rows, scales, None, ones), Rows(rows, scales)])
+    assert not joinable([Rows(rows, scales, bias), Rows(rows, scales)])

@@ -15,10 +15,11 @@ from minicrit.base import load_model, load_tokenizer, prepare_base
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import folder_hashes
+from minicrit.int8 import JoinedPart
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION
-from minicrit.quantize import gate, load_quantized, quantize, shrink_bitsandbytes
-from minicrit.quantize_compare import load_float, whole_groups
+from minicrit.quantize import load_quantized, quantize, shrink_bitsandbytes
+from minicrit.quantize_compare import load_float
 from minicrit.records import Example, write_examples
 
 RANK = 2
@@ -61,10 +62,13 @@ def recipe_of(world: Path, bits: int, name: str = "", critic: str = "critic") ->
     recipe.quantize.data = world / "test.jsonl"
     recipe.quantize.out = world / f"int{bits}{name}"
     recipe.quantize.report = world / f"report{bits}{name}"
+    settings = recipe.quantize
+    settings.latency_items, settings.rounds, settings.draws = 2, 1, 200
+    settings.written, settings.max_new_tokens = 1, 4
     return recipe
 
 
-@pytest.fixture(scope="module", params=[8, 4])
+@pytest.fixture(scope="module", params=[16, 8, 4])
 def made(world: Path, request: pytest.FixtureRequest) -> tuple[Path, dict, int]:
     """(folder, report, bits)."""
     report = quantize(recipe_of(world, request.param))
@@ -81,9 +85,44 @@ def test_report_and_manifest(world: Path, made: tuple[Path, dict, int]) -> None:
     assert (facts["bits"], facts["prompt_version"]) == (bits, PROMPT_VERSION)
     assert report["flips"]["n"] == 40
     assert report["p_difference"]["max"] < 0.1
-    ratio = {8: 0.56, 4: 0.40}[bits]  # norms, scales and the adapter weigh more in 1.3 M
+    ratio = {16: 1.01, 8: 0.56, 4: 0.40}[bits]  # norms, scales and the adapter weigh more in 1.3 M
     assert report["size"]["ratio_to_bfloat16"] < ratio
-    assert report["measured"]["latency"]["speedup"] > 0
+    assert list(report["measured"]["verdict"]) == ["1", "8"]  # 40 items are no batch of 64
+    assert report["measured"]["verdict"]["8"]["speedup_cpu"] > 0
+    assert report["measured"]["writing"]["tokens"] == 4
+
+
+def test_a_critic_says_whether_it_was_released(made: tuple[Path, dict, int]) -> None:
+    critic = Critic.load(made[0])
+    assert critic.bits == made[2]
+    assert critic.released == (made[1]["status"] == "released")
+    assert critic.release == made[1]["reason"]
+    assert critic.merged(torch.float64) is critic or made[2] == 16
+
+
+def test_what_was_not_released_is_refused_unless_asked_for(
+    made: tuple[Path, dict, int], tmp_path: Path
+) -> None:
+    folder = tmp_path / "lost"
+    shutil.copytree(made[0], folder)
+    record = read_manifest(folder)
+    facts = {**record["facts"], "status": "not released", "reason": "9 of 40 verdicts flipped"}
+    write_manifest(folder, stage="quantize", inputs={}, settings={}, facts=facts)
+    critic = Critic.load(folder)  # whoever asks gets it
+    with pytest.raises(ValueError, match=r"expected a released critic, got one of .* 9 of 40"):
+        critic.require_released()
+    facts["status"] = "released"
+    write_manifest(folder, stage="quantize", inputs={}, settings={}, facts=facts)
+    Critic.load(folder).require_released()
+
+
+def test_siblings_are_computed_as_one(made: tuple[Path, dict, int]) -> None:
+    model, _ = load_quantized(made[0])
+    joined = [name for name, m in model.named_modules() if isinstance(m, JoinedPart)]
+    each = {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}
+    assert {name.rpartition(".")[2] for name in joined} == (each if made[2] < 16 else set())
+    if made[2] < 16:
+        assert len(joined) == 5 * model.config.num_hidden_layers
 
 
 def test_close_to_the_float_critic(world: Path, made: tuple[Path, dict, int]) -> None:
@@ -94,7 +133,7 @@ def test_close_to_the_float_critic(world: Path, made: tuple[Path, dict, int]) ->
     ids = tokenizer("The adapter must not be lost.", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         small, full, without = (m(input_ids=ids).logits.flatten() for m in (model, floating, base))
-    assert (small - full).norm() < {8: 0.1, 4: 0.25}[made[2]] * full.norm()
+    assert (small - full).norm() < {16: 0.02, 8: 0.1, 4: 0.25}[made[2]] * full.norm()
     assert (small - full).norm() < 0.5 * (small - without).norm()
 
 
@@ -113,7 +152,8 @@ def test_a_verdict_does_not_depend_on_the_batch(made: tuple[Path, dict, int]) ->
     critic = Critic.load(made[0])
     items = [("trading", "Two dips recovered, so this one will."), ("medicine", "It is viral.")]
     alone = [critic.p_flawed([item])[0] for item in items]
-    assert critic.p_flawed(items) == pytest.approx(alone, abs=1e-6)
+    loose = 5e-3 if made[2] == 16 else 1e-6  # bfloat16 products depend on their shape
+    assert critic.p_flawed(items) == pytest.approx(alone, abs=loose)
     assert critic.critique(items[:1], max_new_tokens=3)[0].tokens <= 3
 
 
@@ -158,21 +198,37 @@ def test_four_bits_want_a_plain_adapter(world: Path) -> None:
         quantize(recipe_of(world, 4, "-dora", critic="dora"))
 
 
-def test_gate() -> None:
-    """1 of 200 is 0.5 %: released at 8 bits. 2 of 200 only at 4, 4 of 200 not at all."""
-    flips = [{"count": c, "n": 200, "value": c / 200} for c in (1, 2, 4)]
-    assert [gate(f, 8)["status"] for f in flips] == ["released", "not released", "not released"]
-    assert [gate(f, 4)["status"] for f in flips] == ["released", "released", "not released"]
-    assert gate(flips[2], 4)["reason"] == "4 of 200 verdicts flipped, at most 1.5% may"
+def test_calibrated_afterwards_with_a_threshold_of_its_own(world: Path) -> None:
+    rows = [
+        Example(id=f"c{g}-{label}", domain="trading", rationale=f"Note {g} is {label}, so I sell.",
+                label=label, flaw_type="overconfidence" if label == "flawed" else None,
+                severity="low" if label == "flawed" else None, group=f"c{g}", source="hand",
+                split="calibration")
+        for g in range(24) for label in ("valid", "flawed")
+    ]  # fmt: skip
+    write_examples(world / "calibration.jsonl", rows)
+    recipe = recipe_of(world, 8, "-calibrated")
+    recipe.calibrate.alpha, recipe.calibrate.delta = 0.3, 0.2
+    recipe.quantize.calibration = world / "calibration.jsonl"
+    report = quantize(recipe)
+    critic = Critic.load(recipe.quantize.out)
+    assert critic.calibration is not None
+    assert critic.calibration["alpha"] == 0.3
+    assert critic.threshold == pytest.approx(report["thresholds"]["quantized"], abs=1e-6) != 0.5
+    assert report["thresholds"]["float"] not in (0.5, report["thresholds"]["quantized"])
+    assert Critic.load(world / "critic", base_folder=world / "base").calibration is None
+    facts = read_manifest(recipe.quantize.out / "calibration.json")["facts"]
+    assert facts["quantized"] == critic.fitted_to["quantized"]
+
+    recipe.quantize.calibration = world / "test.jsonl"
+    with pytest.raises(ValueError, match="expected rows of split calibration alone, got test"):
+        quantize(recipe)
 
 
-def test_whole_groups_only(world: Path) -> None:
-    row = {"domain": "d", "rationale": "r", "label": "valid", "source": "s", "split": "test"}
-    rows = [Example(id=f"{i}", group=f"g{i // 2}", **row) for i in range(6)]
-    assert [e.id for e in whole_groups(rows, 5)] == ["0", "1", "2", "3"]
-    assert len(whole_groups(rows, 0)) == 6
-    with pytest.raises(ValueError, match="at least one group"):
-        whole_groups(rows, 1)
+def test_the_limit_takes_whole_groups(world: Path) -> None:
+    recipe = recipe_of(world, 16, "-few")
+    recipe.quantize.limit = 9  # groups of two
+    assert quantize(recipe)["flips"]["n"] == 8
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -25,7 +25,8 @@ def made(folder: Path) -> Recipe:
     test = {"examples": 8, "groups": 4, "flawed": 4, "sources": {"composer": 8}, "words_mean": 9.5}
     (folder / "coverage.json").write_text(json.dumps({"test": test}))
     report = {"bits": 8, "status": "not released",
-              "flips": {"value": 0.0125, "low": 0, "high": 0.1},
+              "flips": {"value": 0.0125, "low": 0, "high": 0.1, "upper": 0.0592, "needed": 947},
+              "measured": {"verdict": {"8": {"speedup": 2.345}}},
               "metrics": {"f1": {"float": {"value": None}}},
               "size": {"float_critic": 513_200_000, "quantized": 137_800_000}}  # fmt: skip
     (new.benchmark.out.parent / "quantize-int8.json").write_text(json.dumps(report))
@@ -42,7 +43,8 @@ def test_shows_every_part(page: str) -> None:
     for text in ("25.0 %", "0.750", "critic a against critic b", "How well scores separate",
                  "Learning", "Domain: accuracy", "Flaw type: recall", "not released",
                  "0.0125 [0.000, 0.100]", ">513<", ">138<", "float for int8", "9.5",
-                 "How to make this again", "bag of words", "always flawed"):  # fmt: skip
+                 "0.0592", ">947<", "2.35 x", "How to make this again", "bag of words",
+                 "always flawed"):  # fmt: skip
         assert (text in page) == (text != "Flaw type: recall"), (
             text
         )  # one flaw type is no comparison
