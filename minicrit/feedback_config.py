@@ -22,7 +22,7 @@ class FeedbackConfig:
     """
 
     store: Path = Path("feedback/store.db")
-    out: Path = Path("data/feedback")
+    out: Path = Path("data/operators")
     validation: float = 0.1
     least_operators: int = 1
     least_agreement: float = 0.6

@@ -279,8 +279,8 @@ def test_a_plan_says_what_would_be_found_and_how_often_it_would_cry_wolf(tmp_pat
     assert all(shadow["power"] >= row["power"] for shadow, row in zip(
         ab(recipe)["plan"]["rows"], found["plan"]["rows"], strict=True))  # fmt: skip
     settings.rate = 1.0
-    with pytest.raises(ValueError, match="ab.rate: expected more than 0"):
+    with pytest.raises(ValueError, match=r"ab.rate: expected more than 0"):
         ab(recipe)
     settings.rate, settings.least = 0.9, 0.2
-    with pytest.raises(ValueError, match="ab.least: expected a gain that a rate of 0.9 leaves"):
+    with pytest.raises(ValueError, match=r"ab.least: expected a gain that a rate of 0.9 leaves"):
         ab(recipe)
