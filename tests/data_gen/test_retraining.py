@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from data_gen.feedback import make_feedback
 from data_gen.stage import make_data
 from minicrit.base import Base, load_model
@@ -21,9 +23,13 @@ from tests.data_gen.test_feedback import TRAIN, WRITTEN, text_of
 
 
 def begin(tiny: Base, lora: LoraConfig, folder: Path) -> None:
-    """A critic to go on from: a fresh adapter."""
+    """A critic to go on from: a random adapter."""
     model = attach_lora(load_model(tiny), rank=lora.rank, alpha=lora.alpha, dropout=0.0,
                         targets=lora.targets, seed=0)  # fmt: skip
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # zero in a fresh one, which changes nothing
+            parameter.data.normal_(std=0.05)
     model.save_pretrained(folder)
     write_manifest(folder, stage="sft", inputs={}, settings={"lora": asdict(lora)}, facts={
         "base": tiny.identity, "base_model": "tiny", "prompt_version": PROMPT_VERSION,
