@@ -12,6 +12,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ from minicrit.jsonl import RefusedError, shown
 
 __all__ = ["ConflictError", "FeedbackStore", "UnavailableError", "UnknownRequestError"]
 AUDIT_EVERY = 2  # one of so many places of the queue is for the audit
+_GAP = 0.0005  # seconds left to other processes after a commit, so that none of them starves
 _PAGE = 500  # rows read at once by an iterator, so that no reader holds the log for long
 _MOST = 10_000  # places of a queue
 T = TypeVar("T")
@@ -272,8 +274,14 @@ class FeedbackStore:
             last = rows[-1][key]
 
     def _write(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        with self._writing, self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self._writing:
+            done = self._committed(act)
+            time.sleep(_GAP)
+        return done
+
+    def _committed(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        with self._connection() as connection:
+            self._begin(connection)
             try:
                 done = act(connection)
                 if _identity(self.path) != self._file:
@@ -286,6 +294,23 @@ class FeedbackStore:
                     connection.execute("ROLLBACK")
                 raise
             return done
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Begins to write; SQLite itself would look for a gap ten times a second only."""
+        end = time.monotonic() + self._patience
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    if not busy or time.monotonic() > end:
+                        raise
+                time.sleep(_GAP)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(1000 * self._patience)}")
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
