@@ -19,6 +19,7 @@ from minicrit.data_config import (
     PairsConfig,
     ProbeConfig,
 )
+from minicrit.feedback_config import ABConfig, FeedbackConfig
 from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
 from minicrit.measure_config import (
     BenchmarkConfig,
@@ -111,3 +112,5 @@ class Recipe:
     sharpe: SharpeConfig = field(default_factory=SharpeConfig)
     sharpe_demo: SharpeDemoConfig = field(default_factory=SharpeDemoConfig)
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    ab: ABConfig = field(default_factory=ABConfig)
