@@ -19,6 +19,7 @@ from minicrit.data_config import (
     PairsConfig,
     ProbeConfig,
 )
+from minicrit.export_config import ExportConfig
 from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
 from minicrit.measure_config import (
     BenchmarkConfig,
@@ -111,6 +112,7 @@ class Recipe:
     experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)
     errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)

@@ -175,6 +175,12 @@ def _quantize(recipe: Recipe) -> None:
     quantize(recipe)
 
 
+def _export(recipe: Recipe) -> None:
+    from minicrit.export.stage import export
+
+    export(recipe)
+
+
 def _sharpe(recipe: Recipe) -> None:
     from minicrit.gating import sharpe
 
@@ -262,6 +268,8 @@ STAGES = {
     "errors": Stage("Say what a critic gets wrong, and why.", ("base", "errors"), _errors),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
+    "export": Stage("Take a critic out: a merged folder, GGUF, Ollama or vLLM.",
+                    ("base", "export"), _export),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),
                     _sharpe),
     "sharpe-demo": Stage("Make trades on real prices, with rationales of known label.",
