@@ -28,7 +28,7 @@ FOLDER is this one; its calibration is then used, if the server says what it sho
         '{{"model": "{name}", "system": "trading", "prompt": "...", "stream": false}}'
 
 The domain is the system text, the rationale the prompt. The Modelfile was checked by its grammar
-and its template byte by byte; no Ollama has run it. Control tokens in a rationale are such there.""",
+and its template byte by byte; no Ollama has run it. Control tokens in a text count as such.""",
     "vllm": """\
     VLLM=/path/to/bin/vllm bash serve.sh            # the merged model
     LORA=1 BASE=... bash serve.sh                   # the base, with the adapter as a module
@@ -57,8 +57,8 @@ def _what(facts: Mapping[str, Any]) -> str:
 # {facts["name"]}
 
 A critic: it reads a rationale and says whether the reasoning is **valid** or **flawed**, how sure
-it is, which flaw, where it stands, why, and what would mend it. {facts["parameters"]:,} parameters: a
-LoRA adapter merged into `{shown(str(facts["base_model"]), 200)}` in float32, written as
+it is, which flaw, where it stands, why, and what would mend it. {facts["parameters"]:,} parameters:
+a LoRA adapter merged into `{shown(str(facts["base_model"]), 200)}` in float32, written as
 {facts["weights"]}. Prompt {facts["prompt_version"]}, critique {facts["critique_version"]}.
 """
 
@@ -132,7 +132,7 @@ def _figures(benchmark: Path | None, facts: Mapping[str, Any]) -> str:
                 if j.get("adapter") and j["adapter"] == facts["adapter"]), None)  # fmt: skip
     if row is None:
         raise ValueError(f"{benchmark}: expected the benchmark of this critic (adapter "
-                         f"{str(facts['adapter'])[:12]}), got another's; name the right one")  # fmt: skip
+                         f"{str(facts['adapter'])[:12]}), got another's; name its own")  # fmt: skip
     found = {name: row["metrics"].get(name, {}) for name in _METRICS}
     lines = [f"| {name} | {m['value']:.3f} | {m['low']:.3f} to {m['high']:.3f} |"
              for name, m in found.items() if m.get("low") is not None]  # fmt: skip

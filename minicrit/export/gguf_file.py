@@ -100,7 +100,7 @@ def check_config(config: dict[str, Any], where: str) -> None:
     }
     if found := [name for name, bad in wrong.items() if bad]:
         raise ValueError(f"{where}: expected plain rotary embeddings, full attention, SiLU, float "
-                         f"weights, got another {found[0]}; serve the hf folder with vLLM")  # fmt: skip
+                         f"weights, got another {found[0]}; serve the hf folder")  # fmt: skip
 
 
 def arranged(label: str, tensor: Array, config: dict[str, Any]) -> Array:

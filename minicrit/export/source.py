@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minicrit import manifest
+from minicrit.base import Base, prepare_base
 from minicrit.calibrated import read_calibration
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION
@@ -63,22 +64,26 @@ def open_source(folder: Path, bases: Path) -> Source:
         raise ValueError(f"{folder}: expected a critic with an adapter ({WEIGHTS}) or an export "
                          f"of format hf, got the stage {record['stage']}; export the float critic "
                          "that it was made from")  # fmt: skip
+    if not merged:
+        given = record["facts"]
+        base = prepare_base(str(given["base_model"]), bases, given.get("base_revision"))
+        refuse_quantized(base)
     critic = Critic.load(folder, base_folder=bases)
-    refuse_quantized(critic.causal_lm.config.to_dict(), str(record["facts"].get("base_model")))
     facts = {name: record["facts"].get(name) for name in HANDED_ON}
     facts["adapter"] = critic.adapter
     return Source(folder, record, critic, facts, merged)
 
 
-def refuse_quantized(config: dict[str, Any], name: str) -> None:
+def refuse_quantized(base: Base) -> None:
     """Raises a ValueError if a base says that its weights are quantized."""
+    config = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
     if config.get("quantization_config"):
-        raise ValueError(f"{name}: expected a float base to merge the adapter into, got one that "
+        raise ValueError(f"{base.folder}: expected a float base to merge the adapter into, got one that "
                          "is quantized; use the float model that it was made from")  # fmt: skip
 
 
 def carry_calibration(source: Source, box: Path) -> dict[str, Any] | None:
-    """Copies calibration and manifest, byte for byte; what it was fitted to, if there is one."""
+    """Copies calibration and manifest, byte for byte; what it was fitted to, or None."""
     path = source.folder / CALIBRATION
     if not path.is_file():
         return None

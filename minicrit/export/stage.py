@@ -50,12 +50,20 @@ def export(recipe: Recipe) -> dict[str, Any]:
     with atomic_folder(settings.out) as box:
         made = MAKERS[settings.format](source, settings, box, name)
         exact = made["weights"] == "f32"
-        facts = {**source.facts, "format": settings.format, "name": name, "exact": exact,
-                 "parameters": parameters, "context": settings.context,
-                 "licence": settings.licence or _licence(source, recipe),
-                 "trained_on": source.trained_on, **made,
-                 **_calibration(source, settings.format, box, exact)}  # fmt: skip
+        facts: dict[str, Any] = {
+            **source.facts,
+            "format": settings.format,
+            "name": name,
+            "exact": exact,
+            "parameters": parameters,
+            "context": settings.context,
+            "licence": settings.licence or _licence(source, recipe),
+            "trained_on": source.trained_on,
+            **made,
+            **_calibration(source, settings.format, box, exact),
+        }
         write_card(box, facts, settings.benchmark)
+        _open_up(box)
         record = _sign(box, recipe, facts)
     sys.stdout.write(_summary(settings, facts))
     return record
@@ -116,8 +124,10 @@ def _needed(settings: ExportConfig, parameters: int) -> int:
 
 
 def _licence(source: Source, recipe: Recipe) -> str | None:
-    """What the base says of itself, if it was made here."""
+    """What the base says of itself, if it was made here; an export hands on what it was told."""
     facts = source.facts
+    if source.merged:
+        return source.record["facts"].get("licence")
     base = prepare_base(str(facts["base_model"]), recipe.base.folder, facts["base_revision"])
     if not (base.folder / "manifest.json").is_file():
         return None
@@ -134,6 +144,13 @@ def _calibration(source: Source, form: str, box: Path, exact: bool) -> dict[str,
     if form == "hf" and not exact:
         return {"calibrated_as": None, "calibration_left": there}
     return {"calibrated_as": carry_calibration(source, box)}
+
+
+def _open_up(box: Path) -> None:
+    """Lets everybody read the files, as safetensors are written for the owner alone."""
+    for path in box.rglob("*"):
+        if path.is_file():
+            path.chmod(0o755 if path.suffix == ".sh" else 0o644)
 
 
 def _sign(box: Path, recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
