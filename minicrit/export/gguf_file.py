@@ -57,7 +57,7 @@ def write_gguf(
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     check_config(config, str(folder / "config.json"))
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    words = Vocabulary.of(tokenizer, folder, int(config["vocab_size"]), pre)
+    words = Vocabulary.of(tokenizer, int(config["vocab_size"]), where=str(folder), pre=pre)
     kind, file_type = TYPES[weights]
     architecture = ARCHITECTURES[config["model_type"]]
     writer = gguf.GGUFWriter(target, gguf.MODEL_ARCH_NAMES[architecture])

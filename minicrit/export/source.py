@@ -78,8 +78,8 @@ def refuse_quantized(base: Base) -> None:
     """Raises a ValueError if a base says that its weights are quantized."""
     config = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
     if config.get("quantization_config"):
-        raise ValueError(f"{base.folder}: expected a float base to merge the adapter into, got one that "
-                         "is quantized; use the float model that it was made from")  # fmt: skip
+        raise ValueError(f"{base.folder}: expected a float base to merge into, got one that is "
+                         "quantized; use the float model that it was made from")  # fmt: skip
 
 
 def carry_calibration(source: Source, box: Path) -> dict[str, Any] | None:

@@ -1,14 +1,14 @@
 """A tokenizer as llama.cpp knows it: byte-level BPE, and how it parts a text before it merges.
 
 llama.cpp has the ways of parting (pre-tokenizers) built in and takes one by its name. A wrong name
-loads and answers, with other tokens: so a tokenizer whose way is not known here is refused.
+loads and answers, with other tokens: so a tokenizer whose way is not known here is refused. What
+counts is the tokenizer in memory: transformers gives some models another way than their file says.
 """
 
 # mypy: disable-error-code="no-untyped-call"
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gguf
@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 
 from minicrit.encoding import Encoder
 
-FILE = "tokenizer.json"
 #: The one regular expression of each; GPT-2's is built into `tokenizers` as that of ByteLevel.
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*"
@@ -53,24 +52,23 @@ class Vocabulary:
 
     @classmethod
     def of(
-        cls, tokenizer: PreTrainedTokenizerBase, folder: Path, rows: int, pre: str | None = None
+        cls, tokenizer: PreTrainedTokenizerBase, rows: int, *, where: str, pre: str | None = None
     ) -> "Vocabulary":
-        """That of a folder's tokenizer.
+        """That of a tokenizer.
 
         Args:
             tokenizer: as transformers loads it.
-            folder: where its file lies.
+            where: its folder, for messages.
             rows: of the embedding; ids beyond the tokenizer's are filled up.
-            pre: what it is to be called, in place of what the file tells.
+            pre: what its way of parting is to be called, in place of what it tells.
 
         Raises:
             ValueError: if it is none that a GGUF can hold, or its way of parting is not known.
         """
-        path = folder / FILE
-        told = _read(path)
-        tokens, kinds = _tokens(told, rows, path)
+        told = _read(tokenizer, where)
+        tokens, kinds = _tokens(told, rows, where)
         return cls(
-            pre=pre or pre_tokenizer(told, str(path)),
+            pre=pre or pre_tokenizer(told, where),
             tokens=tokens,
             kinds=kinds,
             merges=[m if isinstance(m, str) else " ".join(m) for m in told["model"]["merges"]],
@@ -98,8 +96,8 @@ def pre_tokenizer(told: Mapping[str, Any], where: str) -> str:
     """llama.cpp's name of the way in which a tokenizer parts a text.
 
     Args:
-        told: what `tokenizer.json` holds.
-        where: its path, for the message.
+        told: its steps, as in `tokenizer.json`.
+        where: its folder, for the message.
 
     Raises:
         ValueError: if none is known to be the same.
@@ -138,26 +136,24 @@ def _plain(step: Mapping[str, Any]) -> tuple[Any, Any]:
     return None, None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path}: expected the file of a fast tokenizer, got none; serve the "
-                         "hf folder with vLLM")  # fmt: skip
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+def _read(tokenizer: PreTrainedTokenizerBase, where: str) -> dict[str, Any]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    told: dict[str, Any] = json.loads(backend.to_str()) if backend else {}
     model = told.get("model") or {}
     if model.get("type") != "BPE" or model.get("byte_fallback") or not model.get("merges"):
-        raise ValueError(f"{path}: expected a byte-level BPE, got {model.get('type')}; serve the "
-                         "hf folder with vLLM")  # fmt: skip
+        raise ValueError(f"{where}: expected a tokenizer that is a byte-level BPE, got "
+                         f"{model.get('type')}; serve the hf folder with vLLM")  # fmt: skip
     return told
 
 
-def _tokens(told: Mapping[str, Any], rows: int, path: Path) -> tuple[list[str], list[int]]:
+def _tokens(told: Mapping[str, Any], rows: int, where: str) -> tuple[list[str], list[int]]:
     kind = gguf.TokenType
     known = {number: (text, int(kind.NORMAL)) for text, number in told["model"]["vocab"].items()}
     for added in told.get("added_tokens", []):
         found = kind.CONTROL if added["special"] else kind.USER_DEFINED
         known[int(added["id"])] = (added["content"], int(found))
     if max(known) >= rows:
-        raise ValueError(f"{path}: expected at most {rows} tokens, one a row of the embedding, "
+        raise ValueError(f"{where}: expected at most {rows} tokens, one a row of the embedding, "
                          f"got {max(known) + 1}; these files do not belong together")  # fmt: skip
     filled = [known.get(at, (f"[PAD{at}]", int(kind.UNUSED))) for at in range(rows)]
     return [text for text, _ in filled], [number for _, number in filled]

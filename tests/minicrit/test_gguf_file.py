@@ -10,7 +10,8 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from minicrit.export.gguf_file import TYPES, arranged, check_config, write_gguf
 from minicrit.export.stage import export
@@ -216,24 +217,35 @@ def test_another_way_is_refused_and_may_be_named(told):
         pre_tokenizer(told, "tokenizer.json")
 
 
-def test_a_name_given_by_hand_wins(root, tmp_path):
-    copy = shutil.copytree(root / "hf", tmp_path / "odd")
-    told = json.loads((copy / "tokenizer.json").read_text())
-    told["pre_tokenizer"] = {"type": "Whitespace"}
-    (copy / "tokenizer.json").write_text(json.dumps(told))
-    tokenizer = AutoTokenizer.from_pretrained(root / "hf")
-    with pytest.raises(ValueError, match="or name it: --export.pre_tokenizer"):
-        Vocabulary.of(tokenizer, copy, 1024)
-    assert Vocabulary.of(tokenizer, copy, 1024, "falcon").pre == "falcon"
-    with pytest.raises(ValueError, match=r"expected at most 1000 tokens.*got 1024"):
-        Vocabulary.of(tokenizer, copy, 1000)
-    told["model"] |= {"byte_fallback": True}
-    (copy / "tokenizer.json").write_text(json.dumps(told))
-    with pytest.raises(ValueError, match="expected a byte-level BPE"):
-        Vocabulary.of(tokenizer, copy, 1024)
-    (copy / "tokenizer.json").unlink()
-    with pytest.raises(ValueError, match="expected the file of a fast tokenizer"):
-        Vocabulary.of(tokenizer, copy, 1024)
+def changed(folder: Path, *, parting: object = None, **model: object) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder with other steps."""
+    told = json.loads((folder / "tokenizer.json").read_text())
+    told["pre_tokenizer"] = parting or told["pre_tokenizer"]
+    told["model"] |= model
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(told)))
+
+
+def test_a_name_given_by_hand_wins(root):
+    odd = changed(root / "hf", parting={"type": "Whitespace"})
+    with pytest.raises(ValueError, match=r"or name it: --export\.pre_tokenizer"):
+        Vocabulary.of(odd, 1024, where="x")
+    assert Vocabulary.of(odd, 1024, where="x", pre="falcon").pre == "falcon"
+
+
+def test_what_a_gguf_cannot_hold_is_refused(root):
+    with pytest.raises(ValueError, match=r"x: expected at most 1000 tokens.*got 1024"):
+        Vocabulary.of(changed(root / "hf"), 1000, where="x")
+    with pytest.raises(ValueError, match="expected a tokenizer that is a byte-level BPE"):
+        Vocabulary.of(changed(root / "hf", byte_fallback=True), 1024, where="x")
+
+
+def test_the_tokenizer_in_memory_counts_not_its_file(root):
+    """Transformers parts for a Qwen2 as Qwen2 does, whatever the file says."""
+    assert "ByteLevel" in (root / "qwen2" / "tokenizer.json").read_text()
+    fields = gguf.GGUFReader(written(root, "qwen2", "f32")[0]).fields
+    assert fields["tokenizer.ggml.pre"].contents() == "qwen2"
+    tokenizer = AutoTokenizer.from_pretrained(root / "qwen2")
+    assert tokenizer.tokenize("In 2019") == [*tokenizer.tokenize("In "), *"2019"]
 
 
 def test_rows_that_blocks_do_not_fit_are_refused(tmp_path, tiny):
