@@ -61,7 +61,9 @@ def serve_script(name: str, *, base: str, rank: int | None, context: int) -> str
         rank: see `lora_rank`; None if there is no adapter.
         context: tokens of prompt and critique together.
     """
-    name, base = shlex.quote(name), shlex.quote(base)
+    # What was made here has no id that a server could fetch it by.
+    there = "/" in base and not Path(base).exists()
+    base = f"-{shlex.quote(base)}" if there else "?expected the folder or id of the base"
     shared = (
         f'--host "${{HOST:-127.0.0.1}}" --port "${{PORT:-8000}}" --max-model-len {context} \\\n'
     )
@@ -71,7 +73,8 @@ def serve_script(name: str, *, base: str, rank: int | None, context: int) -> str
         if rank is None
         else f"""\
 if [ "${{LORA:-0}}" = 1 ]; then # base and adapter; more: name=folder after --lora-modules
-    exec "${{VLLM:-vllm}}" serve "${{BASE:-{base}}}" --enable-lora --max-lora-rank {rank} \\
+    BASE=${{BASE:{base}}}
+    exec "${{VLLM:-vllm}}" serve "$BASE" --enable-lora --max-lora-rank {rank} \\
     --lora-modules {name}=adapters/{name} {shared}{plain}fi
 """
     )
