@@ -127,7 +127,8 @@ def _licence(source: Source, recipe: Recipe) -> str | None:
     """What the base says of itself, if it was made here; an export hands on what it was told."""
     facts = source.facts
     if source.merged:
-        return source.record["facts"].get("licence")
+        handed: str | None = source.record["facts"].get("licence")
+        return handed
     base = prepare_base(str(facts["base_model"]), recipe.base.folder, facts["base_revision"])
     if not (base.folder / "manifest.json").is_file():
         return None
