@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_gen.backends.readout_server import ServerJudge, judge_loader
+from data_gen.lineage import trace
 from minicrit.base import Base, load_model, load_tokenizer
 from minicrit.benchmark import benchmark
 from minicrit.critic import Critic
@@ -106,6 +107,14 @@ def test_a_server_of_something_else_is_refused(name, root, tiny):
     (changed / "README.md").write_text("trust me")
     with pytest.raises(ValueError, match="expected the files of its manifest"):
         ServerJudge.open(f"{name}@{changed}")
+
+
+def test_the_chain_of_an_export_is_verified(root):
+    assert trace([root / "gguf", root / "critic"]).faults == []
+    copy = shutil.copytree(root / "gguf", root / "torn")
+    file = copy / "minicrit-critic-f32.gguf"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert [f for f in trace([copy]).faults if "minicrit-critic-f32.gguf" in f]
 
 
 def test_a_benchmark_judges_it_by_its_own_threshold(name, root, tmp_path, critic):
