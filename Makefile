@@ -9,11 +9,12 @@
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 16 (bfloat16), 8 or 4; default 8
-#? MODEL    critic to calibrate, quantize, try, look through or ask; default: that of the run
+#? FORMAT   of export: hf, gguf, ollama or vllm; default hf
+#? MODEL    critic to calibrate, quantize, export, try, look through or ask; default: that of the run
 #? TARGET   critic that writes for speculative; default: that of the run; DRAFT: a smaller one, or
 #?          base, of the same tokenizer that drafts for it; default: none
 #? MODEL_1  critic to benchmark; default: that of the run; of a llama.cpp or vLLM server:
-#?          openai:http://HOST:PORT/v1#NAME, likewise MODEL_2
+#?          openai:http://HOST:PORT/v1#NAME, with @FOLDER of its export; likewise MODEL_2
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
 #? JUDGE    who compares the critiques of MODEL_1 and MODEL_2 after benchmark: anthropic, ollama,
 #?          openai or local (with MODEL_NAME, URL, BUDGET_USD); JUDGE_SAMPLE: items; default 200
@@ -40,6 +41,7 @@
 RECIPE ?= cpu
 RUN ?= $(basename $(notdir $(RECIPE)))
 BITS ?= 8
+FORMAT := hf
 PYTHON ?= python3
 LAUNCH ?=
 DOMAIN ?= general
@@ -111,6 +113,7 @@ STAMPS := .make/$(RUN)
 DATA_DIR := data/$(RUN)
 ADAPTER := checkpoints/$(RUN)/sft
 SMALL := checkpoints/$(RUN)/int$(BITS)
+EXPORTED = checkpoints/$(RUN)/export/$(notdir $(MODEL_USED:%/=%))-$(FORMAT)
 PAIRS := data/$(RUN)-pairs
 PREFERRED := checkpoints/$(RUN)/dpo
 RESAMPLED := checkpoints/$(RUN)/rsf
@@ -141,7 +144,7 @@ SHOWN := $(filter-out $(REPORTS)/benchmark.json,$(wildcard $(addprefix $(REPORTS
 
 SPLITS := train train-fresh validation calibration test
 ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge errors explain pairs \
-    dpo rsf kto constitution int$(BITS))
+    dpo rsf kto constitution int$(BITS) export-$(FORMAT))
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
@@ -173,6 +176,7 @@ PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons prefere
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
     revisers acceptance rules vitals oracle reasons judge candidates) data_gen/constitution-*.yaml \
     data_gen/prompts/revise-*.txt) $(call modules,sampling decoding)
+EXPORT_CODE := $(wildcard minicrit/export/*.py)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
 REPORT_CODE := $(call modules,report pages *tables plots targets views *_views ladder heat) \
@@ -206,6 +210,8 @@ SETTINGS_int$(BITS) := --quantize.model $(MODEL_USED) --quantize.bits $(BITS) \
     --quantize.data $(DATA_DIR)/test.jsonl --quantize.out $(SMALL) \
     --quantize.report $(REPORTS)/quantize-int$(BITS) \
     $(if $(SHRUNK_PROMISE),--quantize.calibration $(DATA_DIR)/calibration.jsonl)
+SETTINGS_export-$(FORMAT) := $(SETTINGS_base) --export.model $(MODEL_USED) \
+    --export.format $(FORMAT) --export.out $(EXPORTED)
 # How pairs are made, by make pairs and by the later rounds of make dpo.
 PAIRING := --pairs.data $(DATA_DIR)/train-fresh.jsonl \
     $(if $(CANDIDATES),--pairs.candidates $(CANDIDATES)) \
@@ -243,6 +249,7 @@ SECTIONS_judge := seed benchmark judge
 SECTIONS_errors := seed errors
 SECTIONS_explain := seed explain
 SECTIONS_int$(BITS) := seed quantize$(if $(SHRUNK_PROMISE), calibrate)
+SECTIONS_export-$(FORMAT) := base export
 SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo pairs filters
 SECTIONS_kto := seed base data lora kto
@@ -279,6 +286,7 @@ ladder: plain dpo rsf constitution $(SMALL)/manifest.json ## train every rung an
 rungs: $(REPORTS)/benchmark.json $(RUNGS) ## judge every critic of the RUN that is there
 explain: $(REPORTS)/explain.json ## check whole critiques by MODEL: type, place, reasons, figures
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one
+export: $(EXPORTED)/manifest.json ## take MODEL out in FORMAT, to checkpoints/RUN/export
 report: $(REPORTS)/index.html ## write one page about the run
 
 pipeline: $(REPORTS)/index.html ## everything: setup, base, data, sft, benchmark, quantize, report
@@ -558,6 +566,12 @@ $(REVISED)/manifest.json: $(STAMPS)/constitution.args $(STAMPS)/train-fresh.sum 
 $(SMALL)/manifest.json: $(STAMPS)/int$(BITS).args $(STAMPS)/test.sum $(QUANTIZE_CODE) \
     $(if $(SHRUNK_PROMISE),$(STAMPS)/calibration.sum $(SHRUNK_PROMISE)) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) quantize $(CONFIG) $(SETTINGS_int$(BITS)) $(ARGS)
+	@touch $@
+
+# A calibration that was fitted since goes along, too.
+$(EXPORTED)/manifest.json: $(STAMPS)/export-$(FORMAT).args $(EXPORT_CODE) $(SHRUNK) \
+    $(wildcard $(CALIBRATION)) | $(SETUP)
+	$(MINICRIT) export $(CONFIG) $(SETTINGS_export-$(FORMAT)) $(ARGS)
 	@touch $@
 
 $(REPORTS)/index.html: $(REPORTS)/benchmark.json $(SMALL)/manifest.json $(DATA_DIR)/manifest.json \

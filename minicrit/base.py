@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from minicrit import attention
-from minicrit.files import atomic_folder, sha256_file, sha256_json
+from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json
 from minicrit.logprobs import token_logprobs
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.taxonomy import FLAW_TYPES
@@ -95,7 +95,8 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
 
 def identity_of(folder: Path) -> str:
     """Hash over the weights, the config and the tokenizer of a model folder."""
-    names = [p for pattern in HUB_FILES for p in folder.glob(pattern) if p.name != "manifest.json"]
+    given = ("manifest.json", CALIBRATION, f"{CALIBRATION}.manifest.json")
+    names = [p for pattern in HUB_FILES for p in folder.glob(pattern) if p.name not in given]
     if not any(p.suffix == ".safetensors" for p in names):
         raise ValueError(f"{folder}: expected *.safetensors weights, got none; pickled weights "
                          "are not loaded, convert them first")  # fmt: skip

@@ -183,7 +183,9 @@ def _examples(settings: CalibrateConfig, seed: int) -> list[Example]:
 
 def _check_unseen(settings: CalibrateConfig, record: dict[str, Any]) -> None:
     digest = sha256_file(settings.data)
-    used = [name for name, given in record["inputs"].items() if given["sha256"] == digest]
+    known = {name: given["sha256"] for name, given in record["inputs"].items()}
+    known |= record["facts"].get("trained_on", {})
+    used = [name for name, given in known.items() if given == digest]
     if used:
         raise ValueError(f"{settings.data}: expected items that the critic has not seen, got its "
                          f"own input {used[0]}; give the calibration split")  # fmt: skip

@@ -19,6 +19,7 @@ from minicrit.data_config import (
     PairsConfig,
     ProbeConfig,
 )
+from minicrit.export_config import ExportConfig
 from minicrit.feedback_config import ABConfig, FeedbackConfig
 from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
 from minicrit.measure_config import (
@@ -96,6 +97,7 @@ class Recipe:
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)

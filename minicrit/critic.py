@@ -24,7 +24,7 @@ from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prep
 from minicrit.calibrated import Calibration, read_calibration
 from minicrit.decoding import greedy
 from minicrit.encoding import Encoder
-from minicrit.files import sha256_file
+from minicrit.files import CALIBRATION, sha256_file
 from minicrit.logprobs import choice_logprobs, scored_logprobs
 from minicrit.lora import fuse, refuse_foreign
 from minicrit.packing import Tree, pack
@@ -98,7 +98,7 @@ class Critic:
     def load(
         cls, path: str | Path, *, base_folder: Path = BASES, calibrated: bool = True
     ) -> "Critic":
-        """Loads an adapter folder, a quantized folder, or a base for zero-shot reading.
+        """Loads an adapter, a quantized or an exported folder, or a base for zero-shot reading.
 
         Args:
             path: the folder, or `embedded`, `tiny` or a Hugging Face id.
@@ -121,6 +121,8 @@ class Critic:
         manifest.require(record, prompt_version=PROMPT_VERSION)
         if record["stage"] == "quantize":
             return cls._from_quantized(folder, record, calibrated)
+        if record["stage"] == "export":
+            return cls._from_export(folder, record, calibrated)
         return cls._from_adapter(folder, record, base_folder, calibrated)
 
     @classmethod
@@ -180,6 +182,22 @@ class Critic:
             raise ValueError(f"{self.name}: expected a released critic, got one of {self.bits} "
                              f"bits that was not: {self.release}; use the float critic, or ask for "
                              "this one by name of its risk (unreleased)")  # fmt: skip
+
+    @classmethod
+    def _from_export(cls, folder: Path, record: dict[str, Any], calibrated: bool) -> "Critic":
+        facts = record["facts"]
+        if facts["format"] != "hf":
+            raise ValueError(f"{folder}: expected an export of format hf, got {facts['format']}; "
+                             "serve it and ask the server, openai:http://HOST:PORT")  # fmt: skip
+        base = Base(folder, facts["merged"])
+        fitted_to = {"export": facts["merged"]}
+        carried = facts["calibrated_as"] if _as_carried(folder) else None
+        calibration = _calibration(folder, carried or fitted_to) if calibrated else None
+        critic = cls(load_model(base), load_tokenizer(base), name=str(folder),
+                     identity=base.identity, adapter=facts["adapter"],
+                     calibration=calibration)  # fmt: skip
+        critic.fitted_to |= fitted_to
+        return critic
 
     def _probe(self, model: PeftModel) -> None:
         """An adapter that changes nothing was not applied: refuse it, never serve the base."""
@@ -410,6 +428,12 @@ class Critic:
 
 def _calibration(folder: Path, fitted_to: dict[str, str]) -> Calibration | None:
     return read_calibration(folder, prompt_version=PROMPT_VERSION, **fitted_to)
+
+
+def _as_carried(folder: Path) -> bool:
+    """Whether the calibration of an export came with it: if fitted anew, it names the export."""
+    path = folder / CALIBRATION
+    return path.is_file() and "export" not in manifest.read_manifest(path)["facts"]
 
 
 def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:

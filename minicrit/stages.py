@@ -187,6 +187,12 @@ def _speculative(recipe: Recipe) -> None:
     speculative(recipe)
 
 
+def _export(recipe: Recipe) -> None:
+    from minicrit.export.stage import export
+
+    export(recipe)
+
+
 def _sharpe(recipe: Recipe) -> None:
     from minicrit.gating import sharpe
 
@@ -290,6 +296,8 @@ STAGES = {
                       ("quantize", "calibrate"), _quantize),
     "speculative": Stage("Measure writing with drafts: how fast, and whether the text is the same.",
                          ("base", "speculative"), _speculative),
+    "export": Stage("Take a critic out: a merged folder, GGUF, Ollama or vLLM.",
+                    ("base", "export"), _export),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),
                     _sharpe),
     "sharpe-demo": Stage("Make trades on real prices, with rationales of known label.",

@@ -82,7 +82,9 @@ def certificate(judge: Mapping[str, Any]) -> str:
     limit, sure = 100 * found["alpha"], 100 * (1 - found["delta"])
     return (f"{judge['name']}: threshold certified on {found['n']} other valid items (k = "
             f"{found['k']}): false positives <= {limit:g} % {where} with confidence {sure:g} %, "
-            "for items of the calibration families.")  # fmt: skip
+            "for items of the calibration families."
+            + (f" Fitted to float32 weights; these are {found['rounded']}."
+               if found.get("rounded") else ""))  # fmt: skip
 
 
 def abstaining(judge: Mapping[str, Any]) -> str:

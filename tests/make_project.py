@@ -44,6 +44,8 @@ if stage == "benchmark":
     write(values["--benchmark.out"] + ".json")
 if stage == "quantize":
     write(values["--quantize.out"] + "/manifest.json")
+if stage == "export":
+    write(values["--export.out"] + "/manifest.json")
 if stage == "constitution":
     write(values["--constitution.out"] + "/manifest.json")
 if stage == "kto":

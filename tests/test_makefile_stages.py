@@ -218,3 +218,27 @@ def test_an_experiment_is_begun_between_two_critics(project):
     assert redone("ab") == ["ab"]
     assert redone("bench-ab") == ["ab"]
     assert "--ab.simulate 2000" in Path("log").read_text()
+
+
+def test_export_is_made_for_each_format_from_the_critic_as_it_is(project):
+    make("sft")
+    assert redone("export") == ["export"]
+    assert Path("log").read_text().splitlines()[-1] == (
+        "export --config mine.yaml --export.model checkpoints/mine/sft --export.format hf "
+        "--export.out checkpoints/mine/export/sft-hf"
+    )
+    assert redone("export", "FORMAT=gguf", "ARGS=--export.weights q8_0") == ["export"]
+    assert redone("export", "FORMAT=gguf", "ARGS=--export.weights q8_0") == redone("export") == []
+    assert redone("export", "FORMAT=gguf", "ARGS=--export.weights f32") == ["export"]
+    make("calibrate")
+    assert redone("export") == ["export"]  # with it
+    assert redone("export") == []
+
+
+def test_another_critic_is_exported_beside(project):
+    Path("checkpoints/released/good").mkdir(parents=True)
+    Path("checkpoints/released/good/manifest.json").write_text("x")
+    asked = ("export", "MODEL=checkpoints/released/good", "FORMAT=ollama")
+    assert redone(*asked) == ["export"]
+    assert "--export.out checkpoints/mine/export/good-ollama" in Path("log").read_text()
+    assert redone(*asked) == []

@@ -2,9 +2,10 @@
 
     MODEL_1=openai:http://127.0.0.1:8080/v1#qwen3-8b
 
-asks the model `qwen3-8b` of a llama.cpp or vLLM server; without `#name`, its only model. Prompt,
-words and their normalisation are those of a critic in this process: the same encoder works on the
-server's own tokens, and prompts are sent as token ids.
+asks the model `qwen3-8b` of a llama.cpp or vLLM server; without `#name`, its only model. With
+`@FOLDER` at the end, the server serves the export in that folder, whose calibration is used
+(`exported`). Prompt, words and their normalisation are those of a critic in this process: the same
+encoder works on the server's own tokens, and prompts are sent as token ids.
 
 A word's likelihood is the product of those of its tokens. A server lists only its likeliest
 tokens; where one of ours is not among them, llama.cpp is asked for all tokens and vLLM for the
@@ -30,9 +31,11 @@ from transformers import PreTrainedTokenizerBase
 from data_gen.asker import Patience
 from data_gen.backends.address import check_address, warn_of_plain_key
 from data_gen.backends.completions import Completions
+from data_gen.backends.exported import Exported
 from data_gen.backends.protocol import HopelessError, UnanswerableError
 from minicrit.critic import LONGEST, Written
 from minicrit.encoding import Encoder, TooLongError
+from minicrit.export.probes import PROBES
 from minicrit.files import sha256_json
 from minicrit.judging import TOO_LONG, Item, Judge, load_judge
 from minicrit.prompts import (
@@ -98,6 +101,7 @@ class ServerJudge:
     adapter: str | None = None
     prompt_version = PROMPT_VERSION
     threshold = 0.5
+    exported: Exported | None = None
 
     def __init__(self, server: Completions, entry: dict[str, Any], props: dict[str, Any]) -> None:
         """Build it with `open`. `entry`: of the list of models; `props`: of llama.cpp."""
@@ -117,13 +121,15 @@ class ServerJudge:
 
     @classmethod
     def open(cls, model: str, *, patience: Patience | None = None) -> "ServerJudge":
-        """The judge of a name like `openai:http://HOST:PORT/v1#MODEL`.
+        """The judge of a name like `openai:http://HOST:PORT/v1#MODEL` or `...#MODEL@FOLDER`.
 
         Raises:
             ValueError: if the address is no use, or the server has no such model, or does not tell
-                its tokens.
+                its tokens, or is not that of the export in the folder.
         """
         url, _, name = model.removeprefix(SCHEME).partition("#")
+        name, _, folder = name.partition("@")
+        exported = Exported.read(Path(folder)) if folder else None
         check_address("openai", url, "benchmark.model")
         warn_of_plain_key("openai", url)
         server = Completions(url, patience=patience)
@@ -136,7 +142,23 @@ class ServerJudge:
                 f"{url}: expected a server that tells its tokens (/tokenize), got {error}; serve "
                 "the model with llama.cpp or vLLM"
             ) from error
-        return cls(server, entry, server.props())
+        judge = cls(server, entry, server.props())
+        if exported:
+            judge._trust(exported)
+        return judge
+
+    def _trust(self, exported: Exported) -> None:
+        """Uses the calibration of an export, once the server has proved to serve it."""
+        exported.require([self._known(item) for item in PROBES])
+        self.exported, self.adapter = exported, exported.facts["adapter"]
+        if exported.calibration:
+            self.threshold = exported.calibration.threshold
+            self.identity += f"+{exported.calibration.facts['sha256']}"
+
+    @property
+    def calibration(self) -> dict[str, Any] | None:
+        """What the threshold is certified for, in short; None without an export's calibration."""
+        return self.exported.certificate if self.exported else None
 
     def _facts(
         self, entry: dict[str, Any], meta: dict[str, Any], props: dict[str, Any]
@@ -194,7 +216,8 @@ class ServerJudge:
     def _known(self, item: Item) -> float:
         try:
             self._check_text(item)
-            return self._p(self.encoder.prompt(*item, reserve=self._reserve()))
+            p = self._p(self.encoder.prompt(*item, reserve=self._reserve()))
+            return self.exported.tempered(p, item[0]) if self.exported else p
         except UnreadableError as error:
             self.reasons[item] = str(error)
         except TooLongError:
@@ -286,9 +309,12 @@ class ServerJudge:
     ) -> Verdict:
         domain, rationale = item
         asked = "\0".join((self.identity, self.prompt_version, domain, rationale))
+        calibration = self.exported.calibration if self.exported else None
         return Verdict(
             label="flawed" if p > self.threshold else "valid", p_flawed=p,
-            threshold=self.threshold, domain=domain, model=self.name, adapter=None,
+            threshold=self.threshold, domain=domain, model=self.name, adapter=self.adapter,
+            calibrated=calibration is not None,
+            unsure=calibration is not None and calibration.is_unsure(p),
             prompt_version=self.prompt_version, latency_ms=spent,
             request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
             **explained(parsed, rationale),

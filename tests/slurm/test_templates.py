@@ -17,6 +17,9 @@ LONG = ("data", "sft", "dpo", "rsf", "benchmark", "pipeline")
 QUEUES = {"gg": (32, 48), "gh": (64, 48), "gh-dev": (8, 2)}
 ALLOWED = {"-J", "-p", "-N", "--ntasks-per-node", "-t", "--signal", "-o", "--open-mode"}
 LONGEST = 40
+#: How those end that are not called as their stage; an export brings what serves it.
+ENDS = {"setup": 'make setup doctor "$@"',
+        "serve": '$LAUNCH -N 1 -n 1 bash "$EXPORT/serve.sh" "$@"'}  # fmt: skip
 
 
 def directives(text: str) -> dict[str, str]:
@@ -57,7 +60,8 @@ def problems(text: str) -> list[str]:
 
 
 def test_there_is_one_for_each_thing_that_users_do():
-    assert {"setup.sh", "preflight.sh", "prefetch.sh", *(f"{n}.sh" for n in LONG)} == set(JOBS)
+    short = {"setup.sh", "preflight.sh", "prefetch.sh", "serve.sh"}
+    assert short | {f"{n}.sh" for n in LONG} == set(JOBS)
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -68,8 +72,9 @@ def test_a_batch_file_is_what_the_queue_takes_and_ends_in_a_command_of_make(name
     assert len(lines) < LONGEST
     assert "source slurm/env.sh" in lines
     stage = name.removesuffix(".sh")
-    assert lines[-1] == ('make setup doctor "$@"' if stage == "setup" else f'make {stage} "$@"')
-    assert re.search(rf"^{stage}: .*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert lines[-1] == ENDS.get(stage, f'make {stage} "$@"')
+    if stage != "serve":
+        assert re.search(rf"^{stage}: .*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     given = directives(text)
     assert given["--ntasks-per-node"] == "1"
     assert given["-o"].startswith("slurm/logs/")  # it has to be there when the job is submitted

@@ -1,0 +1,248 @@
+"""A critic taken out: what others load says the same, and what was changed is refused."""
+
+import json
+import shutil
+import stat
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from minicrit.base import prepare_base
+from minicrit.cli import main
+from minicrit.critic import Critic
+from minicrit.export.merged import identity_of
+from minicrit.export.source import plain_config
+from minicrit.export.stage import export
+from minicrit.manifest import check_outputs, read_manifest, write_manifest
+from minicrit.prompts import PROMPT_VERSION, render_prompt
+from tests.minicrit.export_case import ITEMS, calibrate_by_hand, make_critic, recipe_of
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with base, critic and calibration."""
+    root = tmp_path_factory.mktemp("export")
+    make_critic(root / "critic", prepare_base("tiny", root / "base"))
+    calibrate_by_hand(root / "critic")
+    return root
+
+
+@pytest.fixture(scope="module")
+def critic(root: Path) -> Critic:
+    return Critic.load(root / "critic", base_folder=root / "base")
+
+
+@pytest.fixture(scope="module")
+def folder(root: Path) -> Path:
+    export(recipe_of(root, "hf"))
+    return root / "hf"
+
+
+def plainly(folder: Path, domain: str, rationale: str) -> float:
+    """p(flawed) as the card says it is read, with nothing of this project but the prompt."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    start, odds = ids(render_prompt(domain, rationale)) + ids("Verdict:"), {}
+    for word in (" valid", " flawed"):
+        rest = ids(word)
+        with torch.inference_mode():
+            said = model(torch.tensor([start + rest])).logits[0].double().log_softmax(-1)
+        odds[word] = sum(said[len(start) - 1 + n, token].item() for n, token in enumerate(rest))
+    return 1 / (1 + np.exp(odds[" valid"] - odds[" flawed"]))
+
+
+def test_plain_transformers_says_what_the_critic_says(folder, root):
+    raw = Critic.load(root / "critic", base_folder=root / "base", calibrated=False)
+    said = raw.p_flawed(ITEMS)
+    assert [plainly(folder, *item) for item in ITEMS] == pytest.approx(said, abs=1e-6)
+    assert np.ptp(said) > 0.01
+    base = Critic.load("tiny", base_folder=root / "base").p_flawed(ITEMS)
+    assert np.abs(base - said).max() > 0.01  # so the adapter is in it
+
+
+def test_the_critic_loads_it_with_its_calibration(folder, critic):
+    again = Critic.load(folder)
+    assert again.p_flawed(ITEMS) == pytest.approx(critic.p_flawed(ITEMS), abs=1e-6)
+    assert again.threshold == critic.threshold == 0.4321
+    assert (again.adapter, again.calibration) == (critic.adapter, critic.calibration)
+    assert [v.label for v in again.verdict(ITEMS)] == [v.label for v in critic.verdict(ITEMS)]
+    assert again.verdict(ITEMS)[0].calibrated
+    assert again.critique(ITEMS[:1], max_new_tokens=5)[0].text == (
+        critic.critique(ITEMS[:1], max_new_tokens=5)[0].text
+    )
+
+
+def test_the_manifest_names_what_it_was_made_of(folder, critic, root):
+    record = read_manifest(folder)
+    facts, source = record["facts"], read_manifest(root / "critic")
+    assert (record["stage"], facts["format"], facts["exact"]) == ("export", "hf", True)
+    assert facts["adapter"] == critic.adapter
+    assert facts["base"] == source["facts"]["base"]
+    assert facts["trained_on"] == {"train": source["inputs"]["train"]["sha256"]}
+    assert facts["merged"] == identity_of(folder)
+    assert record["inputs"]["critic"]["path"].endswith("critic")
+    assert facts["moved"] < 1e-5
+    assert check_outputs(folder) == []
+
+
+def test_files_are_plain_and_can_be_read_by_everybody(folder):
+    assert {p.name for p in folder.iterdir()} >= {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "README.md", "manifest.json", "calibration.json", "calibration.json.manifest.json",
+    }  # fmt: skip
+    told = "".join(p.read_text() for p in folder.glob("*.json"))
+    assert "auto_map" not in told
+    assert "_name_or_path" not in told
+    modes = {stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir() if p.suffix != ".json"}
+    assert modes == {0o644}
+
+
+def test_a_config_loses_what_names_code_or_places(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"auto_map": {"AutoModel": "x.py"}, "_name_or_path": "/home/me", "a": 1}')
+    plain_config(path)
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_the_card_holds_what_a_reader_needs(folder, critic):
+    card = (folder / "README.md").read_text()
+    facts = read_manifest(folder)["facts"]
+    assert "### Domain: {domain}\n    ### Rationale:\n    {rationale}\n\n    ### Critique:" in card
+    assert "Append `Verdict:`" in card
+    assert 'logprob(" flawed") - logprob(" valid")' in card
+    assert "threshold    0.432100" in card
+    assert "temperature  1.700000  (trading 2.5000)" in card
+    assert "From 120 calibration items (k = 4): with confidence 95% at most\n8.0% of valid" in card
+    assert "These weights are what it was fitted to." in card
+    for digest in (facts["base"], facts["adapter"], facts["merged"], *facts["trained_on"].values()):
+        assert digest in card
+    for heading in ("Prompt", "Use", "Reading the verdict", "Data and licence", "Limits", "Hashes"):
+        assert f"\n## {heading}\n" in card
+    assert card.startswith("---\nlicense: other\n")
+    assert PROMPT_VERSION in card
+    assert str(folder) not in card
+
+
+def test_figures_of_the_benchmark_go_into_the_card_if_they_are_its_own(root, critic):
+    row = {"adapter": critic.adapter, "n": 40, "threshold": 0.4321,
+           "metrics": {"f1": {"value": 0.9, "low": 0.8, "high": 0.95}}}  # fmt: skip
+    report = root / "benchmark.json"
+    report.write_text(json.dumps({"judges": {"model_1": row}}))
+    recipe = recipe_of(root, "hf", out="measured")
+    recipe.export.benchmark = report
+    export(recipe)
+    assert "| f1 | 0.900 | 0.800 to 0.950 |" in (root / "measured" / "README.md").read_text()
+    report.write_text(json.dumps({"judges": {"model_1": {**row, "adapter": "0" * 64}}}))
+    before = read_manifest(root / "measured")
+    with pytest.raises(ValueError, match="expected the benchmark of this critic"):
+        export(recipe)
+    assert read_manifest(root / "measured") == before  # the old folder stays as it is
+    assert not list(root.glob(".measured*"))
+
+
+def test_a_changed_file_is_refused(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    config = copy / "generation_config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(ValueError, match="expected the files of its manifest"):
+        Critic.load(copy)
+    with pytest.raises(ValueError, match="expected the files of its manifest"):
+        export(recipe_of(tmp_path, "hf", model="copy", out="again"))
+    assert not (tmp_path / "again").exists()
+
+
+def test_the_calibration_of_another_critic_is_refused(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    facts = read_manifest(copy)["facts"]
+    calibrate_by_hand(copy, base=facts["base"], adapter="0" * 64)
+    with pytest.raises(ValueError, match="expected the calibration of this critic"):
+        Critic.load(copy)
+    assert Critic.load(copy, calibrated=False).threshold == 0.5
+    calibrate_by_hand(copy, 0.25, export=facts["merged"])  # fitted anew to the folder itself
+    assert Critic.load(copy).threshold == 0.25
+    assert Critic.load(copy).fitted_to["export"] == facts["merged"]
+
+
+def test_rounded_weights_are_given_no_certificate(root, critic):
+    recipe = recipe_of(root, "hf", out="half")
+    recipe.export.dtype = "bfloat16"
+    facts = export(recipe)["facts"]
+    assert (facts["exact"], facts["weights"], facts["calibrated_as"]) == (False, "bf16", None)
+    assert facts["moved"] < 0.05
+    assert not (root / "half" / "calibration.json").exists()
+    assert "make calibrate MODEL=FOLDER" in (root / "half" / "README.md").read_text()
+    stored = AutoModelForCausalLM.from_pretrained(root / "half")
+    assert stored.dtype == torch.bfloat16
+    again = Critic.load(root / "half")
+    assert (again.threshold, again.calibration) == (0.5, None)
+    calibrate_by_hand(root / "half", base=facts["base"], adapter=facts["adapter"])
+    with pytest.raises(ValueError, match="expected the calibration of this critic"):
+        Critic.load(root / "half")  # copied there by hand
+
+
+def test_an_export_is_exported_further(folder, root, critic):
+    recipe = recipe_of(root, "hf", model="hf", out="further")
+    facts = export(recipe)["facts"]
+    assert facts["merged"] == read_manifest(folder)["facts"]["merged"]
+    assert facts["trained_on"] == read_manifest(folder)["facts"]["trained_on"]
+    assert Critic.load(root / "further").threshold == critic.threshold
+
+
+def test_what_is_quantized_is_not_merged_into(root, tmp_path, capsys):
+    quantized = tmp_path / "int8"
+    quantized.mkdir()
+    (quantized / "weights.safetensors").write_bytes(b"x")
+    write_manifest(quantized, stage="quantize", inputs={}, settings={}, facts={})
+    with pytest.raises(ValueError, match=r"got the stage quantize; export the float critic"):
+        export(recipe_of(tmp_path, "hf", model="int8"))
+    base = shutil.copytree(root / "base" / "tiny", tmp_path / "base" / "tiny")
+    told = json.loads((base / "config.json").read_text())
+    told["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (base / "config.json").write_text(json.dumps(told))
+    shutil.copytree(root / "critic", tmp_path / "critic")
+    done = main(["export", "--base.folder", str(tmp_path / "base"), "--export.model",
+                 str(tmp_path / "critic"), "--export.out", str(tmp_path / "out")])  # fmt: skip
+    assert done == 1
+    assert "quantized" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_too_full_is_seen_first(root, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
+    with pytest.raises(ValueError, match=r"export.out: expected 0.0 GB free .* make room"):
+        export(recipe_of(root, "hf", out="full"))
+    assert not (root / "full").exists()
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "", "x" * 81, "a'b", "-x"])
+def test_a_name_that_would_be_no_file_is_refused(root, name):
+    recipe = recipe_of(root, "hf", out="named")
+    recipe.export.name = name or "."
+    with pytest.raises(ValueError, match=r"export.name: expected letters"):
+        export(recipe)
+
+
+def test_the_critic_itself_is_never_overwritten(root):
+    with pytest.raises(ValueError, match=r"export.out: expected another folder"):
+        export(recipe_of(root, "hf", out="critic"))
+    assert check_outputs(root / "critic") == []
+
+
+def test_the_command_says_what_it_wrote(root, capsys):
+    told = ["export", "--base.folder", str(root / "base"), "--export.model", str(root / "critic"),
+            "--export.format", "vllm", "--export.out", str(root / "told")]  # fmt: skip
+    assert main(told) == 0
+    said = capsys.readouterr().out
+    assert "(vllm, f32," in said
+    assert "calibration: carried along" in said
+    with pytest.raises(ValueError, match="expected an export of format hf, got vllm; serve it"):
+        Critic.load(root / "told")
