@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from minicrit.adapters_config import AdaptersConfig
 from minicrit.care_config import DoctorConfig, PreflightConfig, RunsConfig
 from minicrit.data_config import (
     AdversarialConfig,
@@ -111,6 +112,7 @@ class Recipe:
     experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)
     errors: ErrorsConfig = field(default_factory=ErrorsConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    adapters: AdaptersConfig = field(default_factory=AdaptersConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)

@@ -175,6 +175,13 @@ def _quantize(recipe: Recipe) -> None:
     quantize(recipe)
 
 
+def _adapters(recipe: Recipe) -> None:
+    from minicrit.adapters import make_adapters
+    from minicrit.train import train_sft
+
+    make_adapters(recipe, train_sft)
+
+
 def _sharpe(recipe: Recipe) -> None:
     from minicrit.gating import sharpe
 
@@ -262,6 +269,8 @@ STAGES = {
     "errors": Stage("Say what a critic gets wrong, and why.", ("base", "errors"), _errors),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
+    "adapters": Stage("Train a specialist a domain, route to them, measure each everywhere.",
+                      ("base", "data", "lora", "sft", "calibrate", "adapters"), _adapters),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),
                     _sharpe),
     "sharpe-demo": Stage("Make trades on real prices, with rationales of known label.",
