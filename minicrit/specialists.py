@@ -58,6 +58,13 @@ def train_specialists(recipe: Recipe, train: Train) -> dict[str, Path]:
     return found
 
 
+def check_start(folder: Path) -> None:
+    """Refuses a general adapter that is none; that its base fits is seen when it is loaded."""
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"adapters.start: expected the folder of a trained adapter, got {folder}; "
+                         "train it first (make sft), or give MODEL")  # fmt: skip
+
+
 def check_settings(settings: AdaptersConfig) -> None:
     """Refuses settings that no specialist can be made by, before anything is trained."""
     domains = settings.domains

@@ -1,0 +1,100 @@
+"""The report on adapters by domain for people: tables for Markdown and for the page of a run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from minicrit.tables import Row, bounds, cell, markdown, number
+
+FALLBACK, GENERAL = "fallback", "general"  # the adapter that all are compared with, and its name
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The report for people."""
+    return "\n\n".join([
+        "# Adapters by domain",
+        markdown(*worth_rows(found)), ABOUT_WORTH,
+        markdown(*against_rows(found)), ABOUT_TESTS,
+        about_sizes(found), about_detector(found), about_times(found),
+    ]) + "\n"  # fmt: skip
+
+
+ABOUT_WORTH = (
+    "Accuracy at p = 0.5, before calibration, with its widest 95 % interval (by item, group, "
+    "family). A star: the specialist of that domain."
+)
+ABOUT_TESTS = (
+    "Each specialist minus the general adapter on the same items: accuracy by exact McNemar, AUROC "
+    "with its 95 % by twin group and by family, the wider. Holm: over both tests of all cells. "
+    "Open: not told apart."
+)
+
+
+def about_sizes(found: Mapping[str, Any]) -> str:
+    """Megabytes on disk."""
+    told = found["sizes"]
+    each = ", ".join(f"{_name(key)} {n / 1e6:.1f}" for key, n in told["adapters"].items())
+    return (f"On disk, MB: base {told['base'] / 1e6:.1f}; adapters: {each}; what routes "
+            f"{told['routing'] / 1e6:.2f}.")  # fmt: skip
+
+
+def about_detector(found: Mapping[str, Any]) -> str:
+    """What becomes of items whose domain nobody tells."""
+    seen = found["detector"]
+    return (f"Domains not told ({seen['n']} items of families that the detector has not seen, bar "
+            f"{seen['bar']:g}): {seen['right']} to the right specialist, {seen['wrong']} to a "
+            f"wrong one, {seen['general']} to the general adapter; right if routed "
+            f"{cell(seen['right_if_routed'])}.")  # fmt: skip
+
+
+def about_times(found: Mapping[str, Any]) -> str:
+    """One forward for all adapters against the other ways."""
+    spent = found["measured"]
+    told = (
+        f"A batch of {spent['items']} items of {spent['adapters']} adapters in one forward: "
+        f"{number(spent['seconds']['mixed'])} s; one adapter after the other takes "
+        f"{number(spent['separate_to_mixed'], 2)} times as long; one adapter for all would "
+        f"take 1 / {number(spent['mixed_to_one_adapter'], 2)} (medians of {spent['rounds']} "
+        f"paired rounds). Log-odds apart by at most {spent['log_odds_apart']:.1e}."
+    )
+    return told  # fmt: skip
+
+
+def worth_rows(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """Head and rows of accuracy by adapter and domain; `*` marks a specialist at home."""
+    matrix = found["matrix"]
+    domains = list(next(iter(matrix.values())))
+    sizes_ = {domain: next(iter(matrix.values()))[domain]["n"] for domain in domains}
+    head = ("adapter", *(f"{domain} (n={sizes_[domain]})" for domain in domains))
+    rows = [(_name(key), *(cell(row[domain]["accuracy"]) + ("*" if domain == key else "")
+                           for domain in domains)) for key, row in matrix.items()]  # fmt: skip
+    return head, rows
+
+
+def against_rows(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+    """Head and rows of every specialist's cell against the general adapter's."""
+    head = ("specialist", "on", "accuracy", "only it : only general", "Holm", "AUROC", "95 %",
+            "Holm", "says")  # fmt: skip
+    rows = [
+        (_name(key) + ("*" if domain == key else ""), domain, _signed(told["accuracy"]),
+         f"{told['only_it_right']} : {told['only_general_right']}",
+         number(told["mcnemar_holm_p"]), _signed(told["auroc"]["value"]),
+         bounds(told["auroc"]["low"], told["auroc"]["high"]), number(told["auroc"]["holm_p"]),
+         told["says"])
+        for key, row in found["matrix"].items() for domain, one in row.items()
+        if (told := one.get("against"))
+    ]  # fmt: skip
+    return head, rows
+
+
+def adapters_view(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page of a run shows."""
+    return {"worth": worth_rows(found), "against": against_rows(found),
+            "about": [about_sizes(found), about_detector(found), about_times(found)]}  # fmt: skip
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def _name(key: str) -> str:
+    return GENERAL if key == FALLBACK else key
