@@ -87,8 +87,12 @@ def against_rows(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
 
 def adapters_view(found: Mapping[str, Any]) -> dict[str, Any]:
     """What the page of a run shows."""
-    return {"worth": worth_rows(found), "against": against_rows(found),
-            "about": [about_sizes(found), about_detector(found), about_times(found)]}  # fmt: skip
+    return {
+        "worth": worth_rows(found),
+        "against": against_rows(found),
+        "notes": [ABOUT_WORTH, ABOUT_TESTS],
+        "about": [about_sizes(found), about_detector(found), about_times(found)],
+    }
 
 
 def _signed(value: float | None) -> str:

@@ -32,7 +32,8 @@ def report_adapters(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.adapters
     router = Critic.load(settings.router, base_folder=recipe.base.folder, calibrated=False)
     assert isinstance(router, Router)
-    examples = held_out(settings.data / "test.jsonl", settings.tested, recipe.seed)
+    only = None if settings.elsewhere else settings.domains
+    examples = held_out(settings.data / "test.jsonl", settings.tested, recipe.seed, only)
     p = score_all(router, examples, settings.report, settings.batch_tokens)
     files = (settings.data / "test.jsonl", settings.router / "manifest.json")
     inputs = {path.as_posix(): sha256_file(path) for path in files}
@@ -50,13 +51,13 @@ def report_adapters(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def held_out(path: Path, limit: int, seed: int) -> list[Example]:
-    """Test items of every domain, whole groups, at most `limit` a domain (0: all)."""
+def held_out(path: Path, limit: int, seed: int, only: Sequence[str] | None = None) -> list[Example]:
+    """Test items of every domain, or of some; whole groups, at most `limit` a domain (0: all)."""
     rows = read_examples(path).examples
     if foreign := {str(e.split) for e in rows} - {"test"}:
         raise ValueError(f"{path}: expected rows of split test alone, got {', '.join(foreign)}; "
                          "an adapter is not measured on what it was trained on")  # fmt: skip
-    domains = dict.fromkeys(e.domain for e in rows)
+    domains = only or dict.fromkeys(e.domain for e in rows)
     each = ([e for e in rows if e.domain == domain] for domain in domains)
     return [e for found in each for e in (limited(found, limit, seed) if limit else found)]
 

@@ -28,6 +28,7 @@ class AdaptersConfig:
         bar: least probability of a detected domain for its specialist; below it the general
             adapter judges.
         tested: at most so many test items a domain for the matrix, whole groups; 0 for all.
+        elsewhere: have domains without a specialist in the matrix too.
         draws: bootstrap resamples of the matrix.
         batch_tokens: most prompt tokens in one forward pass.
         report: the matrix without ending; .json and .md are written.
@@ -50,6 +51,7 @@ class AdaptersConfig:
     calibrated: bool = True
     bar: float = 0.7
     tested: int = 0
+    elsewhere: bool = True
     draws: int = 2000
     batch_tokens: int = 4096
     report: Path = Path("reports/cpu/adapters")

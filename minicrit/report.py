@@ -38,6 +38,7 @@ SECTIONS = (
     ("comparisons", "Comparisons", "contrasts"),
     ("ladder", "Ladder of stages", "ladder"),
     ("judged", "Critiques compared by a judge", "judged"),
+    ("adapters", "Adapters by domain", "adapters"),
     ("errors", "Errors", "errors"),
     ("experiments", "Experiments", "experiments"),
     ("learning", "Learning", "learning"),

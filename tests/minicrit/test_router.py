@@ -79,8 +79,11 @@ def test_it_answers_as_a_critic_does(router, alone):
         one = expected(alone, item).critique([item], max_new_tokens=10)[0]
         assert written.text == one.text
         assert written.verdict.label == one.verdict.label
-    examples = [Example(id=text, domain=domain, rationale=text, label="valid", group=text, source="hand", split="test",
-                        critique="It follows.") for domain, text in ITEMS]  # fmt: skip
+    examples = [
+        Example(id=text, domain=domain, rationale=text, label="valid", group=text, source="hand",
+                split="test", critique="It follows.")
+        for domain, text in ITEMS
+    ]  # fmt: skip
     for example, judged in zip(examples, router.judge(examples), strict=True):
         one = expected(alone, (example.domain, "")).judge([example])[0]
         assert (judged.log_odds, judged.nll) == pytest.approx((one.log_odds, one.nll), abs=1e-3)
