@@ -60,13 +60,12 @@ def about_times(found: Mapping[str, Any]) -> str:
 
 def worth_rows(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     """Head and rows of accuracy by adapter and domain; `*` marks a specialist at home."""
-    matrix = found["matrix"]
-    domains = list(next(iter(matrix.values())))
-    sizes_ = {domain: next(iter(matrix.values()))[domain]["n"] for domain in domains}
-    head = ("adapter", *(f"{domain} (n={sizes_[domain]})" for domain in domains))
+    matrix = found.get("matrix") or {}
+    first: Mapping[str, Any] = next(iter(matrix.values()), {})
+    head = ("adapter", *(f"{domain} (n={one['n']})" for domain, one in first.items()))
     rows = [(_name(key), *(cell(row[domain]["accuracy"]) + ("*" if domain == key else "")
-                           for domain in domains)) for key, row in matrix.items()]  # fmt: skip
-    return head, rows
+                           for domain in first)) for key, row in matrix.items()]  # fmt: skip
+    return head, rows or [("-",)]
 
 
 def against_rows(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
@@ -79,10 +78,14 @@ def against_rows(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
          number(told["mcnemar_holm_p"]), _signed(told["auroc"]["value"]),
          bounds(told["auroc"]["low"], told["auroc"]["high"]), number(told["auroc"]["holm_p"]),
          told["says"])
-        for key, row in found["matrix"].items() for domain, one in row.items()
+        for key, row in (found.get("matrix") or {}).items()
+        for domain, one in row.items()
         if (told := one.get("against"))
     ]  # fmt: skip
     return head, rows
+
+
+_PARTS = {"sizes": about_sizes, "detector": about_detector, "measured": about_times}
 
 
 def adapters_view(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def adapters_view(found: Mapping[str, Any]) -> dict[str, Any]:
         "worth": worth_rows(found),
         "against": against_rows(found),
         "notes": [ABOUT_WORTH, ABOUT_TESTS],
-        "about": [about_sizes(found), about_detector(found), about_times(found)],
+        "about": [say(found) for part, say in _PARTS.items() if found.get(part)],
     }
 
 

@@ -23,8 +23,8 @@ from minicrit.selection import limited
 from minicrit.statistics import wilson
 
 FORM = 1
-_TIMED = 8  # items an adapter
-_ROUNDS = 5
+_TIMED = 4  # items an adapter
+_ROUNDS = 3
 
 
 def report_adapters(recipe: Recipe) -> dict[str, Any]:
