@@ -9,13 +9,13 @@ values of the matrix are adjusted together (Holm), or one cell in twenty would d
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from minicrit import paired
-from minicrit.judging import Item, remove_partial, score_items
+from minicrit.judging import Item, Judge, remove_partial, score_items
 from minicrit.measures import HALF, Truth, measure, plain
 from minicrit.records import Example
 from minicrit.router import FALLBACK, Router
@@ -28,7 +28,10 @@ MARGIN = 0.02  # of accuracy and the like; the matrix only tests for differences
 
 
 class Through:
-    """A router seen as the judge that one of its adapters is, whatever the domain of an item."""
+    """A router seen as the judge that one of its adapters is, whatever the domain of an item.
+
+    It only gives p: that is all the matrix asks for.
+    """
 
     threshold = HALF
 
@@ -51,22 +54,16 @@ class Through:
         odds = self._router.odds_by([self._key] * len(items), items, batch_tokens=batch_tokens)
         return np.asarray(self._router.chances(odds, None))
 
-    def verdict(self, items: Sequence[Item]) -> Any:
-        """Not asked for by the matrix."""
-        raise NotImplementedError
-
-    critique = verdict
-
 
 def score_all(
     router: Router, examples: Sequence[Example], out: Path, batch_tokens: int
 ) -> dict[str, Floats]:
     """P(flawed) (n,) of all items by every adapter; a killed run goes on."""
-    return {
-        key: score_items(Through(router, key), examples, out.with_name(f"{out.name}-{key}"),
-                         batch_tokens=batch_tokens).p
-        for key in router.members.by_key
-    }  # fmt: skip
+    found = {}
+    for key in router.members.by_key:
+        judge, beside = cast("Judge", Through(router, key)), out.with_name(f"{out.name}-{key}")
+        found[key] = score_items(judge, examples, beside, batch_tokens=batch_tokens).p
+    return found
 
 
 def remove_scores(router: Router, out: Path) -> None:

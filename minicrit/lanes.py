@@ -33,20 +33,34 @@ class Lanes:
 
     Without runs every layer does what it did before. Forwards of several threads take turns, as
     the layers of a model can only be told one thing at a time.
+
+    Attributes:
+        runs: now.
+        known: names of the adapters there are; None where nobody keeps count.
     """
 
     def __init__(self) -> None:
         self.runs: tuple[Run, ...] = ()
+        self.known: set[str] | None = None
         self._turn = threading.RLock()
 
     @contextmanager
     def over(self, runs: Iterable[Run]) -> Iterator[None]:
-        """Within the block, tokens belong to adapters in these runs, in the order of the tokens."""
+        """Within the block, tokens belong to adapters in these runs, in the order of the tokens.
+
+        Raises:
+            ValueError: for an adapter that is not there (any more): its tokens would silently be
+                the base's.
+        """
         joined = tuple(
             (name, sum(length for _, length in members))
             for name, members in groupby(runs, key=lambda run: run[0])
         )
         with self._turn:
+            lost = {name for name, _ in joined if name} - (self.known or set())
+            if self.known is not None and lost:
+                raise ValueError(f"expected adapters in memory, got {', '.join(sorted(lost))}, "
+                                 "exchanged meanwhile; ask again")  # fmt: skip
             before, self.runs = self.runs, joined
             try:
                 yield
@@ -61,14 +75,15 @@ def lay_lanes(model: PeftModel, lanes: Lanes) -> int:
         ValueError: if an adapter does more than add s (x A') B' to plain linear layers.
     """
     layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
-    heads = model.get_base_model().get_output_embeddings()
+    heads = cast("PreTrainedModel", model.get_base_model()).get_output_embeddings()
     for layer in layers:
-        plain = type(layer) is LoraLinear and isinstance(layer.base_layer, nn.Linear)
+        plain = type(layer) is LoraLinear and isinstance(layer.base_layer, nn.Linear)  # type: ignore[comparison-overlap]
         if not plain or layer is heads or any(layer.use_dora.values()) or layer.merged:
             raise ValueError("expected adapters of plain linear layers without DoRA, got another; "
                              "serve it by itself")  # fmt: skip
         if not isinstance(vars(layer).get("forward"), _Mixed):
-            layer.forward = _Mixed(layer, layer.forward, lanes)  # type: ignore[method-assign]
+            linear = cast("LoraLinear", layer)
+            linear.forward = _Mixed(linear, linear.forward, lanes)  # type: ignore[method-assign]
     return len(layers)
 
 
@@ -87,8 +102,8 @@ class _Mixed:
         at = 0
         for name, length in self.lanes.runs:
             if name in layer.lora_A:
-                a = layer.lora_A[name].weight.to(rows.dtype)
-                b = layer.lora_B[name].weight.to(rows.dtype)
+                a, b = (cast("torch.Tensor", part[name].weight).to(rows.dtype)
+                        for part in (layer.lora_A, layer.lora_B))  # fmt: skip
                 inner = rows[at : at + length] @ a.t()
                 y[at : at + length].addmm_(inner, b.t(), alpha=float(layer.scaling[name]))
             at += length

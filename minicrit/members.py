@@ -1,7 +1,6 @@
 """LoRA adapters in memory on one base, each under a key, exchanged while the process runs."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -65,6 +64,7 @@ class Members:
         """Without adapters; the base is loaded with the first."""
         self.base = base
         self.lanes = Lanes()
+        self.lanes.known = self._names = set[str]()
         self.by_key: dict[str, Member] = {}
         self._model: PeftModel | None = None
         self._numbers = count()
@@ -101,7 +101,8 @@ class Members:
             raise ValueError(f"adapter for {key}: {folder}: {error}") from error
         _refuse_more_than_lora(folder)
         member = Member(f"{key}_{next(self._numbers)}", folder, found.sha256, found.calibration)
-        self._load(member)
+        with self.lanes.over(()):  # no forward meanwhile
+            self._load(member)
         try:
             if prove:
                 prove(member.name)
@@ -118,10 +119,6 @@ class Members:
         """Takes an adapter out of memory."""
         self._forget(self.by_key.pop(key))
 
-    def only(self, key: str, tokens: int) -> AbstractContextManager[None]:
-        """Within the block all tokens of a forward belong to one adapter."""
-        return self.lanes.over([(self.by_key[key].name, tokens)])
-
     def _load(self, member: Member) -> None:
         """Into the layers; nothing but lanes will choose it."""
         if self._model is None:
@@ -135,11 +132,13 @@ class Members:
             self._model.set_adapter(active)
         self._model.requires_grad_(False)
         lay_lanes(self._model, self.lanes)
+        self._names.add(member.name)
 
     def _forget(self, member: Member) -> None:
         # Peft may take another adapter for the active one; without runs nobody else is asked.
         with self.lanes.over(()):
             self.model.delete_adapter(member.name)
+            self._names.discard(member.name)
 
 
 def _refuse_more_than_lora(folder: Path) -> None:

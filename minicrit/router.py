@@ -93,7 +93,7 @@ class Router(Critic):
         found = {key: member.calibration for key, member in self.members.by_key.items()}
         prints = sorted((key, str(one.facts["sha256"])) for key, one in found.items() if one)
         self.identity = self._identity() + (f"+{sha256_json(prints)}" if prints else "")
-        self.threshold = max((one.threshold for one in found.values() if one), default=0.5)
+        self.threshold = max(one.threshold if one else 0.5 for one in found.values())
         self.fitted_to |= {"router": self._identity()}
         self._calibration = None
 

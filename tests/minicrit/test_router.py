@@ -12,6 +12,7 @@ from minicrit.base import Base
 from minicrit.critic import Critic
 from minicrit.files import write_json
 from minicrit.manifest import write_manifest
+from minicrit.readout import reading
 from minicrit.records import Example
 from minicrit.router import AUTO, FALLBACK, Route, Router
 from tests.minicrit.router_case import DOMAINS, ITEMS, make_router, save_adapter, sign
@@ -193,6 +194,15 @@ def test_a_refused_adapter_changes_nothing(tiny, own):
         router.swap("medical", biased)
     assert (router.log_odds(ITEMS) == before).all()
     assert parameters(router) == sizes
+
+
+def test_an_adapter_exchanged_meanwhile_is_never_silently_the_base(tiny, own):
+    router = load(own, tiny)
+    gone = router.member(router.routes([ITEMS[3]])[0]).name
+    router.swap("medical", None)
+    with pytest.raises(ValueError, match="exchanged meanwhile; ask again"):
+        router._ask([router.encoder.prompt(*ITEMS[3])], reading(router.encoder), 99, None, [gone])
+    assert np.isfinite(router.log_odds(ITEMS)).all()
 
 
 @pytest.mark.parametrize("which", ["general", "adapters/defense"])
