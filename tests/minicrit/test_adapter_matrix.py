@@ -5,7 +5,10 @@ import pytest
 
 from minicrit.adapter_matrix import LEVEL, _says, matrix_of
 from minicrit.adapter_page import adapters_view, against_rows, page, worth_rows
+from minicrit.config import Recipe
+from minicrit.files import write_json
 from minicrit.records import Example
+from minicrit.report import write_report
 from minicrit.router import FALLBACK
 from minicrit.statistics import mcnemar_exact
 
@@ -101,8 +104,11 @@ def test_what_two_tests_say(tests, said):
     assert _says(tests) == said
 
 
-def test_the_page_marks_who_is_at_home(matrix):
-    found = {
+@pytest.fixture(scope="module")
+def found(matrix):
+    """A whole report."""
+    return {
+        "form": 1,
         "matrix": matrix,
         "sizes": {"adapters": {FALLBACK: 2_000_000, "trading": 1_000_000}, "base": 5_000_000,
                   "routing": 10_000},
@@ -112,6 +118,9 @@ def test_the_page_marks_who_is_at_home(matrix):
                      "separate_to_mixed": 1.4, "mixed_to_one_adapter": 1.1,
                      "log_odds_apart": 1e-6},
     }  # fmt: skip
+
+
+def test_the_page_marks_who_is_at_home(found):
     head, rows = worth_rows(found)
     assert head == ("adapter", "trading (n=24)", "medical (n=24)")
     assert [row[0] for row in rows] == ["general", "trading", "medical"]
@@ -123,3 +132,14 @@ def test_the_page_marks_who_is_at_home(matrix):
     assert "general 2.0, trading 1.0" in text
     assert "5 to the right specialist, 1 to a wrong one, 42 to the general adapter" in text
     assert len(adapters_view(found)["about"]) == 3
+
+
+def test_the_page_of_a_run_has_a_section(found, tmp_path):
+    recipe = Recipe()
+    recipe.benchmark.out, recipe.sft.out = tmp_path / "benchmark", tmp_path / "sft"
+    recipe.data.folder = tmp_path
+    write_json(tmp_path / "adapters.json", found)
+    text = write_report(recipe).read_text()
+    assert '<h2 id="adapters">Adapters by domain</h2>' in text
+    assert "<td>+0.833</td>" in text
+    assert "48 items of families" in text
