@@ -54,7 +54,7 @@ def train_specialists(recipe: Recipe, train: Train) -> dict[str, Path]:
         parts = write_parts(settings, domain, rows, recipe.seed)
         found[domain] = train(_told(recipe, domain, parts))
         if settings.calibrated:
-            _calibrate(recipe, found[domain], parts)
+            calibrate_once(recipe, found[domain], parts)
     return found
 
 
@@ -129,7 +129,7 @@ def _told(recipe: Recipe, domain: str, parts: Path) -> Recipe:
     return replace(recipe, data=replace(recipe.data, folder=parts), sft=sft)
 
 
-def _calibrate(recipe: Recipe, folder: Path, parts: Path) -> None:
+def calibrate_once(recipe: Recipe, folder: Path, parts: Path) -> None:
     """Fits an adapter's calibration on its domain, unless that is done already.
 
     The limit on false positives is to hold in all domains at once, so they share its delta.

@@ -14,10 +14,10 @@ from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import folder_hashes
 from minicrit.manifest import read_manifest
-from minicrit.records import Example, read_examples
+from minicrit.records import Example, read_examples, write_examples
 from minicrit.router import Router
 from minicrit.settings import load_recipe
-from minicrit.specialists import check_settings, mixture, write_parts
+from minicrit.specialists import calibrate_once, check_settings, mixture, write_parts
 from minicrit.train import train_sft
 from tests.minicrit.router_case import save_adapter
 
@@ -94,6 +94,31 @@ def recipe(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     record["settings"] = {"lora": {"alpha": 32.0, "rank": 16}}
     path.write_text(json.dumps(record))
     return made
+
+
+def test_a_calibration_is_fitted_once_and_shares_its_delta(tiny, tmp_path):
+    made = load_recipe(["tiny"], [])
+    made.base.folder, made.calibrate.alpha = tiny.folder.parent, 0.3
+    made.adapters = AdaptersConfig(domains=["trading", "medical"])
+    folder, parts = save_adapter(tiny, tmp_path / "medical", 3), tmp_path / "parts"
+    write_examples(parts / "calibration.jsonl", [
+        Example(id=f"{n}{label}", domain="medical", rationale=f"Ward {n} was {label}, so it is.",
+                label=label, group=str(n), source="hand", split="calibration",
+                flaw_type="anchoring" if label == "flawed" else None,
+                severity="low" if label == "flawed" else None)
+        for n in range(20) for label in ("valid", "flawed")
+    ])  # fmt: skip
+    calibrate_once(made, folder, parts)
+    path = folder / "calibration.json"
+    assert read_manifest(path)["settings"]["delta"] == made.calibrate.delta / 2
+    assert Critic.load(folder, base_folder=tiny.folder.parent).calibration is not None
+    first = path.stat().st_mtime_ns
+    calibrate_once(made, folder, parts)
+    assert path.stat().st_mtime_ns == first
+    made.calibrate.alpha = 0.4
+    calibrate_once(made, folder, parts)
+    assert path.stat().st_mtime_ns > first
+    assert json.loads(path.read_text())["certificate"]["alpha"] == 0.4
 
 
 def test_a_run_killed_between_two_domains_goes_on(recipe, tiny):
