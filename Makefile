@@ -10,7 +10,7 @@
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 16 (bfloat16), 8 or 4; default 8
 #? FORMAT   of export: hf, gguf, ollama or vllm; default hf
-#? MODEL    critic to calibrate, quantize, export, try, look through or ask; default: that of the run
+#? MODEL    critic to calibrate, quantize, export, try, look through, specialize or ask
 #? TARGET   critic that writes for speculative; default: that of the run; DRAFT: a smaller one, or
 #?          base, of the same tokenizer that drafts for it; default: none
 #? MODEL_1  critic to benchmark; default: that of the run; of a llama.cpp or vLLM server:
@@ -120,6 +120,7 @@ RESAMPLED := checkpoints/$(RUN)/rsf
 REVISED := checkpoints/$(RUN)/constitution
 LIKED := checkpoints/$(RUN)/kto
 PLAIN := checkpoints/$(RUN)/plain
+SPECIALISTS := checkpoints/$(RUN)/adapters
 REPORTS := reports/$(RUN)
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 # It lies with the critic and is told apart from it: fitting it again makes only reports stale.
@@ -140,11 +141,11 @@ RUNGS := $(patsubst checkpoints/$(RUN)/%/manifest.json,$(REPORTS)/benchmark-%.js
 # What the page shows beside what it is made of.
 SHOWN := $(filter-out $(REPORTS)/benchmark.json,$(wildcard $(addprefix $(REPORTS)/,benchmark*.json \
     quantize-*.json sharpe.json agreement.json errors.json experiments.json \
-    explain.json)))
+    explain.json adapters.json)))
 
 SPLITS := train train-fresh validation calibration test
 ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge errors explain pairs \
-    dpo rsf kto constitution int$(BITS) export-$(FORMAT))
+    dpo rsf kto constitution int$(BITS) export-$(FORMAT) adapters)
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
 # A critic of another run counts as it is; a base, which may be judged too, has no such file.
 JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
@@ -177,10 +178,12 @@ CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution material
     revisers acceptance rules vitals oracle reasons judge candidates) data_gen/constitution-*.yaml \
     data_gen/prompts/revise-*.txt) $(call modules,sampling decoding)
 EXPORT_CODE := $(wildcard minicrit/export/*.py)
+ADAPTERS_CODE := $(call modules,adapter* specialists router* members lanes detector critic readout \
+    versus paired measures)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
-REPORT_CODE := $(call modules,report pages *tables plots targets views *_views ladder heat) \
-    $(wildcard minicrit/*.html)
+REPORT_CODE := $(call modules,report pages adapter_page *tables plots targets views *_views ladder \
+    heat) $(wildcard minicrit/*.html)
 
 # What each stage is told beside the recipe; ARGS come last, so they win.
 CONFIG := --config $(RECIPE)
@@ -234,6 +237,10 @@ SETTINGS_constitution := $(SETTINGS_base) --data.folder $(DATA_DIR) \
     $(if $(REVISER),--constitution.reviser $(REVISER)) $(if $(URL),--constitution.url $(URL)) \
     $(if $(MODEL_NAME),--constitution.model $(MODEL_NAME)) \
     $(if $(BUDGET_USD),--constitution.budget_usd $(BUDGET_USD))
+SETTINGS_adapters := $(SETTINGS_base) --adapters.start $(MODEL_USED) --adapters.data $(DATA_DIR) \
+    --adapters.parts $(DATA_DIR)-adapters --adapters.out $(SPECIALISTS) \
+    --adapters.router checkpoints/$(RUN)/router --adapters.report $(REPORTS)/adapters \
+    $(if $(ALPHA),--calibrate.alpha $(ALPHA))
 SETTINGS_data-report := --data.folder $(DATA_DIR) --pairs.out $(PAIRS) \
     --benchmark.out $(REPORTS)/benchmark
 SETTINGS_report := --data.folder $(DATA_DIR) --sft.out $(ADAPTER) \
@@ -254,6 +261,7 @@ SECTIONS_pairs := seed pairs filters
 SECTIONS_dpo := seed base data lora dpo pairs filters
 SECTIONS_kto := seed base data lora kto
 SECTIONS_constitution := seed base data lora constitution dpo rsf filters
+SECTIONS_adapters := seed base data lora sft calibrate adapters
 SECTIONS_rsf := seed base data lora rsf filters
 
 # All that have a line of help.
@@ -275,6 +283,7 @@ rsf-control: rsf ## train it as long on reference critiques instead: what rsf ha
 	$(TRAIN) rsf $(CONFIG) $(SETTINGS_rsf) --rsf.control true $(ARGS)
 kto: $(LIKED)/calibration.json ## train it on thumbs (THUMBS, or pairs taken apart), refit
 constitution: $(REVISED)/calibration.json ## let it revise its critiques under ten rules, learn, refit
+adapters: $(REPORTS)/adapters.json ## a specialist a domain that goes on from MODEL; route, compare
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
 benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 beside it; then JUDGE
 judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
@@ -437,8 +446,8 @@ tensorboard: $(SETUP) ## show training curves, on this machine only
 	.venv/bin/tensorboard --logdir runs --host 127.0.0.1 $(ARGS)
 
 clean: ## remove what this RUN made, except what is committed
-	@for path in $(DATA_DIR) $(DATA_DIR)-plain $(PAIRS) $(PAIRS).work checkpoints/$(RUN) $(REPORTS) \
-	    runs/$(RUN) $(STAMPS); do \
+	@for path in $(DATA_DIR) $(DATA_DIR)-plain $(PAIRS) $(PAIRS).work $(DATA_DIR)-adapters \
+	    checkpoints/$(RUN) $(REPORTS) runs/$(RUN) $(STAMPS); do \
 	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done
 
 distclean: ## remove everything that was made here: all runs, bases, .venv, caches
@@ -531,6 +540,11 @@ $(REPORTS)/errors.json: $(STAMPS)/errors.args $(STAMPS)/train.sum $(STAMPS)/vali
 $(REPORTS)/explain.json: $(STAMPS)/explain.args $(STAMPS)/test.sum $(EXPLAIN_CODE) $(SHRUNK) \
     $(wildcard $(CALIBRATION)) | $(SETUP)
 	$(MINICRIT) explain $(CONFIG) $(SETTINGS_explain) $(ARGS)
+
+# One command, as what is finished of it is skipped.
+$(REPORTS)/adapters.json: $(STAMPS)/adapters.args $(STAMPS)/train.sum $(STAMPS)/validation.sum \
+    $(STAMPS)/calibration.sum $(STAMPS)/test.sum $(ADAPTERS_CODE) $(SHRUNK) | $(SETUP)
+	$(MINICRIT) adapters $(CONFIG) $(SETTINGS_adapters) $(ARGS)
 
 # The folder, not its manifest: critics are judged as they are, not made again. It is as new as what
 # was last put into it, a calibration too.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from minicrit.adapters_config import AdaptersConfig
 from minicrit.care_config import DoctorConfig, PreflightConfig, RunsConfig
 from minicrit.data_config import (
     AdversarialConfig,
@@ -98,6 +99,7 @@ class Recipe:
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    adapters: AdaptersConfig = field(default_factory=AdaptersConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)

@@ -24,9 +24,10 @@ from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prep
 from minicrit.calibrated import Calibration, read_calibration
 from minicrit.decoding import greedy
 from minicrit.encoding import Encoder
-from minicrit.files import CALIBRATION, sha256_file
+from minicrit.files import CALIBRATION
 from minicrit.logprobs import choice_logprobs, scored_logprobs
-from minicrit.lora import fuse, refuse_foreign
+from minicrit.lora import fuse
+from minicrit.members import checked_adapter
 from minicrit.packing import Tree, pack
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt
 from minicrit.readout import (
@@ -98,7 +99,7 @@ class Critic:
     def load(
         cls, path: str | Path, *, base_folder: Path = BASES, calibrated: bool = True
     ) -> "Critic":
-        """Loads an adapter, a quantized or an exported folder, or a base for zero-shot reading.
+        """Loads an adapter, a quantized critic, an export, a router, or a base for zero-shot reading.
 
         Args:
             path: the folder, or `embedded`, `tiny` or a Hugging Face id.
@@ -123,6 +124,10 @@ class Critic:
             return cls._from_quantized(folder, record, calibrated)
         if record["stage"] == "export":
             return cls._from_export(folder, record, calibrated)
+        if record["stage"] == "router":
+            from minicrit.router_folder import load_router  # it builds on this class
+
+            return load_router(folder, record, base_folder, calibrated=calibrated)
         return cls._from_adapter(folder, record, base_folder, calibrated)
 
     @classmethod
@@ -135,17 +140,13 @@ class Critic:
     ) -> "Critic":
         facts = record["facts"]
         base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
-        manifest.require(record, base=base.identity)
-        refuse_foreign(folder)
-        adapter = sha256_file(folder / "adapter_model.safetensors")
-        fitted_to = {"base": base.identity, "adapter": adapter}
-        calibration = _calibration(folder, fitted_to) if calibrated else None
+        found = checked_adapter(folder, record, base, calibrated=calibrated)
         model = PeftModel.from_pretrained(load_model(base), folder, is_trainable=False)
         fuse(model)
         critic = cls(model.eval(), load_tokenizer(base), name=str(folder),
-                     identity=f"{base.identity}+{adapter}", adapter=adapter,
-                     calibration=calibration)  # fmt: skip
-        critic.fitted_to |= fitted_to
+                     identity=f"{base.identity}+{found.sha256}", adapter=found.sha256,
+                     calibration=found.calibration)  # fmt: skip
+        critic.fitted_to |= {"base": base.identity, "adapter": found.sha256}
         critic._probe(model)
         return critic
 
@@ -274,7 +275,7 @@ class Critic:
         found = np.empty((len(prompts), len(tail.leaves)))
         groups = list(bundles(prompts))
         trees = [joined([prompts[row] for row in rows], tail) for rows in groups]
-        for numbers in _batches([tree.tokens for tree in trees], batch_tokens):
+        for numbers in batches([tree.tokens for tree in trees], batch_tokens):
             rows = [row for number in numbers for row in groups[number]]
             sums = self._score([trees[number] for number in numbers])
             found[rows] = sums.view(len(rows), -1).cpu().numpy()
@@ -286,7 +287,7 @@ class Critic:
         """Log-odds, likeliest flaw type and likelihood of the reference, in one forward an item."""
         trees = [judging_tree(self.encoder, example) for example in examples]
         judged: dict[int, Judged] = {}
-        for rows in _batches([tree.tokens for tree in trees], batch_tokens):
+        for rows in batches([tree.tokens for tree in trees], batch_tokens):
             chosen = [trees[row] for row in rows]
             judged.update(zip(rows, read_judged(chosen, self._score(chosen)), strict=True))
         return [judged[row] for row in range(len(trees))]
@@ -436,7 +437,7 @@ def _as_carried(folder: Path) -> bool:
     return path.is_file() and "export" not in manifest.read_manifest(path)["facts"]
 
 
-def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
     """Row numbers in batches of at most `most` tokens, longest first so that memory peaks early."""
     batch: list[int] = []
     total = 0

@@ -9,7 +9,7 @@ Shapes: N prompts, K continuations each, H heads, G heads of keys and values, D 
 prompt, L tokens so far.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -159,7 +159,12 @@ class Decoder:
 
 
 def greedy(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, longest: int, end: int
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    longest: int,
+    end: int,
+    make: Callable[..., Decoder] = Decoder,
 ) -> list[list[int]]:
     """The likeliest next tokens of each prompt, one after the other, without the end token.
 
@@ -168,11 +173,12 @@ def greedy(
         prompts: token ids, at least one each.
         longest: most new tokens.
         end: the token at which a continuation is done; it then costs no more forwards.
+        make: what takes the steps.
     """
     found: list[list[int]] = [[] for _ in prompts]
     if not prompts or longest < 1:
         return found
-    decoder = Decoder(model, prompts, copies=1, room=longest)
+    decoder = make(model, prompts, copies=1, room=longest)
     going = list(range(len(prompts)))
     for step in range(longest):
         tokens = decoder.logits.argmax(-1)

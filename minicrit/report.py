@@ -39,6 +39,7 @@ SECTIONS = (
     ("ladder", "Ladder of stages", "ladder"),
     ("judged", "Critiques compared by a judge", "judged"),
     ("explained", "Critiques checked against references", "explained"),
+    ("adapters", "Adapters by domain", "adapters"),
     ("errors", "Errors", "errors"),
     ("experiments", "Experiments", "experiments"),
     ("learning", "Learning", "learning"),

@@ -9,6 +9,7 @@ lacks a figure its cell says `-`. What is read of each:
     errors.json           critic.name, split, n, slices.worst,
                           counts.<kind>.{count, value, low, high}
     explain.json          critic.name, split, n, figures.<name>.{value, low, high, n}
+    adapters.json         see `adapter_report`
     experiments.json      model.name, items.all.n, arms.<name>, comparisons, measured.arms
     sharpe.json, agreement.json   see `gating` and `agreement`
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minicrit.adapter_page import adapters_view
 from minicrit.contrast_tables import chance
 from minicrit.pages import read_results
 from minicrit.tables import Row, cell, number
@@ -64,6 +66,7 @@ def read_sides(out: Path) -> dict[str, View | None]:
         "judged": (out.with_name(f"{out.name}.judge.json"), judge_view),
         "explained": (out.with_name("explain.json"), explained_view),
         "errors": (out.with_name("errors.json"), errors_view),
+        "adapters": (out.with_name("adapters.json"), adapters_view),
         "experiments": (out.with_name("experiments.json"), experiments_view),
     }
     found = {name: (read_results(path), view) for name, (path, view) in names.items()}

@@ -193,6 +193,13 @@ def _export(recipe: Recipe) -> None:
     export(recipe)
 
 
+def _adapters(recipe: Recipe) -> None:
+    from minicrit.adapters import make_adapters
+    from minicrit.train import train_sft
+
+    make_adapters(recipe, train_sft)
+
+
 def _sharpe(recipe: Recipe) -> None:
     from minicrit.gating import sharpe
 
@@ -298,6 +305,8 @@ STAGES = {
                          ("base", "speculative"), _speculative),
     "export": Stage("Take a critic out: a merged folder, GGUF, Ollama or vLLM.",
                     ("base", "export"), _export),
+    "adapters": Stage("Train a specialist a domain, route to them, measure each everywhere.",
+                      ("base", "data", "lora", "sft", "calibrate", "adapters"), _adapters),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),
                     _sharpe),
     "sharpe-demo": Stage("Make trades on real prices, with rationales of known label.",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from minicrit.adapter_page import adapters_view
 from minicrit.side_views import (
     errors_view,
     experiments_view,
@@ -99,7 +100,9 @@ def test_experiments_by_arm() -> None:
     assert rows[1][4:] == ("plain", "1 : 2", "0.5000", "5900")
 
 
-@pytest.mark.parametrize("view", [judge_view, errors_view, explained_view, experiments_view])
+@pytest.mark.parametrize(
+    "view", [judge_view, errors_view, explained_view, experiments_view, adapters_view]
+)
 def test_an_empty_report_is_all_dashes(view: Any) -> None:
     """Nothing is guessed, and nothing fails."""
     text = str(view({"form": 9}))
@@ -109,12 +112,8 @@ def test_an_empty_report_is_all_dashes(view: Any) -> None:
 
 def test_found_beside_the_benchmark(tmp_path: Path) -> None:
     out = tmp_path / "benchmark"
-    assert read_sides(out) == {
-        "judged": None,
-        "explained": None,
-        "errors": None,
-        "experiments": None,
-    }
+    assert set(read_sides(out)) == {"judged", "adapters", "explained", "errors", "experiments"}
+    assert not any(read_sides(out).values())
     out.with_name("benchmark.judge.json").write_text(json.dumps(JUDGED))
     assert read_sides(out)["judged"] == judge_view(JUDGED)
     out.with_name("errors.json").write_text("[]")

@@ -1,0 +1,30 @@
+"""The stage `adapters`: a specialist a domain, a router over them, and what each is worth where.
+
+    minicrit adapters --config cpu --adapters.start checkpoints/cpu/sft
+
+Trains the specialists one after the other, each resumable; writes the router; judges the test items
+of every domain by every adapter, in one process on one base. A restart goes on where it stopped.
+"""
+
+import sys
+
+from minicrit.adapter_page import page
+from minicrit.adapter_report import report_adapters
+from minicrit.config import Recipe
+from minicrit.detector import Detector
+from minicrit.records import read_examples
+from minicrit.router_folder import write_router
+from minicrit.specialists import Train, check_start, train_specialists
+
+
+def make_adapters(recipe: Recipe, train: Train) -> None:
+    """Everything of the stage, in order; `train` as in `train_specialists`."""
+    settings = recipe.adapters
+    check_start(settings.start)
+    adapters = train_specialists(recipe, train)
+    lessons = read_examples(settings.data / "train.jsonl").examples
+    detector = Detector.learnt([e.rationale for e in lessons], [e.domain for e in lessons],
+                               recipe.seed)  # fmt: skip
+    write_router(settings, adapters, detector)
+    found = report_adapters(recipe)
+    sys.stdout.write(page(found) + f"written: {settings.router} and {settings.report}.json\n")

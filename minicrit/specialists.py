@@ -1,0 +1,157 @@
+"""Specialists: adapters that go on from a general one on the examples of one domain each.
+
+Each is an SFT run of its own, with its folder, manifest and calibration, so a restart skips what is
+finished and goes on within what is not. Some rows of other domains are mixed in, as an adapter that
+sees one domain alone forgets the others.
+"""
+
+# mypy: disable-error-code="import-untyped"
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minicrit.adapters_config import AdaptersConfig
+from minicrit.calibrate import calibrate
+from minicrit.config import Recipe
+from minicrit.files import CALIBRATION, atomic_folder, sha256_file
+from minicrit.lora import WEIGHTS
+from minicrit.manifest import read_manifest, write_manifest
+from minicrit.measure_config import CalibrateConfig
+from minicrit.prompts import PROMPT_VERSION
+from minicrit.records import Example, read_examples, write_examples
+from minicrit.selection import limited
+from minicrit.taxonomy import DOMAINS
+
+log = logging.getLogger(__name__)
+Train = Callable[[Recipe], Path]
+
+
+def train_specialists(recipe: Recipe, train: Train) -> dict[str, Path]:
+    """Trains and calibrates a specialist of each domain, one after the other.
+
+    Args:
+        recipe: uses `adapters`, `sft` for what that does not say, and `calibrate`.
+        train: trains `sft.start` on the folder `data.folder` to `sft.out`; does nothing where that
+            is up to date.
+
+    Returns:
+        The folder of each domain's adapter.
+
+    Raises:
+        ValueError: if the settings name no domain, or one that has no training rows.
+    """
+    settings = recipe.adapters
+    check_settings(settings)
+    splits = ("train", "validation", *(["calibration"] if settings.calibrated else []))
+    rows = {name: read_examples(settings.data / f"{name}.jsonl").examples for name in splits}
+    found = {}
+    for domain in tqdm(settings.domains, unit="adapter", desc="specialists"):
+        log.info("specialist of %s", domain)
+        parts = write_parts(settings, domain, rows, recipe.seed)
+        found[domain] = train(_told(recipe, domain, parts))
+        if settings.calibrated:
+            calibrate_once(recipe, found[domain], parts)
+    return found
+
+
+def check_start(folder: Path) -> None:
+    """Refuses a general adapter that is none; that its base fits is seen when it is loaded."""
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"adapters.start: expected the folder of a trained adapter, got {folder}; "
+                         "train it first (make sft), or give MODEL")  # fmt: skip
+
+
+def check_settings(settings: AdaptersConfig) -> None:
+    """Refuses settings that no specialist can be made by, before anything is trained."""
+    domains = settings.domains
+    if not domains or len(set(domains)) < len(domains) or set(domains) - set(DOMAINS):
+        raise ValueError(f"adapters.domains: expected one or more of {', '.join(DOMAINS)}, each "
+                         f"once, got {', '.join(domains) or 'none'}; name them")  # fmt: skip
+    for name, value in (("mixed", settings.mixed), ("bar", settings.bar)):
+        if not 0 <= value < 1:
+            raise ValueError(f"adapters.{name}: expected a share from 0 to under 1, got {value:g}; "
+                             "change it")  # fmt: skip
+
+
+def write_parts(
+    settings: AdaptersConfig, domain: str, rows: dict[str, list[Example]], seed: int
+) -> Path:
+    """The files of one domain: its own rows of each split, in training some of the others too."""
+    folder = settings.parts / domain
+    own = {name: [e for e in found if e.domain == domain] for name, found in rows.items()}
+    if lacking := [name for name, found in own.items() if not found]:
+        raise ValueError(f"{settings.data}: expected rows of domain {domain} in {lacking[0]}, got "
+                         "none; make more data, or leave the domain out")  # fmt: skip
+    own["train"] = mixture(rows["train"], domain, settings, seed)
+    with atomic_folder(folder) as box:
+        for name, found in own.items():
+            write_examples(box / f"{name}.jsonl", found)
+        files = {name: settings.data / f"{name}.jsonl" for name in rows}
+        counts = {name: Counter(e.domain for e in found) for name, found in own.items()}
+        told = {"seed": seed, "domain": domain, "limit": settings.limit, "mixed": settings.mixed}
+        write_manifest(box, stage="adapters", inputs=files, settings=told, facts={"rows": counts})
+    return folder
+
+
+def mixture(
+    rows: Sequence[Example], domain: str, settings: AdaptersConfig, seed: int
+) -> list[Example]:
+    """Training rows of a domain and a share of others, whole groups, in the order of `rows`."""
+    own = [e for e in rows if e.domain == domain]
+    if settings.limit:
+        own = limited(own, settings.limit, seed)
+    others = [e for e in rows if e.domain != domain]
+    beside = []
+    if settings.mixed and others:
+        smallest = min(Counter(e.group for e in others).values())
+        room = round(len(own) * settings.mixed / (1 - settings.mixed))
+        beside = limited(others, max(room, smallest), seed)
+    kept = {e.id for e in (*own, *beside)}
+    return [e for e in rows if e.id in kept]
+
+
+def _told(recipe: Recipe, domain: str, parts: Path) -> Recipe:
+    """The recipe of one specialist's training."""
+    settings = recipe.adapters
+    sft = replace(
+        recipe.sft,
+        start=None if settings.from_base else settings.start,
+        out=settings.out / domain,
+        epochs=settings.epochs,
+        batch_examples=settings.batch_examples,
+        learning_rate=settings.learning_rate,
+        log_folder=recipe.sft.log_folder / settings.out.parent.name,
+    )
+    return replace(recipe, data=replace(recipe.data, folder=parts), sft=sft)
+
+
+def calibrate_once(recipe: Recipe, folder: Path, parts: Path) -> None:
+    """Fits an adapter's calibration on its domain, unless that is done already.
+
+    The limit on false positives is to hold in all domains at once, so they share its delta.
+    """
+    delta = recipe.calibrate.delta / len(recipe.adapters.domains)
+    told = replace(recipe.calibrate, model=folder, data=parts / "calibration.jsonl", delta=delta,
+                   each_domain=False)  # fmt: skip
+    if _is_fitted(told, recipe.seed):
+        log.info("%s is up to date", folder / CALIBRATION)
+        return
+    calibrate(replace(recipe, calibrate=told))
+
+
+def _is_fitted(settings: CalibrateConfig, seed: int) -> bool:
+    try:
+        record = read_manifest(settings.model / CALIBRATION)
+    except ValueError:
+        return False
+    asked = {k: v for k, v in asdict(settings).items() if k not in ("model", "data")}
+    return bool(
+        record["settings"] == {**asked, "seed": seed}
+        and record["facts"].get("adapter") == sha256_file(settings.model / WEIGHTS)
+        and record["facts"].get("prompt_version") == PROMPT_VERSION
+        and record["inputs"]["data"]["sha256"] == sha256_file(settings.data)
+    )

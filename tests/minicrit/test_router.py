@@ -1,0 +1,281 @@
+"""The router on a tiny base: who judges what, in one forward, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from minicrit.base import Base
+from minicrit.critic import Critic
+from minicrit.files import write_json
+from minicrit.manifest import write_manifest
+from minicrit.readout import reading
+from minicrit.records import Example
+from minicrit.router import AUTO, FALLBACK, Route, Router
+from tests.minicrit.router_case import DOMAINS, ITEMS, make_router, save_adapter, sign
+
+SICK = (AUTO, "The patient on the ward had a fever after the first dose.")
+
+
+@pytest.fixture(scope="module")
+def root(tiny: Base, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("router")
+    make_router(tiny, folder)
+    return folder
+
+
+@pytest.fixture
+def own(root: Path, tmp_path: Path) -> Path:
+    """The same folders, to be changed."""
+    shutil.copytree(root, tmp_path / "own")
+    return tmp_path / "own"
+
+
+def load(root: Path, tiny: Base) -> Router:
+    found = Critic.load(root / "router", base_folder=tiny.folder.parent)
+    assert isinstance(found, Router)
+    return found
+
+
+@pytest.fixture(scope="module")
+def router(root: Path, tiny: Base) -> Router:
+    return load(root, tiny)
+
+
+@pytest.fixture(scope="module")
+def alone(root: Path, tiny: Base) -> dict[str, Critic]:
+    """Every adapter as a critic of its own."""
+    folders = {name: root / "adapters" / name for name in DOMAINS} | {FALLBACK: root / "general"}
+    return {name: Critic.load(path, base_folder=tiny.folder.parent)
+            for name, path in folders.items()}  # fmt: skip
+
+
+def expected(alone: dict[str, Critic], item: tuple[str, str]) -> Critic:
+    return alone.get(item[0], alone[FALLBACK])
+
+
+def test_five_adapters_judge_in_one_forward_as_each_by_itself(router, alone):
+    calls = []
+    handle = router.causal_lm.register_forward_hook(lambda *_: calls.append(1))
+    mixed = router.log_odds(ITEMS)
+    handle.remove()
+    assert len(calls) == 1
+    separate = [expected(alone, item).log_odds([item])[0] for item in ITEMS]
+    np.testing.assert_allclose(mixed, separate, atol=1e-5)
+    assert len({round(x, 4) for x in separate}) == len(ITEMS)
+    turned = router.log_odds(ITEMS[::-1] + ITEMS)
+    np.testing.assert_allclose(turned, [*separate[::-1], *separate], atol=1e-5)
+
+
+def test_it_answers_as_a_critic_does(router, alone):
+    p, types = router.p_and_types(ITEMS)
+    np.testing.assert_allclose(p, router.p_flawed(ITEMS), atol=1e-6)
+    for at, item in enumerate(ITEMS):
+        one, kind = expected(alone, item).p_and_types([item])
+        assert (p[at], types[at]) == (pytest.approx(one[0], abs=1e-6), kind[0])
+    for item, written in zip(ITEMS, router.critique(ITEMS, max_new_tokens=10), strict=True):
+        one = expected(alone, item).critique([item], max_new_tokens=10)[0]
+        assert written.text == one.text
+        assert written.verdict.label == one.verdict.label
+    examples = [
+        Example(id=text, domain=domain, rationale=text, label="valid", group=text, source="hand",
+                split="test", critique="It follows.")
+        for domain, text in ITEMS
+    ]  # fmt: skip
+    for example, judged in zip(examples, router.judge(examples), strict=True):
+        one = expected(alone, (example.domain, "")).judge([example])[0]
+        assert (judged.log_odds, judged.nll) == pytest.approx((one.log_odds, one.nll), abs=1e-3)
+
+
+def test_twins_of_two_domains_share_nothing(router, alone):
+    """The same words go to two adapters, although their tokens would make one tree."""
+    text = "The same long words stand here for both of them, and nobody can tell them apart."
+    items = [("trading", text), ("medical", text), ("trading", text + " So yes.")]
+    separate = [expected(alone, item).log_odds([item])[0] for item in items]
+    np.testing.assert_allclose(router.log_odds(items), separate, atol=1e-5)
+
+
+def test_a_verdict_says_which_adapter_judged(router, root, alone):
+    verdicts = router.verdict([*ITEMS, SICK, (AUTO, "Xylophone.")])
+    homes = [*(root / "adapters" / name for name in DOMAINS), root / "general",
+             root / "adapters" / "medical", root / "general"]  # fmt: skip
+    assert [v.model for v in verdicts] == [str(home) for home in homes]
+    assert verdicts[0].adapter == alone["trading"].adapter
+    assert [v.domain for v in verdicts[-3:]] == ["planning", "medical", "general"]
+    assert len({v.request_id for v in verdicts}) == len(verdicts)
+
+
+def test_routes(router):
+    given, planned, sick, unknown = router.routes([ITEMS[0], ITEMS[4], SICK, (AUTO, "Xylophone.")])
+    assert given == Route("trading", "trading")
+    assert (planned.key, planned.domain) == (FALLBACK, "planning")  # detected, but has no adapter
+    assert (sick.key, sick.domain, sick.detected > 0.7) == ("medical", "medical", True)
+    assert (unknown.key, unknown.domain, unknown.detected < 0.7) == (FALLBACK, "general", True)
+    known = router.routes([("planning", SICK[1])])[0]
+    assert (known.key, known.domain) == ("medical", "medical")
+
+
+def test_below_the_bar_the_general_adapter_judges(tiny, own):
+    told = json.loads((own / "router" / "router.json").read_text())
+    write_json(own / "router" / "router.json", {**told, "bar": 0.999})
+    resign(own / "router")
+    assert load(own, tiny).routes([SICK])[0].key == FALLBACK
+
+
+def resign(folder: Path, **facts: str) -> None:
+    """A manifest for what now lies there."""
+    old = json.loads((folder / "manifest.json").read_text())
+    write_manifest(folder, stage=old["stage"], inputs={}, settings=old["settings"],
+                   facts={**old["facts"], **facts})  # fmt: skip
+
+
+def test_log_odds_without_texts_are_the_general_adapters(router, alone):
+    prompt = router.encoder.prompt("general", "No domain is told.")
+    one = alone[FALLBACK].odds_after([prompt])
+    np.testing.assert_allclose(router.odds_after([prompt]), one, atol=1e-6)
+    np.testing.assert_allclose(router.chances(one, ["general"]), 1 / (1 + np.exp(-one)))
+
+
+def test_a_swap_leaves_no_trace(tiny, own):
+    """Another adapter comes and goes; the others, and memory, are to the bit what they were."""
+    router = load(own, tiny)
+    before, names, identity = router.log_odds(ITEMS), parameters(router), router.identity
+    other = save_adapter(tiny, own / "other", 77, rank=8)
+    router.swap("medical", other)
+    swapped = router.log_odds(ITEMS)
+    assert swapped[3] != before[3]
+    assert (np.delete(swapped, 3) == np.delete(before, 3)).all()
+    assert router.verdict([ITEMS[3]])[0].model == str(other)
+    assert router.identity != identity
+    router.swap("medical", own / "adapters" / "medical")
+    assert (router.log_odds(ITEMS) == before).all()
+    assert (parameters(router), router.identity) == (names, identity)
+
+
+def parameters(router: Router) -> tuple[int, int]:
+    """How many tensors there are, and how many numbers."""
+    sizes = [p.numel() for p in router.model.parameters()]
+    return len(sizes), sum(sizes)
+
+
+def test_an_adapter_taken_out_is_replaced_by_the_general_one(tiny, own):
+    router = load(own, tiny)
+    router.swap("trading", None)
+    assert router.routes([ITEMS[0]])[0].key == FALLBACK
+    alone = Critic.load(own / "general", base_folder=tiny.folder.parent)
+    assert router.log_odds(ITEMS[:1]) == pytest.approx(alone.log_odds(ITEMS[:1]), abs=1e-5)
+    for name in ("trading", FALLBACK):
+        with pytest.raises(ValueError, match="expected a domain with an adapter of its own"):
+            router.swap(name, None)
+
+
+def test_a_refused_adapter_changes_nothing(tiny, own):
+    router = load(own, tiny)
+    before, sizes = router.log_odds(ITEMS), parameters(router)
+    useless = save_adapter(tiny, own / "useless", 3, strength=0.0)
+    with pytest.raises(ValueError, match="changes the answer of its base, got none"):
+        router.swap("medical", useless)
+    foreign = save_adapter(tiny, own / "foreign", 3)
+    sign(foreign, "another base")
+    with pytest.raises(ValueError, match=r"adapter for medical: .*foreign: base: expected"):
+        router.swap("medical", foreign)
+    broken = save_adapter(tiny, own / "broken", 3)
+    (broken / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected the files of its manifest"):
+        router.swap("medical", broken)
+    biased = save_adapter(tiny, own / "biased", 3)
+    told = json.loads((biased / "adapter_config.json").read_text())
+    write_json(biased / "adapter_config.json", {**told, "bias": "all"})
+    sign(biased, tiny.identity)
+    with pytest.raises(ValueError, match="of LoRA alone, got bias"):
+        router.swap("medical", biased)
+    assert (router.log_odds(ITEMS) == before).all()
+    assert parameters(router) == sizes
+
+
+def test_an_adapter_exchanged_meanwhile_is_never_silently_the_base(tiny, own):
+    router = load(own, tiny)
+    gone = router.member(router.routes([ITEMS[3]])[0]).name
+    router.swap("medical", None)
+    with pytest.raises(ValueError, match="exchanged meanwhile; ask again"):
+        router._ask([router.encoder.prompt(*ITEMS[3])], reading(router.encoder), 99, None, [gone])
+    assert np.isfinite(router.log_odds(ITEMS)).all()
+
+
+@pytest.mark.parametrize("which", ["general", "adapters/defense"])
+def test_an_adapter_that_was_changed_since_is_refused(tiny, own, which):
+    save_adapter(tiny, own / which, 50)
+    with pytest.raises(ValueError, match=r"router.json: expected the adapter .* made with, got"):
+        load(own, tiny)
+    shutil.rmtree(own / which)
+    with pytest.raises(ValueError, match="got none; put it there or make the router again"):
+        load(own, tiny)
+
+
+def test_a_router_of_another_base_or_form_is_refused(tiny, own):
+    folder = own / "router"
+    resign(folder, base="another")
+    with pytest.raises(ValueError, match="base: expected"):
+        load(own, tiny)
+    resign(folder, base=tiny.identity)
+    told = json.loads((folder / "router.json").read_text())
+    write_json(folder / "router.json", {**told, "form": 2})
+    resign(folder)
+    with pytest.raises(ValueError, match="expected a router of form 1"):
+        load(own, tiny)
+    (folder / "detector.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected the files of its manifest"):
+        load(own, tiny)
+
+
+def calibrate(folder: Path, threshold: float, temperature: float, **critic: str) -> None:
+    """A calibration as the stage writes it, with chosen numbers."""
+    found = {"threshold": threshold, "each_domain": False, "abstain": {"low": 0.4, "high": 0.6},
+             "certificate": {"alpha": 0.1, "delta": 0.05, "n": 50, "k": 1},
+             "temperature": {"pooled": temperature, "domains": {}, "n": 20}}  # fmt: skip
+    write_json(folder / "calibration.json", found)
+    write_manifest(folder / "calibration.json", stage="calibrate", inputs={}, settings={},
+                   facts={"prompt_version": "plain-1", **critic})  # fmt: skip
+
+
+def test_every_adapter_brings_its_calibration(tiny, own, alone):
+    """Each item by its own temperature; one threshold, the highest certified one."""
+    plain = load(own, tiny)
+    for name, threshold, heat in (("medical", 0.55, 2.0), ("trading", 0.7, 0.5)):
+        adapter = alone[name].adapter
+        calibrate(own / "adapters" / name, threshold, heat, base=tiny.identity, adapter=adapter)
+    router = load(own, tiny)
+    odds = plain.log_odds(ITEMS)
+    heats = np.array([0.5, 1, 1, 2.0, 1])
+    np.testing.assert_allclose(router.p_flawed(ITEMS), 1 / (1 + np.exp(-odds / heats)), atol=1e-9)
+    assert router.threshold == 0.7
+    assert [v.calibrated for v in router.verdict(ITEMS)] == [True, False, False, True, False]
+    assert router.identity != plain.identity
+    assert router.fitted_to == plain.fitted_to
+    raw = Critic.load(own / "router", base_folder=tiny.folder.parent, calibrated=False)
+    assert raw.threshold == 0.5
+
+
+def test_a_calibration_of_the_whole_router_comes_first_and_ends_with_a_swap(tiny, own, alone):
+    plain = load(own, tiny)
+    calibrate(own / "router", 0.61, 4.0, router=plain.fitted_to["router"])
+    router = load(own, tiny)
+    assert router.threshold == 0.61
+    assert router.calibration["alpha"] == 0.1
+    odds = plain.log_odds(ITEMS)
+    np.testing.assert_allclose(router.p_flawed(ITEMS), 1 / (1 + np.exp(-odds / 4)), atol=1e-9)
+    assert all(v.calibrated for v in router.verdict(ITEMS))
+    router.swap("medical", None)
+    assert (router.threshold, router.calibration) == (0.5, None)
+    write_json(own / "router" / "router.json",
+               json.loads((own / "router" / "router.json").read_text()) | {"bar": 0.5})  # fmt: skip
+    resign(own / "router")
+    with pytest.raises(ValueError, match="expected the calibration of this critic"):
+        load(own, tiny)
+
+
+def test_the_router_is_not_merged(router):
+    assert router.merged(torch.bfloat16) is router
