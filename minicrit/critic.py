@@ -7,48 +7,31 @@ critic.verdict([("trading", "RSI is oversold, so ...")])[0].p_flawed
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from minicrit import manifest
-from minicrit.attention import Memory
-from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prepare_base
-from minicrit.calibrated import Calibration, read_calibration
+from minicrit.calibrated import Calibration
 from minicrit.decoding import greedy
 from minicrit.encoding import Encoder
-from minicrit.files import CALIBRATION
-from minicrit.logprobs import choice_logprobs, scored_logprobs
-from minicrit.lora import fuse
-from minicrit.members import checked_adapter
-from minicrit.packing import Tree, pack
+from minicrit.logprobs import choice_logprobs
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt
-from minicrit.readout import (
-    Judged,
-    branch_sums,
-    bundles,
-    joined,
-    judging_tree,
-    read_judged,
-    reading,
-)
-from minicrit.records import Example
+from minicrit.reader import LONGEST, Item, Reader
+from minicrit.readout import joined, reading
 from minicrit.scribe import Scribe
 from minicrit.taxonomy import FLAW_TYPES
 from minicrit.verdict import Verdict, explained
 
-Item = tuple[str, str]  # (domain, rationale)
+__all__ = ["BASES", "LONGEST", "Critic", "Item", "Written"]
+
 BASES = Path("checkpoints/base")
-RELEASED = "released"
-_SCORED = 1024  # scored tokens whose logits exist at once
-LONGEST = 4096  # tokens of a prompt, unless an encoder says otherwise
 
 
 @dataclass(frozen=True)
@@ -62,7 +45,7 @@ class Written:
     tokens: int
 
 
-class Critic:
+class Critic(Reader):
     """A causal LM that reads rationales. Build it with `Critic.load`."""
 
     def __init__(
@@ -76,10 +59,7 @@ class Critic:
         encoder: Encoder | None = None,
         calibration: Calibration | None = None,
     ) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = torch.nn.Module.to(model, device)
-        self.tokenizer = tokenizer
-        self.encoder = encoder or Encoder(tokenizer, max_tokens=LONGEST)
+        super().__init__(model, tokenizer, encoder)
         self.name = name
         self.identity = identity
         self.adapter = adapter
@@ -99,7 +79,7 @@ class Critic:
     def load(
         cls, path: str | Path, *, base_folder: Path = BASES, calibrated: bool = True
     ) -> "Critic":
-        """Loads an adapter, a quantized critic, an export, a router, or a base for zero-shot reading.
+        """Loads an adapter, a quantized or exported critic, a router, or a base, read zero-shot.
 
         Args:
             path: the folder, or `embedded`, `tiny` or a Hugging Face id.
@@ -110,62 +90,9 @@ class Critic:
             ValueError: if nothing is there, if prompt, base or files are not the recorded ones, or
                 if the calibration was fitted to another critic.
         """
-        folder = Path(path)
-        if str(path) in (EMBEDDED, TINY) or not (folder / "manifest.json").is_file():
-            return cls._from_base(prepare_base(str(path), base_folder), str(path))
-        record = manifest.read_manifest(folder)
-        if record["stage"] == "base":
-            return cls._from_base(Base(folder, record["facts"]["identity"]), str(path))
-        if faults := manifest.check_outputs(folder):
-            raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; "
-                             "restore the folder or make it again")  # fmt: skip
-        manifest.require(record, prompt_version=PROMPT_VERSION)
-        if record["stage"] == "quantize":
-            return cls._from_quantized(folder, record, calibrated)
-        if record["stage"] == "export":
-            return cls._from_export(folder, record, calibrated)
-        if record["stage"] == "router":
-            from minicrit.router_folder import load_router  # it builds on this class
+        from minicrit.loading import load_critic  # it builds on this class
 
-            return load_router(folder, record, base_folder, calibrated=calibrated)
-        return cls._from_adapter(folder, record, base_folder, calibrated)
-
-    @classmethod
-    def _from_base(cls, base: Base, name: str) -> "Critic":
-        return cls(load_model(base), load_tokenizer(base), name=name, identity=base.identity)
-
-    @classmethod
-    def _from_adapter(
-        cls, folder: Path, record: dict[str, Any], base_folder: Path, calibrated: bool
-    ) -> "Critic":
-        facts = record["facts"]
-        base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
-        found = checked_adapter(folder, record, base, calibrated=calibrated)
-        model = PeftModel.from_pretrained(load_model(base), folder, is_trainable=False)
-        fuse(model)
-        critic = cls(model.eval(), load_tokenizer(base), name=str(folder),
-                     identity=f"{base.identity}+{found.sha256}", adapter=found.sha256,
-                     calibration=found.calibration)  # fmt: skip
-        critic.fitted_to |= {"base": base.identity, "adapter": found.sha256}
-        critic._probe(model)
-        return critic
-
-    @classmethod
-    def _from_quantized(cls, folder: Path, record: dict[str, Any], calibrated: bool) -> "Critic":
-        from minicrit.quantize import load_quantized
-
-        outputs = sorted(record["outputs"].items())
-        identity = hashlib.sha256(repr(outputs).encode()).hexdigest()
-        fitted_to = {"quantized": identity}
-        calibration = _calibration(folder, fitted_to) if calibrated else None
-        model, tokenizer = load_quantized(folder)
-        critic = cls(model, tokenizer, name=str(folder), identity=identity,
-                     adapter=record["facts"].get("adapter"), calibration=calibration)  # fmt: skip
-        critic.fitted_to |= fitted_to
-        facts = record["facts"]
-        critic.bits, critic.released = facts.get("bits", 8), facts.get("status") == RELEASED
-        critic.release = str(facts.get("reason", "not compared with the float critic"))
-        return critic
+        return load_critic(path, base_folder, calibrated=calibrated)
 
     def calibrate(self, calibration: Calibration) -> None:
         """Takes over a calibration that was fitted to this critic."""
@@ -184,32 +111,6 @@ class Critic:
                              f"bits that was not: {self.release}; use the float critic, or ask for "
                              "this one by name of its risk (unreleased)")  # fmt: skip
 
-    @classmethod
-    def _from_export(cls, folder: Path, record: dict[str, Any], calibrated: bool) -> "Critic":
-        facts = record["facts"]
-        if facts["format"] != "hf":
-            raise ValueError(f"{folder}: expected an export of format hf, got {facts['format']}; "
-                             "serve it and ask the server, openai:http://HOST:PORT")  # fmt: skip
-        base = Base(folder, facts["merged"])
-        fitted_to = {"export": facts["merged"]}
-        carried = facts["calibrated_as"] if _as_carried(folder) else None
-        calibration = _calibration(folder, carried or fitted_to) if calibrated else None
-        critic = cls(load_model(base), load_tokenizer(base), name=str(folder),
-                     identity=base.identity, adapter=facts["adapter"],
-                     calibration=calibration)  # fmt: skip
-        critic.fitted_to |= fitted_to
-        return critic
-
-    def _probe(self, model: PeftModel) -> None:
-        """An adapter that changes nothing was not applied: refuse it, never serve the base."""
-        item = [("general", "Three of three swans were white, so all swans are white.")]
-        with_adapter = self.log_odds(item)
-        with model.disable_adapter():
-            without = self.log_odds(item)
-        if np.array_equal(with_adapter, without):
-            raise ValueError(f"{self.name}: expected an adapter that changes the answer of its "
-                             "base, got none; train it or load the base itself")  # fmt: skip
-
     def merged(self, dtype: torch.dtype) -> "Critic":
         """A copy with the adapter merged into weights of this type: writes faster than it is exact.
 
@@ -226,78 +127,9 @@ class Critic:
                       identity=f"{self.identity}+merged-{dtype}", adapter=self.adapter)  # fmt: skip
 
     @property
-    def causal_lm(self) -> PreTrainedModel:
-        """The model without peft's wrapper; the adapter stays in its layers."""
-        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        return cast("PreTrainedModel", model)
-
-    @property
     def calibration(self) -> dict[str, Any] | None:
         """What the threshold is certified for, in short; None without a calibration."""
         return dict(self._calibration.facts) if self._calibration else None
-
-    def log_odds(
-        self,
-        items: Sequence[Item],
-        *,
-        batch_tokens: int = 4096,
-        progress: Callable[[int], object] | None = None,
-    ) -> np.ndarray:
-        """Log p(flawed) - log p(valid) after the lead-in, (N,), in the order of the items.
-
-        As the model says it, whatever the calibration.
-        """
-        prompts = [self.encoder.prompt(*item) for item in items]
-        return self.odds_after(prompts, batch_tokens=batch_tokens, progress=progress)
-
-    def odds_after(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        batch_tokens: int = 4096,
-        progress: Callable[[int], object] | None = None,
-    ) -> np.ndarray:
-        """The same after any prompts, given as token ids without the lead-in."""
-        sums = self._ask(prompts, reading(self.encoder), batch_tokens, progress)
-        return np.asarray(sums[:, 1] - sums[:, 0])
-
-    def _ask(
-        self,
-        prompts: Sequence[Sequence[int]],
-        tail: Tree,
-        batch_tokens: int,
-        progress: Callable[[int], object] | None = None,
-    ) -> np.ndarray:
-        """Log-likelihood of every leaf of a tail after each prompt, (N, leaves), in float64.
-
-        What prompts share, as twins do, is computed once.
-        """
-        found = np.empty((len(prompts), len(tail.leaves)))
-        groups = list(bundles(prompts))
-        trees = [joined([prompts[row] for row in rows], tail) for rows in groups]
-        for numbers in batches([tree.tokens for tree in trees], batch_tokens):
-            rows = [row for number in numbers for row in groups[number]]
-            sums = self._score([trees[number] for number in numbers])
-            found[rows] = sums.view(len(rows), -1).cpu().numpy()
-            if progress:
-                progress(len(rows))
-        return found
-
-    def judge(self, examples: Sequence[Example], *, batch_tokens: int = 4096) -> list[Judged]:
-        """Log-odds, likeliest flaw type and likelihood of the reference, in one forward an item."""
-        trees = [judging_tree(self.encoder, example) for example in examples]
-        judged: dict[int, Judged] = {}
-        for rows in batches([tree.tokens for tree in trees], batch_tokens):
-            chosen = [trees[row] for row in rows]
-            judged.update(zip(rows, read_judged(chosen, self._score(chosen)), strict=True))
-        return [judged[row] for row in range(len(trees))]
-
-    def _score(self, trees: Sequence[Tree], memory: Memory | None = None) -> torch.Tensor:
-        """Log-likelihood of every branch, in order; `memory` keeps what was read."""
-        with torch.inference_mode():
-            batch = pack(trees, ends=False).to(self.causal_lm.device)
-            found = scored_logprobs(self.causal_lm, batch, chunk=_SCORED, memory=memory)
-            return branch_sums(batch, found)
 
     def p_flawed(
         self,
@@ -425,27 +257,3 @@ class Critic:
             latency_ms=spent, request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
             **explained(parsed, rationale),
         )  # fmt: skip
-
-
-def _calibration(folder: Path, fitted_to: dict[str, str]) -> Calibration | None:
-    return read_calibration(folder, prompt_version=PROMPT_VERSION, **fitted_to)
-
-
-def _as_carried(folder: Path) -> bool:
-    """Whether the calibration of an export came with it: if fitted anew, it names the export."""
-    path = folder / CALIBRATION
-    return path.is_file() and "export" not in manifest.read_manifest(path)["facts"]
-
-
-def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Row numbers in batches of at most `most` tokens, longest first so that memory peaks early."""
-    batch: list[int] = []
-    total = 0
-    for row in sorted(range(len(lengths)), key=lambda r: -lengths[r]):
-        if batch and total + lengths[row] > most:
-            yield batch
-            batch, total = [], 0
-        batch.append(row)
-        total += lengths[row]
-    if batch:
-        yield batch

@@ -29,7 +29,7 @@ from minicrit.base import Base, load_model, load_tokenizer, prepare_base
 from minicrit.calibrate import firewalled, fit, write_calibration
 from minicrit.calibrated import calibration_of
 from minicrit.config import Recipe
-from minicrit.critic import RELEASED, Critic
+from minicrit.critic import Critic
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_json
 from minicrit.judging import remove_partial
 from minicrit.manifest import check_outputs, read_manifest, require, write_manifest
@@ -42,12 +42,10 @@ from minicrit.quantize_compare import (
 )
 from minicrit.quantize_gate import MOST_FLIPS, gate
 from minicrit.quantize_report import write_table
-from minicrit.quantized import BITSANDBYTES, SCHEME, load_quantized, save_tensors
+from minicrit.quantized import BITSANDBYTES, RELEASED, SCHEME, save_tensors
 from minicrit.records import read_examples
 from minicrit.selection import limited
 from minicrit.shrinking import shrink_4, shrink_8, shrink_16
-
-__all__ = ["load_quantized", "quantize"]
 
 log = logging.getLogger(__name__)
 

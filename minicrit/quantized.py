@@ -41,6 +41,8 @@ from minicrit.shrinking import Tensors, smoothing
 WEIGHTS = "weights.safetensors"
 SCHEME = "quantize.json"
 BITSANDBYTES = "bitsandbytes"
+#: The status of a critic that was shown to be as good as the float one.
+RELEASED = "released"
 _GENERATION = "generation_config.json"
 
 

@@ -18,13 +18,14 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from minicrit.calibrated import Calibration
-from minicrit.critic import Critic, Item, batches
+from minicrit.critic import Critic, Item
 from minicrit.detector import Detector
 from minicrit.files import sha256_json
 from minicrit.lanes import mixed_greedy
 from minicrit.members import Member, Members
 from minicrit.packing import Tree
 from minicrit.prompts import Critique
+from minicrit.reader import batches
 from minicrit.readout import Judged, bundles, joined, judging_tree, read_judged, reading
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES

@@ -158,12 +158,15 @@ def test_network_clients_live_in_one_folder():
 
 
 def test_every_make_target_has_a_help_line():
+    """So each is phony: make takes their names from these lines."""
     text = (ROOT / "Makefile").read_text()
-    phony = re.search(r"^\.PHONY:((?:.*\\\n)*.*)$", text, re.MULTILINE)
-    assert phony is not None
-    targets = set(phony[1].replace("\\", " ").split()) - {"FORCE"}
     rules = {m[1]: m[2] for m in re.finditer(r"^([a-z][a-z-]*):(?!=)(.*)$", text, re.MULTILINE)}
-    assert targets == set(rules), "every plain target is declared .PHONY and the other way round"
+    assert "test" in rules
+    database = subprocess.run(["make", "-pnq", "help"], cwd=ROOT, capture_output=True, text=True,
+                              check=False).stdout  # fmt: skip
+    phony = re.search(r"^\.PHONY: (.*)$", database, re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) == {*rules, "FORCE"}
     assert [name for name, rest in rules.items() if not re.search(r"## \S", rest)] == []
 
 

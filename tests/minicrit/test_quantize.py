@@ -18,8 +18,9 @@ from minicrit.files import folder_hashes
 from minicrit.int8 import JoinedPart
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION
-from minicrit.quantize import load_quantized, quantize, shrink_bitsandbytes
+from minicrit.quantize import quantize, shrink_bitsandbytes
 from minicrit.quantize_compare import load_float
+from minicrit.quantized import load_quantized
 from minicrit.records import Example, write_examples
 
 RANK = 2

@@ -1,0 +1,118 @@
+"""From a folder to a critic: adapters, quantized and exported critics, routers, bases."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import PeftModel
+
+from minicrit import manifest
+from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prepare_base
+from minicrit.calibrated import Calibration, read_calibration
+from minicrit.critic import Critic
+from minicrit.files import CALIBRATION
+from minicrit.lora import fuse
+from minicrit.members import checked_adapter
+from minicrit.prompts import PROMPT_VERSION
+from minicrit.quantized import RELEASED, load_quantized
+
+
+def load_critic(path: str | Path, base_folder: Path, *, calibrated: bool = True) -> Critic:
+    """See `Critic.load`."""
+    folder = Path(path)
+    if str(path) in (EMBEDDED, TINY) or not (folder / "manifest.json").is_file():
+        return _from_base(prepare_base(str(path), base_folder), str(path))
+    record = manifest.read_manifest(folder)
+    if record["stage"] == "base":
+        return _from_base(Base(folder, record["facts"]["identity"]), str(path))
+    if faults := manifest.check_outputs(folder):
+        raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; "
+                         "restore the folder or make it again")  # fmt: skip
+    manifest.require(record, prompt_version=PROMPT_VERSION)
+    if record["stage"] == "quantize":
+        return _from_quantized(folder, record, calibrated)
+    if record["stage"] == "export":
+        return _from_export(folder, record, calibrated)
+    if record["stage"] == "router":
+        from minicrit.router_folder import load_router
+
+        return load_router(folder, record, base_folder, calibrated=calibrated)
+    return _from_adapter(folder, record, base_folder, calibrated)
+
+
+def _from_base(base: Base, name: str) -> Critic:
+    return Critic(load_model(base), load_tokenizer(base), name=name, identity=base.identity)
+
+
+def _from_adapter(
+    folder: Path, record: dict[str, Any], base_folder: Path, calibrated: bool
+) -> Critic:
+    facts = record["facts"]
+    base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
+    found = checked_adapter(folder, record, base, calibrated=calibrated)
+    model = PeftModel.from_pretrained(load_model(base), folder, is_trainable=False)
+    fuse(model)
+    critic = Critic(
+        model.eval(), load_tokenizer(base), name=str(folder),
+        identity=f"{base.identity}+{found.sha256}", adapter=found.sha256,
+        calibration=found.calibration,
+    )  # fmt: skip
+    critic.fitted_to |= {"base": base.identity, "adapter": found.sha256}
+    _prove(critic, model)
+    return critic
+
+
+def _from_quantized(folder: Path, record: dict[str, Any], calibrated: bool) -> Critic:
+    outputs = sorted(record["outputs"].items())
+    identity = hashlib.sha256(repr(outputs).encode()).hexdigest()
+    fitted_to = {"quantized": identity}
+    calibration = _calibration(folder, fitted_to) if calibrated else None
+    model, tokenizer = load_quantized(folder)
+    critic = Critic(
+        model, tokenizer, name=str(folder), identity=identity,
+        adapter=record["facts"].get("adapter"), calibration=calibration,
+    )  # fmt: skip
+    critic.fitted_to |= fitted_to
+    facts = record["facts"]
+    critic.bits, critic.released = facts.get("bits", 8), facts.get("status") == RELEASED
+    critic.release = str(facts.get("reason", "not compared with the float critic"))
+    return critic
+
+
+def _from_export(folder: Path, record: dict[str, Any], calibrated: bool) -> Critic:
+    facts = record["facts"]
+    if facts["format"] != "hf":
+        raise ValueError(f"{folder}: expected an export of format hf, got {facts['format']}; "
+                         "serve it and ask the server, openai:http://HOST:PORT")  # fmt: skip
+    base = Base(folder, facts["merged"])
+    fitted_to = {"export": facts["merged"]}
+    carried = facts["calibrated_as"] if _as_carried(folder) else None
+    calibration = _calibration(folder, carried or fitted_to) if calibrated else None
+    critic = Critic(
+        load_model(base), load_tokenizer(base), name=str(folder), identity=base.identity,
+        adapter=facts["adapter"], calibration=calibration,
+    )  # fmt: skip
+    critic.fitted_to |= fitted_to
+    return critic
+
+
+def _prove(critic: Critic, model: PeftModel) -> None:
+    """An adapter that changes nothing was not applied: refuse it, never serve the base."""
+    item = [("general", "Three of three swans were white, so all swans are white.")]
+    with_adapter = critic.log_odds(item)
+    with model.disable_adapter():
+        without = critic.log_odds(item)
+    if np.array_equal(with_adapter, without):
+        raise ValueError(f"{critic.name}: expected an adapter that changes the answer of its "
+                         "base, got none; train it or load the base itself")  # fmt: skip
+
+
+def _calibration(folder: Path, fitted_to: dict[str, str]) -> Calibration | None:
+    return read_calibration(folder, prompt_version=PROMPT_VERSION, **fitted_to)
+
+
+def _as_carried(folder: Path) -> bool:
+    """Whether the calibration of an export came with it: if fitted anew, it names the export."""
+    path = folder / CALIBRATION
+    return path.is_file() and "export" not in manifest.read_manifest(path)["facts"]

@@ -1,0 +1,126 @@
+"""A causal LM that is read: log-odds of the verdict words after prompts, many in one forward."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from minicrit.attention import Memory
+from minicrit.encoding import Encoder
+from minicrit.logprobs import scored_logprobs
+from minicrit.packing import Tree, pack
+from minicrit.readout import (
+    Judged,
+    branch_sums,
+    bundles,
+    joined,
+    judging_tree,
+    read_judged,
+    reading,
+)
+from minicrit.records import Example
+
+Item = tuple[str, str]  # (domain, rationale)
+_SCORED = 1024  # scored tokens whose logits exist at once
+LONGEST = 4096  # tokens of a prompt, unless an encoder says otherwise
+
+
+class Reader:
+    """Model, tokenizer and how prompts are encoded for them; no threshold, no calibration."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        encoder: Encoder | None = None,
+    ) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = torch.nn.Module.to(model, device)
+        self.tokenizer = tokenizer
+        self.encoder = encoder or Encoder(tokenizer, max_tokens=LONGEST)
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The model without peft's wrapper; the adapter stays in its layers."""
+        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return cast("PreTrainedModel", model)
+
+    def log_odds(
+        self,
+        items: Sequence[Item],
+        *,
+        batch_tokens: int = 4096,
+        progress: Callable[[int], object] | None = None,
+    ) -> np.ndarray:
+        """Log p(flawed) - log p(valid) after the lead-in, (N,), in the order of the items.
+
+        As the model says it, whatever the calibration.
+        """
+        prompts = [self.encoder.prompt(*item) for item in items]
+        return self.odds_after(prompts, batch_tokens=batch_tokens, progress=progress)
+
+    def odds_after(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        batch_tokens: int = 4096,
+        progress: Callable[[int], object] | None = None,
+    ) -> np.ndarray:
+        """The same after any prompts, given as token ids without the lead-in."""
+        sums = self._ask(prompts, reading(self.encoder), batch_tokens, progress)
+        return np.asarray(sums[:, 1] - sums[:, 0])
+
+    def _ask(
+        self,
+        prompts: Sequence[Sequence[int]],
+        tail: Tree,
+        batch_tokens: int,
+        progress: Callable[[int], object] | None = None,
+    ) -> np.ndarray:
+        """Log-likelihood of every leaf of a tail after each prompt, (N, leaves), in float64.
+
+        What prompts share, as twins do, is computed once.
+        """
+        found = np.empty((len(prompts), len(tail.leaves)))
+        groups = list(bundles(prompts))
+        trees = [joined([prompts[row] for row in rows], tail) for rows in groups]
+        for numbers in batches([tree.tokens for tree in trees], batch_tokens):
+            rows = [row for number in numbers for row in groups[number]]
+            sums = self._score([trees[number] for number in numbers])
+            found[rows] = sums.view(len(rows), -1).cpu().numpy()
+            if progress:
+                progress(len(rows))
+        return found
+
+    def judge(self, examples: Sequence[Example], *, batch_tokens: int = 4096) -> list[Judged]:
+        """Log-odds, likeliest flaw type and likelihood of the reference, in one forward an item."""
+        trees = [judging_tree(self.encoder, example) for example in examples]
+        judged: dict[int, Judged] = {}
+        for rows in batches([tree.tokens for tree in trees], batch_tokens):
+            chosen = [trees[row] for row in rows]
+            judged.update(zip(rows, read_judged(chosen, self._score(chosen)), strict=True))
+        return [judged[row] for row in range(len(trees))]
+
+    def _score(self, trees: Sequence[Tree], memory: Memory | None = None) -> torch.Tensor:
+        """Log-likelihood of every branch, in order; `memory` keeps what was read."""
+        with torch.inference_mode():
+            batch = pack(trees, ends=False).to(self.causal_lm.device)
+            found = scored_logprobs(self.causal_lm, batch, chunk=_SCORED, memory=memory)
+            return branch_sums(batch, found)
+
+
+def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Row numbers in batches of at most `most` tokens, longest first so that memory peaks early."""
+    batch: list[int] = []
+    total = 0
+    for row in sorted(range(len(lengths)), key=lambda r: -lengths[r]):
+        if batch and total + lengths[row] > most:
+            yield batch
+            batch, total = [], 0
+        batch.append(row)
+        total += lengths[row]
+    if batch:
+        yield batch
