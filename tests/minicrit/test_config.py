@@ -21,6 +21,8 @@ from minicrit.settings import (
 from minicrit.strictyaml import read_settings
 
 NAMES = [path.stem for path in sorted(RECIPES.glob("*.yaml"))]
+#: What a run is compared with where that is not its base: what it goes on from.
+AGAINST = {"feedback": "checkpoints/released/embedded-2"}
 HUB = {"workstation": "Qwen/Qwen2.5-1.5B-Instruct", "vista": "Qwen/Qwen2.5-7B-Instruct"}
 
 
@@ -69,7 +71,8 @@ def test_runs_of_two_recipes_never_share_a_folder(name):
     assert recipe.errors.model == str(recipe.sft.out)
     assert recipe.errors.train == str(recipe.data.folder / "train.jsonl")
     assert recipe.benchmark.data == str(recipe.data.folder / "test.jsonl")
-    assert recipe.benchmark.model_2 == recipe.base.model == HUB.get(name, recipe.base.model)
+    assert recipe.base.model == HUB.get(name, recipe.base.model)
+    assert recipe.benchmark.model_2 == AGAINST.get(name, recipe.base.model)
 
 
 def test_without_files_and_flags_all_is_default():
