@@ -17,7 +17,7 @@ class ServeConfig:
         answers: answers given before (SQLite), shared by all services of this machine; null for
             none.
         answers_kept: most answers in it; those longest unused go first.
-        keys: file of API keys, hashed; there is no need for one on the loopback.
+        key_file: file of API keys, hashed; there is no need for one on the loopback.
         new_key: name of a key to make; it is printed once, and nothing is served.
         precedents: folder of embedded rationales of the past; null looks into the database alone.
         experiment: YAML of an A/B experiment whose arms the requests are assigned to; null for
@@ -43,7 +43,7 @@ class ServeConfig:
     database: Path = Path("data/serving/feedback.sqlite3")
     answers: Path | None = Path("data/serving/answers.sqlite3")
     answers_kept: int = 200_000
-    keys: Path | None = None
+    key_file: Path | None = None
     new_key: str | None = None
     precedents: Path | None = None
     experiment: Path | None = None

@@ -86,10 +86,12 @@ class Desk:
         for ticket in pending:
             if ticket.answer is not None:
                 ticket.row = result_of(self.critic, *ticket.item, ticket.answer)
+        if self._answers:
+            self._answers.put((t.key, kept(t.row)) for t in pending if t.row is not None)
         assert self._loop is not None
         self._loop.call_soon_threadsafe(_wake, pending)
         if self._answers:
-            self._answers.put((t.key, kept(t.row)) for t in pending if t.row is not None)
+            self._answers.flush()
 
 
 class _Pending(Ticket):

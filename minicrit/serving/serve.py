@@ -39,9 +39,9 @@ def serve(recipe: Recipe) -> None:
     """
     config = recipe.serve
     if config.new_key is not None:
-        path = config.keys or _KEYS
+        path = config.key_file or _KEYS
         sys.stdout.write(f"{make_key(path, config.new_key)}\n")
-        log.info("it is shown this once; serve with --serve.keys %s", path)
+        log.info("it is shown this once; serve with --serve.key_file %s", path)
         return
     keys = keys_of(config)
     with bound(config) as listener:
@@ -59,23 +59,24 @@ def keys_of(config: ServeConfig) -> Keys:
     Raises:
         ValueError: if there are none and others than this machine could ask.
     """
-    if config.keys is None and not is_loopback(config.host):
-        raise ValueError(f"serve.keys: expected a file of keys for {config.host}, which others can "
+    if config.key_file is None and not is_loopback(config.host):
+        raise ValueError(f"serve.key_file: expected a file of keys for {config.host}, which others can "
                          "reach, got none; make one with --serve.new_key NAME, or serve on "
                          "127.0.0.1")  # fmt: skip
-    return Keys(config.keys)
+    return Keys(config.key_file)
 
 
 @contextmanager
 def bound(config: ServeConfig) -> Iterator[socket.socket]:
-    """The socket, before the long work begins.
+    """The socket, before the long work begins; whoever connects until that is done is refused.
 
     Raises:
         ValueError: if the address cannot be had.
     """
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener = socket.create_server((config.host, config.port), family=family, backlog=512)
+        listener.bind((config.host, config.port))
     except (OSError, OverflowError) as error:
         raise ValueError(f"serve.port: expected a free address, got {error}; choose another than "
                          f"{config.host}:{config.port}") from error  # fmt: skip
@@ -111,7 +112,7 @@ class Server(uvicorn.Server):
 def server_of(config: ServeConfig, app: ASGIApp) -> Server:
     """Uvicorn, which says nothing by itself."""
     return Server(uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, ws="none",
+        app, log_config=None, log_level="warning", access_log=False, server_header=False, ws="none",
         limit_concurrency=config.most_connections, timeout_keep_alive=30,
         timeout_graceful_shutdown=round(config.drain_s) or 1,
     ))  # fmt: skip

@@ -86,7 +86,7 @@ class Worker:
         self._verdicts: deque[Ticket] = deque()
         self._critiques: deque[Ticket] = deque()
         self._ready = threading.Condition()
-        self._stopping = False
+        self._stopping = self._turn = False
         self._pace = {False: 0.05, True: 1.0}  # seconds an item, verdicts and critiques
         self._thread = threading.Thread(target=self._work, name="critic", daemon=True)
 
@@ -145,11 +145,14 @@ class Worker:
     def _work(self) -> None:
         while (batch := self._next(self._verdicts_first())) is not None:
             if batch:
-                self._judge(batch)
+                try:
+                    self._judge(batch)
+                except Exception:  # the thread must outlive it
+                    log.exception("what follows on a batch of %d failed", len(batch))
 
     def _verdicts_first(self) -> bool:
         """Turns: after verdicts come critiques, if there are any."""
-        self._turn = not getattr(self, "_turn", False)
+        self._turn = not self._turn
         return self._turn
 
     def _next(self, verdicts_first: bool) -> list[Ticket] | None:
@@ -217,7 +220,7 @@ class Worker:
         try:
             for ticket, answer in zip(batch, self._answers(batch), strict=True):
                 ticket.answer = answer
-        except Exception:  # the thread must outlive whatever a model or tokenizer raises
+        except Exception:  # whatever a model or tokenizer raises
             log.exception("a batch of %d failed", len(batch))
             if len(batch) == 1:
                 batch[0].error = internal()
