@@ -46,7 +46,7 @@ def key_of(critic: Critic, domain: str, rationale: str, decoding: str) -> bytes:
 
 
 class Answers:
-    """The cache. One thread looks up while another puts and flushes, each with its own connection."""
+    """The cache. One thread may look up while another puts and flushes."""
 
     def __init__(self, path: Path, most: int) -> None:
         """Opens or creates the file.
@@ -112,12 +112,13 @@ class Answers:
         for key in fresh:
             del self._fresh[key]
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """Answers in the file."""
         return int(self._writing.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     def _forget(self) -> None:
-        spare = len(self) - self._most
+        spare = self.count - self._most
         if spare > 0:
             self._writing.execute("DELETE FROM answers WHERE key IN (SELECT key FROM answers "
                                   "ORDER BY used LIMIT ?)",

@@ -1,4 +1,4 @@
-"""What the service counts and times, for Prometheus. No label holds anything that callers choose."""
+"""What the service counts and times, for Prometheus. No label holds what callers choose."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 

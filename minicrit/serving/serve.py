@@ -23,6 +23,7 @@ from minicrit.serving.gatehouse import Gatehouse, is_loopback
 from minicrit.serving.instruments import Instruments
 from minicrit.serving.keys import Keys, make_key
 from minicrit.serving.service import Limits, Service
+from minicrit.serving.worker import Batching
 from minicrit.serving_config import ServeConfig
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def keys_of(config: ServeConfig) -> Keys:
         ValueError: if there are none and others than this machine could ask.
     """
     if config.key_file is None and not is_loopback(config.host):
-        raise ValueError(f"serve.key_file: expected a file of keys for {config.host}, which others can "
+        raise ValueError(f"serve.key_file: expected keys for {config.host}, which others can "
                          "reach, got none; make one with --serve.new_key NAME, or serve on "
                          "127.0.0.1")  # fmt: skip
     return Keys(config.key_file)
@@ -89,9 +90,9 @@ def application(config: ServeConfig, critic: Critic, keys: Keys) -> ASGIApp:
     critic.verdict([_WARM_UP])
     instruments = Instruments()
     answers = Answers(config.answers, config.answers_kept) if config.answers else None
-    desk = Desk(critic, answers, instruments, room=config.most_waiting, named=config.named,
-                batch_tokens=config.batch_tokens, batch_critiques=config.batch_critiques,
-                window_s=config.window_ms / 1000)  # fmt: skip
+    batching = Batching(config.most_waiting, config.batch_tokens, config.batch_critiques,
+                        config.window_ms / 1000, config.named)  # fmt: skip
+    desk = Desk(critic, answers, instruments, batching)
     limits = Limits(config.most_items, config.most_characters, config.max_new_tokens)
     service = Service(desk, FeedbackStore(config.database), instruments, limits)
     app = build_app(service, drain_s=config.drain_s, log_texts=config.log_texts)

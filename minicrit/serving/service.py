@@ -105,8 +105,8 @@ class Service:
     def check(self, items: Sequence[Item]) -> None:
         """RefusalError if these are too many, too long, or nothing."""
         if len(items) > self.limits.most_items:
-            raise RefusalError("unprocessable", f"items: expected at most {self.limits.most_items}, "
-                               f"got {len(items)}", "send them in several requests")  # fmt: skip
+            raise RefusalError("unprocessable", "items: expected at most "
+                               f"{self.limits.most_items}, got {len(items)}", "send them in several requests")  # fmt: skip
         for at, (_, text) in enumerate(items):
             if not text.strip():
                 raise RefusalError("unprocessable", f"items[{at}].rationale: expected text, got "
@@ -151,8 +151,8 @@ class Service:
         except ValueError as error:
             raise _refusal("unprocessable", error) from error
         except UnavailableError as error:
-            raise RefusalError("unavailable", "the database cannot be written now; nothing was kept",
-                               "try again", retry_after=2) from error  # fmt: skip
+            raise RefusalError("unavailable", "the database cannot be written; nothing was "
+                               "kept", "try again", retry_after=2) from error  # fmt: skip
 
     async def queue(self, limit: int) -> list[dict[str, Any]]:
         """Requests that nobody has decided on, least certain first."""
