@@ -131,7 +131,7 @@ async def outcome(given: Outcome, request: Request) -> Response:
 async def precedents(given: Likeness, request: Request) -> Response:
     """Rationales of the past that are most like this one."""
     service = service_of(request)
-    service.check([(given.domain, given.rationale)])
+    service.check([(given.domain or "general", given.rationale)])
     return reply({"precedents": await service.like(given.domain, given.rationale, given.k)})
 
 

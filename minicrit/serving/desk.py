@@ -22,7 +22,7 @@ class Desk:
         self, critic: Critic, answers: Answers | None, instruments: Instruments, batching: Batching
     ) -> None:
         self.critic = critic
-        self._answers, self._instruments = answers, instruments
+        self._answers = answers
         self.worker = Worker(critic, self._finish, batching, instruments.judged)
         self._verdict_decoding = "verdict+type" if batching.named else "verdict"
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -56,11 +56,8 @@ class Desk:
         found = await self._ask([_Pending(items[at], limit, keys[at]) for at in missing])
         fresh = dict(zip(missing, found, strict=True))
         spent = 1000 * (time.perf_counter() - start)
-        results = [given(row if row is not None else fresh[at], latency_ms=spent,
-                         cached=row is not None) for at, row in enumerate(rows)]  # fmt: skip
-        for result in results:
-            self._instruments.verdicts.labels(result["label"], str(result["cached"]).lower()).inc()
-        return results
+        return [given(row if row is not None else fresh[at], latency_ms=spent,
+                      cached=row is not None) for at, row in enumerate(rows)]  # fmt: skip
 
     def _key(self, item: Item, limit: int) -> bytes:
         decoding = f"greedy-{limit}" if limit else self._verdict_decoding

@@ -98,7 +98,7 @@ class Gatehouse:
         if own := headers.get("x-request-id"):
             if not _ID.fullmatch(own):
                 raise RefusalError("bad_request", "X-Request-Id: expected up to 64 letters, "
-                                   f"digits, dots, dashes, got {own!r}", "leave it out")  # fmt: skip
+                                   f"digits, dots, dashes, got {own}", "leave it out")  # fmt: skip
             visit.request_id = own
         self._check_host(headers)
         self._check_key(scope["path"], headers, visit)

@@ -35,6 +35,10 @@ class Instruments:
         self.batch.labels(kind).observe(items)
         self.spent.labels(kind).observe(seconds)
 
+    def gave(self, label: str, *, cached: bool) -> None:
+        """Notes one verdict."""
+        self.verdicts.labels(label, str(cached).lower()).inc()
+
     def page(self) -> bytes:
         """All of it in Prometheus' text form."""
         return generate_latest(self.registry)

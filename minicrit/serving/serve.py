@@ -22,6 +22,7 @@ from minicrit.serving.desk import Desk
 from minicrit.serving.gatehouse import Gatehouse, is_loopback
 from minicrit.serving.instruments import Instruments
 from minicrit.serving.keys import Keys, make_key
+from minicrit.serving.precedents import Precedents
 from minicrit.serving.service import Limits, Service
 from minicrit.serving.worker import Batching
 from minicrit.serving_config import ServeConfig
@@ -47,7 +48,7 @@ def serve(recipe: Recipe) -> None:
     keys = keys_of(config)
     with bound(config) as listener:
         critic = Critic.load(config.model, base_folder=recipe.base.folder)
-        app = application(config, critic, keys)
+        app = application(config, critic, keys, recipe.base.folder)
         host, port = listener.getsockname()[:2]
         log.info("serving %s on http://%s:%d (%s)", critic.name, host, port,
                  "calibrated" if critic.calibration else "not calibrated")  # fmt: skip
@@ -85,7 +86,7 @@ def bound(config: ServeConfig) -> Iterator[socket.socket]:
         yield listener
 
 
-def application(config: ServeConfig, critic: Critic, keys: Keys) -> ASGIApp:
+def application(config: ServeConfig, critic: Critic, keys: Keys, bases: Path) -> ASGIApp:
     """The whole application around a critic."""
     critic.verdict([_WARM_UP])
     instruments = Instruments()
@@ -94,7 +95,11 @@ def application(config: ServeConfig, critic: Critic, keys: Keys) -> ASGIApp:
                         config.window_ms / 1000, config.named)  # fmt: skip
     desk = Desk(critic, answers, instruments, batching)
     limits = Limits(config.most_items, config.most_characters, config.max_new_tokens)
-    service = Service(desk, FeedbackStore(config.database), instruments, limits)
+    store = FeedbackStore(config.database)
+    precedents = Precedents.load(config.precedents, bases=bases) if config.precedents else None
+    if precedents is not None:
+        precedents.restore(store.requests(), store.decisions())
+    service = Service(desk, store, instruments, limits, precedents)
     app = build_app(service, drain_s=config.drain_s, log_texts=config.log_texts)
     return Gatehouse(app, keys=keys, instruments=instruments, most_bytes=config.most_bytes,
                      body_s=config.body_s)  # fmt: skip

@@ -138,8 +138,8 @@ class Worker:
             if self.waiting + len(tickets) > self.batching.room:
                 raise RefusalError(
                     "busy", f"expected room for {len(tickets)} rationales, got {self.waiting} of "
-                    f"{self.batching.room} places taken", "try again after Retry-After seconds, or with "
-                    "fewer at once", retry_after=self._wait_s())  # fmt: skip
+                    f"{self.batching.room} places taken", "try again later, or with fewer at "
+                    "once", retry_after=self._wait_s())  # fmt: skip
             for ticket in tickets:
                 (self._critiques if ticket.limit else self._verdicts).append(ticket)
             self._ready.notify()
