@@ -27,6 +27,7 @@ from minicrit.measure_config import (
     ExperimentsConfig,
     JudgeConfig,
 )
+from minicrit.serving_config import ServeConfig
 from minicrit.training_config import (
     BenchTrainConfig,
     ConstitutionConfig,
@@ -127,3 +128,4 @@ class Recipe:
     sharpe: SharpeConfig = field(default_factory=SharpeConfig)
     sharpe_demo: SharpeDemoConfig = field(default_factory=SharpeDemoConfig)
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)

@@ -193,6 +193,12 @@ def _agreement(recipe: Recipe) -> None:
     agreement(recipe)
 
 
+def _serve(recipe: Recipe) -> None:
+    from minicrit.serving.serve import serve
+
+    serve(recipe)
+
+
 def _doctor(recipe: Recipe) -> None:
     from data_gen.backends.reachable import hub, ollama
     from minicrit.doctor import doctor
@@ -268,6 +274,7 @@ STAGES = {
                          ("sharpe_demo",), _sharpe_demo),
     "agreement": Stage("Compare the critic's verdicts with operators' decisions.",
                        ("base", "agreement"), _agreement),
+    "serve": Stage("Answer over HTTP, with the operators' page.", ("base", "serve"), _serve),
     "verify": Stage("Recompute every hash and run the firewall over everything.", ("verify",),
                     _verify),
     "runs": Stage("List all runs, or compare two.", ("runs",), _runs),

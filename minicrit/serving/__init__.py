@@ -1,1 +1,1 @@
-"""The service: HTTP, operator console, precedents."""
+"""The critic as a service: HTTP, its Python client, and a server of the Model Context Protocol."""

@@ -1,0 +1,1 @@
+"""What comes back from use: requests, operators' decisions, outcomes, and experiments on them."""

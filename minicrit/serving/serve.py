@@ -1,0 +1,117 @@
+"""The stage `serve`: loads the critic, opens the database, and answers over HTTP until stopped.
+
+make serve MODEL=checkpoints/released/embedded-2
+"""
+
+import logging
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from minicrit.config import Recipe
+from minicrit.critic import Critic
+from minicrit.feedback.store import FeedbackStore
+from minicrit.serving.answers import Answers
+from minicrit.serving.app import build_app
+from minicrit.serving.desk import Desk
+from minicrit.serving.gatehouse import Gatehouse, is_loopback
+from minicrit.serving.instruments import Instruments
+from minicrit.serving.keys import Keys, make_key
+from minicrit.serving.service import Limits, Service
+from minicrit.serving_config import ServeConfig
+
+log = logging.getLogger(__name__)
+
+_KEYS = Path("data/serving/keys.json")
+_WARM_UP = ("general", "Three of three swans were white, so all swans are white.")
+
+
+def serve(recipe: Recipe) -> None:
+    """Serves until SIGTERM or Ctrl-C, then answers what waits; or makes a key.
+
+    Raises:
+        ValueError: if the critic does not load, the address is taken or needs keys.
+    """
+    config = recipe.serve
+    if config.new_key is not None:
+        path = config.keys or _KEYS
+        sys.stdout.write(f"{make_key(path, config.new_key)}\n")
+        log.info("it is shown this once; serve with --serve.keys %s", path)
+        return
+    keys = keys_of(config)
+    with bound(config) as listener:
+        critic = Critic.load(config.model, base_folder=recipe.base.folder)
+        app = application(config, critic, keys)
+        host, port = listener.getsockname()[:2]
+        log.info("serving %s on http://%s:%d (%s)", critic.name, host, port,
+                 "calibrated" if critic.calibration else "not calibrated")  # fmt: skip
+        server_of(config, app).run(sockets=[listener])
+
+
+def keys_of(config: ServeConfig) -> Keys:
+    """The keys to ask for.
+
+    Raises:
+        ValueError: if there are none and others than this machine could ask.
+    """
+    if config.keys is None and not is_loopback(config.host):
+        raise ValueError(f"serve.keys: expected a file of keys for {config.host}, which others can "
+                         "reach, got none; make one with --serve.new_key NAME, or serve on "
+                         "127.0.0.1")  # fmt: skip
+    return Keys(config.keys)
+
+
+@contextmanager
+def bound(config: ServeConfig) -> Iterator[socket.socket]:
+    """The socket, before the long work begins.
+
+    Raises:
+        ValueError: if the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        listener = socket.create_server((config.host, config.port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"serve.port: expected a free address, got {error}; choose another than "
+                         f"{config.host}:{config.port}") from error  # fmt: skip
+    with listener:
+        yield listener
+
+
+def application(config: ServeConfig, critic: Critic, keys: Keys) -> ASGIApp:
+    """The whole application around a critic."""
+    critic.verdict([_WARM_UP])
+    instruments = Instruments()
+    answers = Answers(config.answers, config.answers_kept) if config.answers else None
+    desk = Desk(critic, answers, instruments, room=config.most_waiting, named=config.named,
+                batch_tokens=config.batch_tokens, batch_critiques=config.batch_critiques,
+                window_s=config.window_ms / 1000)  # fmt: skip
+    limits = Limits(config.most_items, config.most_characters, config.max_new_tokens)
+    service = Service(desk, FeedbackStore(config.database), instruments, limits)
+    app = build_app(service, drain_s=config.drain_s, log_texts=config.log_texts)
+    return Gatehouse(app, keys=keys, instruments=instruments, most_bytes=config.most_bytes,
+                     body_s=config.body_s)  # fmt: skip
+
+
+class Server(uvicorn.Server):
+    """Ends with status 0 once it has answered what waited: to be stopped is no failure."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:  # noqa: D102
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+def server_of(config: ServeConfig, app: ASGIApp) -> Server:
+    """Uvicorn, which says nothing by itself."""
+    return Server(uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, ws="none",
+        limit_concurrency=config.most_connections, timeout_keep_alive=30,
+        timeout_graceful_shutdown=round(config.drain_s) or 1,
+    ))  # fmt: skip
