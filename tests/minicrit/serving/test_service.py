@@ -52,7 +52,8 @@ def test_one_rationale_may_stand_alone_and_a_request_has_the_callers_id(live):
 
 
 def test_the_same_text_is_found_again_and_a_twin_is_not(live):
-    first, again = (live.judge(("planning", "The bridge held, so it holds.") )[0] for _ in range(2))
+    asked = ("planning", "The bridge held, so it holds.")
+    first, again = (live.judge(asked)[0] for _ in range(2))
     assert (first["cached"], again["cached"]) == (False, True)
     assert first["request_id"] != again["request_id"]
     assert {**again, **{k: first[k] for k in ("request_id", "cached", "latency_ms")}} == first
@@ -61,7 +62,7 @@ def test_the_same_text_is_found_again_and_a_twin_is_not(live):
                   ("planning", "the bridge held, so it holds.")):  # fmt: skip
         assert not live.judge(other)[0]["cached"]
     assert live.judge(("planning", "The bridge held, so it holds. \n"))[0]["cached"]
-    assert not live.judge(("planning", "The bridge held, so it holds."), kind="critique")[0]["cached"]
+    assert not live.judge(asked, kind="critique")[0]["cached"]
 
 
 def test_feedback_on_an_answer_that_is_not_yet_written_is_kept_once(live):
@@ -71,7 +72,8 @@ def test_feedback_on_an_answer_that_is_not_yet_written_is_kept_once(live):
     first, second = live.ask("/v1/feedback", body), live.ask("/v1/feedback", body)
     assert first.status_code == second.status_code == 201
     assert first.json() == second.json()
-    assert live.ask("/v1/outcome", {"request_id": row["request_id"], "value": -2}).status_code == 201
+    became = {"request_id": row["request_id"], "value": -2}
+    assert live.ask("/v1/outcome", became).status_code == 201
     stored = live.service.store.request(row["request_id"])
     assert stored["rationale"] == "It fell, so it must rise."
     assert stored["result"] == row
