@@ -25,6 +25,8 @@
 #? ROUNDS   of dpo, rsf or constitution: each learns from what the critic of the one before wrote
 #? TRADES   CSV of trades for sharpe; PRICES: closes that mark them to market; GATE: drop or halve
 #? LOG      CSV of operators' decisions for agreement
+#? STORE    feedback database, of feedback-pairs and ab; default feedback/store.db
+#? NAME     of the experiment that ab begins, between MODEL (or that of the run) and MODEL_2
 #? REVISER  who revises for constitution: self, anthropic, ollama, openai or local (with MODEL_NAME,
 #?          URL, BUDGET_USD)
 #? THUMBS   critiques that somebody liked or not, for kto; default: the pairs of the run
@@ -72,6 +74,8 @@ LOG :=
 HOST :=
 PORT :=
 KEYS :=
+STORE :=
+NAME :=
 ARCHIVE :=
 VISTA :=
 COMPARE :=
@@ -236,7 +240,8 @@ SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
     constitution calibrate benchmark ladder judge qualify errors experiments quantize report \
-    pipeline critique serve load-test sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
+    pipeline critique serve load-test sharpe sharpe-demo agreement feedback-pairs \
+    retrain-from-feedback ab bench-ab bench-candidates bench-filters bench-train probe \
     verify runs doctor preflight prefetch archive vista-fetch audit test test-slow test-browser \
     test-slurm lint types tensorboard clean distclean FORCE
 
@@ -306,6 +311,26 @@ sharpe-demo: $(SETUP) ## make trades on real prices, labels known: data/sharpe-d
 agreement: $(SETUP) ## compare verdicts with the operators' decisions in LOG
 	$(MINICRIT) agreement $(CONFIG) --agreement.model $(MODEL_USED) \
 	    --agreement.out $(REPORTS)/agreement $(if $(LOG),--agreement.log $(LOG)) $(ARGS)
+
+OPERATORS := data/operators
+feedback-pairs: $(SETUP) ## make examples and preference pairs of the operators' decisions in STORE
+	$(MINICRIT) feedback-pairs $(CONFIG) $(if $(STORE),--feedback.store $(STORE)) \
+	    --feedback.out $(OPERATORS) \
+	    $(call listed,$(MEASURED) $(filter-out $(OPERATORS)/%,$(HELD_OUT))) $(ARGS)
+
+# In a make of its own, as what the run depends on is only known once the decisions are out. MODEL is
+# where it goes on from, not what is calibrated.
+retrain-from-feedback: feedback-pairs ## go on from MODEL (or the recipe's) with them; recalibrate
+	$(MAKE) calibrate RECIPE=$(if $(filter file,$(origin RECIPE)),feedback,$(RECIPE)) \
+	    RUN=$(if $(filter file,$(origin RUN)),feedback,$(RUN)) MODEL= DATA=$(OPERATORS)/examples \
+	    ARGS="$(if $(MODEL),--sft.start $(MODEL)) $(ARGS)"
+
+ab: $(SETUP) ## begin an experiment (NAME, MODEL_2), see how it stands, stop it by its rules
+	$(MINICRIT) ab $(CONFIG) $(if $(STORE),--ab.store $(STORE)) $(if $(NAME),--ab.name $(NAME) \
+	    --ab.control $(MODEL_USED) --ab.treatment $(MODEL_2)) $(ARGS)
+
+bench-ab: $(SETUP) ## simulate 2,000 A/A experiments under continuous peeking
+	$(MINICRIT) ab $(CONFIG) --ab.simulate 2000 $(ARGS)
 
 qualify: $(SETUP) ## examine JUDGE on critiques of known quality
 	$(MINICRIT) qualify $(CONFIG) --benchmark.out $(REPORTS)/benchmark $(JUDGED_BY) $(ARGS)
