@@ -17,9 +17,10 @@ class ServeConfig:
         answers: answers given before (SQLite), shared by all services of this machine; null for
             none.
         answers_kept: most answers in it; those longest unused go first.
-        keys: file of API keys, hashed; there is no need for one on the loopback.
+        key_file: file of API keys, hashed; there is no need for one on the loopback.
         new_key: name of a key to make; it is printed once, and nothing is served.
-        precedents: folder of embedded rationales of the past; null looks into the database alone.
+        precedents: folder in which rationales of the past are kept as vectors, so that like ones
+            are found; null for none: embedding each costs a forward of a small model.
         experiment: YAML of an A/B experiment whose arms the requests are assigned to; null for
             none.
         named: whether plain verdicts name the likeliest flaw type too; two to five times the time.
@@ -43,9 +44,9 @@ class ServeConfig:
     database: Path = Path("data/serving/feedback.sqlite3")
     answers: Path | None = Path("data/serving/answers.sqlite3")
     answers_kept: int = 200_000
-    keys: Path | None = None
+    key_file: Path | None = None
     new_key: str | None = None
-    precedents: Path | None = None
+    precedents: Path | None = Path("data/serving/precedents")
     experiment: Path | None = None
     named: bool = False
     most_items: int = 100

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -139,6 +140,16 @@ class Decision:
                                f"{answered}", str(self.label),
                                "leave it out, or use `correct`")  # fmt: skip
         return implied
+
+
+def unit_of(domain: str, rationale: str) -> str:
+    """What counts as one rationale: its hash without case, kinds of blanks and forms of letters.
+
+    Experiments draw the arm by it, counts and intervals count it once, and it is the group of the
+    examples that are made of it, so that no rationale lies in two splits.
+    """
+    text = " ".join(unicodedata.normalize("NFKC", rationale).casefold().split())
+    return hashlib.blake2b(f"{domain}\0{text}".encode(), digest_size=16).hexdigest()
 
 
 def chance_of(request_id: str) -> float:

@@ -25,6 +25,9 @@ CREATE TABLE requests (
     experiment TEXT,
     arm TEXT,
     shadow TEXT,
+    unit TEXT NOT NULL,
+    answered TEXT NOT NULL,
+    shadowed TEXT,
     certainty REAL NOT NULL,
     chance REAL NOT NULL
 ) STRICT;

@@ -27,6 +27,7 @@ from minicrit.feedback.entries import (
     check_name,
     check_number,
     check_text,
+    unit_of,
 )
 from minicrit.feedback.schema import connect
 from minicrit.files import to_json
@@ -34,6 +35,7 @@ from minicrit.jsonl import RefusedError, shown
 
 AUDIT_EVERY = 2  # one of so many places of the queue is for the audit
 _PAGE = 500  # rows read at once by an iterator, so that no reader holds the log for long
+_INNER = ("seq", "chance", "answered", "shadowed")  # columns that repeat what others hold
 _MOST = 10_000  # places of a queue
 T = TypeVar("T")
 
@@ -112,19 +114,15 @@ class FeedbackStore:
         """
         for request in requests:
             request.check()
-        rows = [(r.request_id, _time(r.at), r.domain, r.rationale, to_json(dict(r.result)),
-                 r.experiment, r.arm, None if r.shadow is None else to_json(dict(r.shadow)),
-                 r.certainty, chance_of(r.request_id)) for r in requests]  # fmt: skip
+        rows = list(map(_columns, requests))
 
         def write(connection: sqlite3.Connection) -> None:
             for row in rows:
-                if _row(connection, row[0]) is not None:
-                    raise ConflictError(f"request_id: expected a new one, got {shown(row[0])}, "
-                                        "which is there; give each request its own")  # fmt: skip
-                connection.execute(
-                    "INSERT INTO requests (request_id, at, domain, rationale, result, experiment, "
-                    "arm, shadow, certainty, chance) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
-                )  # fmt: skip
+                if _row(connection, row["request_id"]) is not None:
+                    raise ConflictError("request_id: expected a new one, got "
+                                        f"{shown(row['request_id'])}, which is there; give each "
+                                        "request its own")  # fmt: skip
+                _insert(connection, "requests", row)
 
         self._write(write)
 
@@ -226,6 +224,28 @@ class FeedbackStore:
                 found.append(_request(source.pop(0)))
         return found
 
+    def judged(self) -> Iterator[dict[str, Any]]:
+        """All decisions in order, each with what the request was answered: `answered`, `shadowed`.
+
+        Also `unit`, `experiment`, `arm` and whether it is for the `audit`.
+        """
+        about = "r.unit, r.answered, r.shadowed, r.experiment, r.arm, r.chance"
+        both = "decisions AS d JOIN requests AS r USING (request_id)"
+        join = f"(SELECT d.*, {about} FROM {both})"  # noqa: S608
+        for row in self._pages(join, "id"):
+            yield {**_decision(row), "audit": row["chance"] < AUDIT_SHARE}
+
+    def counts(self) -> list[dict[str, Any]]:
+        """How many `requests` there are by `experiment`, `arm`, `audit`, `answered`, `shadowed`."""
+        by = "experiment, arm, chance < ? AS audit, answered, shadowed"
+        with self._connection() as connection:
+            rows = connection.execute(
+                f"SELECT {by}, count(*) AS requests FROM requests "  # noqa: S608
+                "GROUP BY experiment, arm, audit, answered, shadowed",
+                (AUDIT_SHARE,),
+            ).fetchall()
+        return list(map(dict, rows))
+
     def state(self) -> dict[str, Any]:
         """How the critic stands with its operators, see `standing.standing`."""
         from minicrit.feedback.standing import standing
@@ -301,6 +321,19 @@ class FeedbackStore:
                 "this was kept") from error  # fmt: skip
 
 
+def _columns(request: Request) -> dict[str, Any]:
+    shadow = request.shadow
+    return {
+        "request_id": request.request_id, "at": _time(request.at), "domain": request.domain,
+        "rationale": request.rationale, "result": to_json(dict(request.result)),
+        "experiment": request.experiment, "arm": request.arm,
+        "shadow": None if shadow is None else to_json(dict(shadow)),
+        "unit": unit_of(request.domain, request.rationale), "answered": request.result["label"],
+        "shadowed": None if shadow is None else shadow["label"],
+        "certainty": request.certainty, "chance": chance_of(request.request_id),
+    }  # fmt: skip
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
@@ -352,7 +385,7 @@ def _undecided(connection: sqlite3.Connection, which: str, limit: int) -> list[s
 
 
 def _request(row: sqlite3.Row) -> dict[str, Any]:
-    found = {name: row[name] for name in row.keys() if name not in ("seq", "chance")}  # noqa: SIM118
+    found = {name: row[name] for name in row.keys() if name not in _INNER}  # noqa: SIM118
     for name in ("result", "shadow"):
         found[name] = None if found[name] is None else json.loads(found[name])
     return {**found, "audit": row["chance"] < AUDIT_SHARE}

@@ -10,8 +10,8 @@ The text is taken as `normalised` gives it, and that is also what the critic rea
 
 import hashlib
 import json
+import logging
 import sqlite3
-import threading
 import time
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from minicrit.critic import Critic
+
+log = logging.getLogger(__name__)
 
 _FORM = "1"  # bumped whenever the fields of an answer change
 _SCHEMA = """
@@ -44,7 +46,7 @@ def key_of(critic: Critic, domain: str, rationale: str, decoding: str) -> bytes:
 
 
 class Answers:
-    """The cache. One thread may look up while another puts; both take their own connection."""
+    """The cache. One thread may look up while another puts and flushes."""
 
     def __init__(self, path: Path, most: int) -> None:
         """Opens or creates the file.
@@ -58,7 +60,7 @@ class Answers:
         """
         self._most = most
         self._used: set[bytes] = set()
-        self._lock = threading.Lock()
+        self._fresh: dict[bytes, Mapping[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._reading, self._writing = _opened(path), _opened(path)
@@ -67,40 +69,56 @@ class Answers:
                              "remove it, answers are computed again") from error  # fmt: skip
 
     def close(self) -> None:
-        """Notes what was used and closes the file."""
-        self.put([])
+        """Writes what is left and closes the file."""
+        self.flush()
         self._reading.close()
         self._writing.close()
 
     def get(self, key: bytes) -> dict[str, Any] | None:
         """The answer, or None. A damaged one is none."""
+        if (fresh := self._fresh.get(key)) is not None:
+            return dict(fresh)
         try:
             row = self._reading.execute("SELECT answer FROM answers WHERE key = ?",
                                         (key,)).fetchone()  # fmt: skip
             found = json.loads(row[0]) if row else None
         except (sqlite3.Error, ValueError):
             return None
-        if found is not None:
-            self._used.add(key)
-        return found if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            return None
+        self._used.add(key)
+        return found
 
     def put(self, answers: Iterable[tuple[bytes, Mapping[str, Any]]]) -> None:
-        """Keeps the answers, notes which old ones were used, and lets the longest unused go."""
-        now = time.time()
-        used, self._used = self._used, set()
-        rows = [(key, json.dumps(dict(answer), allow_nan=False), now) for key, answer in answers]
-        with self._lock, self._writing:
-            self._writing.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
-            self._writing.executemany("UPDATE answers SET used = ? WHERE key = ?",
-                                      [(now, key) for key in used])  # fmt: skip
-            self._forget()
+        """Keeps the answers, in memory until the next `flush`."""
+        self._fresh |= dict(answers)
 
-    def __len__(self) -> int:
+    def flush(self) -> None:
+        """Writes them, notes which old ones were used, and lets those longest unused go.
+
+        If the file cannot be written, the answers are not kept; they can be computed again.
+        """
+        now, fresh = time.time(), dict(self._fresh)
+        used, self._used = self._used, set()
+        rows = [(key, json.dumps(dict(row), allow_nan=False), now) for key, row in fresh.items()]
+        try:
+            with self._writing:
+                self._writing.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
+                self._writing.executemany("UPDATE answers SET used = ? WHERE key = ?",
+                                          [(now, key) for key in used])  # fmt: skip
+                self._forget()
+        except sqlite3.Error as error:
+            log.warning("%d answers were not kept: %s", len(rows), error)
+        for key in fresh:
+            del self._fresh[key]
+
+    @property
+    def count(self) -> int:
         """Answers in the file."""
         return int(self._writing.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     def _forget(self) -> None:
-        spare = len(self) - self._most
+        spare = self.count - self._most
         if spare > 0:
             self._writing.execute("DELETE FROM answers WHERE key IN (SELECT key FROM answers "
                                   "ORDER BY used LIMIT ?)",

@@ -35,6 +35,7 @@ _POLICY = (
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+_PAGE_HEADERS = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
 _KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
           ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}  # fmt: skip
 routes = APIRouter()
@@ -51,8 +52,10 @@ def build_app(service: Service, *, drain_s: float = 30.0, log_texts: bool = Fals
         if not await service.close(drain_s):
             log.warning("some requests were not answered within %g s", drain_s)
 
-    app = FastAPI(title="MiniCrit", version="1", lifespan=lifespan, docs_url=None, redoc_url=None,
-                  description="Says whether the reasoning of a rationale is valid or flawed.")  # fmt: skip
+    app = FastAPI(
+        title="MiniCrit", version="1", lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="Says whether the reasoning of a rationale is valid or flawed.",
+    )  # fmt: skip
     app.state.service, app.state.log_texts = service, log_texts
     app.include_router(routes, responses=_REFUSED)
     app.include_router(chat_routes, responses=_REFUSED)
@@ -128,7 +131,7 @@ async def outcome(given: Outcome, request: Request) -> Response:
 async def precedents(given: Likeness, request: Request) -> Response:
     """Rationales of the past that are most like this one."""
     service = service_of(request)
-    service.check([(given.domain, given.rationale)])
+    service.check([(given.domain or "general", given.rationale)])
     return reply({"precedents": await service.like(given.domain, given.rationale, given.k)})
 
 
@@ -197,7 +200,7 @@ def _page(name: str) -> Response:
             "not_found", f"expected a page of the console, got {name!r}", "ask for /"
         )
     return Response(path.read_bytes(), media_type=_KINDS[path.suffix],
-                    headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})  # fmt: skip
+                    headers=_PAGE_HEADERS)  # fmt: skip
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:

@@ -77,7 +77,7 @@ class Likeness(BaseModel):
 
     model_config = _STRICT
     rationale: Text
-    domain: Domain = "general"
+    domain: Domain | None = None
     k: Annotated[int, Field(ge=1, le=50)] = 5
 
 

@@ -44,7 +44,7 @@ async def chat(asked: Chat, request: Request) -> Response:
     service = service_of(request)
     if asked.model not in (service.critic.name, ALIAS):
         raise RefusalError("not_found", f"model: expected {service.critic.name!r}, got "
-                           f"{asked.model!r}", "ask /v1/models; no other model is served")  # fmt: skip
+                           f"{asked.model!r}", "see /v1/models; no other is served")  # fmt: skip
     item = item_of(asked)
     note_items(request, [item])
     talk = _Talk(service, item, asked, id_of(request))

@@ -10,7 +10,7 @@ from minicrit.serving.answers import Answers, key_of
 from minicrit.serving.instruments import Instruments
 from minicrit.serving.refusals import internal
 from minicrit.serving.results import given, kept, result_of
-from minicrit.serving.worker import Ticket, Worker
+from minicrit.serving.worker import Batching, Ticket, Worker
 
 Result = dict[str, Any]
 
@@ -19,13 +19,12 @@ class Desk:
     """Judges rationales for whoever awaits it. `open` it in the event loop, `close` it there."""
 
     def __init__(
-        self, critic: Critic, answers: Answers | None, instruments: Instruments, **working: Any
+        self, critic: Critic, answers: Answers | None, instruments: Instruments, batching: Batching
     ) -> None:
-        """`working`: of `Worker`: room, batch_tokens, batch_critiques, window_s, named."""
         self.critic = critic
-        self._answers, self._instruments = answers, instruments
-        self.worker = Worker(critic, self._finish, watch=instruments.judged, **working)
-        self._verdict_decoding = "verdict+type" if self.worker.named else "verdict"
+        self._answers = answers
+        self.worker = Worker(critic, self._finish, batching, instruments.judged)
+        self._verdict_decoding = "verdict+type" if batching.named else "verdict"
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
@@ -36,7 +35,7 @@ class Desk:
     async def close(self, within_s: float) -> bool:
         """Answers what waits; whether all of it was answered in time."""
         whole = await asyncio.to_thread(self.worker.stop, within_s)
-        if self._answers:
+        if self._answers is not None:
             await asyncio.to_thread(self._answers.close)
         return whole
 
@@ -52,20 +51,20 @@ class Desk:
         """
         start = time.perf_counter()
         keys = [self._key(item, limit) for item in items]
-        rows = [self._answers.get(key) if self._answers else None for key in keys]
+        rows = [self._kept(key) for key in keys]
         missing = [at for at, row in enumerate(rows) if row is None]
         found = await self._ask([_Pending(items[at], limit, keys[at]) for at in missing])
         fresh = dict(zip(missing, found, strict=True))
         spent = 1000 * (time.perf_counter() - start)
-        results = [given(row if row is not None else fresh[at], latency_ms=spent,
-                         cached=row is not None) for at, row in enumerate(rows)]  # fmt: skip
-        for result in results:
-            self._instruments.verdicts.labels(result["label"], str(result["cached"]).lower()).inc()
-        return results
+        return [given(row if row is not None else fresh[at], latency_ms=spent,
+                      cached=row is not None) for at, row in enumerate(rows)]  # fmt: skip
 
     def _key(self, item: Item, limit: int) -> bytes:
         decoding = f"greedy-{limit}" if limit else self._verdict_decoding
         return key_of(self.critic, *item, decoding)
+
+    def _kept(self, key: bytes) -> Result | None:
+        return None if self._answers is None else self._answers.get(key)
 
     async def _ask(self, tickets: list["_Pending"]) -> list[Result]:
         if not tickets:
@@ -86,10 +85,12 @@ class Desk:
         for ticket in pending:
             if ticket.answer is not None:
                 ticket.row = result_of(self.critic, *ticket.item, ticket.answer)
+        if self._answers is not None:
+            self._answers.put((t.key, kept(t.row)) for t in pending if t.row is not None)
         assert self._loop is not None
         self._loop.call_soon_threadsafe(_wake, pending)
-        if self._answers:
-            self._answers.put((t.key, kept(t.row)) for t in pending if t.row is not None)
+        if self._answers is not None:
+            self._answers.flush()
 
 
 class _Pending(Ticket):

@@ -98,7 +98,7 @@ class Gatehouse:
         if own := headers.get("x-request-id"):
             if not _ID.fullmatch(own):
                 raise RefusalError("bad_request", "X-Request-Id: expected up to 64 letters, "
-                                   f"digits, dots and dashes, got {own!r}", "leave it out")  # fmt: skip
+                                   f"digits, dots, dashes, got {own}", "leave it out")  # fmt: skip
             visit.request_id = own
         self._check_host(headers)
         self._check_key(scope["path"], headers, visit)
@@ -112,7 +112,7 @@ class Gatehouse:
         """Without keys, a page of another site must not reach us under a name of its own."""
         host = re.sub(r":\d+$", "", headers.get("host", ""))
         if not self._keys and host not in _LOOPBACK and not is_loopback(host):
-            raise RefusalError("misdirected", f"Host: expected this machine's loopback, got {host!r}",
+            raise RefusalError("misdirected", f"Host: expected the loopback, got {host!r}",
                                "ask under 127.0.0.1 or localhost, or serve with keys")  # fmt: skip
 
     def _check_key(self, path: str, headers: Mapping[str, str], visit: Visit) -> None:
@@ -150,7 +150,7 @@ class Gatehouse:
                 break
         if max(size, announced) > self._most_bytes:
             raise RefusalError("too_large", f"expected a body of at most {self._most_bytes} bytes, "
-                               f"got {max(size, announced)}", "send fewer or shorter rationales")  # fmt: skip
+                               f"got {max(size, announced)}", "send fewer rationales")  # fmt: skip
         return b"".join(parts)
 
     def _note(self, scope: Scope, visit: Visit) -> None:

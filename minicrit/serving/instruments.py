@@ -1,4 +1,4 @@
-"""What the service counts and times, for Prometheus. No label holds anything that callers choose."""
+"""What the service counts and times, for Prometheus. No label holds what callers choose."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -34,6 +34,10 @@ class Instruments:
         """Notes one batch."""
         self.batch.labels(kind).observe(items)
         self.spent.labels(kind).observe(seconds)
+
+    def gave(self, label: str, *, cached: bool) -> None:
+        """Notes one verdict."""
+        self.verdicts.labels(label, str(cached).lower()).inc()
 
     def page(self) -> bytes:
         """All of it in Prometheus' text form."""

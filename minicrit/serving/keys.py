@@ -49,7 +49,7 @@ class Keys:
         self._hashes: dict[str, str] = {}
         if path is not None:
             if not path.is_file():
-                raise ValueError(f"serve.keys: expected a file of keys, got none at {path}; make "
+                raise ValueError(f"serve.key_file: expected keys in {path}, got no file; make "
                                  "one with --serve.new_key NAME")  # fmt: skip
             self._hashes = {name: row["sha256"] for name, row in _read(path).items()}
 

@@ -7,8 +7,10 @@ on it has been acknowledged either.
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+
+from minicrit.feedback.entries import Request
+from minicrit.feedback.store import FeedbackStore
 
 log = logging.getLogger(__name__)
 
@@ -16,21 +18,14 @@ _PAUSE_S = 0.05  # so long answers are gathered into one transaction
 _MOST = 4096  # answers in memory; beyond that callers wait for the disk
 
 
-class Ledger(Protocol):
-    """What is needed of the database here, see `minicrit/feedback/store.py`."""
-
-    def add_requests(self, requests: Sequence[Mapping[str, Any]]) -> None:
-        """Writes them all, durably."""
-
-
 class Recorder:
     """A buffer and the thread that empties it."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._rows: list[Mapping[str, Any]] = []
+    def __init__(self, store: FeedbackStore) -> None:
+        self._store = store
+        self._rows: list[Request] = []
         self._changed = threading.Condition()
-        self._writing: list[Mapping[str, Any]] = []
+        self._writing: list[Request] = []
         self._hurry = self._stopping = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
@@ -55,7 +50,7 @@ class Recorder:
         """Whether the disk is behind by so much that new requests should be refused."""
         return self.pending >= _MOST
 
-    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, rows: Sequence[Request]) -> None:
         """Takes requests as `FeedbackStore.add_requests` does."""
         with self._changed:
             self._rows.extend(rows)
@@ -64,7 +59,7 @@ class Recorder:
     def settle(self, request_id: str) -> None:
         """Waits until this request is on disk, if it is among those to be written."""
         with self._changed:
-            while any(row["request_id"] == request_id for row in (*self._rows, *self._writing)):
+            while any(row.request_id == request_id for row in (*self._rows, *self._writing)):
                 self._hurry = True
                 self._changed.notify_all()
                 self._changed.wait()
@@ -74,13 +69,13 @@ class Recorder:
         with self._changed:
             last = (*self._writing, *self._rows)[-1:]
         if last:
-            self.settle(last[0]["request_id"])
+            self.settle(last[0].request_id)
 
     def _work(self) -> None:
         while self._gather():
             try:
-                self._ledger.add_requests(self._writing)
-            except Exception:  # a full disk: said in the log, tried again, callers are refused
+                self._write()
+            except OSError:  # a full disk: said in the log, tried again, callers are refused
                 log.exception("%d answers could not be written", len(self._writing))
                 if not self._retry():
                     return
@@ -88,6 +83,17 @@ class Recorder:
             with self._changed:
                 self._writing = []
                 self._changed.notify_all()
+
+    def _write(self) -> None:
+        """Writes all of them; one that the database refuses does not hold up the others."""
+        try:
+            self._store.add_requests(self._writing)
+        except ValueError:
+            for row in self._writing:
+                try:
+                    self._store.add_requests([row])
+                except ValueError:
+                    log.exception("answer %s is not recorded", row.request_id)
 
     def _gather(self) -> bool:
         """Takes what is there into `_writing`; False if there will be no more."""

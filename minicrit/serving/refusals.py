@@ -57,4 +57,4 @@ class RefusalError(Exception):
 def internal() -> RefusalError:
     """For a fault of ours: the log has the traceback, the caller does not."""
     return RefusalError("internal", "the service failed on this request",
-                        "try again; if it fails again, give the request id to the operator")  # fmt: skip
+                        "try again; then tell the operator its request id")  # fmt: skip

@@ -69,7 +69,7 @@ def _row(critic: Critic, verdict: Verdict, text: str | None) -> dict[str, Any]:
 
 
 def given(row: Mapping[str, Any], *, latency_ms: float, cached: bool) -> dict[str, Any]:
-    """The answer to one request: a random id, the time it took, whether it had been given before."""
+    """The answer to one request: a random id, the time it took, whether it was kept from before."""
     return {"request_id": new_id(), **row, "latency_ms": round(latency_ms, 3), "cached": cached,
             "experiment": None, "arm": None}  # fmt: skip
 

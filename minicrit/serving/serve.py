@@ -22,7 +22,9 @@ from minicrit.serving.desk import Desk
 from minicrit.serving.gatehouse import Gatehouse, is_loopback
 from minicrit.serving.instruments import Instruments
 from minicrit.serving.keys import Keys, make_key
+from minicrit.serving.precedents import Precedents
 from minicrit.serving.service import Limits, Service
+from minicrit.serving.worker import Batching
 from minicrit.serving_config import ServeConfig
 
 log = logging.getLogger(__name__)
@@ -39,14 +41,14 @@ def serve(recipe: Recipe) -> None:
     """
     config = recipe.serve
     if config.new_key is not None:
-        path = config.keys or _KEYS
+        path = config.key_file or _KEYS
         sys.stdout.write(f"{make_key(path, config.new_key)}\n")
-        log.info("it is shown this once; serve with --serve.keys %s", path)
+        log.info("it is shown this once; serve with --serve.key_file %s", path)
         return
     keys = keys_of(config)
     with bound(config) as listener:
         critic = Critic.load(config.model, base_folder=recipe.base.folder)
-        app = application(config, critic, keys)
+        app = application(config, critic, keys, recipe.base.folder)
         host, port = listener.getsockname()[:2]
         log.info("serving %s on http://%s:%d (%s)", critic.name, host, port,
                  "calibrated" if critic.calibration else "not calibrated")  # fmt: skip
@@ -59,23 +61,24 @@ def keys_of(config: ServeConfig) -> Keys:
     Raises:
         ValueError: if there are none and others than this machine could ask.
     """
-    if config.keys is None and not is_loopback(config.host):
-        raise ValueError(f"serve.keys: expected a file of keys for {config.host}, which others can "
+    if config.key_file is None and not is_loopback(config.host):
+        raise ValueError(f"serve.key_file: expected keys for {config.host}, which others can "
                          "reach, got none; make one with --serve.new_key NAME, or serve on "
                          "127.0.0.1")  # fmt: skip
-    return Keys(config.keys)
+    return Keys(config.key_file)
 
 
 @contextmanager
 def bound(config: ServeConfig) -> Iterator[socket.socket]:
-    """The socket, before the long work begins.
+    """The socket, before the long work begins; whoever connects until that is done is refused.
 
     Raises:
         ValueError: if the address cannot be had.
     """
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener = socket.create_server((config.host, config.port), family=family, backlog=512)
+        listener.bind((config.host, config.port))
     except (OSError, OverflowError) as error:
         raise ValueError(f"serve.port: expected a free address, got {error}; choose another than "
                          f"{config.host}:{config.port}") from error  # fmt: skip
@@ -83,16 +86,20 @@ def bound(config: ServeConfig) -> Iterator[socket.socket]:
         yield listener
 
 
-def application(config: ServeConfig, critic: Critic, keys: Keys) -> ASGIApp:
+def application(config: ServeConfig, critic: Critic, keys: Keys, bases: Path) -> ASGIApp:
     """The whole application around a critic."""
     critic.verdict([_WARM_UP])
     instruments = Instruments()
     answers = Answers(config.answers, config.answers_kept) if config.answers else None
-    desk = Desk(critic, answers, instruments, room=config.most_waiting, named=config.named,
-                batch_tokens=config.batch_tokens, batch_critiques=config.batch_critiques,
-                window_s=config.window_ms / 1000)  # fmt: skip
+    batching = Batching(config.most_waiting, config.batch_tokens, config.batch_critiques,
+                        config.window_ms / 1000, config.named)  # fmt: skip
+    desk = Desk(critic, answers, instruments, batching)
     limits = Limits(config.most_items, config.most_characters, config.max_new_tokens)
-    service = Service(desk, FeedbackStore(config.database), instruments, limits)
+    store = FeedbackStore(config.database)
+    precedents = Precedents.load(config.precedents, bases=bases) if config.precedents else None
+    if precedents is not None:
+        precedents.restore(store.requests(), store.decisions())
+    service = Service(desk, store, instruments, limits, precedents)
     app = build_app(service, drain_s=config.drain_s, log_texts=config.log_texts)
     return Gatehouse(app, keys=keys, instruments=instruments, most_bytes=config.most_bytes,
                      body_s=config.body_s)  # fmt: skip
@@ -111,7 +118,7 @@ class Server(uvicorn.Server):
 def server_of(config: ServeConfig, app: ASGIApp) -> Server:
     """Uvicorn, which says nothing by itself."""
     return Server(uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, ws="none",
+        app, log_config=None, log_level="warning", access_log=False, server_header=False, ws="none",
         limit_concurrency=config.most_connections, timeout_keep_alive=30,
         timeout_graceful_shutdown=round(config.drain_s) or 1,
     ))  # fmt: skip

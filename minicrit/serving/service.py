@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from minicrit.critic import Critic, Item
 from minicrit.feedback.entries import Request
@@ -16,18 +16,9 @@ from minicrit.feedback.store import (
 from minicrit.serving.answers import normalised
 from minicrit.serving.desk import Desk, Result
 from minicrit.serving.instruments import Instruments
+from minicrit.serving.precedents import Precedents
 from minicrit.serving.recorder import Recorder
 from minicrit.serving.refusals import RefusalError
-
-
-class Finder(Protocol):
-    """Finds precedents, see `minicrit/serving/precedents.py`."""
-
-    def add(self, request_id: str, domain: str, rationale: str, **facts: Any) -> None:
-        """Remembers one rationale."""
-
-    def find(self, domain: str, rationale: str, k: int) -> list[dict[str, Any]]:
-        """The k most like it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class Service:
         store: FeedbackStore,
         instruments: Instruments,
         limits: Limits,
-        precedents: Finder | None = None,
+        precedents: Precedents | None = None,
     ) -> None:
         self.desk, self.store, self.instruments, self.limits = desk, store, instruments, limits
         self.precedents = precedents
@@ -72,9 +63,11 @@ class Service:
         self.recorder.start()
 
     async def close(self, drain_s: float) -> bool:
-        """Answers what waits, writes what was answered; whether all of it was."""
+        """Answers what waits, writes what was answered; whether all was answered in time."""
         whole = await self.desk.close(drain_s)
         await asyncio.to_thread(self.recorder.stop)
+        if self.precedents is not None:
+            await asyncio.to_thread(self.precedents.close)
         self.store.close()
         return whole
 
@@ -92,8 +85,10 @@ class Service:
         cleaned = [(domain, normalised(text)) for domain, text in items]
         self.check(cleaned)
         most = self.limits.max_new_tokens
-        results = await self.desk.judge(cleaned, (min(limit or most, most)) if write else 0)
+        results = await self.desk.judge(cleaned, min(limit or most, most) if write else 0)
         self._record(cleaned, results)
+        for result in results:
+            self.instruments.gave(result["label"], cached=result["cached"])
         return results
 
     async def label(self, item: Item) -> str:
@@ -105,8 +100,8 @@ class Service:
     def check(self, items: Sequence[Item]) -> None:
         """RefusalError if these are too many, too long, or nothing."""
         if len(items) > self.limits.most_items:
-            raise RefusalError("unprocessable", f"items: expected at most {self.limits.most_items}, "
-                               f"got {len(items)}", "send them in several requests")  # fmt: skip
+            raise RefusalError("unprocessable", "items: expected at most "
+                               f"{self.limits.most_items}, got {len(items)}", "send fewer at once")  # fmt: skip
         for at, (_, text) in enumerate(items):
             if not text.strip():
                 raise RefusalError("unprocessable", f"items[{at}].rationale: expected text, got "
@@ -126,12 +121,25 @@ class Service:
                     experiment=result["experiment"], arm=result["arm"])
             for (domain, text), result in zip(items, results, strict=True)
         ])  # fmt: skip
+        if self.precedents is not None:
+            for (domain, text), result in zip(items, results, strict=True):
+                self.precedents.add(result["request_id"], domain, text, label=result["label"],
+                                    p_flawed=result["p_flawed"])  # fmt: skip
 
     async def feedback(self, given: Mapping[str, Any]) -> int:
         """Writes a decision; its number, once it is on disk."""
         number = await asyncio.to_thread(self._written, self.store.add_decision, dict(given))
+        await asyncio.to_thread(self._tell, given["request_id"], given["decision"])
         self.instruments.feedback.labels("decision").inc()
         return number
+
+    def _tell(self, request_id: str, decision: str) -> None:
+        """Lets the precedents know what was decided."""
+        row = self.store.request(request_id) if self.precedents is not None else None
+        if self.precedents is not None and row is not None:
+            said = row["result"]
+            self.precedents.add(request_id, row["domain"], row["rationale"], label=said["label"],
+                                p_flawed=said["p_flawed"], decision=decision)  # fmt: skip
 
     async def outcome(self, given: Mapping[str, Any]) -> int:
         """Writes an outcome; its number, once it is on disk."""
@@ -151,8 +159,8 @@ class Service:
         except ValueError as error:
             raise _refusal("unprocessable", error) from error
         except UnavailableError as error:
-            raise RefusalError("unavailable", "the database cannot be written now; nothing was kept",
-                               "try again", retry_after=2) from error  # fmt: skip
+            raise RefusalError("unavailable", "the database cannot be written; nothing was "
+                               "kept", "try again", retry_after=2) from error  # fmt: skip
 
     async def queue(self, limit: int) -> list[dict[str, Any]]:
         """Requests that nobody has decided on, least certain first."""
@@ -167,7 +175,7 @@ class Service:
         """Counts, agreement, false positives, experiments."""
         return await asyncio.to_thread(self.store.state)
 
-    async def like(self, domain: str, rationale: str, k: int) -> list[dict[str, Any]]:
+    async def like(self, domain: str | None, rationale: str, k: int) -> list[dict[str, Any]]:
         """Rationales of the past that are most like this one."""
         if self.precedents is None:
             return []

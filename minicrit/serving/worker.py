@@ -60,6 +60,25 @@ class Ticket:
         return len(self.item[1].encode()) // 3 + _AROUND
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How items are gathered.
+
+    Attributes:
+        room: items that may wait.
+        tokens: most prompt tokens in one forward pass.
+        critiques: critiques written at once.
+        window_s: how long a verdict waits for company, in seconds.
+        named: whether verdicts name a flaw type.
+    """
+
+    room: int = 256
+    tokens: int = 4096
+    critiques: int = 8
+    window_s: float = 0.002
+    named: bool = False
+
+
 Done = Callable[[Sequence[Ticket]], None]  # called with tickets that are answered
 Watch = Callable[[str, int, float], None]  # kind, items, seconds: told after each batch
 
@@ -71,22 +90,15 @@ class Worker:
         self,
         critic: Critic,
         done: Done,
-        *,
-        room: int,
-        batch_tokens: int = 4096,
-        batch_critiques: int = 8,
-        window_s: float = 0.002,
-        named: bool = False,
+        batching: Batching,
         watch: Watch | None = None,
     ) -> None:
-        """`room`: items that may wait; `named`: whether verdicts name a flaw type."""
-        self.critic, self._done, self._room = critic, done, room
-        self._batch_tokens, self._batch_critiques = batch_tokens, batch_critiques
-        self._window_s, self.named, self._watch = window_s, named, watch
+        self.critic, self._done, self._watch = critic, done, watch
+        self.batching = batching
         self._verdicts: deque[Ticket] = deque()
         self._critiques: deque[Ticket] = deque()
         self._ready = threading.Condition()
-        self._stopping = False
+        self._stopping = self._turn = False
         self._pace = {False: 0.05, True: 1.0}  # seconds an item, verdicts and critiques
         self._thread = threading.Thread(target=self._work, name="critic", daemon=True)
 
@@ -123,18 +135,18 @@ class Worker:
                 raise RefusalError("unavailable", "the service is stopping", "try another one",
                                    retry_after=5)  # fmt: skip
             self._forget_gone(len(tickets))
-            if self.waiting + len(tickets) > self._room:
+            if self.waiting + len(tickets) > self.batching.room:
                 raise RefusalError(
                     "busy", f"expected room for {len(tickets)} rationales, got {self.waiting} of "
-                    f"{self._room} places taken", "try again after Retry-After seconds, or with "
-                    "fewer at once", retry_after=self._wait_s())  # fmt: skip
+                    f"{self.batching.room} places taken", "try again later, or with fewer at "
+                    "once", retry_after=self._wait_s())  # fmt: skip
             for ticket in tickets:
                 (self._critiques if ticket.limit else self._verdicts).append(ticket)
             self._ready.notify()
 
     def _forget_gone(self, needed: int) -> None:
         """Takes out what nobody waits for, if there would be no room otherwise."""
-        if self.waiting + needed > self._room:
+        if self.waiting + needed > self.batching.room:
             self._verdicts = deque(t for t in self._verdicts if not t.gone)
             self._critiques = deque(t for t in self._critiques if not t.gone)
 
@@ -145,11 +157,14 @@ class Worker:
     def _work(self) -> None:
         while (batch := self._next(self._verdicts_first())) is not None:
             if batch:
-                self._judge(batch)
+                try:
+                    self._judge(batch)
+                except Exception:  # the thread must outlive it
+                    log.exception("what follows on a batch of %d failed", len(batch))
 
     def _verdicts_first(self) -> bool:
         """Turns: after verdicts come critiques, if there are any."""
-        self._turn = not getattr(self, "_turn", False)
+        self._turn = not self._turn
         return self._turn
 
     def _next(self, verdicts_first: bool) -> list[Ticket] | None:
@@ -160,27 +175,27 @@ class Worker:
                     return None
                 self._ready.wait()
             verdicts = bool(self._verdicts) and (verdicts_first or not self._critiques)
-            if verdicts and self._window_s and not self._stopping and not self._critiques:
-                self._ready.wait_for(self._enough, self._window_s)
+            if verdicts and self.batching.window_s and not self._stopping and not self._critiques:
+                self._ready.wait_for(self._enough, self.batching.window_s)
             return self._gather_verdicts() if verdicts else self._gather_critiques()
 
     def _enough(self) -> bool:
-        return self._stopping or sum(t.size for t in self._verdicts) >= self._batch_tokens
+        return self._stopping or sum(t.size for t in self._verdicts) >= self.batching.tokens
 
     def _gather_verdicts(self) -> list[Ticket]:
         batch: list[Ticket] = []
         tokens = 0
-        while self._verdicts and (not batch or tokens < self._batch_tokens):
+        while self._verdicts and (not batch or tokens < self.batching.tokens):
             ticket = self._verdicts.popleft()
             if not ticket.gone:
                 batch.append(ticket)
-                tokens += ticket.size + _TYPES * self.named
+                tokens += ticket.size + _TYPES * self.batching.named
         return batch
 
     def _gather_critiques(self) -> list[Ticket]:
         """Critiques of one limit, in the order in which they came."""
         batch: list[Ticket] = []
-        while self._critiques and len(batch) < self._batch_critiques:
+        while self._critiques and len(batch) < self.batching.critiques:
             ticket = self._critiques[0]
             if batch and ticket.limit != batch[0].limit:
                 break
@@ -217,7 +232,7 @@ class Worker:
         try:
             for ticket, answer in zip(batch, self._answers(batch), strict=True):
                 ticket.answer = answer
-        except Exception:  # the thread must outlive whatever a model or tokenizer raises
+        except Exception:  # whatever a model or tokenizer raises
             log.exception("a batch of %d failed", len(batch))
             if len(batch) == 1:
                 batch[0].error = internal()
@@ -230,8 +245,8 @@ class Worker:
         if limit := batch[0].limit:
             found = self.critic.critique(items, max_new_tokens=limit, batch=len(items))
             return [Answer(w.verdict.p_flawed, written=w) for w in found]
-        if self.named:
-            chances, types = self.critic.p_and_types(items, batch_tokens=self._batch_tokens)
+        if self.batching.named:
+            chances, types = self.critic.p_and_types(items, batch_tokens=self.batching.tokens)
             return [Answer(float(p), name) for p, name in zip(chances, types, strict=True)]
-        chances = self.critic.p_flawed(items, batch_tokens=self._batch_tokens)
+        chances = self.critic.p_flawed(items, batch_tokens=self.batching.tokens)
         return [Answer(float(p)) for p in chances]

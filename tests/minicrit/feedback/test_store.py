@@ -154,7 +154,7 @@ def test_the_same_key_twice_is_one_decision(store):
     "REPLACE INTO decisions (id, request_id, at, decision, operator, label) "
     "VALUES (1, 'r1', 0, 'agree', 'x', 'valid')",
     "REPLACE INTO requests SELECT seq, request_id, at, 'x', rationale, result, experiment, arm, "
-    "shadow, certainty, chance FROM requests",
+    "shadow, unit, answered, shadowed, certainty, chance FROM requests",
 ])  # fmt: skip
 def test_nothing_is_ever_changed_even_by_another_program(store, statement):
     ask(store)

@@ -1,0 +1,132 @@
+import random
+
+import pytest
+
+from minicrit.feedback.entries import AUDIT_SHARE, Request, chance_of
+from minicrit.feedback.standing import settled
+from minicrit.feedback.store import FeedbackStore
+from minicrit.statistics import wilson
+
+AUDITED = [name for n in range(400) if chance_of(name := f"r{n}") < AUDIT_SHARE]
+OTHERS = [name for n in range(400) if chance_of(name := f"r{n}") >= AUDIT_SHARE]
+
+
+@pytest.fixture
+def store(tmp_path):
+    with FeedbackStore(tmp_path / "store.db") as store:
+        yield store
+
+
+def result(label):
+    return {"label": label, "p_flawed": 0.7 if label == "flawed" else 0.3, "threshold": 0.5}
+
+
+def ask(store, name, label="flawed", text=None, shadow=None, **more):
+    store.add_request(name, "general", text or f"Text of {name}.", result(label),
+                      shadow=shadow and result(shadow), **more)  # fmt: skip
+
+
+def shown(good, n):
+    found = wilson(good, n)
+    return {"value": pytest.approx(found.value, abs=1e-6), "n": n,
+            "low": pytest.approx(found.low, abs=1e-6),
+            "high": pytest.approx(found.high, abs=1e-6)}  # fmt: skip
+
+
+def test_nothing_yet(store):
+    nothing = {"value": None, "low": None, "high": None, "n": 0}
+    state = store.state()
+    assert (state["requests"], state["decisions"], state["shadow"]) == (0, 0, None)
+    assert nothing.items() <= state["agreement"].items()
+    assert nothing.items() <= state["fpr"].items()
+    assert state["experiments"] == []
+
+
+def test_agreement_is_over_all_and_false_positives_over_the_audit(store):
+    for name in (*AUDITED[:4], *OTHERS[:3]):
+        ask(store, name)
+    ask(store, AUDITED[4], "valid")
+    for name in (*AUDITED[:2], *OTHERS[:3]):
+        store.add_decision(name, "disagree", "ann")  # flagged, yet valid
+    store.add_decision(AUDITED[2], "agree", "ann")
+    store.add_decision(AUDITED[4], "agree", "ann")
+    state = store.state()
+    assert (state["requests"], state["decisions"], state["decided"]) == (8, 7, 7)
+    assert shown(2, 7).items() <= state["agreement"].items()
+    assert state["agreement"]["audit"] == shown(2, 4)
+    assert shown(2, 3).items() <= state["fpr"].items()
+    assert state["audit"] == {"share": 0.2, "requests": 5, "decided": 4}
+
+
+def test_the_majority_of_the_last_words_decides_and_a_rationale_counts_once(store):
+    a, b, c = AUDITED[:3]
+    ask(store, a)
+    for operator, decision in [("ann", "agree"), ("bob", "disagree"), ("cid", "agree"),
+                               ("ann", "disagree")]:  # fmt: skip
+        store.add_decision(a, decision, operator)
+    ask(store, b, text=f"  text OF {a}. ")  # the same rationale, another time
+    store.add_decision(b, "disagree", "dan")
+    ask(store, c)
+    store.add_decision(c, "agree", "ann")
+    store.add_decision(c, "disagree", "bob")
+    (one,) = settled(store.judged())
+    assert (one.answered, one.flawed) == (True, False)
+    assert shown(1, 1).items() <= store.state()["fpr"].items()
+    assert shown(0, 1).items() <= store.state()["agreement"].items()
+
+
+def test_the_second_critic_is_held_against_the_first(store):
+    for name, heard, shadow, right in [
+        ("a", "flawed", "valid", "valid"), ("b", "flawed", "valid", "valid"),
+        ("c", "valid", "flawed", "valid"), ("d", "valid", "valid", "valid"),
+    ]:  # fmt: skip
+        ask(store, name, heard, shadow=shadow)
+        store.add_decision(name, "agree" if heard == right else "disagree", "ann")
+    ask(store, "e", "flawed", shadow="flawed")
+    ask(store, "f", "flawed")
+    found = store.state()["shadow"]
+    assert found == {
+        "requests": 5, "flips": shown(3, 5), "agreement": shown(2, 4),
+        "shadow_agreement": shown(3, 4), "only_heard_right": 1, "only_shadow_right": 2, "p": 1.0,
+    }  # fmt: skip
+
+
+def test_arms_are_told_apart_by_the_audit(store):
+    for n, name in enumerate(AUDITED[:6]):
+        ask(store, name, experiment="e", arm="new" if n % 2 else "old")
+        store.add_decision(name, "disagree" if n == 0 else "agree", "ann")
+    ask(store, OTHERS[0], experiment="e", arm="new")
+    store.add_decision(OTHERS[0], "disagree", "ann")
+    (found,) = store.state()["experiments"]
+    assert found["name"] == "e"
+    assert found["arms"]["old"] == {"requests": 3, "agreement": shown(2, 3), "fpr": shown(1, 1)}
+    assert found["arms"]["new"]["requests"] == 4
+    assert found["arms"]["new"]["agreement"] == shown(3, 3)
+
+
+def test_working_through_the_queue_leaves_the_audit_unbiased(store):
+    """900 requests; the less certain, the more often wrong; operators reach 300 of them.
+
+    True agreement 0.75. The critic is wrong on half of the less certain 450 and right on the rest.
+    """
+    draw = random.Random(1)
+    wrong = {}
+    requests = []
+    for n in range(900):
+        name, doubtful = f"r{n}", n % 2 == 0
+        wrong[name] = doubtful and n % 4 == 0
+        p = draw.uniform(0.5, 0.6) if doubtful else draw.uniform(0.9, 0.99)
+        requests.append(Request(request_id=name, domain="general", rationale=f"Text {n}.",
+                                result={"label": "flawed", "p_flawed": p, "threshold": 0.5}
+                                ))  # fmt: skip
+    store.add_requests(requests)
+    for _ in range(30):
+        for row in store.queue(10):
+            name = row["request_id"]
+            store.add_decision(name, "disagree" if wrong[name] else "agree", "ann")
+    state = store.state()
+    assert state["agreement"]["high"] < 0.75  # over all decisions: far off
+    audit = state["agreement"]["audit"]
+    assert audit["n"] == 150
+    assert audit["low"] < 0.75 < audit["high"]
+    assert abs(audit["value"] - 0.75) < 0.1
