@@ -108,7 +108,11 @@ function show(one, quiet) {
   view.showReasons(at("reasons"), one.result, types);
   at("write").hidden = Boolean(one.result.critique || one.result.text);
   at("write-error").hidden = true;
-  if (!quiet) at("case-title").focus({ preventScroll: innerWidth > 900 });
+  if (!quiet) {
+    at("case-title").focus({ preventScroll: true });
+    if (at("case").getBoundingClientRect().left < 100) at("case").scrollIntoView(); // one column
+    else scrollTo(0, 0);
+  }
   const before = kept("correction");
   if (before && before.id === one.id) correction.open(one);
   precedents(one);
@@ -196,7 +200,7 @@ function decide(decision, fields = {}) {
   const words = { agree: `Agreed: ${result.label}.`, disagree: `Disagreed: ${other}.`,
     correct: "Corrected." }[decision];
   const done = current;
-  outbox.add(bodies, words, done);
+  outbox.add(bodies, words, { ...done, form: decision === "correct" ? correction.form : null });
   correction.forget();
   const place = cases.findIndex((one) => one.id === done.id);
   cases = cases.filter((one) => one.id !== done.id && !done.also.includes(one.id));
@@ -207,8 +211,10 @@ function decide(decision, fields = {}) {
 
 function comeBack(entry, words) {
   if (!entry) return;
-  cases = [entry.about, ...cases.filter((one) => one.id !== entry.about.id)];
-  open(entry.about);
+  const { form, ...one } = entry.about;
+  cases = [one, ...cases.filter((other) => other.id !== one.id)];
+  if (form) correction.recall(form);
+  open(one);
   say(words);
 }
 
@@ -264,6 +270,8 @@ const KEYS = {
   "?": () => at("help").showModal(),
 };
 
+const AWAY = new Set("njkadwsu"); // they would leave a correction that is open
+
 function pressed(event) {
   if (event.defaultPrevented || event.isComposing || at("help").open) return;
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -274,8 +282,12 @@ function pressed(event) {
   if (event.key === "Escape") return leave(event.target);
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !at("keys-on").checked) return;
   if (event.target.closest("input:not([type=radio]):not([type=checkbox]), textarea, select")) return;
-  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (act) { event.preventDefault(); act(); }
+  const name = event.key.toLowerCase();
+  const act = KEYS[name];
+  if (!act) return;
+  event.preventDefault();
+  if (correction.isOpen && AWAY.has(name)) say("A correction is open: Ctrl Enter sends it, Esc leaves it.");
+  else act();
 }
 
 function leave(target) {

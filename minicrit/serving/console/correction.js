@@ -44,6 +44,7 @@ export class Correction {
     at("note").value = form.note;
     this.span = form.span;
     at("correction").hidden = false;
+    at("acts").hidden = true;
     at("correction-error").hidden = true;
     const chosen = this.#selection();
     if (chosen) this.span = chosen;
@@ -53,14 +54,25 @@ export class Correction {
 
   close() {
     at("correction").hidden = true;
+    at("acts").hidden = false;
     this.marking = this.span = null;
     at("marking").hidden = true;
     if (this.case) showRationale(at("rationale"), this.case, null, null);
     this.case = null;
   }
 
+  /** What was typed, if it is open. */
+  get form() {
+    return this.isOpen ? this.#form() : null;
+  }
+
   forget() {
     keep("correction", null);
+  }
+
+  /** Brings back what was typed about a case that is opened again. */
+  recall(form) {
+    keep("correction", form);
   }
 
   /** The fields of the decision; throws an Error that says what is missing. */

@@ -2,7 +2,7 @@
 
 import { differing, fill, make, spanOf, visible } from "./text.js";
 
-export const percent = (value) => `${(100 * value).toFixed(value > 0 && value < 0.1 ? 1 : 0)} %`;
+export const percent = (value) => `${Number((100 * value).toFixed(value < 0.1 ? 1 : 0))} %`;
 const number = (value) => value.toFixed(3).replace(/0$/, "");
 const spaced = (name) => name.replaceAll("_", " ");
 
@@ -97,8 +97,8 @@ export function promise(result) {
   const band = found.abstain ? ` Between ${number(found.abstain.low)} and `
     + `${number(found.abstain.high)} verdicts cannot be relied on.` : "";
   return `Certified: of sound rationales at most ${percent(found.alpha)} are flagged ${where}, with `
-    + `confidence ${percent(1 - found.delta)}, for texts like the ${found.n} of the calibration `
-    + `(k = ${found.k}).${band}`;
+    + `confidence ${percent(1 - found.delta)}, for texts like the ${found.n} sound ones of the `
+    + `calibration, of which it flags ${found.k}.${band}`;
 }
 
 /** Why: type with its description, evidence, critique, fix; and where the answer comes from. */
@@ -121,7 +121,9 @@ export function showReasons(list, result, types) {
 }
 
 export function factsOf({ domain, result }) {
-  const time = result.cached ? "answered before" : `${Math.round(result.latency_ms)} ms`;
+  const spent = result.latency_ms;
+  const time = result.cached ? "answered before"
+    : spent < 1000 ? `${Math.round(spent)} ms` : `${(spent / 1000).toFixed(1)} s`;
   const arm = result.arm ? ` \u00b7 arm ${visible(result.arm)}` : "";
   return `${domain} \u00b7 ${visible(result.model)} \u00b7 ${time}${arm} \u00b7 ${result.request_id.slice(0, 8)}`;
 }
