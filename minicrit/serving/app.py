@@ -212,13 +212,13 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
         await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        service_of(request).instruments.vanished.inc()
-        raise RefusalError("gone", "the caller went away", "stay for the answer")
     finally:
         for other in (task, leaving):
             other.cancel()
             with suppress(asyncio.CancelledError, RefusalError):
                 await other
+    service_of(request).instruments.vanished.inc()
+    raise RefusalError("gone", "the caller went away", "stay for the answer")
 
 
 async def _leaving(receive: Receive) -> None:

@@ -21,6 +21,11 @@ STATUS = {
     "internal": 500,
     "unavailable": 503,
 }
+_HEADERS = {
+    "unauthorized": {"WWW-Authenticate": "Bearer"},
+    "timeout": {"Connection": "close"},  # the rest of the body may still come
+    "too_large": {"Connection": "close"},
+}
 CODES = {status: code for code, status in STATUS.items()}
 
 
@@ -51,7 +56,7 @@ class RefusalError(Exception):
     def headers(self) -> dict[str, str]:
         """Those that go with the answer."""
         found = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return found | ({"WWW-Authenticate": "Bearer"} if self.code == "unauthorized" else {})
+        return found | _HEADERS.get(self.code, {})
 
 
 def internal() -> RefusalError:

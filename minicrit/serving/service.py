@@ -100,8 +100,9 @@ class Service:
     def check(self, items: Sequence[Item]) -> None:
         """RefusalError if these are too many, too long, or nothing."""
         if len(items) > self.limits.most_items:
-            raise RefusalError("unprocessable", "items: expected at most "
-                               f"{self.limits.most_items}, got {len(items)}", "send fewer at once")  # fmt: skip
+            most = self.limits.most_items
+            raise RefusalError("unprocessable", f"items: expected at most {most}, got {len(items)}",
+                               "send fewer at once")  # fmt: skip
         for at, (_, text) in enumerate(items):
             if not text.strip():
                 raise RefusalError("unprocessable", f"items[{at}].rationale: expected text, got "
