@@ -132,7 +132,8 @@ async def precedents(given: Likeness, request: Request) -> Response:
     """Rationales of the past that are most like this one."""
     service = service_of(request)
     service.check([(given.domain or "general", given.rationale)])
-    return reply({"precedents": await service.like(given.domain, given.rationale, given.k)})
+    found = await service.like(given.domain, given.rationale, given.k)
+    return reply({"precedents": found, "reason": service.why_no_precedents})
 
 
 @routes.get("/v1/queue")

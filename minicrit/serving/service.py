@@ -176,6 +176,13 @@ class Service:
         """Counts, agreement, false positives, experiments."""
         return await asyncio.to_thread(self.store.state)
 
+    @property
+    def why_no_precedents(self) -> str | None:
+        """What is missing for there to be any; None if nothing is."""
+        if self.precedents is None:
+            return "no precedents: they are switched off (serve.precedents)"
+        return self.precedents.reason
+
     async def like(self, domain: str | None, rationale: str, k: int) -> list[dict[str, Any]]:
         """Rationales of the past that are most like this one."""
         if self.precedents is None:
