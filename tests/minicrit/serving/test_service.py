@@ -160,7 +160,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(slow):
         first = pool.submit(live.judge, items(1)[0])
         wait_for(lambda: held.seen)
         waiting = pool.submit(live.judge, *items(4, start=10))
-        wait_for(lambda: live.service.desk.worker.waiting == 4)
+        wait_for(lambda: live.service.panel.desk.worker.waiting == 4)
         refused = live.ask("/v1/verdict", {"rationale": "One more."})
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
@@ -183,7 +183,7 @@ def test_what_a_vanished_client_asked_is_never_judged(slow):
                 leaving.post("/v1/verdict", json=body)
         wait_for(lambda: live.service.instruments.vanished._value.get() == 1)
         second = pool.submit(live.judge, *items(4, start=20))  # there is room: the others are gone
-        worker = live.service.desk.worker
+        worker = live.service.panel.desk.worker
         wait_for(lambda: [t.item for t in worker._verdicts] == items(4, start=20))
         for _ in range(10):
             held.leave.release()
@@ -198,7 +198,7 @@ def test_what_waits_is_answered_before_the_service_ends(critic, tmp_path):
         first = pool.submit(live.judge, items(1)[0])
         wait_for(lambda: held.seen)
         second = pool.submit(live.judge, items(1, start=5)[0])
-        wait_for(lambda: live.service.desk.worker.waiting)
+        wait_for(lambda: live.service.panel.desk.worker.waiting)
         live.server.should_exit = True
         time.sleep(0.2)
         held.leave.release()
