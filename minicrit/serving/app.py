@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -98,14 +98,14 @@ async def critique(asked: Annotated[Asked, Body()], request: Request) -> Respons
 
 async def _judged(asked: Asked, request: Request, *, write: bool) -> Response:
     found = [asked] if isinstance(asked, Item) else asked.items
-    items = [(item.domain, item.rationale) for item in found]
+    items: list[tuple[str, str]] = [(item.domain, item.rationale) for item in found]
     service = service_of(request)
     note_items(request, items)
     results = await unless_gone(request, service.judge(items, write=write))
     return reply({"results": results, "request_id": id_of(request)})
 
 
-def note_items(request: Request, items: list[tuple[str, str]]) -> None:
+def note_items(request: Request, items: Sequence[tuple[str, str]]) -> None:
     """For the log: how many, and their texts if the operator wants them there."""
     facts = request.scope["minicrit"].facts
     facts["items"] = len(items)

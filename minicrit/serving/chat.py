@@ -89,6 +89,7 @@ class _Talk:
         most = service.limits.max_new_tokens
         limits = (asked.max_tokens, asked.max_completion_tokens)
         self._limit = min([most, *(limit for limit in limits if limit)])
+        self._id = request_id
         self._frame = {"id": f"chatcmpl-{request_id}", "created": int(time.time()),
                        "model": asked.model}  # fmt: skip
 
@@ -117,7 +118,7 @@ class _Talk:
             if not result["text"].startswith(head):
                 raise internal()  # p stood exactly on the threshold
         except RefusalError as error:
-            yield f"data: {json.dumps(error.to_row(self._frame['id']))}\n\n"
+            yield f"data: {json.dumps(error.to_row(self._id))}\n\n"
             return
         for line in result["text"][len(head) :].splitlines(keepends=True):
             yield self._event({"content": line})

@@ -199,7 +199,7 @@ class Client:
 
 def answer_of(row: Mapping[str, Any]) -> Answer:
     """An answer from its JSON object; fields of a newer service are left out."""
-    known = {field.name: row.get(field.name) for field in fields(Answer)}
+    known: dict[str, Any] = {field.name: row.get(field.name) for field in fields(Answer)}
     evidence = Evidence(**known["evidence"]) if known["evidence"] else None
     known |= {"evidence": evidence, "flags": tuple(known["flags"] or ())}
     return Answer(**known)
