@@ -7,14 +7,16 @@ on it has been acknowledged either.
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 
 from minicrit.feedback.entries import Request
-from minicrit.feedback.store import FeedbackStore
+from minicrit.feedback.store import FeedbackStore, UnavailableError
 
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.05  # so long answers are gathered into one transaction
+_PATIENCE_S = 10.0  # that feedback waits for the disk
 _MOST = 4096  # answers in memory; beyond that callers wait for the disk
 
 
@@ -57,12 +59,19 @@ class Recorder:
             self._changed.notify_all()
 
     def settle(self, request_id: str) -> None:
-        """Waits until this request is on disk, if it is among those to be written."""
+        """Waits until this request is on disk, if it is among those to be written.
+
+        Raises:
+            UnavailableError: if the disk does not take it within ten seconds.
+        """
+        until = time.monotonic() + _PATIENCE_S
         with self._changed:
             while any(row.request_id == request_id for row in (*self._rows, *self._writing)):
                 self._hurry = True
                 self._changed.notify_all()
-                self._changed.wait()
+                if not self._changed.wait(until - time.monotonic()) and until < time.monotonic():
+                    raise UnavailableError("expected a database that takes what was answered, got "
+                                           "one that does not; see the log")  # fmt: skip
 
     def settle_all(self) -> None:
         """Waits until everything that was given before is on disk."""

@@ -162,8 +162,8 @@ class Service:
 
     def _written(self, add: Any, given: dict[str, Any]) -> int:
         request_id = given.pop("request_id")
-        self.recorder.settle(request_id)
         try:
+            self.recorder.settle(request_id)
             return int(add(request_id, **given))
         except UnknownRequestError as error:
             raise _refusal("not_found", error) from error
@@ -172,8 +172,7 @@ class Service:
         except ValueError as error:
             raise _refusal("unprocessable", error) from error
         except UnavailableError as error:
-            raise RefusalError("unavailable", "the database cannot be written; nothing was "
-                               "kept", "try again", retry_after=2) from error  # fmt: skip
+            raise _unavailable() from error
 
     async def queue(self, limit: int) -> list[dict[str, Any]]:
         """Requests that nobody has decided on, least certain first."""
@@ -181,8 +180,11 @@ class Service:
         return [{**row["result"], "rationale": row["rationale"]} for row in rows]
 
     def _queue(self, limit: int) -> list[dict[str, Any]]:
-        self.recorder.settle_all()
-        return self.store.queue(limit)
+        try:
+            self.recorder.settle_all()
+            return self.store.queue(limit)
+        except UnavailableError as error:
+            raise _unavailable() from error
 
     async def state(self) -> dict[str, Any]:
         """Counts, agreement, false positives, experiments."""
@@ -204,6 +206,11 @@ class Service:
             return []
         found = self.precedents.find
         return await asyncio.to_thread(found, domain, normalised(rationale), k)
+
+
+def _unavailable() -> RefusalError:
+    return RefusalError("unavailable", "the database cannot be read or written; nothing was kept",
+                        "try again", retry_after=2)  # fmt: skip
 
 
 def _refusal(code: str, error: ValueError) -> RefusalError:

@@ -245,3 +245,25 @@ def test_a_hundred_at_once_and_not_one_more(live, critic):
     answer = live.ask("/v1/verdict", body)
     assert answer.status_code == 422
     assert "items" in answer.json()["error"]["message"]
+
+
+def test_a_database_that_cannot_be_written_is_said_and_then_everything_is_kept(
+    critic, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("minicrit.serving.recorder._PATIENCE_S", 0.2)
+    with running(critic, tmp_path) as live:
+        store, write = live.service.store, live.service.store.add_requests
+
+        def full(_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(store, "add_requests", full)
+        (row,) = live.judge(items(1)[0])
+        body = {"request_id": row["request_id"], "decision": "agree", "operator": "ann"}
+        answer = live.ask("/v1/feedback", body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert answer.headers["retry-after"]
+        assert live.http.get("/v1/queue").status_code == 503
+        monkeypatch.setattr(store, "add_requests", write)
+        wait_for(lambda: not live.service.recorder.pending)
+        assert live.ask("/v1/feedback", body).status_code == 201
