@@ -23,29 +23,31 @@ from minicrit.feedback.entries import (
     AUDIT_SHARE,
     Decision,
     Request,
-    chance_of,
     check_name,
     check_number,
     check_text,
-    unit_of,
+)
+from minicrit.feedback.rows import (
+    ConflictError,
+    columns_of,
+    decision_of,
+    request_of,
+    same_decision,
+    time_of,
 )
 from minicrit.feedback.schema import connect
-from minicrit.files import to_json
 from minicrit.jsonl import RefusedError, shown
 
+__all__ = ["ConflictError", "FeedbackStore", "UnavailableError", "UnknownRequestError"]
 AUDIT_EVERY = 2  # one of so many places of the queue is for the audit
+_GAP = 0.0005  # seconds left to other processes after a commit, so that none of them starves
 _PAGE = 500  # rows read at once by an iterator, so that no reader holds the log for long
-_INNER = ("seq", "chance", "answered", "shadowed")  # columns that repeat what others hold
 _MOST = 10_000  # places of a queue
 T = TypeVar("T")
 
 
 class UnknownRequestError(ValueError):
     """Feedback on a request that the store does not hold."""
-
-
-class ConflictError(ValueError):
-    """Another row stands under the same id or key."""
 
 
 class UnavailableError(OSError):
@@ -114,7 +116,7 @@ class FeedbackStore:
         """
         for request in requests:
             request.check()
-        rows = list(map(_columns, requests))
+        rows = list(map(columns_of, requests))
 
         def write(connection: sqlite3.Connection) -> None:
             for row in rows:
@@ -154,9 +156,9 @@ class FeedbackStore:
             found = connection.execute("SELECT * FROM decisions WHERE idempotency_key = ?",
                                        (key,)).fetchone()  # fmt: skip
             if found is not None:
-                return _same(found, row)
+                return same_decision(found, row)
             return _insert(connection, "decisions",
-                           {**row, "at": _time(at), "idempotency_key": key})  # fmt: skip
+                           {**row, "at": time_of(at), "idempotency_key": key})  # fmt: skip
 
         return self._write(write)
 
@@ -171,7 +173,7 @@ class FeedbackStore:
         """
         check_name("request_id", request_id)
         row = {"request_id": request_id, "value": check_number("value", value), "note": note,
-               "at": _time(at)}  # fmt: skip
+               "at": time_of(at)}  # fmt: skip
         if note is not None:
             check_text("note", note, layout=True)
 
@@ -189,15 +191,15 @@ class FeedbackStore:
                 return None
             made = connection.execute("SELECT * FROM decisions WHERE request_id = ? ORDER BY id",
                                       (request_id,)).fetchall()  # fmt: skip
-            return {**_request(found), "decisions": list(map(_decision, made))}
+            return {**request_of(found), "decisions": list(map(decision_of, made))}
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """All requests, in the order in which they came."""
-        return map(_request, self._pages("requests", "seq"))
+        return map(request_of, self._pages("requests", "seq"))
 
     def decisions(self) -> Iterator[dict[str, Any]]:
         """All decisions, in the order in which they came."""
-        return map(_decision, self._pages("decisions", "id"))
+        return map(decision_of, self._pages("decisions", "id"))
 
     def outcomes(self) -> Iterator[dict[str, Any]]:
         """All outcomes, in the order in which they came."""
@@ -221,7 +223,7 @@ class FeedbackStore:
         for place in range(made + 1, made + 1 + limit):
             first, second = (drawn, doubtful) if place % AUDIT_EVERY == 0 else (doubtful, drawn)
             if source := first or second:
-                found.append(_request(source.pop(0)))
+                found.append(request_of(source.pop(0)))
         return found
 
     def judged(self) -> Iterator[dict[str, Any]]:
@@ -233,7 +235,7 @@ class FeedbackStore:
         both = "decisions AS d JOIN requests AS r USING (request_id)"
         join = f"(SELECT d.*, {about} FROM {both})"  # noqa: S608
         for row in self._pages(join, "id"):
-            yield {**_decision(row), "audit": row["chance"] < AUDIT_SHARE}
+            yield {**decision_of(row), "audit": row["chance"] < AUDIT_SHARE}
 
     def rewarded(self) -> Iterator[dict[str, Any]]:
         """All outcomes in order, each with `unit`, `experiment` and `arm` of its request."""
@@ -272,8 +274,14 @@ class FeedbackStore:
             last = rows[-1][key]
 
     def _write(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        with self._writing, self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self._writing:
+            done = self._committed(act)
+            time.sleep(_GAP)
+        return done
+
+    def _committed(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        with self._connection() as connection:
+            self._begin(connection)
             try:
                 done = act(connection)
                 if _identity(self.path) != self._file:
@@ -286,6 +294,23 @@ class FeedbackStore:
                     connection.execute("ROLLBACK")
                 raise
             return done
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Begins to write; SQLite itself would look for a gap ten times a second only."""
+        end = time.monotonic() + self._patience
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    if not busy or time.monotonic() > end:
+                        raise
+                time.sleep(_GAP)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(1000 * self._patience)}")
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -327,29 +352,12 @@ class FeedbackStore:
                 "this was kept") from error  # fmt: skip
 
 
-def _columns(request: Request) -> dict[str, Any]:
-    shadow = request.shadow
-    return {
-        "request_id": request.request_id, "at": _time(request.at), "domain": request.domain,
-        "rationale": request.rationale, "result": to_json(dict(request.result)),
-        "experiment": request.experiment, "arm": request.arm,
-        "shadow": None if shadow is None else to_json(dict(shadow)),
-        "unit": unit_of(request.domain, request.rationale), "answered": request.result["label"],
-        "shadowed": None if shadow is None else shadow["label"],
-        "certainty": request.certainty, "chance": chance_of(request.request_id),
-    }  # fmt: skip
-
-
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _time(at: float | None) -> float:
-    return time.time() if at is None else check_number("at", at)
 
 
 def _row(connection: sqlite3.Connection, request_id: str) -> sqlite3.Row | None:
@@ -367,14 +375,6 @@ def _known(connection: sqlite3.Connection, request_id: str) -> sqlite3.Row:
     return found
 
 
-def _same(found: sqlite3.Row, row: Mapping[str, Any]) -> int:
-    """The number of a decision given again; refused if its words differ."""
-    if differing := [name for name, value in row.items() if found[name] != value]:
-        raise ConflictError(f"idempotency_key: expected the same decision as the first time, got "
-                            f"another {differing[0]}; use a new key")  # fmt: skip
-    return int(found["id"])
-
-
 def _insert(connection: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> int:
     names, marks = ", ".join(row), ", ".join("?" * len(row))
     done = connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})",  # noqa: S608
@@ -388,15 +388,3 @@ def _undecided(connection: sqlite3.Connection, which: str, limit: int) -> list[s
         f"d.request_id = r.request_id) AND {which} LIMIT ?",
         (AUDIT_SHARE, limit),
     ).fetchall()
-
-
-def _request(row: sqlite3.Row) -> dict[str, Any]:
-    found = {name: row[name] for name in row.keys() if name not in _INNER}  # noqa: SIM118
-    for name in ("result", "shadow"):
-        found[name] = None if found[name] is None else json.loads(found[name])
-    return {**found, "audit": row["chance"] < AUDIT_SHARE}
-
-
-def _decision(row: sqlite3.Row) -> dict[str, Any]:
-    span = row["evidence"]
-    return {**dict(row), "evidence": None if span is None else json.loads(span)}

@@ -1,20 +1,39 @@
 """From operators' decisions to a critic that went on from another one, on the tiny base."""
 
+from dataclasses import asdict
 from pathlib import Path
+
+import torch
 
 from data_gen.feedback import make_feedback
 from data_gen.stage import make_data
-from minicrit.base import Base
+from minicrit.base import Base, load_model
 from minicrit.calibrate import calibrate
 from minicrit.comparisons import read_preferences
 from minicrit.critic import Critic
 from minicrit.feedback.store import FeedbackStore
-from minicrit.manifest import read_manifest
+from minicrit.lora import attach_lora
+from minicrit.manifest import read_manifest, write_manifest
+from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import read_examples
 from minicrit.settings import load_recipe
 from minicrit.train import train_sft
+from minicrit.training_config import LoraConfig
 from tests.data_gen.test_feedback import TRAIN, WRITTEN, text_of
-from tests.minicrit.test_calibrate import save_adapter
+
+
+def begin(tiny: Base, lora: LoraConfig, folder: Path) -> None:
+    """A critic to go on from: a random adapter."""
+    model = attach_lora(load_model(tiny), rank=lora.rank, alpha=lora.alpha, dropout=0.0,
+                        targets=lora.targets, seed=0)  # fmt: skip
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # zero in a fresh one, which changes nothing
+            parameter.data.normal_(std=0.05)
+    model.save_pretrained(folder)
+    write_manifest(folder, stage="sft", inputs={}, settings={"lora": asdict(lora)}, facts={
+        "base": tiny.identity, "base_model": "tiny", "prompt_version": PROMPT_VERSION,
+    })  # fmt: skip
 
 
 def test_a_critic_goes_on_from_another_with_what_operators_decided(
@@ -22,7 +41,6 @@ def test_a_critic_goes_on_from_another_with_what_operators_decided(
 ):
     monkeypatch.chdir(tmp_path)
     folder, start = tiny.folder.parent, Path("checkpoints/start")
-    save_adapter(tiny, start)
     told = ["--base.folder", str(folder), "--lora.rank", "2", "--lora.alpha", "4",
             "--sft.start", str(start), "--sft.validate_every", "0", "--sft.samples", "0",
             "--data.train", "16", "--data.fresh", "8", "--data.validation", "8",
@@ -31,6 +49,7 @@ def test_a_critic_goes_on_from_another_with_what_operators_decided(
             "--calibrate.model", "checkpoints/again/sft", "--calibrate.alpha", "0.3",
             "--calibrate.data", "data/again/calibration.jsonl"]  # fmt: skip
     recipe = load_recipe(["tiny"], told)
+    begin(tiny, recipe.lora, start)
     with FeedbackStore(recipe.feedback.store) as store:
         for n in TRAIN[:8]:
             store.add_request(f"r{n}", "general", text_of(n), WRITTEN)

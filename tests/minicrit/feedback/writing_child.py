@@ -38,7 +38,7 @@ def main() -> None:
         except UnavailableError as error:
             sys.stdout.write(f"refused {error}\n")
         return
-    with FeedbackStore(path) as store:
+    with FeedbackStore(path, patience=60) as store:
         threads = [threading.Thread(target=write, args=(store, f"{name}{n}"), daemon=True)
                    for n in range(3)]  # fmt: skip
         for thread in threads:
