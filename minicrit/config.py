@@ -32,6 +32,7 @@ from minicrit.measure_config import (
     JudgeConfig,
 )
 from minicrit.quantize_config import QuantizeConfig
+from minicrit.serving_config import ServeConfig
 from minicrit.speculative_config import SpeculativeConfig
 from minicrit.training_config import (
     BenchTrainConfig,
@@ -116,5 +117,6 @@ class Recipe:
     sharpe: SharpeConfig = field(default_factory=SharpeConfig)
     sharpe_demo: SharpeDemoConfig = field(default_factory=SharpeDemoConfig)
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     ab: ABConfig = field(default_factory=ABConfig)

@@ -164,7 +164,13 @@ class Critic(Reader):
         start = time.perf_counter()
         chances = self.p_flawed(items, batch_tokens=batch_tokens)
         spent = 1000 * (time.perf_counter() - start) / max(1, len(items))
-        return [self._verdict(i, p, spent) for i, p in zip(items, chances, strict=True)]
+        return self.verdicts(items, chances, spent)
+
+    def verdicts(
+        self, items: Sequence[Item], chances: Sequence[float] | np.ndarray, latency_ms: float = 0.0
+    ) -> list[Verdict]:
+        """What `verdict` makes of P(flawed) of each item, as `p_flawed` gives it."""
+        return [self._verdict(i, p, latency_ms) for i, p in zip(items, chances, strict=True)]
 
     def critique(
         self,

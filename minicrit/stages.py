@@ -218,6 +218,12 @@ def _agreement(recipe: Recipe) -> None:
     agreement(recipe)
 
 
+def _serve(recipe: Recipe) -> None:
+    from minicrit.serving.serve import serve
+
+    serve(recipe)
+
+
 def _feedback_pairs(recipe: Recipe) -> None:
     from data_gen.feedback import make_feedback
 
@@ -313,6 +319,7 @@ STAGES = {
                          ("sharpe_demo",), _sharpe_demo),
     "agreement": Stage("Compare the critic's verdicts with operators' decisions.",
                        ("base", "agreement"), _agreement),
+    "serve": Stage("Answer over HTTP, with the operators' page.", ("base", "serve"), _serve),
     "feedback-pairs": Stage("Make examples and preference pairs of operators' decisions.",
                             ("feedback", "filters"), _feedback_pairs),
     "ab": Stage("Say how an experiment stands, or begin one; stop it by its rules.", ("ab",), _ab),

@@ -4,6 +4,7 @@
 and events to 4, each a JSON object that ends with a zero byte.
 """
 
+import base64
 import json
 import os
 import select
@@ -16,6 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: Windows' numbers of keys that are no letter.
+KEYS = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38,
+        "ArrowRight": 39, "ArrowDown": 40, "Tab": 9}  # fmt: skip
 PATIENCE = 90.0  # seconds; a machine may be busy
 
 
@@ -82,14 +86,15 @@ class Browser:
                 return dict(answer["result"])
             self.events.append(answer)
 
-    def open(self, page: Path, width: int, scheme: str = "light") -> None:
-        """Load a file as a screen of this width sees it; returns when it is loaded."""
+    def open(self, page: Path | str, width: int, scheme: str = "light") -> None:
+        """Load a file or an address as a screen of this width sees it; returns when it is there."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
                   deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
         scheme_of = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=scheme_of)
         self.events.clear()
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
             self.events.append(self._message())
 
@@ -98,6 +103,39 @@ class Browser:
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def until(self, script: str, patience: float = 30.0) -> Any:
+        """The value of an expression once it is true."""
+        deadline = time.monotonic() + patience
+        while not (value := self.ask(script)):
+            assert time.monotonic() < deadline, f"never came true: {script}"
+            time.sleep(0.02)
+        return value
+
+    def press(self, key: str, *, ctrl: bool = False, shift: bool = False) -> None:
+        """A key of the keyboard, as KeyboardEvent.key names it, on whatever has the focus."""
+        number = KEYS.get(key, ord(key[0].upper()))
+        held = {"key": key, "windowsVirtualKeyCode": number, "modifiers": 2 * ctrl + 8 * shift}
+        plain = not ctrl and (len(key) == 1 or key == "Enter")
+        text = {"text": "\r" if key == "Enter" else key} if plain else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **held, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **held)
+
+    def write(self, text: str) -> None:
+        """Text into whatever has the focus, all at once, as if pasted."""
+        self.call("Input.insertText", text=text)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """The mouse from one point of the screen to another, its left button held down."""
+        kinds = (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end))
+        for kind, (x, y) in kinds:
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1,
+                      clickCount=1)  # fmt: skip
+
+    def picture(self, path: Path, *, whole: bool = False) -> None:
+        """A PNG of the screen, or of the whole page."""
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(shot["data"]))
 
     def named(self, method: str) -> list[Mapping[str, Any]]:
         """Parameters of all events of this name since the page was opened."""

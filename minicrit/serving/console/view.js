@@ -1,0 +1,177 @@
+// What is seen: elements made of data. Nothing here asks the service or changes anything else.
+
+import { differing, fill, make, spanOf, visible } from "./text.js";
+
+export const percent = (value) => `${Number((100 * value).toFixed(value < 0.1 ? 1 : 0))} %`;
+const number = (value) => value.toFixed(3).replace(/0$/, "");
+const spaced = (name) => name.replaceAll("_", " ");
+
+/** A chip; kinds are those of the report page: good, bad, open, unknown. */
+export function chip(words, kind) {
+  return make("span", words, { class: `chip ${kind}` });
+}
+
+export const labelChip = (label) => chip(label, label === "flawed" ? "bad" : "good");
+
+/** "91 % [83, 95], n = 85" of {value, low, high, n}; a dash where there is nothing yet. */
+export function rate(found) {
+  if (!found || !found.n || found.value === null) return "\u2013";
+  const ends = [found.low, found.high].map((end) => percent(end).replace(" %", ""));
+  return `${percent(found.value)} [${ends.join(", ")}], n = ${found.n}`;
+}
+
+export function showState(list, state) {
+  const cells = [
+    ["Agreement", rate(state.agreement), "of rationales decided on; 95 % interval"],
+    ["False positives", rate(state.fpr),
+      "flagged among rationales that operators call valid, in a random sample of all requests"],
+    ["Decided", `${state.decisions} of ${state.requests}`, "decisions, and requests so far"],
+    ...(state.experiments || []).map((one) => [`A/B ${visible(one.name)}`, arms(one), one.status || ""]),
+  ];
+  if (state.shadow) cells.push(["Shadow", `${rate(state.shadow.flips)} flips`, "answers that differ"]);
+  list.replaceChildren(...cells.map(([name, value, about]) =>
+    make("div", null, { title: about }, make("dt", name), make("dd", value))));
+}
+
+function arms(experiment) {
+  if (experiment.decision) return String(experiment.decision);
+  const named = Object.entries(experiment.arms || {}).map(([arm, found]) =>
+    `${visible(arm)}: ${rate(found.agreement)}`);
+  return named.join("; ") || "no answers yet";
+}
+
+/** The queue; `open` is called with the case that was chosen. */
+export function showQueue(list, cases, current, open) {
+  list.replaceChildren(...cases.map((one) => {
+    const button = make("button", null, { type: "button", class: "case" },
+      make("span", null, { class: "top" }, labelChip(one.result.label),
+        make("span", `p ${number(one.result.p_flawed)}`, { class: "soft" }),
+        make("span", one.domain, { class: "soft" })),
+      make("span", visible(one.rationale.slice(0, 240)), { class: "start", dir: "auto" }));
+    if (current && one.id === current.id) button.setAttribute("aria-current", "true");
+    button.addEventListener("click", () => open(one));
+    return make("li", null, {}, button);
+  }));
+}
+
+export function showVerdict(said, scale, certificate, result) {
+  const flawed = result.label === "flawed";
+  const chips = [];
+  if (result.flaw_type) chips.push(chip(spaced(result.flaw_type), "bad"));
+  if (result.severity) chips.push(chip(`${result.severity} severity`, "open"));
+  if (result.unsure) chips.push(chip("unsure: somebody should look", "open"));
+  said.replaceChildren(
+    make("strong", flawed ? "Flawed" : "Valid", { class: `value ${flawed ? "bad" : "good"}` }),
+    make("span", `p(flawed) ${number(result.p_flawed)}, ${flawed ? "above" : "not above"} the `
+      + `threshold ${number(result.threshold)}`), ...chips);
+  scale.replaceChildren(drawScale(result));
+  certificate.textContent = promise(result);
+}
+
+function drawScale({ p_flawed: p, threshold, certificate }) {
+  const at = (element, place) => { element.style.setProperty("--at", place); return element; };
+  const band = certificate && certificate.abstain;
+  const bar = make("div", null, { class: "bar" });
+  bar.style.setProperty("--cut", threshold);
+  if (band) {
+    const unsure = at(make("i", null, { class: "band" }), band.low);
+    unsure.style.setProperty("--wide", band.high - band.low);
+    bar.append(unsure);
+  }
+  bar.append(at(make("i", null, { class: "cut" }), threshold), at(make("i", null, { class: "dot" }), p));
+  return make("div", null, { class: "scale", "aria-hidden": "true" },
+    at(make("b", number(p), { class: "over" }), p), bar,
+    make("div", null, { class: "under" }, make("span", "valid"),
+      at(make("span", `threshold ${number(threshold)}`, { class: "cut-name" }), threshold),
+      make("span", "flawed")));
+}
+
+/** What the threshold promises, in words. */
+export function promise(result) {
+  const found = result.certificate;
+  if (!found) {
+    return "This critic is not calibrated: the threshold carries no certificate, and p(flawed) is "
+      + "as the model says it.";
+  }
+  const where = found.each_domain ? "in each domain" : "over all domains";
+  const band = found.abstain ? ` Between ${number(found.abstain.low)} and `
+    + `${number(found.abstain.high)} verdicts cannot be relied on.` : "";
+  return `Certified: of sound rationales at most ${percent(found.alpha)} are flagged ${where}, with `
+    + `confidence ${percent(1 - found.delta)}, for texts like the ${found.n} sound ones of the `
+    + `calibration, of which it flags ${found.k}.${band}`;
+}
+
+/** Why: type with its description, evidence, critique, fix; and where the answer comes from. */
+export function showReasons(list, result, types) {
+  const kind = types.find((one) => one.name === result.flaw_type);
+  const rows = [];
+  if (result.flaw_type) {
+    rows.push(["Flaw", spaced(result.flaw_type) + (kind ? `: ${kind.description}` : "")]);
+  }
+  if (result.evidence && result.evidence.text) rows.push(["Evidence", `\u201c${result.evidence.text}\u201d`]);
+  if (result.critique) rows.push(["Critique", result.critique]);
+  else if (result.text) rows.push(["As written", result.text]);
+  if (result.fix) rows.push(["Fix", result.fix]);
+  if (!result.critique && !result.text) rows.push(["Critique", "not written: this is a verdict alone"]);
+  list.replaceChildren(...rows.flatMap(([name, text]) => {
+    const shown = make("dd", null, { class: "text", dir: "auto" });
+    fill(shown, text);
+    return [make("dt", name), shown];
+  }));
+}
+
+export function factsOf({ domain, result }) {
+  const spent = result.latency_ms;
+  const time = result.cached ? "answered before"
+    : spent < 1000 ? `${Math.round(spent)} ms` : `${(spent / 1000).toFixed(1)} s`;
+  const arm = result.arm ? ` \u00b7 arm ${visible(result.arm)}` : "";
+  return `${domain} \u00b7 ${visible(result.model)} \u00b7 ${time}${arm} \u00b7 ${result.request_id.slice(0, 8)}`;
+}
+
+/** The rationale with the critic's evidence, the operator's span, and what is being marked. */
+export function showRationale(element, { rationale, result }, given, marking) {
+  const said = spanOf(rationale, result.evidence);
+  fill(element, rationale, [
+    ...(said ? [{ ...said, name: "said" }] : []),
+    ...(given ? [{ ...given, name: "given" }] : []),
+    ...(marking ? [{ ...marking, name: "marking" }] : []),
+  ]);
+}
+
+const NEAR = 0.7; // below that two texts differ in most words, and underlining says nothing
+
+export function showPrecedents(list, found, rationale) {
+  list.replaceChildren(...found.map((one) => {
+    const text = make("p", null, { class: "text", dir: "auto" });
+    const spans = one.similarity >= NEAR ? differing(one.rationale, rationale) : [];
+    fill(text, one.rationale, spans.map((span) => ({ ...span, name: "differs" })));
+    const decision = one.decision ? chip(`operator: ${one.decision}`, "open")
+      : make("span", "nobody decided", { class: "soft" });
+    return make("li", null, {}, make("div", null, { class: "top" },
+      make("strong", one.similarity.toFixed(3), { title: "similarity: cosine of the embeddings" }),
+      labelChip(one.label), make("span", `p ${number(one.p_flawed)}`, { class: "soft" }), decision,
+      make("span", one.domain, { class: "soft" })), text);
+  }));
+}
+
+const STATES = {
+  held: "can be undone", sending: "is being sent", waiting: "will be sent again", refused: "was refused",
+};
+
+/** Decisions on their way; acts: {undo, open, discard}, each called with a key. */
+export function showOutbox(list, entries, acts) {
+  list.replaceChildren(...entries.map((entry) => {
+    const buttons = [];
+    const button = (words, act) => {
+      const made = make("button", words, { type: "button", class: "quiet" });
+      made.addEventListener("click", () => act(entry.key));
+      buttons.push(made);
+    };
+    if (entry.state === "held" && entry.done === 0) button("Undo (U)", acts.undo);
+    if (entry.state === "refused") { button("Open again", acts.open); button("Discard", acts.discard); }
+    const error = entry.state === "waiting" || entry.state === "refused" ? `: ${visible(entry.error)}` : "";
+    const start = visible(entry.about.rationale.slice(0, 40));
+    return make("li", null, { class: entry.state },
+      make("span", `${entry.words} \u201c${start}\u2026\u201d ${STATES[entry.state]}${error}`), ...buttons);
+  }));
+}

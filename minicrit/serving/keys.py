@@ -1,0 +1,84 @@
+"""API keys: made by a command, shown once, kept as hashes.
+
+A key is 32 random bytes, so SHA-256 is enough: there is nothing to guess that salt or a slow hash
+would protect.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+from minicrit.files import write_json
+from minicrit.jsonl import parse_object, shown
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PREFIX = "mc_"
+
+
+def make_key(path: Path, name: str) -> str:
+    """Adds a key to the file and gives it: the only time that anybody sees it.
+
+    Raises:
+        ValueError: if the name is not a plain one, or is taken.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"serve.new_key: expected a name of letters, digits, dots and dashes, got "
+                         f"{shown(repr(name))}; choose another")  # fmt: skip
+    rows = _read(path) if path.is_file() else {}
+    if name in rows:
+        raise ValueError(f"{path}: expected a new name, got {name}; choose another or remove it")
+    key = _PREFIX + secrets.token_urlsafe(32)
+    rows[name] = {"sha256": _hash(key), "made": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_json(path, {"keys": rows})
+    path.chmod(0o600)
+    return key
+
+
+class Keys:
+    """The keys that a service takes; none of them lets everybody in."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Reads the file.
+
+        Raises:
+            ValueError: if it is missing, holds no key, or is something else.
+        """
+        self._hashes: dict[str, str] = {}
+        if path is not None:
+            if not path.is_file():
+                raise ValueError(f"serve.key_file: expected keys in {path}, got no file; make "
+                                 "one with --serve.new_key NAME")  # fmt: skip
+            self._hashes = {name: row["sha256"] for name, row in _read(path).items()}
+            if not self._hashes:
+                raise ValueError(f"{path}: expected at least one key, got none; make one with "
+                                 "--serve.new_key NAME")  # fmt: skip
+
+    def __bool__(self) -> bool:
+        """Whether a key is needed."""
+        return bool(self._hashes)
+
+    def owner(self, key: str) -> str | None:
+        """The name of a key; None if it is none of them. Every one is compared, in equal time."""
+        found, hashed = None, _hash(key)
+        for name, known in self._hashes.items():
+            if hmac.compare_digest(hashed, known):
+                found = name
+        return found
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        rows = parse_object(path.read_bytes())["keys"]
+        if not all(re.fullmatch("[0-9a-f]{64}", row["sha256"]) for row in rows.values()):
+            raise ValueError("something else than hashes")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: expected a file of keys, got {shown(str(error))}; make it with "
+                         "--serve.new_key NAME") from error  # fmt: skip
+    return {str(name): dict(row) for name, row in rows.items()}

@@ -1,0 +1,144 @@
+"""`minicrit mcp`: the critic as tools of the Model Context Protocol (standard input and output).
+
+minicrit mcp --model checkpoints/released/embedded-2
+minicrit mcp --url http://127.0.0.1:8765     # a running service's, which records the answers
+
+Agents are the callers: before they act on a rationale they ask whether it holds.
+"""
+
+import argparse
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field
+
+from minicrit.jsonl import RefusedError, check_string, shown
+from minicrit.serving.answers import normalised
+from minicrit.serving.bodies import MOST_ITEMS, Domain
+from minicrit.serving.client import Client
+from minicrit.serving.results import given, result_of
+
+if TYPE_CHECKING:
+    from minicrit.critic import Critic
+
+_LONGEST = 20_000  # characters of a rationale
+_ABOUT = (
+    "Says whether the reasoning of a rationale is valid or flawed, how sure that is, which flaw, "
+    "where it stands, why, and what would mend it. Ask before acting on a rationale. It judges the "
+    "reasoning in the text, not whether its facts are true."
+)
+Item = tuple[str, str]  # (domain, rationale)
+Judge = Callable[[Sequence[Item], bool], list[dict[str, Any]]]
+Rationale = Annotated[str, Field(description="The reasoning, as it was written.", min_length=1,
+                                 max_length=_LONGEST)]  # fmt: skip
+InDomain = Annotated[Domain, Field(description="What it is about.")]
+WithText = Annotated[bool, Field(description="Whether a critique is written: which flaw, where, "
+                                 "why, and a fix. Takes seconds.")]  # fmt: skip
+
+
+def run(argv: Sequence[str]) -> None:
+    """Serves until standard input ends.
+
+    Raises:
+        ValueError: if the critic does not load.
+    """
+    options = _options(argv)
+    if options.url:
+        judge = remote(Client(options.url))
+    else:
+        from minicrit.critic import Critic  # slow, and not needed to ask a service
+
+        judge = local(Critic.load(options.model, base_folder=options.base_folder),
+                      options.max_new_tokens)  # fmt: skip
+    asyncio.run(server_of(judge).run_stdio_async())
+
+
+def server_of(judge: Judge) -> MCPServer:
+    """The server with its two tools around whatever judges."""
+    server = MCPServer("minicrit", instructions=_ABOUT, log_level="WARNING")
+    alone = threading.Lock()  # a model is no place for two threads
+
+    def judged(items: Sequence[Item], write: bool) -> list[dict[str, Any]]:
+        with alone:
+            try:
+                return judge([_checked(item) for item in items], write)
+            except ValueError as error:  # too long, no text, or refused by the service
+                raise ToolError(str(error)) from error
+
+    @server.tool(structured_output=True)
+    async def validate_reasoning(
+        rationale: Rationale, domain: InDomain = "general", critique: WithText = True
+    ) -> dict[str, Any]:
+        """Judge one rationale: valid or flawed, confidence, flaw, evidence, critique, fix."""
+        (result,) = await asyncio.to_thread(judged, [(domain, rationale)], critique)
+        return result
+
+    @server.tool(structured_output=True)
+    async def batch_validate(
+        rationales: Annotated[list[Rationale], Field(min_length=1, max_length=MOST_ITEMS)],
+        domain: InDomain = "general",
+        critique: WithText = False,
+    ) -> dict[str, Any]:
+        """Judge up to 100 rationales of one domain at once; results come in their order."""
+        items = [(domain, text) for text in rationales]
+        return {"results": await asyncio.to_thread(judged, items, critique)}
+
+    return server
+
+
+def local(critic: "Critic", max_new_tokens: int) -> Judge:
+    """Judges by a critic in this process; nothing is recorded."""
+    from minicrit.serving.worker import Answer
+
+    def judge(items: Sequence[Item], write: bool) -> list[dict[str, Any]]:
+        if write:
+            found = critic.critique(items, max_new_tokens=max_new_tokens)
+            answers = [Answer(w.verdict.p_flawed, written=w) for w in found]
+            times = [w.verdict.latency_ms for w in found]
+        else:
+            verdicts = critic.verdict(items)
+            answers = [Answer(v.p_flawed) for v in verdicts]
+            times = [v.latency_ms for v in verdicts]
+        return [given(result_of(critic, *item, answer), latency_ms=ms, cached=False)
+                for item, answer, ms in zip(items, answers, times, strict=True)]  # fmt: skip
+
+    return judge
+
+
+def remote(client: Client) -> Judge:
+    """Judges by a running service."""
+
+    def judge(items: Sequence[Item], write: bool) -> list[dict[str, Any]]:
+        answers = client.critiques(items) if write else client.verdicts(items)
+        return [asdict(answer) for answer in answers]
+
+    return judge
+
+
+def _checked(item: Item) -> Item:
+    domain, text = item[0], normalised(item[1])
+    check_string(text)
+    if not text.strip():
+        raise RefusedError("a rationale", shown(repr(item[1])), "fill it in")
+    return domain, text
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="minicrit mcp", allow_abbrev=False)
+    parser.description = "Serve the critic to agents by the Model Context Protocol (stdio)."
+    parser.add_argument("--model", default="checkpoints/cpu/sft",
+                        help="an adapter or quantized folder, or a base (default: "
+                        "checkpoints/cpu/sft)")  # fmt: skip
+    parser.add_argument("--base-folder", type=Path, default=Path("checkpoints/base"),
+                        help="where bases are kept (default: checkpoints/base)")  # fmt: skip
+    parser.add_argument("--url", help="ask the service there in place of a critic of its own; its "
+                        "key is read from MINICRIT_API_KEY")  # fmt: skip
+    parser.add_argument("--max-new-tokens", type=int, default=160,
+                        help="longest critique, in tokens (default: 160)")  # fmt: skip
+    return parser.parse_args(argv)

@@ -1,0 +1,119 @@
+"""Every answer given goes to the database, in batches and behind the caller's back.
+
+Feedback names an answer, so before it is written the answer it is about has to be (`settle`).
+What was given in the last fraction of a second before a kill may be missing, and then no feedback
+on it has been acknowledged either.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from minicrit.feedback.entries import Request
+from minicrit.feedback.store import FeedbackStore, UnavailableError
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = 0.05  # so long answers are gathered into one transaction
+_PATIENCE_S = 10.0  # that feedback waits for the disk
+_MOST = 4096  # answers in memory; beyond that callers wait for the disk
+
+
+class Recorder:
+    """A buffer and the thread that empties it."""
+
+    def __init__(self, store: FeedbackStore) -> None:
+        self._store = store
+        self._rows: list[Request] = []
+        self._changed = threading.Condition()
+        self._writing: list[Request] = []
+        self._hurry = self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begins to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Writes what is left and ends."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    @property
+    def pending(self) -> int:
+        """Answers not yet on disk."""
+        return len(self._rows) + len(self._writing)
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk is behind by so much that new requests should be refused."""
+        return self.pending >= _MOST
+
+    def add(self, rows: Sequence[Request]) -> None:
+        """Takes requests as `FeedbackStore.add_requests` does."""
+        with self._changed:
+            self._rows.extend(rows)
+            self._changed.notify_all()
+
+    def settle(self, request_id: str) -> None:
+        """Waits until this request is on disk, if it is among those to be written.
+
+        Raises:
+            UnavailableError: if the disk does not take it within ten seconds.
+        """
+        until = time.monotonic() + _PATIENCE_S
+        with self._changed:
+            while any(row.request_id == request_id for row in (*self._rows, *self._writing)):
+                self._hurry = True
+                self._changed.notify_all()
+                if not self._changed.wait(until - time.monotonic()) and until < time.monotonic():
+                    raise UnavailableError("expected a database that takes what was answered, got "
+                                           "one that does not; see the log")  # fmt: skip
+
+    def settle_all(self) -> None:
+        """Waits until everything that was given before is on disk."""
+        with self._changed:
+            last = (*self._writing, *self._rows)[-1:]
+        if last:
+            self.settle(last[0].request_id)
+
+    def _work(self) -> None:
+        while self._gather():
+            try:
+                self._write()
+            except OSError:  # a full disk: said in the log, tried again, callers are refused
+                log.exception("%d answers could not be written", len(self._writing))
+                if not self._retry():
+                    return
+                continue
+            with self._changed:
+                self._writing = []
+                self._changed.notify_all()
+
+    def _write(self) -> None:
+        """Writes all of them; one that the database refuses does not hold up the others."""
+        try:
+            self._store.add_requests(self._writing)
+        except ValueError:
+            for row in self._writing:
+                try:
+                    self._store.add_requests([row])
+                except ValueError:
+                    log.exception("answer %s is not recorded", row.request_id)
+
+    def _gather(self) -> bool:
+        """Takes what is there into `_writing`; False if there will be no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._rows or self._writing or self._stopping)
+            self._changed.wait_for(lambda: self._hurry or self._stopping, _PAUSE_S)
+            self._hurry = False
+            self._writing, self._rows = [*self._writing, *self._rows], []
+            return bool(self._writing)
+
+    def _retry(self) -> bool:
+        """Waits a little; False if the service is stopping."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._stopping, 1.0)

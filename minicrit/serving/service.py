@@ -1,0 +1,218 @@
+"""What the service does, without HTTP: judging, recording, feedback, precedents."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minicrit.critic import Critic, Item
+from minicrit.feedback.entries import Request
+from minicrit.feedback.store import (
+    ConflictError,
+    FeedbackStore,
+    UnavailableError,
+    UnknownRequestError,
+)
+from minicrit.serving.answers import normalised
+from minicrit.serving.desk import Result
+from minicrit.serving.instruments import Instruments
+from minicrit.serving.panel import Panel
+from minicrit.serving.precedents import Precedents
+from minicrit.serving.recorder import Recorder
+from minicrit.serving.refusals import RefusalError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """See `ServeConfig`."""
+
+    most_items: int = 100
+    most_characters: int = 20_000
+    max_new_tokens: int = 160
+
+
+class Service:
+    """All parts of it. `open` and `close` it in the event loop."""
+
+    def __init__(
+        self,
+        panel: Panel,
+        store: FeedbackStore,
+        instruments: Instruments,
+        limits: Limits,
+        precedents: Precedents | None = None,
+    ) -> None:
+        self.panel, self.store, self.instruments, self.limits = panel, store, instruments, limits
+        self.precedents = precedents
+        self.recorder = Recorder(store)
+        instruments.waiting.set_function(lambda: panel.waiting)
+        instruments.unrecorded.set_function(lambda: self.recorder.pending)
+
+    @property
+    def critic(self) -> Critic:
+        """The one that answers."""
+        return self.panel.desk.critic
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can answer and keep what it answers."""
+        return self.panel.alive and not self.recorder.full
+
+    def open(self) -> None:
+        """Begins to take requests."""
+        self.panel.open()
+        self.recorder.start()
+
+    async def close(self, drain_s: float) -> bool:
+        """Answers what waits, writes what was answered; whether all was answered in time."""
+        whole = await self.panel.close(drain_s)
+        await asyncio.to_thread(self.recorder.stop)
+        if self.precedents is not None:
+            await asyncio.to_thread(self.precedents.close)
+        self.store.close()
+        return whole
+
+    async def judge(self, items: Sequence[Item], *, write: bool, limit: int = 0) -> list[Result]:
+        """Answers to (domain, rationale), recorded.
+
+        Args:
+            items: as they came.
+            write: whether critiques are written.
+            limit: most tokens of them, if less than the service's own.
+
+        Raises:
+            RefusalError: for what it cannot or will not answer.
+        """
+        cleaned = [(domain, normalised(text)) for domain, text in items]
+        self.check(cleaned)
+        most = self.limits.max_new_tokens
+        results, unheard = await self.panel.judge(cleaned, min(limit or most, most) if write else 0)
+        self._record(cleaned, results, unheard)
+        for result in results:
+            self.instruments.gave(result["label"], cached=result["cached"])
+        return results
+
+    async def label(self, item: Item) -> str:
+        """The verdict's word alone, not recorded: a part of an answer that will be."""
+        cleaned = [(item[0], normalised(item[1]))]
+        self.check(cleaned)
+        (result,), _ = await self.panel.judge(cleaned, 0)
+        return str(result["label"])
+
+    def check(self, items: Sequence[Item]) -> None:
+        """RefusalError if these are too many, too long, or nothing."""
+        if len(items) > self.limits.most_items:
+            most = self.limits.most_items
+            raise RefusalError("unprocessable", f"items: expected at most {most}, got {len(items)}",
+                               "send fewer at once")  # fmt: skip
+        for at, (_, text) in enumerate(items):
+            if not text.strip():
+                raise RefusalError("unprocessable", f"items[{at}].rationale: expected text, got "
+                                   "none", "fill it in")  # fmt: skip
+            if len(text) > self.limits.most_characters:
+                raise RefusalError(
+                    "unprocessable", f"items[{at}].rationale: expected at most "
+                    f"{self.limits.most_characters} characters, got {len(text)}",
+                    "shorten the rationale or split it")  # fmt: skip
+        if self.recorder.full:
+            raise RefusalError("unavailable", "answers cannot be written to the database",
+                               "try again later", retry_after=5)  # fmt: skip
+
+    def _record(
+        self, items: Sequence[Item], results: Sequence[Result], unheard: Sequence[Result | None]
+    ) -> None:
+        self.recorder.add([
+            Request(request_id=result["request_id"], domain=domain, rationale=text, result=result,
+                    experiment=result["experiment"], arm=result["arm"], shadow=shadow)
+            for (domain, text), result, shadow in zip(items, results, unheard, strict=True)
+        ])  # fmt: skip
+        if self.precedents is not None:
+            for (domain, text), result in zip(items, results, strict=True):
+                self.precedents.add(result["request_id"], domain, text, label=result["label"],
+                                    p_flawed=result["p_flawed"])  # fmt: skip
+
+    async def feedback(self, given: Mapping[str, Any]) -> int:
+        """Writes a decision; its number, once it is on disk."""
+        number = await asyncio.to_thread(self._written, self.store.add_decision, dict(given))
+        await asyncio.to_thread(self._follow, given["request_id"], given["decision"])
+        self.instruments.feedback.labels("decision").inc()
+        return number
+
+    def _follow(self, request_id: str, decision: str) -> None:
+        """Lets precedents and experiment know; what goes wrong here leaves the decision written."""
+        try:
+            self.panel.look(self.store)
+            row = self.store.request(request_id)
+        except (OSError, ValueError):
+            log.exception("what follows on a decision failed")
+            return
+        if self.precedents is not None and row is not None:
+            said = row["result"]
+            self.precedents.add(request_id, row["domain"], row["rationale"], label=said["label"],
+                                p_flawed=said["p_flawed"], decision=decision)  # fmt: skip
+
+    async def outcome(self, given: Mapping[str, Any]) -> int:
+        """Writes an outcome; its number, once it is on disk."""
+        number = await asyncio.to_thread(self._written, self.store.add_outcome, dict(given))
+        self.instruments.feedback.labels("outcome").inc()
+        return number
+
+    def _written(self, add: Any, given: dict[str, Any]) -> int:
+        request_id = given.pop("request_id")
+        try:
+            self.recorder.settle(request_id)
+            return int(add(request_id, **given))
+        except UnknownRequestError as error:
+            raise _refusal("not_found", error) from error
+        except ConflictError as error:
+            raise _refusal("conflict", error) from error
+        except ValueError as error:
+            raise _refusal("unprocessable", error) from error
+        except UnavailableError as error:
+            raise _unavailable() from error
+
+    async def queue(self, limit: int) -> list[dict[str, Any]]:
+        """Requests that nobody has decided on, least certain first."""
+        rows = await asyncio.to_thread(self._queue, limit)
+        return [{**row["result"], "rationale": row["rationale"]} for row in rows]
+
+    def _queue(self, limit: int) -> list[dict[str, Any]]:
+        try:
+            self.recorder.settle_all()
+            return self.store.queue(limit)
+        except UnavailableError as error:
+            raise _unavailable() from error
+
+    async def state(self) -> dict[str, Any]:
+        """Counts, agreement, false positives, experiments."""
+        return await asyncio.to_thread(self._state)
+
+    def _state(self) -> dict[str, Any]:
+        return {**self.store.state(), "trial": self.panel.state(self.store)}
+
+    @property
+    def why_no_precedents(self) -> str | None:
+        """What is missing for there to be any; None if nothing is."""
+        if self.precedents is None:
+            return "no precedents: they are switched off (serve.precedents)"
+        return self.precedents.reason
+
+    async def like(self, domain: str | None, rationale: str, k: int) -> list[dict[str, Any]]:
+        """Rationales of the past that are most like this one."""
+        if self.precedents is None:
+            return []
+        found = self.precedents.find
+        return await asyncio.to_thread(found, domain, normalised(rationale), k)
+
+
+def _unavailable() -> RefusalError:
+    return RefusalError("unavailable", "the database cannot be read or written; nothing was kept",
+                        "try again", retry_after=2)  # fmt: skip
+
+
+def _refusal(code: str, error: ValueError) -> RefusalError:
+    message, _, remedy = str(error).partition("; ")
+    return RefusalError(code, message, remedy or "check the request")

@@ -1,0 +1,269 @@
+"""Answers over real HTTP: equal to the offline ones, recorded, found again, dropped, refused."""
+
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from minicrit.serving.bodies import MOST_ITEMS
+from tests.minicrit.serving.running import items, running
+
+SWANS = ("general", "Three of three swans were white, so all swans are white.")
+
+
+def test_every_answer_equals_the_offline_one_in_mixed_concurrent_batches(live, critic):
+    asked = items(60, start=1000)
+    kinds = ["critique" if at % 10 == 0 else "verdict" for at in range(60)]
+    with ThreadPoolExecutor(20) as pool:
+        jobs = [pool.submit(live.judge, item, kind=kind)
+                for item, kind in zip(asked, kinds, strict=True)]  # fmt: skip
+    found = [job.result()[0] for job in jobs]
+    offline = critic.verdict(asked)
+    assert [row["p_flawed"] for row in found] == pytest.approx([v.p_flawed for v in offline],
+                                                              abs=1e-6)  # fmt: skip
+    assert [row["label"] for row in found] == [v.label for v in offline]
+    assert [row["domain"] for row in found] == [domain for domain, _ in asked]
+    written = critic.critique([i for i, k in zip(asked, kinds, strict=True) if k == "critique"],
+                              max_new_tokens=8)  # fmt: skip
+    assert [row["text"] for row in found if row["text"]] == [w.text for w in written]
+    sizes = live.service.instruments.batch.labels("verdict")
+    assert sizes._sum.get() / sum(b.get() for b in sizes._buckets) > 1.2  # some were together
+
+
+def test_fields_of_an_answer(live, critic):
+    (row,) = live.judge(SWANS)
+    (verdict,) = critic.verdict([SWANS])
+    assert re.fullmatch("[0-9a-f]{32}", row["request_id"])
+    assert row["valid"] == (row["label"] == "valid")
+    assert row["confidence"] == pytest.approx(max(verdict.p_flawed, 1 - verdict.p_flawed))
+    assert (row["threshold"], row["calibrated"], row["certificate"]) == (0.5, False, None)
+    assert (row["model"], row["prompt_version"]) == ("tiny", "plain-1")
+    assert (row["flaw_type"], row["flags"], row["evidence"], row["arm"]) == (None, [], None, None)
+
+
+def test_one_rationale_may_stand_alone_and_a_request_has_the_callers_id(live):
+    answer = live.ask("/v1/verdict", {"rationale": SWANS[1]}, **{"X-Request-Id": "mine-1"})
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "mine-1"
+    assert answer.json()["results"][0]["domain"] == "general"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_same_text_is_found_again_and_a_twin_is_not(live):
+    asked = ("planning", "The bridge held, so it holds.")
+    first, again = (live.judge(asked)[0] for _ in range(2))
+    assert (first["cached"], again["cached"]) == (False, True)
+    assert first["request_id"] != again["request_id"]
+    assert {**again, **{k: first[k] for k in ("request_id", "cached", "latency_ms")}} == first
+    for other in (("planning", "The bridge held, so it held."),
+                  ("general", "The bridge held, so it holds."),
+                  ("planning", "the bridge held, so it holds.")):  # fmt: skip
+        assert not live.judge(other)[0]["cached"]
+    assert live.judge(("planning", "The bridge held, so it holds. \n"))[0]["cached"]
+    assert not live.judge(asked, kind="critique")[0]["cached"]
+
+
+def test_feedback_on_an_answer_that_is_not_yet_written_is_kept_once(live):
+    (row,) = live.judge(("trading", "It fell, so it must rise."))
+    body = {"request_id": row["request_id"], "decision": "disagree", "operator": "ann",
+            "idempotency_key": "k1"}  # fmt: skip
+    first, second = live.ask("/v1/feedback", body), live.ask("/v1/feedback", body)
+    assert first.status_code == second.status_code == 201
+    assert first.json() == second.json()
+    became = {"request_id": row["request_id"], "value": -2}
+    assert live.ask("/v1/outcome", became).status_code == 201
+    stored = live.service.store.request(row["request_id"])
+    assert stored["rationale"] == "It fell, so it must rise."
+    assert stored["result"] == row
+    assert [d["decision"] for d in stored["decisions"]] == ["disagree"]
+
+
+def test_what_feedback_is_refused(live):
+    (row,) = live.judge(("trading", "It rose, so it must fall."))
+    known = {"request_id": row["request_id"], "decision": "correct", "operator": "ann"}
+    cases = [
+        ({**known, "request_id": "0" * 32, "decision": "agree"}, 404, "not_found"),
+        ({**known, "label": "perhaps"}, 422, "unprocessable"),
+        ({**known, "label": "flawed", "evidence": {"start": 5, "end": 500}}, 422, "unprocessable"),
+        ({**known, "request_id": "../../etc/passwd"}, 422, "unprocessable"),
+        ({**known, "operator": "a\nb"}, 422, "unprocessable"),
+    ]
+    for body, status, code in cases:
+        answer = live.ask("/v1/feedback", body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+    key = {**known, "decision": "agree", "idempotency_key": "k2"}
+    assert live.ask("/v1/feedback", key).status_code == 201
+    answer = live.ask("/v1/feedback", {**key, "operator": "bob"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
+
+
+def test_the_queue_holds_what_nobody_decided_on(live):
+    (row,) = live.judge(("medical", "He coughs, so he has a cold and nothing else."))
+    queued = {r["request_id"]: r for r in live.http.get("/v1/queue?limit=200").json()["items"]}
+    assert queued[row["request_id"]]["rationale"] == "He coughs, so he has a cold and nothing else."
+    live.ask("/v1/feedback", {"request_id": row["request_id"], "decision": "agree",
+                              "operator": "ann"})  # fmt: skip
+    left = live.http.get("/v1/queue?limit=200").json()["items"]
+    assert row["request_id"] not in {r["request_id"] for r in left}
+    assert live.http.get("/v1/queue?limit=0").status_code == 422
+    assert live.http.get("/v1/state").json()["decisions"] >= 1
+
+
+def test_metrics_health_taxonomy(live):
+    live.judge(SWANS)
+    page = live.http.get("/metrics").text
+    for line in ('minicrit_requests_total{path="/v1/verdict",status="200"}', "minicrit_batch_items",
+                 "minicrit_waiting_items 0.0", 'minicrit_verdicts_total{cached="'):  # fmt: skip
+        assert line in page
+    assert live.http.get("/healthz").json() == {"status": "ok"}
+    assert live.http.get("/readyz").json() == {"status": "ready"}
+    words = live.http.get("/v1/taxonomy").json()
+    assert "small_sample" in {t["name"] for t in words["flaw_types"]}
+
+
+class Slow:
+    """A critic that waits for leave before each forward."""
+
+    def __init__(self, critic):
+        self._critic, self.leave, self.seen = critic, threading.Semaphore(0), []
+
+    def __getattr__(self, name):
+        return getattr(self._critic, name)
+
+    def p_flawed(self, asked, **options):
+        self.seen.append(list(asked))
+        assert self.leave.acquire(timeout=30)
+        return self._critic.p_flawed(asked, **options)
+
+
+@pytest.fixture
+def slow(critic, tmp_path):
+    held = Slow(critic)
+    with running(held, tmp_path, most_waiting=4) as live:
+        yield held, live
+        for _ in range(50):
+            held.leave.release()
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(slow):
+    held, live = slow
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(live.judge, items(1)[0])
+        wait_for(lambda: held.seen)
+        waiting = pool.submit(live.judge, *items(4, start=10))
+        wait_for(lambda: live.service.panel.desk.worker.waiting == 4)
+        refused = live.ask("/v1/verdict", {"rationale": "One more."})
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["code"] == "busy"
+        for _ in range(10):
+            held.leave.release()
+        assert len(first.result()) == 1
+        assert len(waiting.result()) == 4
+    assert live.judge(items(1, start=30)[0])
+
+
+def test_what_a_vanished_client_asked_is_never_judged(slow):
+    held, live = slow
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(live.judge, items(1)[0])
+        wait_for(lambda: held.seen)
+        with httpx.Client(base_url=live.url, timeout=0.3, trust_env=False) as leaving:
+            body = {"items": [{"rationale": "Nobody waits for this."}] * 4}
+            with pytest.raises(httpx.ReadTimeout):
+                leaving.post("/v1/verdict", json=body)
+        wait_for(lambda: live.service.instruments.vanished._value.get() == 1)
+        second = pool.submit(live.judge, *items(4, start=20))  # there is room: the others are gone
+        worker = live.service.panel.desk.worker
+        wait_for(lambda: [t.item for t in worker._verdicts] == items(4, start=20))
+        for _ in range(10):
+            held.leave.release()
+        assert first.result()
+        assert len(second.result()) == 4
+    assert "Nobody waits for this." not in str(held.seen)
+
+
+def test_what_waits_is_answered_before_the_service_ends(critic, tmp_path):
+    held = Slow(critic)
+    with ThreadPoolExecutor(2) as pool, running(held, tmp_path) as live:
+        first = pool.submit(live.judge, items(1)[0])
+        wait_for(lambda: held.seen)
+        second = pool.submit(live.judge, items(1, start=5)[0])
+        wait_for(lambda: live.service.panel.desk.worker.waiting)
+        live.server.should_exit = True
+        time.sleep(0.2)
+        held.leave.release()
+        held.leave.release()
+        answers = [job.result()[0] for job in (first, second)]
+    assert all(0 <= row["p_flawed"] <= 1 for row in answers)
+    with running(critic, tmp_path) as again:
+        for row in answers:
+            assert again.service.store.request(row["request_id"])["result"] == row
+
+
+def test_one_that_breaks_the_critic_does_not_spoil_the_others(critic, tmp_path):
+    class Brittle(Slow):
+        def p_flawed(self, asked, **options):
+            if any("poison" in text for _, text in asked):
+                raise RuntimeError("broken")
+            return self._critic.p_flawed(asked, **options)
+
+    with running(Brittle(critic), tmp_path, window_ms=100.0) as live, ThreadPoolExecutor(9) as pool:
+        good = [pool.submit(live.judge, item) for item in items(8)]
+        bad = live.ask("/v1/verdict", {"rationale": "poison"})
+        assert bad.status_code == 500
+        assert "broken" not in bad.text
+        assert all(job.result() for job in good)
+        assert live.http.get("/readyz").status_code == 200
+
+
+def test_flaw_types_are_named_if_asked_for(critic, tmp_path):
+    asked = items(12)
+    chances, types = critic.p_and_types(asked)
+    with running(critic, tmp_path, named=True) as live:
+        rows = live.judge(*asked)
+    assert [r["p_flawed"] for r in rows] == pytest.approx(chances, abs=1e-6)
+    expected = [t if p > 0.5 else None for p, t in zip(chances, types, strict=True)]
+    assert [row["flaw_type"] for row in rows] == expected
+    assert all(bool(row["flags"]) == (not row["valid"]) for row in rows)
+
+
+def test_a_hundred_at_once_and_not_one_more(live, critic):
+    asked = items(MOST_ITEMS, start=500)
+    rows = live.judge(*asked)
+    assert [r["p_flawed"] for r in rows] == pytest.approx(critic.p_flawed(asked), abs=1e-6)
+    body = {"items": [{"rationale": "x"}] * (MOST_ITEMS + 1)}
+    answer = live.ask("/v1/verdict", body)
+    assert answer.status_code == 422
+    assert "items" in answer.json()["error"]["message"]
+
+
+def test_a_database_that_cannot_be_written_is_said_and_then_everything_is_kept(
+    critic, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("minicrit.serving.recorder._PATIENCE_S", 0.2)
+    with running(critic, tmp_path) as live:
+        store, write = live.service.store, live.service.store.add_requests
+
+        def full(_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(store, "add_requests", full)
+        (row,) = live.judge(items(1)[0])
+        body = {"request_id": row["request_id"], "decision": "agree", "operator": "ann"}
+        answer = live.ask("/v1/feedback", body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert answer.headers["retry-after"]
+        assert live.http.get("/v1/queue").status_code == 503
+        monkeypatch.setattr(store, "add_requests", write)
+        wait_for(lambda: not live.service.recorder.pending)
+        assert live.ask("/v1/feedback", body).status_code == 201
