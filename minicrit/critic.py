@@ -108,8 +108,8 @@ class Critic(Reader):
         """
         if not self.released:
             raise ValueError(f"{self.name}: expected a released critic, got one of {self.bits} "
-                             f"bits that was not: {self.release}; use the float critic, or ask for "
-                             "this one by name of its risk (unreleased)")  # fmt: skip
+                             f"bits that was not: {self.release}; use the float critic, or set "
+                             "serve.unreleased")  # fmt: skip
 
     def merged(self, dtype: torch.dtype) -> "Critic":
         """A copy with the adapter merged into weights of this type: writes faster than it is exact.

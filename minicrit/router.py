@@ -11,6 +11,7 @@ the domain from the words; below its bar the general adapter judges. The base is
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +263,7 @@ class Router(Critic):
             return super().chances(odds, None)
         return self._chances(odds, [Route(FALLBACK, domain) for domain in domains])
 
-    def _write(
+    def write(
         self, items: Sequence[Item], labels: Sequence[str], max_new_tokens: int
     ) -> list[tuple[str, int]]:
         """See `Critic`; all critiques are written in the same forwards, each by its adapter."""
@@ -279,6 +280,11 @@ class Router(Critic):
         )
         return [(str(self.tokenizer.decode(head + row)).lstrip(), len(row))
                 for head, row in zip(heads, rows, strict=True)]  # fmt: skip
+
+    @cached_property
+    def drafts_are_exact(self) -> bool:
+        """No drafts: they are verified by forwards that know one adapter only."""
+        return False
 
     def merged(self, dtype: Any) -> Critic:
         """The router as it is: weights can be merged with one adapter only."""

@@ -11,6 +11,7 @@ class ServeConfig:
     Attributes:
         model: the critic that answers: an adapter, a quantized folder or a base. If it does not
             load, nothing is served.
+        unreleased: serve a quantized critic although its comparison did not release it.
         host: address to listen on; any but the loopback needs keys.
         port: to listen on; 0 for a free one.
         database: requests, decisions and outcomes (SQLite).
@@ -39,6 +40,7 @@ class ServeConfig:
     """
 
     model: str = "checkpoints/cpu/sft"
+    unreleased: bool = False
     host: str = "127.0.0.1"
     port: int = 8765
     database: Path = Path("feedback/store.db")

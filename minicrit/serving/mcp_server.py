@@ -54,8 +54,9 @@ def run(argv: Sequence[str]) -> None:
     else:
         from minicrit.critic import Critic  # slow, and not needed to ask a service
 
-        judge = local(Critic.load(options.model, base_folder=options.base_folder),
-                      options.max_new_tokens)  # fmt: skip
+        critic = Critic.load(options.model, base_folder=options.base_folder)
+        critic.require_released()
+        judge = local(critic, options.max_new_tokens)
     asyncio.run(server_of(judge).run_stdio_async())
 
 

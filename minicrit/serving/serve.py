@@ -124,7 +124,13 @@ def panel_of(
 
 
 def desk_of(config: ServeConfig, critic: Critic, instruments: Instruments) -> Desk:
-    """One critic's thread, queue and cache, after a first forward."""
+    """One critic's thread, queue and cache, after a first forward.
+
+    Raises:
+        ValueError: for a quantized critic that was not released, unless it was asked for as such.
+    """
+    if not config.unreleased:
+        critic.require_released()
     critic.verdict([_WARM_UP])
     answers = Answers(config.answers, config.answers_kept) if config.answers else None
     batching = Batching(config.most_waiting, config.batch_tokens, config.batch_critiques,

@@ -25,6 +25,18 @@ class Other:
         return 1 - self._critic.p_flawed(asked, **options)
 
 
+def test_a_critic_that_was_not_released_is_served_only_if_asked_for(critic, tmp_path, monkeypatch):
+    monkeypatch.setattr(critic, "released", False)
+    monkeypatch.setattr(critic, "release", "9 of 40 verdicts flipped")
+    with (
+        pytest.raises(ValueError, match="not: 9 of 40 verdicts flipped; .* serve.unreleased"),
+        running(critic, tmp_path),
+    ):
+        pass
+    with running(critic, tmp_path, unreleased=True) as live:
+        assert len(live.judge(*items(2))) == 2
+
+
 @pytest.fixture
 def other(critic, monkeypatch):
     found = Other(critic)
