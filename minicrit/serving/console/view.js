@@ -8,7 +8,7 @@ const spaced = (name) => name.replaceAll("_", " ");
 
 /** A chip; kinds are those of the report page: good, bad, open, unknown. */
 export function chip(words, kind) {
-  return make("span", words, { class: `chip ${kind}` });
+  return make("span", visible(words), { class: `chip ${kind}` });
 }
 
 export const labelChip = (label) => chip(label, label === "flawed" ? "bad" : "good");
@@ -46,7 +46,7 @@ export function showQueue(list, cases, current, open) {
     const button = make("button", null, { type: "button", class: "case" },
       make("span", null, { class: "top" }, labelChip(one.result.label),
         make("span", `p ${number(one.result.p_flawed)}`, { class: "soft" }),
-        make("span", one.domain, { class: "soft" })),
+        make("span", visible(one.domain), { class: "soft" })),
       make("span", visible(one.rationale.slice(0, 240)), { class: "start", dir: "auto" }));
     if (current && one.id === current.id) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => open(one));
@@ -125,7 +125,7 @@ export function factsOf({ domain, result }) {
   const time = result.cached ? "answered before"
     : spent < 1000 ? `${Math.round(spent)} ms` : `${(spent / 1000).toFixed(1)} s`;
   const arm = result.arm ? ` \u00b7 arm ${visible(result.arm)}` : "";
-  return `${domain} \u00b7 ${visible(result.model)} \u00b7 ${time}${arm} \u00b7 ${result.request_id.slice(0, 8)}`;
+  return `${visible(domain)} \u00b7 ${visible(result.model)} \u00b7 ${time}${arm} \u00b7 ${result.request_id.slice(0, 8)}`;
 }
 
 /** The rationale with the critic's evidence, the operator's span, and what is being marked. */
@@ -150,7 +150,7 @@ export function showPrecedents(list, found, rationale) {
     return make("li", null, {}, make("div", null, { class: "top" },
       make("strong", one.similarity.toFixed(3), { title: "similarity: cosine of the embeddings" }),
       labelChip(one.label), make("span", `p ${number(one.p_flawed)}`, { class: "soft" }), decision,
-      make("span", one.domain, { class: "soft" })), text);
+      make("span", visible(one.domain), { class: "soft" })), text);
   }));
 }
 
