@@ -25,12 +25,15 @@
 #? ROUNDS   of dpo, rsf or constitution: each learns from what the critic of the one before wrote
 #? TRADES   CSV of trades for sharpe; PRICES: closes that mark them to market; GATE: drop or halve
 #? LOG      CSV of operators' decisions for agreement
+#? STORE    feedback database, of feedback-pairs and ab; default feedback/store.db
+#? NAME     of the experiment that ab begins, between MODEL (or that of the run) and MODEL_2
 #? REVISER  who revises for constitution: self, anthropic, ollama, openai or local (with MODEL_NAME,
 #?          URL, BUDGET_USD)
 #? THUMBS   critiques that somebody liked or not, for kto; default: the pairs of the run
 #? ARCHIVE  folder that archive copies the run to; VISTA: USER@HOST:FOLDER that vista-fetch takes it
 #?          from; COMPARE: two runs, RUN,RUN, whose settings and metrics are compared
 #? LAUNCH   what starts the stages, for batch files: bash slurm/launch.sh
+#? HOST     address to serve on; PORT: its port; KEYS: file of API keys, needed beyond the loopback
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 RECIPE ?= cpu
@@ -68,6 +71,11 @@ TRADES :=
 PRICES :=
 GATE :=
 LOG :=
+HOST :=
+PORT :=
+KEYS :=
+STORE :=
+NAME :=
 ARCHIVE :=
 VISTA :=
 COMPARE :=
@@ -232,7 +240,8 @@ SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
     constitution calibrate benchmark ladder judge qualify errors experiments quantize report \
-    pipeline critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
+    pipeline critique serve load-test sharpe sharpe-demo agreement feedback-pairs \
+    retrain-from-feedback ab bench-ab bench-candidates bench-filters bench-train probe \
     verify runs doctor preflight prefetch archive vista-fetch audit test test-slow test-browser \
     test-slurm lint types tensorboard clean distclean FORCE
 
@@ -266,6 +275,14 @@ pipeline: $(REPORTS)/index.html ## everything: setup, base, data, sft, benchmark
 critique: $(SETUP) ## judge one rationale: TEXT="...", DOMAIN=trading
 	@$(MINICRIT) critique "$$MINICRIT_TEXT" --domain $(DOMAIN) --model $(MODEL_USED) $(ARGS)
 
+serve: $(SETUP) ## answer over HTTP with MODEL, and the operators' page: HOST, PORT, KEYS
+	@$(MINICRIT) serve $(CONFIG) $(SETTINGS_base) --serve.model $(MODEL_USED) \
+	    $(if $(HOST),--serve.host $(HOST)) $(if $(PORT),--serve.port $(PORT)) \
+	    $(if $(KEYS),--serve.key_file $(KEYS)) $(ARGS)
+
+load-test: $(SETUP) ## try the service with 50 clients on the tiny base: ARGS="--clients 50 --kill"
+	@.venv/bin/python -m tests.load.trial $(ARGS)
+
 hard: $(SETUP) ## make COUNT hard examples with BACKEND
 	$(MINICRIT) hard $(CONFIG) --hard.count $(COUNT) --hard.backend $(BACKEND) \
 	    --hard.out data/hard-$(BACKEND) $(if $(MODEL_NAME),--hard.model $(MODEL_NAME)) \
@@ -294,6 +311,26 @@ sharpe-demo: $(SETUP) ## make trades on real prices, labels known: data/sharpe-d
 agreement: $(SETUP) ## compare verdicts with the operators' decisions in LOG
 	$(MINICRIT) agreement $(CONFIG) --agreement.model $(MODEL_USED) \
 	    --agreement.out $(REPORTS)/agreement $(if $(LOG),--agreement.log $(LOG)) $(ARGS)
+
+OPERATORS := data/operators
+feedback-pairs: $(SETUP) ## make examples and preference pairs of the operators' decisions in STORE
+	$(MINICRIT) feedback-pairs $(CONFIG) $(if $(STORE),--feedback.store $(STORE)) \
+	    --feedback.out $(OPERATORS) \
+	    $(call listed,$(MEASURED) $(filter-out $(OPERATORS)/%,$(HELD_OUT))) $(ARGS)
+
+# In a make of its own, as what the run depends on is only known once the decisions are out. MODEL is
+# where it goes on from, not what is calibrated.
+retrain-from-feedback: feedback-pairs ## go on from MODEL (or the recipe's) with them; recalibrate
+	$(MAKE) calibrate RECIPE=$(if $(filter file,$(origin RECIPE)),feedback,$(RECIPE)) \
+	    RUN=$(if $(filter file,$(origin RUN)),feedback,$(RUN)) MODEL= DATA=$(OPERATORS)/examples \
+	    ARGS="$(if $(MODEL),--sft.start $(MODEL)) $(ARGS)"
+
+ab: $(SETUP) ## begin an experiment (NAME, MODEL_2), see how it stands, stop it by its rules
+	$(MINICRIT) ab $(CONFIG) $(if $(STORE),--ab.store $(STORE)) $(if $(NAME),--ab.name $(NAME) \
+	    --ab.control $(MODEL_USED) --ab.treatment $(MODEL_2)) $(ARGS)
+
+bench-ab: $(SETUP) ## simulate 2,000 A/A experiments under continuous peeking
+	$(MINICRIT) ab $(CONFIG) --ab.simulate 2000 $(ARGS)
 
 qualify: $(SETUP) ## examine JUDGE on critiques of known quality
 	$(MINICRIT) qualify $(CONFIG) --benchmark.out $(REPORTS)/benchmark $(JUDGED_BY) $(ARGS)

@@ -19,6 +19,7 @@ from minicrit.data_config import (
     PairsConfig,
     ProbeConfig,
 )
+from minicrit.feedback_config import ABConfig, FeedbackConfig
 from minicrit.gate_config import AgreementConfig, SharpeConfig, SharpeDemoConfig
 from minicrit.measure_config import (
     BenchmarkConfig,
@@ -129,3 +130,5 @@ class Recipe:
     sharpe_demo: SharpeDemoConfig = field(default_factory=SharpeDemoConfig)
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    ab: ABConfig = field(default_factory=ABConfig)

@@ -21,8 +21,8 @@ class ServeConfig:
         new_key: name of a key to make; it is printed once, and nothing is served.
         precedents: folder in which rationales of the past are kept as vectors, so that like ones
             are found; null for none: embedding each costs a forward of a small model.
-        experiment: YAML of an A/B experiment whose arms the requests are assigned to; null for
-            none.
+        experiment: file of an A/B experiment (make ab) whose control is the model above; its other
+            critic is loaded too and answers what is drawn for it. null for none.
         named: whether plain verdicts name the likeliest flaw type too; two to five times the time.
         most_items: most rationales in one request.
         most_characters: most characters of a rationale.
@@ -41,12 +41,12 @@ class ServeConfig:
     model: str = "checkpoints/cpu/sft"
     host: str = "127.0.0.1"
     port: int = 8765
-    database: Path = Path("data/serving/feedback.sqlite3")
-    answers: Path | None = Path("data/serving/answers.sqlite3")
+    database: Path = Path("feedback/store.db")
+    answers: Path | None = Path("feedback/answers.db")
     answers_kept: int = 200_000
     key_file: Path | None = None
     new_key: str | None = None
-    precedents: Path | None = Path("data/serving/precedents")
+    precedents: Path | None = Path("feedback/precedents")
     experiment: Path | None = None
     named: bool = False
     most_items: int = 100

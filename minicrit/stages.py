@@ -199,6 +199,18 @@ def _serve(recipe: Recipe) -> None:
     serve(recipe)
 
 
+def _feedback_pairs(recipe: Recipe) -> None:
+    from data_gen.feedback import make_feedback
+
+    make_feedback(recipe)
+
+
+def _ab(recipe: Recipe) -> None:
+    from minicrit.feedback.ab import ab
+
+    ab(recipe)
+
+
 def _doctor(recipe: Recipe) -> None:
     from data_gen.backends.reachable import hub, ollama
     from minicrit.doctor import doctor
@@ -275,6 +287,9 @@ STAGES = {
     "agreement": Stage("Compare the critic's verdicts with operators' decisions.",
                        ("base", "agreement"), _agreement),
     "serve": Stage("Answer over HTTP, with the operators' page.", ("base", "serve"), _serve),
+    "feedback-pairs": Stage("Make examples and preference pairs of operators' decisions.",
+                            ("feedback", "filters"), _feedback_pairs),
+    "ab": Stage("Say how an experiment stands, or begin one; stop it by its rules.", ("ab",), _ab),
     "verify": Stage("Recompute every hash and run the firewall over everything.", ("verify",),
                     _verify),
     "runs": Stage("List all runs, or compare two.", ("runs",), _runs),

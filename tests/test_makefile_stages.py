@@ -156,3 +156,28 @@ if stage == "benchmark":""",
     assert redone("calibrate", named) == []
     assert redone("calibrate", named, "ALPHA=0.02") == ["calibrate"]
     assert redone(*told) == ["calibrate"]
+
+
+def test_retraining_goes_from_decisions_to_a_calibrated_critic(project):
+    Path("data/old").mkdir(parents=True)
+    for name in ("test", "holdout"):
+        Path(f"data/old/{name}.jsonl").write_text("x")
+    done = redone("retrain-from-feedback", "MODEL=checkpoints/a", "STORE=s.db")
+    assert done == ["feedback-pairs", "base", "data", "sft", "calibrate"]
+    lines = Path("log").read_text().splitlines()
+    assert "--feedback.store s.db --feedback.out data/operators" in lines[0]
+    assert "--filters.held_out data/old/test.jsonl,data/old/holdout.jsonl" in lines[0]
+    assert "--data.folder data/feedback --data.public data/operators/examples" in lines[2]
+    assert "--sft.out checkpoints/feedback/sft --sft.start checkpoints/a" in lines[3]
+    assert "--calibrate.model checkpoints/feedback/sft" in lines[4]
+
+
+def test_an_experiment_is_begun_between_two_critics(project):
+    assert redone("ab", "NAME=longer", "MODEL_2=checkpoints/b") == ["ab"]
+    assert Path("log").read_text() == (
+        "ab --config mine.yaml --ab.name longer --ab.control checkpoints/mine/sft "
+        "--ab.treatment checkpoints/b\n"
+    )
+    assert redone("ab") == ["ab"]
+    assert redone("bench-ab") == ["ab"]
+    assert "--ab.simulate 2000" in Path("log").read_text()

@@ -235,6 +235,12 @@ class FeedbackStore:
         for row in self._pages(join, "id"):
             yield {**_decision(row), "audit": row["chance"] < AUDIT_SHARE}
 
+    def rewarded(self) -> Iterator[dict[str, Any]]:
+        """All outcomes in order, each with `unit`, `experiment` and `arm` of its request."""
+        both = "outcomes AS o JOIN requests AS r USING (request_id)"
+        join = f"(SELECT o.*, r.unit, r.experiment, r.arm FROM {both})"  # noqa: S608
+        return map(dict, self._pages(join, "id"))
+
     def counts(self) -> list[dict[str, Any]]:
         """How many `requests` there are by `experiment`, `arm`, `audit`, `answered`, `shadowed`."""
         by = "experiment, arm, chance < ? AS audit, answered, shadowed"

@@ -16,9 +16,10 @@ import time
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minicrit.critic import Critic
+if TYPE_CHECKING:
+    from minicrit.critic import Critic
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def normalised(text: str) -> str:
     return unicodedata.normalize("NFC", text).rstrip()
 
 
-def key_of(critic: Critic, domain: str, rationale: str, decoding: str) -> bytes:
+def key_of(critic: "Critic", domain: str, rationale: str, decoding: str) -> bytes:
     """SHA-256 of all that the answer to a normalised rationale depends on."""
     parts = [_FORM, critic.identity, critic.prompt_version, repr(critic.threshold), decoding,
              domain, rationale]  # fmt: skip

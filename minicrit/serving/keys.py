@@ -52,6 +52,9 @@ class Keys:
                 raise ValueError(f"serve.key_file: expected keys in {path}, got no file; make "
                                  "one with --serve.new_key NAME")  # fmt: skip
             self._hashes = {name: row["sha256"] for name, row in _read(path).items()}
+            if not self._hashes:
+                raise ValueError(f"{path}: expected at least one key, got none; make one with "
+                                 "--serve.new_key NAME")  # fmt: skip
 
     def __bool__(self) -> bool:
         """Whether a key is needed."""

@@ -12,20 +12,20 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from minicrit.critic import Critic, Item
-from minicrit.encoding import TooLongError
 from minicrit.jsonl import RefusedError, check_string, shown
 from minicrit.serving.answers import normalised
 from minicrit.serving.bodies import MOST_ITEMS, Domain
-from minicrit.serving.client import Client, ServiceError
+from minicrit.serving.client import Client
 from minicrit.serving.results import given, result_of
-from minicrit.serving.worker import Answer
+
+if TYPE_CHECKING:
+    from minicrit.critic import Critic
 
 _LONGEST = 20_000  # characters of a rationale
 _ABOUT = (
@@ -33,6 +33,7 @@ _ABOUT = (
     "where it stands, why, and what would mend it. Ask before acting on a rationale. It judges the "
     "reasoning in the text, not whether its facts are true."
 )
+Item = tuple[str, str]  # (domain, rationale)
 Judge = Callable[[Sequence[Item], bool], list[dict[str, Any]]]
 Rationale = Annotated[str, Field(description="The reasoning, as it was written.", min_length=1,
                                  max_length=_LONGEST)]  # fmt: skip
@@ -51,6 +52,8 @@ def run(argv: Sequence[str]) -> None:
     if options.url:
         judge = remote(Client(options.url))
     else:
+        from minicrit.critic import Critic  # slow, and not needed to ask a service
+
         judge = local(Critic.load(options.model, base_folder=options.base_folder),
                       options.max_new_tokens)  # fmt: skip
     asyncio.run(server_of(judge).run_stdio_async())
@@ -65,7 +68,7 @@ def server_of(judge: Judge) -> MCPServer:
         with alone:
             try:
                 return judge([_checked(item) for item in items], write)
-            except (TooLongError, RefusedError, ServiceError) as error:
+            except ValueError as error:  # too long, no text, or refused by the service
                 raise ToolError(str(error)) from error
 
     @server.tool(structured_output=True)
@@ -89,8 +92,9 @@ def server_of(judge: Judge) -> MCPServer:
     return server
 
 
-def local(critic: Critic, max_new_tokens: int) -> Judge:
+def local(critic: "Critic", max_new_tokens: int) -> Judge:
     """Judges by a critic in this process; nothing is recorded."""
+    from minicrit.serving.worker import Answer
 
     def judge(items: Sequence[Item], write: bool) -> list[dict[str, Any]]:
         if write:

@@ -7,12 +7,14 @@ request_id) and those of `minicrit.verdict`.
 import secrets
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minicrit.critic import Critic
-from minicrit.serving.worker import Answer
 from minicrit.taxonomy import FLAW_TYPES
-from minicrit.verdict import Verdict
+
+if TYPE_CHECKING:
+    from minicrit.critic import Critic
+    from minicrit.serving.worker import Answer
+    from minicrit.verdict import Verdict
 
 #: What belongs to one request, not to the answer.
 _OF_REQUEST = ("request_id", "latency_ms", "cached", "experiment", "arm")
@@ -23,7 +25,7 @@ def new_id() -> str:
     return uuid.UUID(bytes=secrets.token_bytes(16), version=4).hex
 
 
-def result_of(critic: Critic, domain: str, rationale: str, answer: Answer) -> dict[str, Any]:
+def result_of(critic: "Critic", domain: str, rationale: str, answer: "Answer") -> dict[str, Any]:
     """All fields that rest on the critic and the text alone."""
     if answer.written is not None:
         row = _row(critic, answer.written.verdict, answer.written.text)
@@ -38,7 +40,7 @@ def result_of(critic: Critic, domain: str, rationale: str, answer: Answer) -> di
     return row
 
 
-def _row(critic: Critic, verdict: Verdict, text: str | None) -> dict[str, Any]:
+def _row(critic: "Critic", verdict: "Verdict", text: str | None) -> dict[str, Any]:
     flawed = verdict.label == "flawed"
     evidence = None
     if verdict.evidence:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from minicrit.config import Recipe
 from minicrit.critic import Critic
+from minicrit.feedback.experiment import Experiment
 from minicrit.feedback.store import FeedbackStore
 from minicrit.serving.answers import Answers
 from minicrit.serving.app import build_app
@@ -22,6 +23,7 @@ from minicrit.serving.desk import Desk
 from minicrit.serving.gatehouse import Gatehouse, is_loopback
 from minicrit.serving.instruments import Instruments
 from minicrit.serving.keys import Keys, make_key
+from minicrit.serving.panel import Panel
 from minicrit.serving.precedents import Precedents
 from minicrit.serving.service import Limits, Service
 from minicrit.serving.worker import Batching
@@ -88,21 +90,46 @@ def bound(config: ServeConfig) -> Iterator[socket.socket]:
 
 def application(config: ServeConfig, critic: Critic, keys: Keys, bases: Path) -> ASGIApp:
     """The whole application around a critic."""
-    critic.verdict([_WARM_UP])
     instruments = Instruments()
-    answers = Answers(config.answers, config.answers_kept) if config.answers else None
-    batching = Batching(config.most_waiting, config.batch_tokens, config.batch_critiques,
-                        config.window_ms / 1000, config.named)  # fmt: skip
-    desk = Desk(critic, answers, instruments, batching)
+    panel = panel_of(config, critic, instruments, bases)
     limits = Limits(config.most_items, config.most_characters, config.max_new_tokens)
     store = FeedbackStore(config.database)
     precedents = Precedents.load(config.precedents, bases=bases) if config.precedents else None
     if precedents is not None:
         precedents.restore(store.requests(), store.decisions())
-    service = Service(desk, store, instruments, limits, precedents)
+    service = Service(panel, store, instruments, limits, precedents)
     app = build_app(service, drain_s=config.drain_s, log_texts=config.log_texts)
     return Gatehouse(app, keys=keys, instruments=instruments, most_bytes=config.most_bytes,
                      body_s=config.body_s)  # fmt: skip
+
+
+def panel_of(
+    config: ServeConfig, critic: Critic, instruments: Instruments, bases: Path
+) -> Panel:
+    """The critic's desk, and in an experiment that of the other critic too.
+
+    Raises:
+        ValueError: if the experiment is about another critic than the one that is served.
+    """
+    desk = desk_of(config, critic, instruments)
+    if config.experiment is None:
+        return Panel(desk)
+    experiment = Experiment.load(config.experiment)
+    if experiment.control != config.model:
+        raise ValueError(f"serve.model: expected {experiment.control}, the control of "
+                         f"{config.experiment}, got {config.model}; serve that one, or without "
+                         "the experiment")  # fmt: skip
+    other = Critic.load(experiment.treatment, base_folder=bases)
+    return Panel(desk, desk_of(config, other, instruments), experiment)
+
+
+def desk_of(config: ServeConfig, critic: Critic, instruments: Instruments) -> Desk:
+    """One critic's thread, queue and cache, after a first forward."""
+    critic.verdict([_WARM_UP])
+    answers = Answers(config.answers, config.answers_kept) if config.answers else None
+    batching = Batching(config.most_waiting, config.batch_tokens, config.batch_critiques,
+                        config.window_ms / 1000, config.named)  # fmt: skip
+    return Desk(critic, answers, instruments, batching)
 
 
 class Server(uvicorn.Server):

@@ -1,6 +1,7 @@
 """What the service does, without HTTP: judging, recording, feedback, precedents."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,14 @@ from minicrit.feedback.store import (
     UnknownRequestError,
 )
 from minicrit.serving.answers import normalised
-from minicrit.serving.desk import Desk, Result
+from minicrit.serving.desk import Result
 from minicrit.serving.instruments import Instruments
+from minicrit.serving.panel import Panel
 from minicrit.serving.precedents import Precedents
 from minicrit.serving.recorder import Recorder
 from minicrit.serving.refusals import RefusalError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,36 +39,36 @@ class Service:
 
     def __init__(
         self,
-        desk: Desk,
+        panel: Panel,
         store: FeedbackStore,
         instruments: Instruments,
         limits: Limits,
         precedents: Precedents | None = None,
     ) -> None:
-        self.desk, self.store, self.instruments, self.limits = desk, store, instruments, limits
+        self.panel, self.store, self.instruments, self.limits = panel, store, instruments, limits
         self.precedents = precedents
         self.recorder = Recorder(store)
-        instruments.waiting.set_function(lambda: desk.worker.waiting)
+        instruments.waiting.set_function(lambda: panel.waiting)
         instruments.unrecorded.set_function(lambda: self.recorder.pending)
 
     @property
     def critic(self) -> Critic:
         """The one that answers."""
-        return self.desk.critic
+        return self.panel.desk.critic
 
     @property
     def ready(self) -> bool:
         """Whether it can answer and keep what it answers."""
-        return self.desk.worker.alive and not self.recorder.full
+        return self.panel.alive and not self.recorder.full
 
     def open(self) -> None:
         """Begins to take requests."""
-        self.desk.open()
+        self.panel.open()
         self.recorder.start()
 
     async def close(self, drain_s: float) -> bool:
         """Answers what waits, writes what was answered; whether all was answered in time."""
-        whole = await self.desk.close(drain_s)
+        whole = await self.panel.close(drain_s)
         await asyncio.to_thread(self.recorder.stop)
         if self.precedents is not None:
             await asyncio.to_thread(self.precedents.close)
@@ -85,8 +89,8 @@ class Service:
         cleaned = [(domain, normalised(text)) for domain, text in items]
         self.check(cleaned)
         most = self.limits.max_new_tokens
-        results = await self.desk.judge(cleaned, min(limit or most, most) if write else 0)
-        self._record(cleaned, results)
+        results, unheard = await self.panel.judge(cleaned, min(limit or most, most) if write else 0)
+        self._record(cleaned, results, unheard)
         for result in results:
             self.instruments.gave(result["label"], cached=result["cached"])
         return results
@@ -95,7 +99,8 @@ class Service:
         """The verdict's word alone, not recorded: a part of an answer that will be."""
         cleaned = [(item[0], normalised(item[1]))]
         self.check(cleaned)
-        return str((await self.desk.judge(cleaned))[0]["label"])
+        (result,), _ = await self.panel.judge(cleaned, 0)
+        return str(result["label"])
 
     def check(self, items: Sequence[Item]) -> None:
         """RefusalError if these are too many, too long, or nothing."""
@@ -116,11 +121,13 @@ class Service:
             raise RefusalError("unavailable", "answers cannot be written to the database",
                                "try again later", retry_after=5)  # fmt: skip
 
-    def _record(self, items: Sequence[Item], results: Sequence[Result]) -> None:
+    def _record(
+        self, items: Sequence[Item], results: Sequence[Result], unheard: Sequence[Result | None]
+    ) -> None:
         self.recorder.add([
             Request(request_id=result["request_id"], domain=domain, rationale=text, result=result,
-                    experiment=result["experiment"], arm=result["arm"])
-            for (domain, text), result in zip(items, results, strict=True)
+                    experiment=result["experiment"], arm=result["arm"], shadow=shadow)
+            for (domain, text), result, shadow in zip(items, results, unheard, strict=True)
         ])  # fmt: skip
         if self.precedents is not None:
             for (domain, text), result in zip(items, results, strict=True):
@@ -130,13 +137,18 @@ class Service:
     async def feedback(self, given: Mapping[str, Any]) -> int:
         """Writes a decision; its number, once it is on disk."""
         number = await asyncio.to_thread(self._written, self.store.add_decision, dict(given))
-        await asyncio.to_thread(self._tell, given["request_id"], given["decision"])
+        await asyncio.to_thread(self._follow, given["request_id"], given["decision"])
         self.instruments.feedback.labels("decision").inc()
         return number
 
-    def _tell(self, request_id: str, decision: str) -> None:
-        """Lets the precedents know what was decided."""
-        row = self.store.request(request_id) if self.precedents is not None else None
+    def _follow(self, request_id: str, decision: str) -> None:
+        """Lets precedents and experiment know; what goes wrong here leaves the decision written."""
+        try:
+            self.panel.look(self.store)
+            row = self.store.request(request_id)
+        except (OSError, ValueError):
+            log.exception("what follows on a decision failed")
+            return
         if self.precedents is not None and row is not None:
             said = row["result"]
             self.precedents.add(request_id, row["domain"], row["rationale"], label=said["label"],
@@ -174,7 +186,10 @@ class Service:
 
     async def state(self) -> dict[str, Any]:
         """Counts, agreement, false positives, experiments."""
-        return await asyncio.to_thread(self.store.state)
+        return await asyncio.to_thread(self._state)
+
+    def _state(self) -> dict[str, Any]:
+        return {**self.store.state(), "trial": self.panel.state(self.store)}
 
     @property
     def why_no_precedents(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What no caller may do: every one of these gets 4xx in the form of an error, and nothing breaks."""
+"""What no caller may do: every one of these gets 4xx in the form of an error."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ def refused(answer, status, code):
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert error["code"] == code
-    assert error["message"] and error["remedy"]
+    assert all(error[name] for name in ("message", "remedy"))
     assert error["request_id"] == answer.headers["x-request-id"]
     assert "Traceback" not in answer.text
     return error["message"]

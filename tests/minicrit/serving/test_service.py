@@ -52,7 +52,8 @@ def test_one_rationale_may_stand_alone_and_a_request_has_the_callers_id(live):
 
 
 def test_the_same_text_is_found_again_and_a_twin_is_not(live):
-    first, again = (live.judge(("planning", "The bridge held, so it holds.") )[0] for _ in range(2))
+    asked = ("planning", "The bridge held, so it holds.")
+    first, again = (live.judge(asked)[0] for _ in range(2))
     assert (first["cached"], again["cached"]) == (False, True)
     assert first["request_id"] != again["request_id"]
     assert {**again, **{k: first[k] for k in ("request_id", "cached", "latency_ms")}} == first
@@ -61,7 +62,7 @@ def test_the_same_text_is_found_again_and_a_twin_is_not(live):
                   ("planning", "the bridge held, so it holds.")):  # fmt: skip
         assert not live.judge(other)[0]["cached"]
     assert live.judge(("planning", "The bridge held, so it holds. \n"))[0]["cached"]
-    assert not live.judge(("planning", "The bridge held, so it holds."), kind="critique")[0]["cached"]
+    assert not live.judge(asked, kind="critique")[0]["cached"]
 
 
 def test_feedback_on_an_answer_that_is_not_yet_written_is_kept_once(live):
@@ -71,7 +72,8 @@ def test_feedback_on_an_answer_that_is_not_yet_written_is_kept_once(live):
     first, second = live.ask("/v1/feedback", body), live.ask("/v1/feedback", body)
     assert first.status_code == second.status_code == 201
     assert first.json() == second.json()
-    assert live.ask("/v1/outcome", {"request_id": row["request_id"], "value": -2}).status_code == 201
+    became = {"request_id": row["request_id"], "value": -2}
+    assert live.ask("/v1/outcome", became).status_code == 201
     stored = live.service.store.request(row["request_id"])
     assert stored["rationale"] == "It fell, so it must rise."
     assert stored["result"] == row
@@ -158,7 +160,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(slow):
         first = pool.submit(live.judge, items(1)[0])
         wait_for(lambda: held.seen)
         waiting = pool.submit(live.judge, *items(4, start=10))
-        wait_for(lambda: live.service.desk.worker.waiting == 4)
+        wait_for(lambda: live.service.panel.desk.worker.waiting == 4)
         refused = live.ask("/v1/verdict", {"rationale": "One more."})
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
@@ -181,7 +183,7 @@ def test_what_a_vanished_client_asked_is_never_judged(slow):
                 leaving.post("/v1/verdict", json=body)
         wait_for(lambda: live.service.instruments.vanished._value.get() == 1)
         second = pool.submit(live.judge, *items(4, start=20))  # there is room: the others are gone
-        worker = live.service.desk.worker
+        worker = live.service.panel.desk.worker
         wait_for(lambda: [t.item for t in worker._verdicts] == items(4, start=20))
         for _ in range(10):
             held.leave.release()
@@ -196,7 +198,7 @@ def test_what_waits_is_answered_before_the_service_ends(critic, tmp_path):
         first = pool.submit(live.judge, items(1)[0])
         wait_for(lambda: held.seen)
         second = pool.submit(live.judge, items(1, start=5)[0])
-        wait_for(lambda: live.service.desk.worker.waiting)
+        wait_for(lambda: live.service.panel.desk.worker.waiting)
         live.server.should_exit = True
         time.sleep(0.2)
         held.leave.release()

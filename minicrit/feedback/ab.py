@@ -1,0 +1,100 @@
+"""The stage `ab`: begin an experiment, see how it stands, stop it if its rules say so.
+
+minicrit ab --ab.name longer --ab.treatment checkpoints/mine/dpo    # begins it
+minicrit ab                                                         # state, page, stop rules
+minicrit ab --ab.plan true ; minicrit ab --ab.simulate 2000         # before it
+"""
+
+import secrets
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minicrit.feedback.ab_page import ab_html, ab_markdown, plan_markdown, wolf_markdown
+from minicrit.feedback.experiment import Experiment
+from minicrit.feedback.planning import cry_wolf, plan
+from minicrit.feedback.store import FeedbackStore
+from minicrit.feedback_config import ABConfig
+from minicrit.files import sha256_file, write_atomic, write_json
+from minicrit.manifest import provenance
+
+if TYPE_CHECKING:
+    from minicrit.config import Recipe
+
+FORM = 1  # of the report; raise it when a key changes its meaning
+
+
+def ab(recipe: "Recipe") -> dict[str, Any]:
+    """Prints how the experiment stands and writes the report; returns what `<out>.json` holds.
+
+    Args:
+        recipe: uses `ab` and `seed`.
+
+    Raises:
+        ValueError: if there is no experiment and none is to begin, or no store.
+    """
+    settings = recipe.ab
+    if settings.plan or settings.simulate:
+        return _before(settings, recipe.seed)
+    experiment = _experiment(settings)
+    if not settings.store.is_file():
+        raise ValueError(f"ab.store: expected a feedback database, got none at {settings.store}; "
+                         "let make serve make one")  # fmt: skip
+    with FeedbackStore(settings.store) as store:
+        state = experiment.decide(store)
+    inputs = {experiment.path.as_posix(): sha256_file(experiment.path)}
+    report = {"form": FORM, **provenance(recipe.seed, settings, inputs), **state,
+              "log": [row for row in experiment.entries()]}  # fmt: skip
+    page = ab_markdown(report)
+    write_atomic(f"{settings.out}.md", page)
+    write_atomic(f"{settings.out}.html", ab_html(report))
+    write_json(f"{settings.out}.json", report)
+    sys.stdout.write(f"{page}\nwritten: {settings.out}.html\n")
+    return report
+
+
+def made(settings: ABConfig) -> Experiment:
+    """The experiment that the settings describe, not yet written."""
+    names = {f.name for f in fields(Experiment)} - {"path", "name", "treatment", "salt", "metrics"}
+    return Experiment(
+        path=settings.experiment, name=settings.name or "plan",
+        treatment=settings.treatment or "plan", salt=settings.salt or secrets.token_hex(8),
+        metrics=tuple(settings.metrics), **{name: getattr(settings, name) for name in names},
+    )  # fmt: skip
+
+
+def _experiment(settings: ABConfig) -> Experiment:
+    if settings.experiment.is_file():
+        found = Experiment.load(settings.experiment)
+        if settings.name not in (None, found.name):
+            raise ValueError(f"ab.name: expected {found.name}, which {found.path} holds, got "
+                             f"{settings.name}; give a new one its own file, ab.experiment"
+                             )  # fmt: skip
+        return found
+    if not settings.name or not settings.treatment:
+        raise ValueError(f"ab.experiment: expected {settings.experiment}, got no file; begin one "
+                         "with make ab NAME=... MODEL_2=...")  # fmt: skip
+    found = made(settings)
+    found.write()
+    sys.stdout.write(f"begun: {found.path}\n")
+    return found
+
+
+def _before(settings: ABConfig, seed: int) -> dict[str, Any]:
+    experiment = made(settings)
+    if not 0 < settings.rate < 1:
+        raise ValueError(f"ab.rate: expected more than 0 and less than 1, got {settings.rate}; "
+                         "make agreement and the console measure it")  # fmt: skip
+    report: dict[str, Any] = {}
+    if settings.plan:
+        report["plan"] = plan(experiment, settings.rate, settings.discordance, seed)
+        sys.stdout.write(plan_markdown(report["plan"], experiment))
+    if settings.simulate:
+        report["false_alarms"] = cry_wolf(experiment, settings.rate, settings.simulate, seed)
+        sys.stdout.write(wolf_markdown(report["false_alarms"]))
+    inputs: dict[str, str] = {}
+    path = Path(f"{settings.out}-plan.json")
+    write_json(path, {"form": FORM, **provenance(seed, settings, inputs), **report})
+    sys.stdout.write(f"written: {path}\n")
+    return report

@@ -1,0 +1,122 @@
+"""An experiment for people: Markdown for the terminal, one HTML page."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from minicrit import plots
+from minicrit.pages import render
+from minicrit.plots import Line
+from minicrit.tables import Row, bounds, cell, markdown, number
+
+if TYPE_CHECKING:
+    from minicrit.feedback.experiment import Experiment
+
+Report = Mapping[str, Any]
+
+LABELS = {
+    "agreement": "agreement with operators",
+    "false_positives": "valid rationales let through",
+    "outcome": "outcome",
+}
+RULES = {
+    "mismatch": "stopped: the arms are not as frequent as they were drawn, so something filters "
+    "them",
+    "harm": "stopped: a metric is worse",
+    "success": "stopped: better, and nothing else worse by more than the margin",
+    "futility": "stopped: a gain worth having is ruled out",
+    "maximum": "stopped: as many rationales as were to be decided on, and no result",
+}
+READ = (
+    "Gains are treatment minus control, better above zero. Bounds hold at all times and for all "
+    "metrics at once, whenever and however often one looks; p is valid in the same way. They count "
+    "operators' first decisions on rationales drawn for the audit, not those that somebody picked. "
+    "Operators see the verdict while they decide, which may draw them to it, in both arms."
+)
+
+
+def ab_markdown(report: Report) -> str:
+    """The state for the terminal."""
+    parts = [f"# Experiment {report['name']}", about(report), markdown(*metric_rows(report)),
+             standing(report), READ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def ab_html(report: Report) -> str:
+    """One page without scripts and requests."""
+    return render(
+        "ab.html", title=f"experiment {report['name']}", report=report, about=about(report),
+        standing=standing(report), metrics=metric_rows(report), read=READ,
+        plots=[(LABELS[name], _plot(metric["series"]))
+               for name, metric in report["metrics"].items() if len(metric["series"]) > 1],
+        log=log_rows(report),
+    )  # fmt: skip
+
+
+def about(report: Report) -> str:
+    """What is compared and how the error is shared."""
+    mode = "in shadow: its answers are not given" if report["shadow"] else (
+        f"which gets {100 * report['share']:g} % of the rationales")  # fmt: skip
+    return (f"Control {report['control']} against treatment {report['treatment']}, {mode}. "
+            f"{100 * report['alpha']:g} % error in all, {100 * report['alpha_each']:.3g} % for "
+            f"each metric; {report['primary'].replace('_', ' ')} decides.")  # fmt: skip
+
+
+def standing(report: Report) -> str:
+    """Whether it runs."""
+    ended = report["ended"]
+    if ended is None:
+        return "It runs: no rule says to stop."
+    return f"It is over; {RULES[ended['reason']]}. Everything goes to control."
+
+
+def metric_rows(report: Report) -> tuple[Row, list[Row]]:
+    """Head and rows of the metrics."""
+    rows: list[Row] = []
+    for name, one in report["metrics"].items():
+        arms = [f"{number(one['arms'][arm]['mean'])} (n={one['arms'][arm]['n']})"
+                for arm in ("control", "treatment")]  # fmt: skip
+        rows.append((LABELS[name], *arms, number(one["gain"]), bounds(one["low"], one["high"]),
+                     number(one["p"], 4), str(one["n"])))  # fmt: skip
+    return ("metric", "control", "treatment", "gain", "bounds", "p", "n"), rows
+
+
+def log_rows(report: Report) -> tuple[Row, list[Row]]:
+    """Head and rows of the log."""
+    rows: list[Row] = [
+        (row["event"], row["reason"], f"{row['at']:.0f}", row["experiment"][:12])
+        for row in report["log"]
+    ]
+    return ("event", "reason", "seconds since the epoch", "settings"), rows
+
+
+def plan_markdown(found: Report, experiment: "Experiment") -> str:
+    """The plan for the terminal."""
+    rows: list[Row] = [
+        (f"{row['gain']:+.3f}", cell({**row, "value": row["power"], "n": found["runs"]}),
+         number(row["decisions"], 0), str(row["requests"] or "-"))
+        for row in found["rows"]
+    ]  # fmt: skip
+    head: Row = ("true gain", f"found within {found['most']}", "decisions (median)",
+                 "requests for them")  # fmt: skip
+    mode = "shadow" if experiment.shadow else f"{100 * experiment.share:g} % treatment"
+    return (f"# Plan: {experiment.primary} at {found['rate']:g}, {mode}, "
+            f"{len(experiment.metrics)} metrics, {found['runs']} simulated experiments each\n\n"
+            f"{markdown(head, rows)}\n\n")  # fmt: skip
+
+
+def wolf_markdown(found: Report) -> str:
+    """The A/A simulation for the terminal."""
+    names = {"betting": "these bounds, any metric", "msprt": "mSPRT, one metric",
+             "z": "z-test after every decision"}  # fmt: skip
+    rows: list[Row] = [(names[name], cell(rate), str(rate["n"]))
+                       for name, rate in found["false_alarms"].items()]  # fmt: skip
+    return (f"# A/A: {found['runs']} experiments of {found['units']} decisions at a rate of "
+            f"{found['rate']:g}, looked at after each; at most {100 * found['alpha']:g} % may cry "
+            f"wolf\n\n{markdown(('test', 'false alarms', 'n'), rows)}\n\n")  # fmt: skip
+
+
+def _plot(series: list[list[float]]) -> Any:
+    low = [(row[0], row[2]) for row in series]
+    high = [(row[0], row[3]) for row in series]
+    return plots.paths([Line("gain", [(row[0], row[1]) for row in series], 0)],
+                       low + high[::-1], ("decisions", "gain"))  # fmt: skip

@@ -1,0 +1,253 @@
+"""An experiment: which critic answers what, what is known so far, and when it is over.
+
+    experiment = Experiment.load(Path("feedback/experiment.yaml"))
+    arm = experiment.arm_of(unit_of(domain, rationale))    # "control" or "treatment"
+    experiment.decide(store)                                       # stops it if its rules say so
+
+The arm depends on the hash of salt and unit alone, so every process gives the same, and the unit is
+the rationale (`entries.unit_of`): asked again, it gets the same critic and counts once. What counts
+is an operator's first decision on a rationale of the audit (`standing`), as the queue shows each
+arm's own doubtful cases first; and the first outcome that is reported of any rationale.
+
+The error is shared equally among the metrics: each bound is one of a confidence sequence at
+alpha / (number of metrics), so all bounds of all metrics hold at all times together with
+probability 1 - alpha, and any rule may look at all of them as often as it likes. The rules:
+
+    mismatch    the arms are not as frequent as they were drawn: something filters them
+    harm        a metric is worse
+    success     the primary metric is better, and no other one worse by `margin` or more
+    futility    a gain of `least` in the primary metric is ruled out
+    maximum     `most` rationales have been decided on
+
+After a stop everything goes to control; to replace it is for people to do.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self, get_type_hints
+
+import numpy as np
+
+from minicrit.feedback.evidence import METRICS, Evidence, gathered
+from minicrit.feedback.sequential import confidence_sequence, log_capital
+from minicrit.feedback.store import FeedbackStore
+from minicrit.files import open_alone, sha256_json, to_json
+from minicrit.jsonl import parse_line, shown
+from minicrit.measures import plain
+from minicrit.strictyaml import read_settings
+
+CONTROL, TREATMENT = "control", "treatment"
+MISMATCH_LEVEL = 0.001  # of the test of the draw itself; it ends an experiment, so it is strict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What was set before it began; see `feedback_config.ABConfig`. `path` is its file."""
+
+    path: Path
+    name: str
+    control: str
+    treatment: str
+    salt: str
+    share: float
+    shadow: bool
+    metrics: tuple[str, ...]
+    primary: str
+    alpha: float
+    least: float
+    margin: float
+    most: int
+    outcome_low: float
+    outcome_high: float
+
+    def __post_init__(self) -> None:
+        """ValueError for the first setting that makes no sense."""
+        _check(self)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads a file; ValueError with file and line for what is wrong in it."""
+        if not path.is_file():
+            raise ValueError(f"{path}: expected an experiment, got none; make one with make ab "
+                             "NAME=... MODEL_2=...")  # fmt: skip
+        found = read_settings(path)
+        names = [f.name for f in fields(cls) if f.name != "path"]
+        for key, setting in found.items():
+            if key not in names:
+                raise ValueError(f"{path}:{setting.line}: expected a setting of {', '.join(names)},"
+                                 f" got {shown(key)}; remove it")  # fmt: skip
+            _check_type(f"{path}:{setting.line}: {key}", key, setting.value)
+        if missing := [name for name in names if name not in found]:
+            raise ValueError(f"{path}: expected a value for {', '.join(missing)}, got none; add it")
+        values: dict[str, Any] = {key: setting.value for key, setting in found.items()}
+        return cls(path=path, **{**values, "metrics": tuple(values["metrics"])})
+
+    def write(self) -> None:
+        """Makes the file; ValueError if there is one, as what began is not changed."""
+        rows = {k: list(v) if isinstance(v, tuple) else v
+                for k, v in asdict(self).items() if k != "path"}  # fmt: skip
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(f"{name}: {to_json(value)}\n" for name, value in rows.items())
+        try:
+            with self.path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError as error:
+            raise ValueError(f"{self.path}: expected no experiment there, got one; name another "
+                             "file") from error  # fmt: skip
+        self._append("begun", "", {})
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that was set."""
+        return sha256_json({k: v for k, v in asdict(self).items() if k != "path"})
+
+    @property
+    def log(self) -> Path:
+        """Where what happened to it is written down, and never changed."""
+        return self.path.with_suffix(".log.jsonl")
+
+    def arm_of(self, unit: str) -> str:
+        """Which critic answers a unit; always control in shadow mode and after the end."""
+        if self.shadow or self.ended() is not None:
+            return CONTROL
+        return self.drawn(unit)
+
+    def assigned(self, unit: str) -> tuple[str | None, str]:
+        """What to record of a request: (name, arm), or (None, control) after the end."""
+        return (self.name if self.ended() is None else None, self.arm_of(unit))
+
+    def drawn(self, unit: str) -> str:
+        """The arm that hash and share give to a unit."""
+        digest = hashlib.blake2b(f"{self.salt}\0{unit}".encode(), digest_size=8).digest()
+        chance = (int.from_bytes(digest) >> 11) / 2**53
+        return TREATMENT if chance < self.share else CONTROL
+
+    def ended(self) -> dict[str, Any] | None:
+        """The entry of the log that ended it, None while it runs."""
+        return next((row for row in self.entries() if row["event"] == "stopped"), None)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The log; ValueError if it belongs to other settings."""
+        if not self.log.is_file():
+            return []
+        lines = self.log.read_bytes().splitlines(keepends=True)
+        found = [parse_line(raw[:-1]) for raw in lines if raw.endswith(b"\n")]  # a torn one: none
+        for line, row in enumerate(found, start=1):
+            if row.get("experiment") != self.identity:
+                raise ValueError(f"{self.log}:{line}: expected the log of {self.path} as it is, "
+                                 "got that of other settings; what began is not changed: put the "
+                                 "settings back, or begin another experiment")  # fmt: skip
+        return found
+
+    def state(self, store: FeedbackStore) -> dict[str, Any]:
+        """What is known so far, as JSON values; `series` is a figure for every n."""
+        found = gathered(self, store)
+        metrics = {name: self._metric(found[name]) for name in self.metrics}
+        drawn = found[self.metrics[0]] if self.shadow else found["drawn"]
+        reason = self._rule(metrics, self._mismatch(drawn))
+        return {
+            "name": self.name, "control": self.control, "treatment": self.treatment,
+            "shadow": self.shadow, "share": self.share, "alpha": self.alpha,
+            "alpha_each": self.alpha / len(self.metrics), "primary": self.primary,
+            "mismatch_p": plain(self._mismatch(drawn)), "metrics": metrics, "rule": reason,
+            "ended": self.ended(),
+        }  # fmt: skip
+
+    def decide(self, store: FeedbackStore) -> dict[str, Any]:
+        """The state; if a rule says so, the end is written to the log with it, once."""
+        state = self.state(store)
+        if state["rule"] is not None and state["ended"] is None:
+            evidence = {key: value for key, value in state.items() if key not in ("ended",)}
+            evidence["metrics"] = {name: {k: v for k, v in metric.items() if k != "series"}
+                                   for name, metric in state["metrics"].items()}  # fmt: skip
+            state["ended"] = self._append("stopped", state["rule"], evidence)
+        return state
+
+    def _append(self, event: str, reason: str, evidence: Mapping[str, Any]) -> dict[str, Any]:
+        with open_alone(self.log) as file:  # one writer at a time; the first one's word holds
+            if (ended := self.ended()) is not None:
+                return ended
+            row = {"event": event, "reason": reason, "experiment": self.identity,
+                   "at": round(time.time(), 3), "evidence": evidence}  # fmt: skip
+            file.truncate(file.read().rfind(b"\n") + 1)  # what a full disk left of a line
+            file.write((to_json(row) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+        return row
+
+    def _metric(self, found: Evidence) -> dict[str, Any]:
+        """Estimate, bounds and p of one metric; a gain is above zero whatever the metric."""
+        nothing = {"gain": None, "low": -1.0, "high": 1.0, "p": 1.0, "n": 0, "arms": found.arms()}
+        if not len(found.psi):
+            return {**nothing, "series": []}
+        bounds = confidence_sequence(found.psi, found.bound, self.alpha / len(self.metrics))
+        low, high = np.maximum(bounds.low, -1.0), np.minimum(bounds.high, 1.0)
+        series = [[n + 1, *map(plain, (bounds.estimate[n], low[n], high[n]))]
+                  for n in _shown(len(found.psi))]  # fmt: skip
+        return {"gain": plain(bounds.estimate[-1]), "low": plain(low[-1]), "high": plain(high[-1]),
+                "p": plain(bounds.p[-1]), "n": len(found.psi), "arms": found.arms(),
+                "series": series}  # fmt: skip
+
+    def _mismatch(self, found: Evidence) -> float:
+        """Always-valid p that units reach the arms as often as they were drawn."""
+        if self.shadow or not len(found.treated):
+            return 1.0
+        y = found.treated.astype(np.float64)
+        return float(min(1, np.exp(-log_capital(y, self.share, MISMATCH_LEVEL).max())))
+
+    def _rule(self, metrics: Mapping[str, Mapping[str, Any]], mismatch: float) -> str | None:
+        primary = metrics[self.primary]
+        others = [metric for name, metric in metrics.items() if name != self.primary]
+        if mismatch <= MISMATCH_LEVEL:
+            return "mismatch"
+        if any(metric["high"] < 0 for metric in metrics.values()):
+            return "harm"
+        if primary["low"] > 0 and all(other["low"] > -self.margin for other in others):
+            return "success"
+        if primary["high"] < self.least:
+            return "futility"
+        return "maximum" if primary["n"] >= self.most else None
+
+
+def _shown(n: int, most: int = 200) -> list[int]:
+    """Places of at most `most` of n figures, the last among them."""
+    return sorted({round(place) for place in np.linspace(0, n - 1, min(n, most))})
+
+
+def _check_type(where: str, key: str, value: object) -> None:
+    hint = get_type_hints(Experiment)[key]
+    kinds: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), bool: (bool,),
+                                          str: (str,), tuple[str, ...]: (list,)}  # fmt: skip
+    fits = isinstance(value, kinds[hint]) and isinstance(value, bool) == (hint is bool)
+    if not fits:
+        raise ValueError(f"{where}: expected {getattr(hint, '__name__', 'a list')}, got "
+                         f"{shown(repr(value))}; write one")  # fmt: skip
+
+
+def _check(it: Experiment) -> None:
+    wrong: list[tuple[bool, str, str, object]] = [
+        (not it.name.strip() or not it.name.isprintable(), "name", "a name", it.name),
+        (not it.treatment.strip(), "treatment", "a critic", it.treatment),
+        (not 0 < it.share < 1, "share", "more than 0 and less than 1", it.share),
+        (not 0 < it.alpha < 1, "alpha", "more than 0 and less than 1, like 0.05", it.alpha),
+        (not it.metrics or len(set(it.metrics)) < len(it.metrics)
+         or not set(it.metrics) <= set(METRICS), "metrics", f"some of {', '.join(METRICS)}, each "
+         "once", ", ".join(map(str, it.metrics))),
+        (it.primary not in it.metrics, "primary", f"one of {', '.join(map(str, it.metrics))}",
+         it.primary),
+        (it.shadow and "outcome" in it.metrics, "metrics", "no outcome in shadow mode, where "
+         "nothing follows from the treatment", "outcome"),
+        (it.least < 0, "least", "0 or more", it.least),
+        (it.margin < 0, "margin", "0 or more", it.margin),
+        (it.most < 1, "most", "1 or more", it.most),
+        (it.outcome_low >= it.outcome_high, "outcome_high", f"more than {it.outcome_low}",
+         it.outcome_high),
+    ]  # fmt: skip
+    for refused, name, expected, got in wrong:
+        if refused:
+            raise ValueError(f"ab.{name}: expected {expected}, got {shown(str(got)) or 'nothing'}; "
+                             "mend it before the experiment begins")  # fmt: skip

@@ -1,0 +1,233 @@
+"""From a store to training data: labels, pairs, what is left out, the firewall, the manifest."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data_gen.feedback import make_feedback
+from data_gen.feedback_rows import REWRITE, VERDICT, kept_out
+from data_gen.verify import verify
+from minicrit.cli import main
+from minicrit.config import Recipe
+from minicrit.feedback.entries import unit_of
+from minicrit.feedback.store import FeedbackStore
+from minicrit.manifest import check_outputs, read_manifest
+from minicrit.prompts import parse_critique
+from minicrit.records import Example, Preference, read_examples, write_examples
+
+SUBJECTS = ("harbour crane", "pollen count", "payroll system", "bridge deck", "tram line",
+            "seed order", "night shift", "fuel pump", "radio mast", "grain store", "ferry fare",
+            "dam gate", "wage claim", "paint batch", "glass kiln", "coal yard", "fish farm",
+            "mail room", "ski lift", "toll road")  # fmt: skip
+WRITTEN = {"label": "flawed", "p_flawed": 0.9, "threshold": 0.5, "flaw_type": "small_sample",
+           "severity": "high", "evidence": {"text": "it failed twice", "start": 30, "end": 45},
+           "critique": "Two failures are few.", "fix": "Count them for a year."}  # fmt: skip
+PASSED = {"label": "valid", "p_flawed": 0.1, "threshold": 0.5, "critique": "It follows."}
+BARE = {"label": "flawed", "p_flawed": 0.9, "threshold": 0.5}
+
+
+def text_of(n):
+    subject = SUBJECTS[n % len(SUBJECTS)]
+    return (f"We looked at the {subject} because it failed twice in week {n}, and the crew that "
+            f"runs the {subject} says the cause is still not known to them.")  # fmt: skip
+
+
+def numbers(*, held_out):
+    return [n for n in range(400) if kept_out(unit_of("general", text_of(n)), 0.1) is held_out]
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A recipe, and a way to fill its store: (number, result, decisions) each."""
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe()
+
+    def fill(*rows):
+        with FeedbackStore(recipe.feedback.store) as store:
+            for n, result, decisions in rows:
+                name = f"r{len(list(store.requests()))}"
+                store.add_request(name, "general", text_of(n), result)
+                for operator, decision, more in decisions:
+                    store.add_decision(name, decision, operator, **more)
+
+    return recipe, fill, tmp_path / "data/operators"
+
+
+def rows_of(path: Path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+TRAIN = numbers(held_out=False)
+HELD = numbers(held_out=True)
+
+
+def test_decisions_become_examples(made):
+    recipe, fill, out = made
+    a, b, c, d, e = TRAIN[:5]
+    fill(
+        (a, WRITTEN, [("ann", "agree", {})]),
+        (b, WRITTEN, [("ann", "disagree", {})]),
+        (c, WRITTEN, [("ann", "correct", {"flaw_type": "missing_alternative",
+                                          "evidence": {"start": 0, "end": 13}})]),
+        (d, PASSED, [("ann", "disagree", {"flaw_type": "stale_evidence"})]),
+        (e, WRITTEN, [("ann", "correct", {"critique": "Twice is\r\nnot often."})]),
+        (HELD[0], WRITTEN, [("ann", "agree", {})]),
+    )  # fmt: skip
+    make_feedback(recipe)
+    examples = {e.rationale: e for e in read_examples(out / "examples/feedback.jsonl").examples}
+    agreed, wrong, mended, missed, rewritten = (examples[text_of(n)] for n in (a, b, c, d, e))
+    assert (agreed.label, agreed.flaw_type, agreed.severity) == ("flawed", "small_sample", "high")
+    assert (agreed.evidence, agreed.critique) == ("it failed twice", "Two failures are few.")
+    assert (wrong.label, wrong.flaw_type, wrong.critique, wrong.evidence) == ("valid",) + (
+        None,
+    ) * 3
+    assert (mended.flaw_type, mended.severity) == ("missing_alternative", "medium")
+    assert (mended.evidence, mended.critique, mended.fix) == ("We looked at ", None, None)
+    assert (missed.label, missed.flaw_type) == ("flawed", "stale_evidence")
+    assert rewritten.critique == "Twice is\nnot often."
+    assert agreed.group == unit_of("general", text_of(a))
+    (held,) = read_examples(out / "holdout.jsonl").examples
+    assert (held.rationale, held.split) == (text_of(HELD[0]), "validation")
+    assert {e.split for e in examples.values()} == {"train"}
+
+
+def test_pairs_prefer_what_operators_wrote_and_the_right_verdict(made):
+    recipe, fill, out = made
+    a, b, c, d = TRAIN[:4]
+    fill(
+        (a, WRITTEN, [("ann", "correct", {"critique": "Twice is not often."})]),
+        (b, BARE, [("ann", "disagree", {})]),
+        (c, WRITTEN, [("ann", "disagree", {}), ("bob", "disagree", {})]),
+        (c, PASSED, [("ann", "agree", {})]),  # the right verdict, with its critique
+        (d, BARE, [("ann", "correct", {"critique": "New words."})]),
+        (HELD[0], WRITTEN, [("ann", "correct", {"critique": "Not learnt from."})]),
+    )
+    make_feedback(recipe)
+    pairs = [Preference.from_row(row) for row in rows_of(out / "pairs.jsonl")]
+    by_text = {pair.rationale: pair for pair in pairs}
+    assert len(pairs) == 3
+    rewrite, verdict, known = (by_text[text_of(n)] for n in (a, b, c))
+    assert (rewrite.scorer, verdict.scorer, known.scorer) == (REWRITE, VERDICT, VERDICT)
+    assert parse_critique(rewrite.chosen).critique == "Twice is not often."
+    assert parse_critique(rewrite.chosen).flaw_type == "small_sample"
+    assert parse_critique(rewrite.rejected).critique == "Two failures are few."
+    assert (verdict.chosen, verdict.rejected) == ("Verdict: valid", "Verdict: flawed")
+    assert parse_critique(known.chosen).critique == "It follows."
+    assert parse_critique(known.rejected).label == "flawed"
+    aside = rows_of(out / "disputed.removed.jsonl")
+    assert [row["reason"] for row in aside] == ["nothing to compare with"]
+
+
+def test_what_operators_do_not_agree_on_is_left_out_and_kept(made):
+    recipe, fill, out = made
+    recipe.feedback.least_agreement = 0.7
+    a, b, c, d = TRAIN[:4]
+    fill(
+        (a, WRITTEN, [("ann", "agree", {}), ("bob", "disagree", {})]),
+        (b, WRITTEN, [("ann", "agree", {}), ("bob", "agree", {}), ("cid", "disagree", {})]),
+        (c, WRITTEN, [("ann", "agree", {}), ("ann", "disagree", {})]),  # changed her mind
+        (d, WRITTEN, [("ann", "correct", {"label": "valid", "critique": "Fine."}),
+                      ("bob", "disagree", {}), ("cid", "disagree", {}), ("dan", "agree", {})]),
+    )  # fmt: skip
+    make_feedback(recipe)
+    aside = rows_of(out / "disputed.removed.jsonl")
+    assert [(row["reason"], len(row["votes"])) for row in aside] == [
+        ("tie", 2),
+        ("disagreement", 3),
+    ]
+    report = json.loads((out / "report.json").read_text())
+    assert report["left_out"] == {"tie": 1, "disagreement": 1}
+    assert report["labelled"] == {"valid": 2}
+    assert report["rationales"] == sum(report["labelled"].values()) + sum(
+        report["left_out"].values()
+    )
+    assert len(rows_of(out / "decisions.journal.jsonl")) == report["decisions"] == 11
+    recipe.feedback.least_operators = 2
+    make_feedback(recipe)
+    assert json.loads((out / "report.json").read_text())["left_out"] == {
+        "tie": 1, "disagreement": 1, "too few operators": 1}  # fmt: skip
+
+
+def test_careless_operators_are_weighed_and_their_words_are_not_taken(made):
+    recipe, fill, out = made
+    rows = []
+    for n in TRAIN[:16]:
+        careless = "disagree" if n % 4 else "agree"
+        more = {"critique": "careless words"} if careless == "agree" else {}
+        rows.append((n, WRITTEN, [("ann", "agree", {}), ("bob", "agree", {}),
+                                  ("cid", "correct" if more else careless, more)]))  # fmt: skip
+    fill(*rows)
+    make_feedback(recipe)
+    report = json.loads((out / "report.json").read_text())
+    assert report["weighed"]
+    assert report["distrusted"] == ["cid"]
+    assert report["error_rates"]["cid"]["right_on_flawed"] < 0.5
+    assert report["error_rates"]["ann"]["right_on_flawed"] > 0.9
+    assert report["labelled"] == {"flawed": 16}
+    assert report["pairs"] == {}
+    assert report["left_out"] == {"operator is not trusted": sum(n % 4 == 0 for n in TRAIN[:16])}
+    assert report["among"]["kappa"]["ann / bob"]["n"] == 16
+
+
+def test_nothing_that_is_measured_on_is_trained_on(made, capsys):
+    recipe, fill, out = made
+    a, b = TRAIN[:2]
+    write_examples("test.jsonl", [Example(id="t", domain="general", rationale=text_of(a).upper(),
+                                          label="valid", group="t", source="t", split="test")
+                                  ])  # fmt: skip
+    recipe.filters.held_out = "test.jsonl"
+    fill((a, WRITTEN, [("ann", "correct", {"critique": "Other words."})]),
+         (b, WRITTEN, [("ann", "agree", {})]), (HELD[0], WRITTEN, [("ann", "agree", {})])
+         )  # fmt: skip
+    make_feedback(recipe)
+    assert [e.rationale for e in read_examples(out / "examples/feedback.jsonl").examples] == [
+        text_of(b)
+    ]
+    (gone,) = rows_of(out / "removed.jsonl")
+    assert gone["example"]["rationale"] == text_of(a)
+    assert rows_of(out / "pairs.jsonl") == []
+    assert "removed from feedback: 1" in capsys.readouterr().out
+    manifest = read_manifest(out)
+    assert check_outputs(out) == []
+    assert manifest["inputs"].keys() == {"held_out/test.jsonl"}
+    Path("checkpoints").mkdir()
+    Path("reports").mkdir()
+    verify(recipe)
+    assert "0 faults; 1 rows of 2 training files against " in (said := capsys.readouterr().out)
+    assert "of 1 evaluation files" in said
+
+
+def test_words_of_a_critic_that_no_file_may_hold_are_left_out(made):
+    recipe, fill, out = made
+    fill((TRAIN[0], {**WRITTEN, "critique": "bad \x07 bell"}, [("ann", "agree", {})]),
+         (TRAIN[1], WRITTEN, [("ann", "agree", {})]))  # fmt: skip
+    make_feedback(recipe)
+    (aside,) = rows_of(out / "disputed.removed.jsonl")
+    assert aside["reason"] == "refused"
+    assert "control character" in aside["detail"]
+    assert len(read_examples(out / "examples/feedback.jsonl").examples) == 1
+
+
+def test_the_same_store_gives_the_same_bytes(made):
+    recipe, fill, out = made
+    fill((TRAIN[0], WRITTEN, [("ann", "agree", {})]), (HELD[0], PASSED, [("ann", "agree", {})]))
+    make_feedback(recipe)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    make_feedback(recipe)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_refusals(made, capsys):
+    recipe, fill, _ = made
+    assert main(["feedback-pairs"]) == 1
+    assert "feedback.store: expected a feedback database, got none" in capsys.readouterr().err
+    fill((HELD[0], WRITTEN, []))
+    with pytest.raises(ValueError, match=r"feedback.store: expected decisions in .*, got none"):
+        make_feedback(recipe)
+    fill((HELD[0], WRITTEN, [("ann", "agree", {})]))
+    with pytest.raises(ValueError, match="expected a rationale to train on, got none of 1"):
+        make_feedback(recipe)
+    recipe.feedback.validation = 2
+    with pytest.raises(ValueError, match=r"feedback.validation: expected a share from 0 to 1"):
+        make_feedback(recipe)

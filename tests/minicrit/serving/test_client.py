@@ -1,0 +1,108 @@
+"""The Python client, against the service and against a server that is busy."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from minicrit.serving.client import Client, ServiceError
+from minicrit.serving.keys import make_key
+from tests.minicrit.serving.running import items, running
+
+
+def test_answers_are_those_of_the_critic(live, critic):
+    asked = items(5, start=70)
+    with Client(live.url) as client:
+        found = client.verdicts(asked)
+        (written,) = client.critiques(asked[:1])
+        one = client.verdict(asked[0][1], domain=asked[0][0])
+    assert [a.p_flawed for a in found] == pytest.approx(critic.p_flawed(asked), abs=1e-6)
+    assert one.cached
+    assert (one.label, one.valid) == (found[0].label, found[0].label == "valid")
+    assert written.text == critic.critique(asked[:1], max_new_tokens=8)[0].text
+
+
+def test_feedback_outcome_state(live):
+    with Client(live.url) as client:
+        answer = client.verdict("It held before, so it holds.")
+        corrected = {"label": "flawed", "flaw_type": "small_sample",
+                     "evidence": {"start": 0, "end": 7}}  # fmt: skip
+        number = client.feedback(answer.request_id, "correct", operator="ann", **corrected)
+        assert client.feedback(answer.request_id, "agree", operator="bob") > number
+        assert client.outcome(answer.request_id, 1.5, "it held") == 1
+        assert client.state()["decisions"] >= 2
+        assert client.precedents("It held.") == []  # none are kept here
+        kept = live.service.store.request(answer.request_id)["decisions"]
+    assert [d["operator"] for d in kept] == ["ann", "bob"]
+
+
+def test_refusals_are_errors_with_the_services_words(live):
+    with Client(live.url) as client:
+        with pytest.raises(ServiceError, match=r"422: .*rationale") as refused:
+            client.verdict(" ")
+        assert (refused.value.status, refused.value.code) == (422, "unprocessable")
+    with (
+        Client("http://127.0.0.1:9", timeout_s=2) as client,
+        pytest.raises(ServiceError, match="is the service running") as refused,
+    ):
+        client.verdict("x")
+    assert refused.value.code == "unreachable"
+
+
+def test_a_key_is_sent(critic, tmp_path, monkeypatch):
+    key = make_key(tmp_path / "keys.json", "ann")
+    with running(critic, tmp_path, key_file=tmp_path / "keys.json") as live:
+        with Client(live.url) as client, pytest.raises(ServiceError, match="401"):
+            client.state()
+        monkeypatch.setenv("MINICRIT_API_KEY", key)
+        with Client(live.url) as client:
+            assert client.verdict("It held.").label in ("valid", "flawed")
+
+
+@pytest.fixture
+def busy():
+    """Refuses so often, then answers; notes when it was asked."""
+    left = [(429, "1"), (503, None)]
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            status, after = left.pop(0) if left else (200, None)
+            body = b'{"requests": 3}' if status == 200 else (
+                b'{"error": {"code": "busy", "message": "full", "remedy": "wait"}}')  # fmt: skip
+            self.send_response(status)
+            if after:
+                self.send_header("Retry-After", after)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", left, asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_busy_service_is_asked_again_when_it_says(busy, monkeypatch):
+    url, _, asked = busy
+    waits = []
+    monkeypatch.setattr("minicrit.serving.client.time.sleep", waits.append)
+    with Client(url) as client:
+        assert client.state() == {"requests": 3}
+    assert len(asked) == 3
+    assert 1.0 <= waits[0] <= 1.25  # as it said
+    assert 1.0 <= waits[1] <= 1.25  # it said nothing: twice half a second
+
+
+def test_patience_ends(busy, monkeypatch):
+    url, left, asked = busy
+    left[:] = [(429, "100")] * 9
+    monkeypatch.setattr("minicrit.serving.client.time.sleep", lambda _: None)
+    with Client(url, patience_s=50) as client, pytest.raises(ServiceError, match="429: full; wait"):
+        client.state()
+    assert len(asked) == 1

@@ -1,0 +1,90 @@
+"""API keys: made once, kept as hashes, asked for everywhere but where only this machine listens."""
+
+import json
+import stat
+
+import pytest
+
+from minicrit.cli import main
+from minicrit.serving.keys import Keys, make_key
+from minicrit.serving.serve import bound, keys_of
+from tests.minicrit.serving.running import config_of, running
+
+
+def test_a_key_is_shown_once_and_never_kept(tmp_path):
+    path = tmp_path / "keys.json"
+    first, second = make_key(path, "ann"), make_key(path, "bob")
+    assert first != second
+    assert len(first) > 40
+    text = path.read_text()
+    assert first not in text
+    assert second not in text
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    keys = Keys(path)
+    assert (keys.owner(first), keys.owner(second)) == ("ann", "bob")
+    assert keys.owner(first[:-1]) is keys.owner("") is keys.owner("\ud800") is None
+
+
+@pytest.mark.parametrize(("name", "said"), [("ann", "a new name"), ("../x", "plain|letters"),
+                                            ("", "letters"), ("a\nb", "letters")])  # fmt: skip
+def test_names_that_are_refused(tmp_path, name, said):
+    make_key(tmp_path / "keys.json", "ann")
+    with pytest.raises(ValueError, match=said):
+        make_key(tmp_path / "keys.json", name)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"keys": {"a": {"sha256": "x"}}}', '{"keys": 3}'])
+def test_other_files_are_refused(tmp_path, text):
+    (tmp_path / "keys.json").write_text(text)
+    with pytest.raises(ValueError, match=r"keys.json: expected a file of keys"):
+        Keys(tmp_path / "keys.json")
+
+
+def test_others_can_reach_it_only_with_keys(tmp_path):
+    for host in ("0.0.0.0", "::", "10.0.0.1", "example.org"):
+        with pytest.raises(ValueError, match=r"serve.key_file: expected keys for"):
+            keys_of(config_of(tmp_path, host=host))
+    assert not keys_of(config_of(tmp_path, host="127.0.0.1"))
+    with pytest.raises(ValueError, match=r"serve.key_file: expected keys in .*, got no file"):
+        keys_of(config_of(tmp_path, host="0.0.0.0", key_file=tmp_path / "none.json"))
+    (tmp_path / "empty.json").write_text('{"keys": {}}')
+    with pytest.raises(ValueError, match=r"empty.json: expected at least one key"):
+        keys_of(config_of(tmp_path, host="0.0.0.0", key_file=tmp_path / "empty.json"))
+
+
+def test_a_taken_address_is_named(tmp_path):
+    with bound(config_of(tmp_path)) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(ValueError, match=r"serve.port: expected a free address"),
+            bound(config_of(tmp_path, port=port)),
+        ):
+            pass
+
+
+def test_the_command_prints_the_key_and_serves_nothing(tmp_path, capsys):
+    path = tmp_path / "keys.json"
+    assert main(["serve", "--serve.key_file", str(path), "--serve.new_key", "ann"]) == 0
+    key = capsys.readouterr().out.strip()
+    assert Keys(path).owner(key) == "ann"
+    assert main(["serve", "--serve.key_file", str(path), "--serve.new_key", "ann"]) == 1
+    assert "expected a new name" in capsys.readouterr().err
+
+
+def test_a_service_with_keys_asks_for_them(critic, tmp_path):
+    path = tmp_path / "keys.json"
+    key = make_key(path, "ann")
+    with running(critic, tmp_path, key_file=path) as live:
+        for headers in ({}, {"Authorization": "Bearer mc_x"}, {"Authorization": f"Basic {key}"}):
+            for method, where in (("POST", "/v1/verdict"), ("GET", "/v1/state"),
+                                  ("GET", "/metrics"), ("GET", "/v1/nothing")):  # fmt: skip
+                answer = live.http.request(method, where, headers=headers)
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert answer.json()["error"]["code"] == "unauthorized"
+        assert live.http.get("/healthz").status_code == 200
+        good = {"Authorization": f"Bearer {key}", "Host": "critic.example"}
+        assert live.http.get("/v1/state", headers=good).status_code == 200
+        assert live.ask("/v1/verdict", {"rationale": "It held."}, **good).status_code == 200
+    assert key not in json.dumps([p.read_text(errors="replace") for p in tmp_path.iterdir()])

@@ -1,0 +1,88 @@
+"""Two critics in one service: who answers what, what is recorded, and what if one fails."""
+
+import numpy as np
+import pytest
+
+from minicrit.feedback.entries import unit_of
+from minicrit.feedback.experiment import Experiment
+from minicrit.serving import serve
+from tests.minicrit.serving.running import items, running
+
+
+class Other:
+    """A critic that says the opposite."""
+
+    def __init__(self, critic):
+        self._critic, self.identity, self.name = critic, "other", "other"
+        self.broken = False
+
+    def __getattr__(self, name):
+        return getattr(self._critic, name)
+
+    def p_flawed(self, asked, **options):
+        if self.broken:
+            raise RuntimeError("broken")
+        return 1 - self._critic.p_flawed(asked, **options)
+
+
+@pytest.fixture
+def other(critic, monkeypatch):
+    found = Other(critic)
+    monkeypatch.setattr(serve.Critic, "load", lambda *_, **__: found)
+    return found
+
+
+def experiment(folder, **settings):
+    given = {"name": "e1", "control": "tiny", "treatment": "other", "salt": "s", "share": 0.5,
+             "shadow": False, "metrics": ("agreement",), "primary": "agreement", "alpha": 0.05,
+             "least": 0.02, "margin": 0.02, "most": 1000, "outcome_low": -1.0,
+             "outcome_high": 1.0, **settings}  # fmt: skip
+    found = Experiment(path=folder / "e.yaml", **given)
+    found.write()
+    return found
+
+
+def test_each_rationale_is_answered_by_the_critic_it_was_drawn_for(critic, other, tmp_path):
+    drawn = experiment(tmp_path)
+    asked = items(30)
+    with running(critic, tmp_path, experiment=tmp_path / "e.yaml") as live:
+        rows = live.judge(*asked)
+        again = live.judge(*asked)
+        state = live.http.get("/v1/state").json()
+        live.service.recorder.settle_all()
+        stored = live.service.store.request(rows[0]["request_id"])
+    arms = [drawn.drawn(unit_of(*item)) for item in asked]
+    p = critic.p_flawed(asked)
+    expected = np.where(np.array(arms) == "control", p, 1 - p)
+    assert {"control", "treatment"} == set(arms)
+    assert [row["arm"] for row in rows] == [row["arm"] for row in again] == arms
+    assert {row["experiment"] for row in rows} == {"e1"}
+    assert [row["p_flawed"] for row in rows] == pytest.approx(expected, abs=1e-6)
+    assert [row["p_flawed"] for row in again] == [row["p_flawed"] for row in rows]
+    assert (stored["experiment"], stored["arm"]) == ("e1", arms[0])
+    assert [trial["name"] for trial in state["trial"]] == ["e1"]
+
+
+def test_in_shadow_mode_the_other_is_recorded_and_never_heard(critic, other, tmp_path):
+    experiment(tmp_path, shadow=True)
+    asked = items(4)
+    with running(critic, tmp_path, experiment=tmp_path / "e.yaml") as live:
+        rows = live.judge(*asked)
+        other.broken = True
+        (alone,) = live.judge(*items(1, start=50))
+        live.service.recorder.settle_all()
+        stored = [live.service.store.request(row["request_id"]) for row in [*rows, alone]]
+    p = critic.p_flawed(asked)
+    assert [row["p_flawed"] for row in rows] == pytest.approx(p, abs=1e-6)
+    assert [s["shadow"]["p_flawed"] for s in stored[:4]] == pytest.approx(1 - p, abs=1e-6)
+    assert stored[4]["shadow"] is None
+    assert alone["arm"] == "control"
+
+
+def test_an_experiment_about_another_critic_is_refused(critic, other, tmp_path):
+    experiment(tmp_path, control="checkpoints/else")
+    with (
+        pytest.raises(ValueError, match=r"serve.model: expected checkpoints/else, the control of"),
+        running(critic, tmp_path, experiment=tmp_path / "e.yaml"),
+    ):
+        pass
