@@ -26,18 +26,23 @@ export function showState(list, state) {
     ["False positives", rate(state.fpr),
       "flagged among rationales that operators call valid, in a random sample of all requests"],
     ["Decided", `${state.decisions} of ${state.requests}`, "decisions, and requests so far"],
-    ...(state.experiments || []).map((one) => [`A/B ${visible(one.name)}`, arms(one), one.status || ""]),
+    ...(state.trial || []).map(trial),
   ];
   if (state.shadow) cells.push(["Shadow", `${rate(state.shadow.flips)} flips`, "answers that differ"]);
   list.replaceChildren(...cells.map(([name, value, about]) =>
     make("div", null, { title: about }, make("dt", name), make("dd", value))));
 }
 
-function arms(experiment) {
-  if (experiment.decision) return String(experiment.decision);
-  const named = Object.entries(experiment.arms || {}).map(([arm, found]) =>
-    `${visible(arm)}: ${rate(found.agreement)}`);
-  return named.join("; ") || "no answers yet";
+const signed = (value) => (value > 0 ? "+" : "") + Number((100 * value).toFixed(1));
+
+/** An A/B experiment by the metric that it is about; the interval holds however often one looks. */
+function trial(one) {
+  const found = one.metrics[one.primary];
+  const gain = found.n ? `${signed(found.gain)} % [${signed(found.low)}, ${signed(found.high)}], n = ${found.n}`
+    : "no decisions yet";
+  const stand = one.ended ? `stopped: ${one.ended.reason}` : one.shadow ? "shadow" : "running";
+  return [`A/B ${visible(one.name)}, ${one.primary}`, `${gain} \u00b7 ${visible(stand)}`,
+    `gain of ${visible(one.treatment)} over ${visible(one.control)}, with an interval that holds at every look`];
 }
 
 /** The queue; `open` is called with the case that was chosen. */

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from minicrit.critic import Critic
+from minicrit.serving import serve
 from minicrit.serving.app import CONSOLE
 from minicrit.serving.keys import make_key
 from tests.minicrit.browser import Browser, found_browser
 from tests.minicrit.serving.console_case import Console, put
-from tests.minicrit.serving.running import running
+from tests.minicrit.serving.running import items, running
+from tests.minicrit.serving.test_panel import Other, experiment
 from tests.minicrit.serving.tiny_bert import lay_out_bert
 from tests.minicrit.test_report_browser import OVERFLOWING, UNREADABLE
 
@@ -184,6 +186,26 @@ def test_nothing_moves_for_who_wants_no_motion(furnished):
     assert furnished.ask(style) != "0s"
     furnished.browser.call("Emulation.setEmulatedMedia", features=still)
     assert furnished.ask(style) == "0s"
+
+
+def test_an_experiment_shows_its_gain_and_that_it_runs(critic, tmp_path, browser, monkeypatch):
+    """Treatment says the opposite of the random control; operators agree with whoever answered."""
+    monkeypatch.setattr(serve.Critic, "load", lambda *_, **__: Other(critic))
+    experiment(tmp_path)
+    with running(critic, tmp_path, experiment=tmp_path / "e.yaml") as service:
+        console = Console(service, browser)
+        console.open()
+        assert "no decisions yet \u00b7 running" in console.text("#state")
+        for row in service.judge(*items(12)):
+            body = {"request_id": row["request_id"], "decision": "agree", "operator": "ann"}
+            assert service.ask("/v1/feedback", body).status_code == 201
+        (found,) = service.http.get("/v1/state").json()["trial"]
+        console.reload()
+        console.until("document.querySelector('#state').textContent.includes('A/B e1')")
+        shown = console.text("#state")
+    assert "A/B e1, agreement" in shown
+    assert f"n = {found['metrics']['agreement']['n']} \u00b7 running" in shown
+    assert console.wrongs() == []
 
 
 def test_single_keys_can_be_switched_off(console):
