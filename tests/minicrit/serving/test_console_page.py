@@ -109,7 +109,8 @@ def test_precedents_show_twins_and_what_differs(furnished):
 def test_without_precedents_it_is_said_why(console):
     put(console.service, SOUND)
     console.open()
-    console.until("!['', 'looking'].includes(document.querySelector('#precedents-note').textContent)")
+    note = "document.querySelector('#precedents-note').textContent"
+    console.until(f"!['', 'looking'].includes({note})")
     assert "switched off (serve.precedents)" in console.text("#precedents-note")
 
 
