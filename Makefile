@@ -438,7 +438,7 @@ test: lint types ## lint, types, fast tests
 test-slow: $(SETUP) ## the tests that take minutes
 	.venv/bin/python -m pytest -m slow $(ARGS)
 
-test-browser: $(SETUP) ## the report in a headless Chromium or Chrome, which must be installed
+test-browser: $(SETUP) ## report and console in a headless Chromium or Chrome, which must be installed
 	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null || { \
 	    echo "expected chromium or google-chrome on PATH, got none; apt-get install chromium" >&2; \
 	    exit 1; }

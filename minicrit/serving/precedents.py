@@ -206,7 +206,7 @@ class Precedents:
             place = self._places.get(_hash(text))
             if place is not None:
                 return np.array(self._vectors[place])
-        return model.embed([text[:SHOWN]])[0]
+        return np.asarray(model.embed([text[:SHOWN]])[0])
 
     def _insert(self, key: bytes, case: Case, vector: Vectors) -> None:
         """Put a new text where there is room, or where the oldest stands."""

@@ -98,6 +98,7 @@ function open(one, { quiet = false } = {}) {
   at("empty").hidden = Boolean(one);
   at("shown").hidden = !one;
   if (one) show(one, quiet);
+  else at("case").focus(); // not in a field that is no longer there, where keys would be text
   drawQueue();
 }
 
@@ -292,7 +293,7 @@ function pressed(event) {
 
 function leave(target) {
   if (target.closest("#correction input, #correction textarea, #correction select")) {
-    at("correction-title").closest("form").querySelector("button").focus();
+    at("correction").querySelector("[type=submit]").focus();
   } else if (correction.isOpen) {
     cancel();
   } else {
@@ -326,6 +327,7 @@ function restore() {
   at("explain").checked = draft.explain;
   at("operator").value = kept("operator", "");
   at("keys-on").checked = kept("keys", true);
+  at("hold").value = kept("hold", 6);
   outbox.resume();
   changed();
 }
@@ -351,6 +353,7 @@ function listen() {
     if (event.key === "Enter") at("case-title").focus();
   });
   at("keys-on").addEventListener("input", () => keep("keys", at("keys-on").checked));
+  at("hold").addEventListener("input", () => keep("hold", Number(at("hold").value)));
   const clicks = {
     agree: () => decide("agree"), disagree: () => decide("disagree"), correct: () => correct(), skip, write,
     cancel, reload: refresh, "help-open": () => at("help").showModal(),

@@ -5,7 +5,7 @@
 import { keep, kept, keptNames } from "./kept.js";
 import { ask } from "./service.js";
 
-export const HOLD = 6_000; // ms in which a decision can be undone
+const HOLD = 6; // seconds in which a decision can be undone, unless the operator wants others
 const LONGEST_PAUSE = 60_000;
 
 export class Outbox {
@@ -26,7 +26,7 @@ export class Outbox {
   add(bodies, words, about) {
     const key = crypto.randomUUID ? crypto.randomUUID() : `${Date.now()}-${Math.random()}`;
     this.#take({
-      key, bodies, words, about, due: Date.now() + HOLD, done: 0, tries: 0, state: "held", error: null,
+      key, bodies, words, about, due: Date.now() + 1000 * kept("hold", HOLD), done: 0, tries: 0, state: "held", error: null,
     });
     return key;
   }

@@ -8,7 +8,7 @@ const spaced = (name) => name.replaceAll("_", " ");
 
 /** A chip; kinds are those of the report page: good, bad, open, unknown. */
 export function chip(words, kind) {
-  return make("span", words, { class: `chip ${kind}` });
+  return make("span", visible(words), { class: `chip ${kind}` });
 }
 
 export const labelChip = (label) => chip(label, label === "flawed" ? "bad" : "good");
@@ -26,18 +26,23 @@ export function showState(list, state) {
     ["False positives", rate(state.fpr),
       "flagged among rationales that operators call valid, in a random sample of all requests"],
     ["Decided", `${state.decisions} of ${state.requests}`, "decisions, and requests so far"],
-    ...(state.experiments || []).map((one) => [`A/B ${visible(one.name)}`, arms(one), one.status || ""]),
+    ...(state.trial || []).map(trial),
   ];
   if (state.shadow) cells.push(["Shadow", `${rate(state.shadow.flips)} flips`, "answers that differ"]);
   list.replaceChildren(...cells.map(([name, value, about]) =>
     make("div", null, { title: about }, make("dt", name), make("dd", value))));
 }
 
-function arms(experiment) {
-  if (experiment.decision) return String(experiment.decision);
-  const named = Object.entries(experiment.arms || {}).map(([arm, found]) =>
-    `${visible(arm)}: ${rate(found.agreement)}`);
-  return named.join("; ") || "no answers yet";
+const signed = (value) => (value > 0 ? "+" : "") + Number((100 * value).toFixed(1));
+
+/** An A/B experiment by the metric that it is about; the interval holds however often one looks. */
+function trial(one) {
+  const found = one.metrics[one.primary];
+  const gain = found.n ? `${signed(found.gain)} % [${signed(found.low)}, ${signed(found.high)}], n = ${found.n}`
+    : "no decisions yet";
+  const stand = one.ended ? `stopped: ${one.ended.reason}` : one.shadow ? "shadow" : "running";
+  return [`A/B ${visible(one.name)}, ${one.primary}`, `${gain} \u00b7 ${visible(stand)}`,
+    `gain of ${visible(one.treatment)} over ${visible(one.control)}, with an interval that holds at every look`];
 }
 
 /** The queue; `open` is called with the case that was chosen. */
@@ -46,7 +51,7 @@ export function showQueue(list, cases, current, open) {
     const button = make("button", null, { type: "button", class: "case" },
       make("span", null, { class: "top" }, labelChip(one.result.label),
         make("span", `p ${number(one.result.p_flawed)}`, { class: "soft" }),
-        make("span", one.domain, { class: "soft" })),
+        make("span", visible(one.domain), { class: "soft" })),
       make("span", visible(one.rationale.slice(0, 240)), { class: "start", dir: "auto" }));
     if (current && one.id === current.id) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => open(one));
@@ -125,7 +130,7 @@ export function factsOf({ domain, result }) {
   const time = result.cached ? "answered before"
     : spent < 1000 ? `${Math.round(spent)} ms` : `${(spent / 1000).toFixed(1)} s`;
   const arm = result.arm ? ` \u00b7 arm ${visible(result.arm)}` : "";
-  return `${domain} \u00b7 ${visible(result.model)} \u00b7 ${time}${arm} \u00b7 ${result.request_id.slice(0, 8)}`;
+  return `${visible(domain)} \u00b7 ${visible(result.model)} \u00b7 ${time}${arm} \u00b7 ${result.request_id.slice(0, 8)}`;
 }
 
 /** The rationale with the critic's evidence, the operator's span, and what is being marked. */
@@ -150,7 +155,7 @@ export function showPrecedents(list, found, rationale) {
     return make("li", null, {}, make("div", null, { class: "top" },
       make("strong", one.similarity.toFixed(3), { title: "similarity: cosine of the embeddings" }),
       labelChip(one.label), make("span", `p ${number(one.p_flawed)}`, { class: "soft" }), decision,
-      make("span", one.domain, { class: "soft" })), text);
+      make("span", visible(one.domain), { class: "soft" })), text);
   }));
 }
 
