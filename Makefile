@@ -126,6 +126,9 @@ LIKED := checkpoints/$(RUN)/kto
 PLAIN := checkpoints/$(RUN)/plain
 SPECIALISTS := checkpoints/$(RUN)/adapters
 REPORTS := reports/$(RUN)
+# Who is asked where nobody is named: the critic of the run, else the one that comes along.
+ASKED = $(or $(MODEL),$(patsubst %/manifest.json,%,$(firstword $(wildcard $(ADAPTER)/manifest.json) \
+    checkpoints/released/embedded-2/manifest.json)))
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 # It lies with the critic and is told apart from it: fitting it again makes only reports stale.
 CALIBRATION := $(MODEL_USED)/calibration.json
@@ -306,10 +309,10 @@ pipeline: $(REPORTS)/index.html ## everything: setup, base, data, sft, benchmark
 	@echo; cat $(REPORTS)/summary.md; echo; echo "report: $<"
 
 critique: $(SETUP) ## judge one rationale: TEXT="...", DOMAIN=trading
-	@$(MINICRIT) critique "$$MINICRIT_TEXT" --domain $(DOMAIN) --model $(MODEL_USED) $(ARGS)
+	@$(MINICRIT) critique "$$MINICRIT_TEXT" --domain $(DOMAIN) --model $(ASKED) $(ARGS)
 
 serve: $(SETUP) ## answer over HTTP with MODEL, and the operators' page: HOST, PORT, KEYS
-	@$(MINICRIT) serve $(CONFIG) $(SETTINGS_base) --serve.model $(MODEL_USED) \
+	@$(MINICRIT) serve $(CONFIG) $(SETTINGS_base) --serve.model $(ASKED) \
 	    $(if $(HOST),--serve.host $(HOST)) $(if $(PORT),--serve.port $(PORT)) \
 	    $(if $(KEYS),--serve.key_file $(KEYS)) $(ARGS)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from minicrit.jsonl import BadLine, read_lines, shown
+from minicrit.serving_config import RELEASED_CRITIC
 from minicrit.settings import SettingsError, nearest
 from minicrit.taxonomy import DOMAINS
 
@@ -81,9 +82,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
                         "line (fields rationale and, if it has one, domain)")  # fmt: skip
     parser.add_argument("--domain", choices=DOMAINS, default="general",
                         help="of what names no domain itself (default: general)")  # fmt: skip
-    parser.add_argument("--model", default="checkpoints/cpu/sft",
-                        help="an adapter or quantized folder, or a base (default: "
-                        "checkpoints/cpu/sft)")  # fmt: skip
+    parser.add_argument("--model", default=RELEASED_CRITIC,
+                        help="an adapter or quantized folder, a router or a base (default: "
+                        "%(default)s)")  # fmt: skip
     parser.add_argument("--base-folder", type=Path, default=Path("checkpoints/base"),
                         help="where bases are kept (default: checkpoints/base)")  # fmt: skip
     parser.add_argument("--threshold", type=_share, metavar="P",

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+#: The critic that comes with the project, asked where no other is named.
+RELEASED_CRITIC = "checkpoints/released/embedded-2"
+
 
 @dataclass
 class ServeConfig:
@@ -39,7 +42,7 @@ class ServeConfig:
         log_texts: whether rationales are written to the log.
     """
 
-    model: str = "checkpoints/cpu/sft"
+    model: str = RELEASED_CRITIC
     unreleased: bool = False
     host: str = "127.0.0.1"
     port: int = 8765

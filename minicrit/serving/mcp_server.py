@@ -23,6 +23,7 @@ from minicrit.serving.answers import normalised
 from minicrit.serving.bodies import MOST_ITEMS, Domain
 from minicrit.serving.client import Client
 from minicrit.serving.results import given, result_of
+from minicrit.serving_config import RELEASED_CRITIC
 
 if TYPE_CHECKING:
     from minicrit.critic import Critic
@@ -133,9 +134,9 @@ def _checked(item: Item) -> Item:
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="minicrit mcp", allow_abbrev=False)
     parser.description = "Serve the critic to agents by the Model Context Protocol (stdio)."
-    parser.add_argument("--model", default="checkpoints/cpu/sft",
-                        help="an adapter or quantized folder, or a base (default: "
-                        "checkpoints/cpu/sft)")  # fmt: skip
+    parser.add_argument("--model", default=RELEASED_CRITIC,
+                        help="an adapter or quantized folder, a router or a base (default: "
+                        "%(default)s)")  # fmt: skip
     parser.add_argument("--base-folder", type=Path, default=Path("checkpoints/base"),
                         help="where bases are kept (default: checkpoints/base)")  # fmt: skip
     parser.add_argument("--url", help="ask the service there in place of a critic of its own; its "

@@ -103,9 +103,7 @@ def application(config: ServeConfig, critic: Critic, keys: Keys, bases: Path) ->
                      body_s=config.body_s)  # fmt: skip
 
 
-def panel_of(
-    config: ServeConfig, critic: Critic, instruments: Instruments, bases: Path
-) -> Panel:
+def panel_of(config: ServeConfig, critic: Critic, instruments: Instruments, bases: Path) -> Panel:
     """The critic's desk, and in an experiment that of the other critic too.
 
     Raises:
