@@ -38,5 +38,23 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Both signals wait until the block ends, or until `let_through`.
+
+    Processes that are started meanwhile begin so, too: none is lost while it loads.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before - set(SIGNALS))
+
+
+def let_through() -> None:
+    """Both signals are handled from here on, also those that came meanwhile."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped(f"stopped by {signal.Signals(number).name}; the same command goes on from there")
