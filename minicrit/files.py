@@ -208,7 +208,8 @@ def _abandoned(target: Path, ending: str) -> list[Path]:
     start, end = f".{target.name}.", f".{ending}"
     names = (e.name for e in os.scandir(target.parent))
     own = (n for n in names if n.startswith(start) and n.endswith(end))
-    return [target.with_name(n) for n in own if _is_gone(target.with_name(n), n[len(start) :])]
+    tags = {target.with_name(n): n[len(start) : -len(end)] for n in own}
+    return [path for path, tag in tags.items() if _is_gone(path, tag)]
 
 
 def _is_gone(path: Path, tag: str) -> bool:

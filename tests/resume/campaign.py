@@ -30,7 +30,7 @@ from tests.resume.harm import EXPECTED, KINDS, Harm, drawn
 from tests.resume.stages import STAGES, Stage, differences, lay_out, make_world, outcome
 
 #: Kills of a course at most.
-MOST = 4
+MOST = 8
 Run = Callable[[Sequence[str], Path, Harm | None], Ended]
 
 
