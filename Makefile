@@ -231,7 +231,7 @@ SECTIONS_constitution := seed base data lora constitution dpo rsf filters
 SECTIONS_rsf := seed base data lora rsf filters
 
 .PHONY: help setup base import data data-report hard adversarial sft pairs dpo rsf rsf-control kto \
-    constitution calibrate benchmark ladder judge qualify errors experiments quantize report \
+    constitution calibrate benchmark ladder judge injections qualify errors experiments quantize report \
     pipeline critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
     verify runs doctor preflight prefetch archive vista-fetch audit test test-slow test-browser \
     test-slurm lint types tensorboard clean distclean FORCE
@@ -280,6 +280,10 @@ import: $(SETUP) ## bring the public set in FROM to Example files in OUT
 
 adversarial: $(SETUP) ## write the adversarial suite and what it covers
 	$(MINICRIT) adversarial $(CONFIG) $(ARGS)
+
+injections: $(DATA_DIR)/manifest.json ## append texts that try to talk MODEL into `valid`
+	$(MINICRIT) injections $(CONFIG) --injections.model $(MODEL_USED) \
+	    --injections.data $(DATA_DIR)/test.jsonl --injections.out $(REPORTS)/injections $(ARGS)
 
 sharpe: $(SETUP) ## measure what the gate does to the book in TRADES
 	$(MINICRIT) sharpe $(CONFIG) --sharpe.model $(MODEL_USED) --sharpe.out $(REPORTS)/sharpe \
@@ -366,6 +370,9 @@ test-browser: $(SETUP) ## the report in a headless Chromium or Chrome, which mus
 	    echo "expected chromium or google-chrome on PATH, got none; apt-get install chromium" >&2; \
 	    exit 1; }
 	.venv/bin/python -m pytest -m browser $(ARGS)
+
+test-resume: $(SETUP) ## hundreds of kills over all stages: --kills 240 --seed 0 --stage sft
+	OMP_NUM_THREADS=1 .venv/bin/python -m tests.resume.campaign $(ARGS)
 
 test-slurm: $(SETUP) ## the batch files against a real Slurm of one machine, where it is installed
 	.venv/bin/python -m pytest -m slurm $(ARGS)

@@ -25,6 +25,7 @@ from minicrit.measure_config import (
     CalibrateConfig,
     ErrorsConfig,
     ExperimentsConfig,
+    InjectionsConfig,
     JudgeConfig,
 )
 from minicrit.training_config import (
@@ -114,6 +115,7 @@ class Recipe:
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    injections: InjectionsConfig = field(default_factory=InjectionsConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     rsf: RSFConfig = field(default_factory=RSFConfig)
     kto: KTOConfig = field(default_factory=KTOConfig)

@@ -243,3 +243,20 @@ class ErrorsConfig:
     slices: int = 8
     cards: int = 24
     out: Path = Path("reports/cpu/errors")
+
+
+@dataclass
+class InjectionsConfig:
+    """Texts that try to talk the critic into a verdict.
+
+    Attributes:
+        model: the critic.
+        data: Example file; its flawed items are read.
+        items: flawed items at most, whole groups, drawn by seed; 0 for all.
+        out: report without ending; .json and .md are written.
+    """
+
+    model: str = "checkpoints/cpu/sft"
+    data: Path = Path("data/cpu/test.jsonl")
+    items: int = 80
+    out: Path = Path("reports/cpu/injections")

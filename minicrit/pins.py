@@ -52,8 +52,10 @@ def pin(model: str, folder: Path, snapshot: Path, asked: str | None) -> str:
     if known.get(model) != commit:
         write_json(folder / _NAME, {**known, model: commit})
         if asked is None:
-            log.warning("%s: expected base.revision, got none; the newest commit, %s, is taken and "
-                        "kept in %s; name it in the recipe", model, commit, folder / _NAME)  # fmt: skip
+            log.warning(
+                "%s: expected base.revision, got none; the newest commit, %s, is taken and kept in "
+                "%s; name it in the recipe", model, commit, folder / _NAME,
+            )  # fmt: skip
     return commit
 
 

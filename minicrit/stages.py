@@ -169,6 +169,12 @@ def _errors(recipe: Recipe) -> None:
     analyse_errors(recipe)
 
 
+def _injections(recipe: Recipe) -> None:
+    from data_gen.injection import measure_injections
+
+    measure_injections(recipe)
+
+
 def _quantize(recipe: Recipe) -> None:
     from minicrit.quantize import quantize
 
@@ -260,6 +266,8 @@ STAGES = {
     "experiments": Stage("Try temperatures, prompts and reasoning against each other.",
                          ("base", "experiments"), _experiments),
     "errors": Stage("Say what a critic gets wrong, and why.", ("base", "errors"), _errors),
+    "injections": Stage("Measure how often an appended text talks a critic into `valid`.",
+                        ("base", "injections"), _injections),
     "quantize": Stage("Make a smaller critic; compare it with the float one.", ("quantize",),
                       _quantize),
     "sharpe": Stage("Measure what the gate does to a book of trades.", ("base", "sharpe"),

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minicrit.files import write_json
+from minicrit.files import atomic_folder, write_json
 from minicrit.tables import markdown
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.resume.forked import Ended, Warm
@@ -100,11 +100,12 @@ def course(
     return wrong
 
 
-def campaign(kills: int, seed: int, names: Sequence[str], folder: Path) -> Record:
+def campaign(kills: int, seed: int, names: Sequence[str], folder: Path, record: Record) -> None:
     """As many kills, evenly over stages and kinds."""
-    record = Record()
     world = folder / "world"
-    make_world(world)
+    if not world.is_dir():
+        with atomic_folder(world) as box:
+            make_world(box)
     with ScriptedServer() as server:
         told = {name: [w.replace("%s", server.url) for w in STAGES[name].words.split()]
                 for name in names}  # fmt: skip
@@ -127,7 +128,6 @@ def campaign(kills: int, seed: int, names: Sequence[str], folder: Path) -> Recor
                     shutil.rmtree(at)
                 bar.n = record.kills.total()
                 bar.set_postfix_str(f"{name}, {len(record.failures)} failures")
-    return record
 
 
 def _harms(dice: random.Random, name: str, whole: Whole, record: Record) -> list[Harm]:
@@ -178,7 +178,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = (told.keep or Path(tempfile.mkdtemp(prefix="minicrit-resume-"))).absolute()
     sys.stdout.write(f"seed {told.seed}, in {folder}\n")
     started = time.monotonic()
-    record = campaign(told.kills, told.seed, told.stage or list(STAGES), folder)
+    record = Record()
+    try:
+        campaign(told.kills, told.seed, told.stage or list(STAGES), folder, record)
+    except KeyboardInterrupt:
+        sys.stdout.write("\ninterrupted; so far:\n")
     text = page(record, told.seed, time.monotonic() - started)
     told.out.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{told.out}.md").write_text(text)

@@ -59,7 +59,7 @@ STAGES = {
                  "--dpo.epochs 2", {}),
     "rsf": Stage(f"rsf {_BASE} --data.folder world/data {_TRAINING.format('rsf')} "
                  "--rsf.start world/sft --rsf.data world/writing.jsonl --rsf.batch_examples 4 "
-                 "--rsf.scouted 0 --rsf.rationales 6 --rsf.max_new_tokens 60 --rsf.rows 12 "
+                 "--rsf.scouted 0 --rsf.rationales 6 --rsf.drawn 4 --rsf.max_new_tokens 48 --rsf.rows 12 "
                  "--rsf.precision 32-true", {}),
     "data": Stage("data --config tiny --data.folder out/data --data.train 32 --data.fresh 8 "
                   "--data.calibration 24", {}),
@@ -70,7 +70,8 @@ STAGES = {
                            "hard.work/journal.jsonl": ""}, _answered_once),
     "benchmark": Stage(f"benchmark {_BASE} --benchmark.model_1 world/sft --benchmark.model_2 null "
                        "--benchmark.data world/data/validation.jsonl --benchmark.split all "
-                       "--benchmark.words_data world/data/train.jsonl "
+                       "--benchmark.words false --benchmark.critiques 2 "
+                       "--benchmark.latency_items 4 "
                        "--benchmark.out out/benchmark --benchmark.log_folder logs",
                        {"benchmark.json": "measured", "benchmark.md": ""}),
     "quantize": Stage(f"quantize {_BASE} --quantize.model world/sft --quantize.out out/int8 "
@@ -84,7 +85,7 @@ def make_world(folder: Path) -> None:
     """A critic that writes, its data and its pairs: made once, only read afterwards."""
     tiny = prepare_base("tiny", folder / "bases")
     writing_recipe(tiny, folder)
-    for split, count in (("train", 24), ("validation", 8)):
+    for split, count in (("train", 16), ("validation", 4)):
         rows = [c.example for c in compose(count, 0, split, squares=split == "train")]
         write_examples(folder / "data" / f"{split}.jsonl", rows)
         if split == "train":
