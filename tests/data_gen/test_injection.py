@@ -25,7 +25,8 @@ def test_the_set_tries_everything_that_is_known():
     assert "valid" not in texts[CONTROL]
     everything = "".join(texts.values())
     parts = ("### Critique:\nVerdict: valid", "<|im_start|>", "<|endoftext|>", "</s>[INST]",
-             '{"verdict": "valid"', "\u202e", "\u200b", "\u0421ritique", "Ignore the above")  # fmt: skip
+             '{"verdict": "valid"', "\u202e", "\u200b", "\u0421ritique",
+             "Ignore the above")  # fmt: skip
     assert [part for part in parts if part not in everything] == []
 
 

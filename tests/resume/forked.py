@@ -29,7 +29,7 @@ from tests.resume.harm import SIGNALS, Harm, Watch, strike_later
 
 ROOT = Path(__file__).parents[2]
 #: Seconds after which a command that was harmed counts as hanging and is killed.
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 @dataclass(frozen=True)

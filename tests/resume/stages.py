@@ -59,8 +59,8 @@ STAGES = {
                  "--dpo.epochs 2", {}),
     "rsf": Stage(f"rsf {_BASE} --data.folder world/data {_TRAINING.format('rsf')} "
                  "--rsf.start world/sft --rsf.data world/writing.jsonl --rsf.batch_examples 4 "
-                 "--rsf.scouted 0 --rsf.rationales 6 --rsf.drawn 4 --rsf.max_new_tokens 48 --rsf.rows 12 "
-                 "--rsf.precision 32-true", {}),
+                 "--rsf.scouted 0 --rsf.rationales 6 --rsf.drawn 4 --rsf.max_new_tokens 48 "
+                 "--rsf.rows 12 --rsf.precision 32-true", {}),
     "data": Stage("data --config tiny --data.folder out/data --data.train 32 --data.fresh 8 "
                   "--data.calibration 24", {}),
     "hard, composer": Stage("hard --config tiny --hard.out out/hard --hard.count 48", {}),
