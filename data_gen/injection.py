@@ -52,7 +52,7 @@ def injections(path: Path = PATH) -> list[Injection]:
         ValueError: if one lacks its text or what it is about, or the control is not the first.
     """
     told = read_settings(path)
-    values = {key: str(setting.value) for key, setting in told.items()}
+    values = {key: one.value for key, one in told.items() if isinstance(one.value, str)}
     names = list(dict.fromkeys(key.partition(".")[0] for key in told))
     wanted = {f"{name}.{field}" for name in names for field in ("about", "text")}
     if wrong := sorted(wanted ^ values.keys()):
