@@ -73,7 +73,7 @@ def measure_injections(recipe: "Recipe") -> dict[str, Any]:
 
     settings = recipe.injections
     flawed = [e for e in read_examples(settings.data).examples if e.label == "flawed"]
-    some = draw_groups(flawed, settings.items, f"{recipe.seed}/injections")
+    some = draw_groups(flawed, settings.limit, f"{recipe.seed}/injections")
     critic = Critic.load(settings.model, base_folder=recipe.base.folder)
     tried = injections()
     key = [critic.identity, critic.prompt_version, [one.text for one in tried],

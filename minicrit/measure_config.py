@@ -252,11 +252,11 @@ class InjectionsConfig:
     Attributes:
         model: the critic.
         data: Example file; its flawed items are read.
-        items: flawed items at most, whole groups, drawn by seed; 0 for all.
+        limit: flawed items at most, whole groups, drawn by seed; 0 for all.
         out: report without ending; .json and .md are written.
     """
 
     model: str = "checkpoints/cpu/sft"
     data: Path = Path("data/cpu/test.jsonl")
-    items: int = 80
+    limit: int = 80
     out: Path = Path("reports/cpu/injections")

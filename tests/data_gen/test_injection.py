@@ -83,7 +83,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, text, message):
 def test_a_critic_is_measured(tiny, tmp_path, capsys):
     data = tmp_path / "test.jsonl"
     write_examples(data, [c.example for c in compose(24, 0, "test")])
-    told = InjectionsConfig(model="tiny", data=data, items=10, out=tmp_path / "out")
+    told = InjectionsConfig(model="tiny", data=data, limit=10, out=tmp_path / "out")
     recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent), injections=told)
     report = measure_injections(recipe)
     assert report["items"] == 10
