@@ -372,7 +372,7 @@ test-browser: $(SETUP) ## the report in a headless Chromium or Chrome, which mus
 	.venv/bin/python -m pytest -m browser $(ARGS)
 
 test-resume: $(SETUP) ## hundreds of kills over all stages: --kills 240 --seed 0 --stage sft
-	OMP_NUM_THREADS=1 .venv/bin/python -m tests.resume.campaign $(ARGS)
+	OMP_NUM_THREADS=1 .venv/bin/python -u -m tests.resume.campaign $(ARGS)
 
 test-slurm: $(SETUP) ## the batch files against a real Slurm of one machine, where it is installed
 	.venv/bin/python -m pytest -m slurm $(ARGS)

@@ -72,7 +72,7 @@ def quantize(recipe: Recipe) -> dict[str, Any]:
         report |= gate(report["flips"], settings.bits)
         kept = ("status", "reason", "flips")
         _sign(box, recipe, {**facts, **{name: report[name] for name in kept}})
-    write_table(settings.report, report)
+        write_table(settings.report, report)  # before the folder: whoever finds that has this, too
     log.info("%s: %s (%s)", settings.out, report["status"], report["reason"])
     return report
 
