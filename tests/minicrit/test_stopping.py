@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -16,10 +17,22 @@ def asked(number: signal.Signals, done: list[str], *, through: bool) -> None:
         os.kill(os.getpid(), number)
         done.append("goes on")
         if through:
-            let_through()
-            done.append("goes on after that")
+            with stoppable():
+                let_through()
+                done.append("goes on after that")
 
 
+@pytest.fixture(params=[False, True], ids=["alone", "with a thread"])
+def _threads(request):
+    """Another thread, older than the block, receives what the main thread does not."""
+    over = threading.Event()
+    if request.param:
+        threading.Thread(target=over.wait).start()
+    yield
+    over.set()
+
+
+@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("through", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_signal_that_is_held_back_counts_at_the_end_or_when_it_is_let_through(number, through):
