@@ -234,7 +234,7 @@ SECTIONS_rsf := seed base data lora rsf filters
     constitution calibrate benchmark ladder judge injections qualify errors experiments quantize report \
     pipeline critique sharpe sharpe-demo agreement bench-candidates bench-filters bench-train probe \
     verify runs doctor preflight prefetch archive vista-fetch audit test test-slow test-browser \
-    test-slurm lint types tensorboard clean distclean FORCE
+    test-slurm test-resume lint types tensorboard clean distclean FORCE
 
 help: ## list the targets and variables
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
