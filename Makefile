@@ -334,6 +334,10 @@ import: $(SETUP) ## bring the public set in FROM to Example files in OUT
 adversarial: $(SETUP) ## write the adversarial suite and what it covers
 	$(MINICRIT) adversarial $(CONFIG) $(ARGS)
 
+injections: $(DATA_DIR)/manifest.json ## append texts that try to talk MODEL into `valid`
+	$(MINICRIT) injections $(CONFIG) --injections.model $(MODEL_USED) \
+	    --injections.data $(DATA_DIR)/test.jsonl --injections.out $(REPORTS)/injections $(ARGS)
+
 sharpe: $(SETUP) ## measure what the gate does to the book in TRADES
 	$(MINICRIT) sharpe $(CONFIG) --sharpe.model $(MODEL_USED) --sharpe.out $(REPORTS)/sharpe \
 	    $(if $(TRADES),--sharpe.trades $(TRADES)) $(if $(PRICES),--sharpe.prices $(PRICES)) \
@@ -446,6 +450,9 @@ test-browser: $(SETUP) ## report and console in a headless Chromium or Chrome, w
 	    echo "expected chromium or google-chrome on PATH, got none; apt-get install chromium" >&2; \
 	    exit 1; }
 	.venv/bin/python -m pytest -m browser $(ARGS)
+
+test-resume: $(SETUP) ## hundreds of kills over all stages: --kills 240 --seed 0 --stage sft
+	OMP_NUM_THREADS=1 .venv/bin/python -u -m tests.resume.campaign $(ARGS)
 
 test-slurm: $(SETUP) ## the batch files against a real Slurm of one machine, where it is installed
 	.venv/bin/python -m pytest -m slurm $(ARGS)

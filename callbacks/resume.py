@@ -9,6 +9,7 @@ after that validation, so that nothing of it is lost or done twice.
 import logging
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,23 @@ class Resume(Callback):
         self.folder = folder
         self.every = every
         self.validate_every = validate_every
+        self.saves, self.spent, self._begun = 0, 0.0, 0.0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """From here on counts what saving takes of the time."""
+        self._begun = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Says it, to the log and to TensorBoard; a manifest holds no times."""
+        share = self.spent / max(time.perf_counter() - self._begun, 1e-9)
+        if self.saves and trainer.is_global_zero:
+            size = max((p.stat().st_size for p in _steps(self.folder).values()), default=0) / 1e6
+            log.info("%d checkpoints of %.1f MB in %.2f s, %.2f %% of the training",
+                     self.saves, size, self.spent, 100 * share)  # fmt: skip
+            measured = {"checkpoint/seconds": self.spent, "checkpoint/share": share,
+                        "checkpoint/mb": size}  # fmt: skip
+            for logger in trainer.loggers:
+                logger.log_metrics(measured, trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -159,6 +177,7 @@ class Resume(Callback):
             ValueError: if the weights are no numbers any more or the disk is too full; what was
                 saved before stays.
         """
+        begun = time.perf_counter()
         path = self.folder / f"step-{trainer.global_step}.ckpt"
         trained = [p for p in trainer.lightning_module.parameters() if p.requires_grad]
         # Process zero decides: another one may look while the file is being written.
@@ -167,10 +186,12 @@ class Resume(Callback):
             self._refuse_infinite(trainer, trained)
             self._refuse_full_disk(free, trained)
             trainer.save_checkpoint(path)
+            self.saves += 1
         if trainer.is_global_zero:
             io, steps = DurableIO(), _steps(self.folder)
             for step in sorted(steps)[:-KEEP]:
                 io.remove_checkpoint(steps[step])
+        self.spent += time.perf_counter() - begun
 
     def _refuse_infinite(self, trainer: Trainer, trained: Sequence[torch.Tensor]) -> None:
         finite = all(bool(torch.isfinite(p).all()) for p in trained)

@@ -7,7 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from callbacks.resume import Resume
-from minicrit.stopping import SIGNALS, Stopped
+from minicrit.stopping import SIGNALS, Stopped, let_through
 
 
 class Stopping(Callback):
@@ -29,9 +29,11 @@ class Stopping(Callback):
         """Takes the signals from Lightning, which puts back what was there before at the end.
 
         Its own handlers would save and call scontrol, or talk to the other processes, at any time.
+        A signal that came while the processes were still finding each other counts now.
         """
         for number in SIGNALS:
             signal.signal(number, self._ask)
+        let_through()
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int

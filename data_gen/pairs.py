@@ -29,7 +29,14 @@ from data_gen.scouting import drawn, scout
 from data_gen.screen import Screened, asked, held_out_inputs, screened
 from minicrit.bagofwords import probe
 from minicrit.data_config import PairsConfig
-from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
+from minicrit.files import (
+    atomic_folder,
+    recover_folder,
+    sha256_file,
+    sha256_json,
+    write_atomic,
+    write_json,
+)
 from minicrit.jsonl import write_rows
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.plan import grouped
@@ -110,6 +117,7 @@ def make_round(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
     told = replace(recipe, seed=recipe.seed + 1000 * number, pairs=settings)
     key = sha256_json([number, _settings(told), sha256_file(settings.data),
                        sha256_file(model / "adapter_model.safetensors")])  # fmt: skip
+    recover_folder(out)
     done = (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key
     if not done:
         make_pairs(told, {"key": key})

@@ -25,7 +25,7 @@ from data_gen.public import draw_groups, order_key
 from data_gen.scouting import drawn, scout
 from data_gen.screen import asked, held_out_inputs
 from minicrit.encoding import Encoder
-from minicrit.files import atomic_folder, sha256_file, sha256_json, write_json
+from minicrit.files import atomic_folder, recover_folder, sha256_file, sha256_json, write_json
 from minicrit.jsonl import write_rows
 from minicrit.judging import item_of
 from minicrit.manifest import read_manifest, write_manifest
@@ -71,6 +71,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     settings = recipe.rsf
     decides = _decides(recipe, model, number)
     key = sha256_json(decides)
+    recover_folder(out)
     if (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key:
         return out
     everything, screening = training_examples(recipe, settings.data, 0, str(number))

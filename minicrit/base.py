@@ -31,6 +31,7 @@ from minicrit import attention
 from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json
 from minicrit.logprobs import token_logprobs
 from minicrit.manifest import read_manifest, write_manifest
+from minicrit.pins import pin, wanted
 from minicrit.taxonomy import FLAW_TYPES
 
 log = logging.getLogger(__name__)
@@ -54,10 +55,17 @@ PERPLEXITY_LIMIT = 30.0
 
 @dataclass(frozen=True)
 class Base:
-    """A base model on disk: its folder and its identity (a hash of weights and tokenizer)."""
+    """A base model on disk.
+
+    Attributes:
+        folder: where it is.
+        identity: hash of weights, config and tokenizer.
+        revision: its commit on the hub, if it comes from there.
+    """
 
     folder: Path
     identity: str
+    revision: str | None = None
 
 
 def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
@@ -66,7 +74,7 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
     Args:
         model: `embedded`, `tiny`, a folder, or a Hugging Face id.
         folder: where bases that are made here (`embedded`, `tiny`) are kept.
-        revision: commit of a Hugging Face id; None for its newest.
+        revision: commit of a Hugging Face id; None for the one that was fetched first, see `pins`.
 
     Raises:
         ValueError: if it cannot be had or is broken, with the remedy.
@@ -78,9 +86,10 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
             with atomic_folder(target) as box:
                 build(box)
         return Base(target, read_manifest(target)["facts"]["identity"])
-    local = Path(model)
+    local, commit = Path(model), None
     if not local.is_dir():
-        local = _from_hub(model, revision)
+        local = _from_hub(model, wanted(model, folder, revision))
+        commit = pin(model, folder, local, revision)
     if not (local / "config.json").is_file():
         raise ValueError(f"{local}: expected a model folder with config.json; check BASE=")
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
@@ -90,7 +99,7 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
                 f"{local}: expected a model that needs no code of its own, got auto_map in {name}; "
                 "choose a base that transformers supports"
             )
-    return Base(local, identity_of(local))
+    return Base(local, identity_of(local), commit)
 
 
 def identity_of(folder: Path) -> str:

@@ -42,6 +42,10 @@ _SETTLED = (
     r".*is not currently a supported.*",
 )
 
+_NO_MEMORY = (
+    "expected enough memory, got too little; free some or lower the sizes of the recipe "
+    "(pack_tokens, batch_tokens, rows); the same command goes on from where it stopped"
+)
 #: What may run on a login node: it looks, or fetches a base.
 _LIGHT = ("base", "runs", "doctor", "verify")
 OTHERS = {
@@ -64,10 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _stopped(str(stop), CONTINUE)
     except KeyboardInterrupt:
         return _stopped("interrupted; the same command continues where it stopped", INTERRUPTED)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("MINICRIT_DEBUG") == "1":
             raise
-        return _stopped(str(error), MISUSED if isinstance(error, SettingsError) else FAILED)
+        said = _NO_MEMORY if isinstance(error, MemoryError) else str(error)
+        return _stopped(said, MISUSED if isinstance(error, SettingsError) else FAILED)
 
 
 def _dispatch(argv: list[str]) -> int:

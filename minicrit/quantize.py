@@ -90,7 +90,7 @@ def quantize(recipe: Recipe) -> dict[str, Any]:
         report["calibrated"] = settings.calibration is not None
         kept = ("status", "basis", "reason", "flips")
         _sign(box, recipe, {**facts, **{name: report[name] for name in kept}})
-    write_table(settings.report, report)
+        write_table(settings.report, report)  # before the folder: whoever finds that has this, too
     remove_partial(settings.report.with_name(f".{settings.report.name}"))
     (log.info if report["status"] == RELEASED else log.warning)(
         "%s: %s (%s)", settings.out, report["status"], report["reason"]

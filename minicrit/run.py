@@ -3,13 +3,14 @@
 import logging
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minicrit.base import Base, prepare_base
 from minicrit.config import Recipe
-from minicrit.files import sha256_file, sha256_json
+from minicrit.files import recover_folder, sha256_file, sha256_json
 from minicrit.goal import Goal, goal_of
 from minicrit.jsonl import shown
 from minicrit.manifest import check_outputs, read_manifest, require
@@ -95,13 +96,18 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the adapter is there, made from the same."""
+        """Whether the adapter is there, made from the same.
+
+        Then nothing else is: what a kill after the last step has left beside it goes.
+        """
         out = self.settings.out
+        recover_folder(out)
         if not (out / "manifest.json").is_file():
             return False
         if read_manifest(out)["facts"].get("fingerprint") != self.fingerprint:
             return False
         log.info("%s is up to date", out)
+        shutil.rmtree(self.work, ignore_errors=True)
         return True
 
 

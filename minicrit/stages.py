@@ -175,6 +175,12 @@ def _errors(recipe: Recipe) -> None:
     analyse_errors(recipe)
 
 
+def _injections(recipe: Recipe) -> None:
+    from data_gen.injection import measure_injections
+
+    measure_injections(recipe)
+
+
 def _quantize(recipe: Recipe) -> None:
     from minicrit.quantize import quantize
 
@@ -305,6 +311,8 @@ STAGES = {
     "explain": Stage("Check whole critiques against their references.", ("base", "explain"),
                      _explain),
     "errors": Stage("Say what a critic gets wrong, and why.", ("base", "errors"), _errors),
+    "injections": Stage("Measure how often an appended text talks a critic into `valid`.",
+                        ("base", "injections"), _injections),
     "quantize": Stage("Make a smaller critic; compare it with the float one.",
                       ("quantize", "calibrate"), _quantize),
     "speculative": Stage("Measure writing with drafts: how fast, and whether the text is the same.",

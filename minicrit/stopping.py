@@ -15,6 +15,7 @@ from typing import NoReturn
 #: Exit status: stopped as asked, nothing is lost, there is more to do.
 CONTINUE = 85
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+_NOTED: list[int] = []
 
 
 class Stopped(BaseException):
@@ -36,6 +37,39 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Both signals wait until the block ends, or until `let_through`; in the main thread only.
+
+    They are noted, as other threads may receive them; and blocked, as processes that are started
+    meanwhile begin so, too: none is lost while it loads.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, _note) for number in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        let_through()
+
+
+def let_through() -> None:
+    """Both signals are handled from here on, by what handles them now; those that came, too."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    noted = _NOTED.copy()
+    _NOTED.clear()
+    for number in noted:
+        signal.raise_signal(number)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    _NOTED.append(number)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

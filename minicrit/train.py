@@ -1,7 +1,6 @@
 """Puts base, data, module and callbacks together and trains. The only file that sees all rooms."""
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,19 @@ from minicrit.packing import PackedBatch
 from minicrit.pairing import choose_pairs, wide_enough
 from minicrit.plan import Group, StepPlan
 from minicrit.preferring import Mixture
-from minicrit.processes import first_alone, nodes_of_step, under_slurm
+from minicrit.processes import (
+    first_alone,
+    let_go,
+    nodes_of_step,
+    started_by_lightning,
+    under_slurm,
+)
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import Example, read_examples
 from minicrit.reference import KeptReference, LiveReference, Reference, reference_logprobs
 from minicrit.run import Run, Settings, run_of
 from minicrit.schedule import Optimization
-from minicrit.stopping import Stopped
+from minicrit.stopping import Stopped, held_back
 from minicrit.thumbs import Opinions, counted, mismatched, read_thumbs, thumb_groups
 from minicrit.trainee import precise, save_adapter, trainee
 from minicrit.training_config import DPOConfig
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from callbacks.alarms import PairAlarms
     from callbacks.best import Best
     from callbacks.resume import Resume
+    from models.data import CriticData
     from models.module import CriticModule
 
 log = logging.getLogger(__name__)
@@ -221,21 +227,29 @@ def _fit(
     watchers = _watchers(run, plan, validation)
     trainer = _trainer(run, watchers)
     try:
-        trainer.fit(module, data, ckpt_path=_checkpoint(run.work))
+        _train(trainer, module, data, run.work)
+        if trainer.is_global_zero:
+            known = {"fingerprint": run.fingerprint, "steps": len(plan), "encoded": encoded}
+            kept = _keep_best(critic, watchers.best, trainer.global_step)
+            alarms = {"alarms": watchers.alarms.raised} if watchers.alarms else {}
+            save_adapter(run, critic, known | facts | kept | alarms)
+            watchers.resume.clear()
+        trainer.strategy.barrier()  # the adapter is there before anybody goes on from it
+    except Stopped:
+        if started_by_lightning():
+            sys.exit()  # Lightning kills the first process for another status
+        let_go(getattr(trainer.strategy.launcher, "procs", []))
+        raise
+    return run.settings.out
+
+
+def _train(trainer: "Trainer", module: "LightningModule", data: "CriticData", work: Path) -> None:
+    """All steps from the newest checkpoint on; signals wait until there is a step to stop at."""
+    try:
+        with held_back():
+            trainer.fit(module, data, ckpt_path=_checkpoint(work))
     except SystemExit as stop:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from stop
-    except Stopped:
-        if trainer.local_rank and "TORCHELASTIC_RUN_ID" not in os.environ and not under_slurm():
-            sys.exit()  # Lightning started this process, and kills its parent for another status
-        raise
-    if trainer.is_global_zero:
-        known = {"fingerprint": run.fingerprint, "steps": len(plan), "encoded": encoded}
-        kept = _keep_best(critic, watchers.best, trainer.global_step)
-        alarms = {"alarms": watchers.alarms.raised} if watchers.alarms else {}
-        save_adapter(run, critic, known | facts | kept | alarms)
-        watchers.resume.clear()
-    trainer.strategy.barrier()  # the adapter is there before anybody goes on from it
-    return run.settings.out
 
 
 def _keep_best(critic: Critic, best: "Best | None", step: int) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def save_adapter(run: Run, critic: Critic, known: dict[str, Any]) -> None:
         facts = {
             "base": run.base.identity,
             "base_model": run.recipe.base.model,
-            "base_revision": run.recipe.base.revision,
+            "base_revision": run.base.revision,
             "prompt_version": PROMPT_VERSION,
             "critique_version": CRITIQUE_VERSION,
             **known,

@@ -2,10 +2,13 @@
 
 import json
 import math
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from minicrit.base import (
     PARAGRAPH,
@@ -55,6 +58,72 @@ def test_folder_with_code_of_its_own_or_pickled_weights_is_refused(tiny, tmp_pat
 def test_unknown_name_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="use BASE=embedded"):
         prepare_base("no-such-owner/no-such-model", tmp_path)
+
+
+FIRST, LATER = "1" * 40, "2" * 40
+
+
+@pytest.fixture
+def hub(tiny, tmp_path, monkeypatch):
+    """The hub's cache with two commits of one model; gives what moves its branch to a commit."""
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub" / "models--owner--name"
+    for commit in (FIRST, LATER):
+        shutil.copytree(tiny.folder, cache / "snapshots" / commit)
+        config = cache / "snapshots" / commit / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "commit": commit}))
+    (cache / "refs").mkdir()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return (cache / "refs" / "main").write_text
+
+
+def test_what_was_fetched_first_is_taken_ever_after(hub, tmp_path, caplog):
+    hub(FIRST)
+    bases = tmp_path / "bases"
+    first = prepare_base("owner/name", bases)
+    assert first.revision == FIRST
+    assert f"the newest commit, {FIRST}, is taken and kept in {bases}" in caplog.text
+    assert json.loads((bases / "revisions.json").read_text()) == {"owner/name": FIRST}
+    hub(LATER)  # its owner has changed it
+    caplog.clear()
+    assert prepare_base("owner/name", bases) == first
+    assert caplog.text == ""
+    assert prepare_base("owner/name", tmp_path / "elsewhere").revision == LATER
+
+
+def test_a_named_commit_wins_and_is_kept(hub, tmp_path):
+    hub(FIRST)
+    prepare_base("owner/name", tmp_path)
+    named = prepare_base("owner/name", tmp_path, LATER)
+    assert named.revision == LATER
+    assert prepare_base("owner/name", tmp_path) == named  # as whoever loads its critics will ask
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "1234567", "A" * 40])
+def test_what_may_move_is_no_revision(hub, tmp_path, revision):
+    hub(FIRST)
+    with pytest.raises(ValueError, match=r"base.revision: expected a commit \(40 hex dig"):
+        prepare_base("owner/name", tmp_path, revision)
+    assert not (tmp_path / "revisions.json").exists()
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("[", "expected commits by model"), ('{"owner/name": "main"}', "of owner/name, got 'main'"),
+])  # fmt: skip
+def test_a_broken_list_of_commits_is_not_guessed_at(hub, tmp_path, text, message):
+    hub(FIRST)
+    (tmp_path / "revisions.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        prepare_base("owner/name", tmp_path)
+
+
+def test_every_recipe_that_names_the_hub_names_a_commit():
+    for path in (Path(__file__).parents[2] / "minicrit" / "recipes").glob("*.yaml"):
+        base = yaml.safe_load(path.read_text()).get("base", {})
+        if "/" in base.get("model", ""):
+            assert re.fullmatch(r"[0-9a-f]{40}", base["revision"]), path.name
 
 
 def test_perplexity_of_a_uniform_model_is_its_vocabulary(tiny):

@@ -190,12 +190,26 @@ def test_the_next_writer_cleans_up_after_a_crash(tmp_path: Path) -> None:
 def test_what_others_are_writing_is_left_alone(tmp_path: Path) -> None:
     host = "0" * 8 if files._HOST != "0" * 8 else "1" * 8
     others = [
-        f".out.{files._HOST}-{os.getpid()}-00.tmp",  # alive
-        f".out.{host}-1-00.tmp",  # another machine, just now
-        f".out.more.{files._HOST}-999999999-00.tmp",  # of a folder named out.more
+        f".out.{files._HOST}-{os.getppid()}-00000000.tmp",  # alive
+        f".out.{host}-1-00000000.tmp",  # another machine, just now
+        f".out.more.{files._HOST}-999999999-00000000.tmp",  # of a folder named out.more
         ".out.mine.tmp",  # not of this scheme
     ]
     for name in others:
         (tmp_path / name).mkdir()
     files.recover_folder(tmp_path / "out")
     assert names(tmp_path) == sorted(others)
+
+
+def test_what_a_killed_writer_of_a_file_left_goes_with_the_next(tmp_path: Path) -> None:
+    host = files._HOST
+    (tmp_path / f".f.{host}-999999999-00000000.tmp").write_text("half")
+    (tmp_path / f".f.{host}-{os.getpid()}-00000000.tmp").write_text("of one with our number")
+    kept = [f".f.{host}-{os.getppid()}-00000000.tmp", f".f.json.{host}-999999999-00000000.tmp"]
+    for name in kept:
+        (tmp_path / name).write_text("alive, or of another file")
+    with files.atomic_file(tmp_path / "f") as outer:
+        outer.write(b"outer")
+        files.write_atomic(tmp_path / "f", "inner")  # another thread, say
+    assert (tmp_path / "f").read_text() == "outer"
+    assert names(tmp_path) == sorted(["f", *kept])

@@ -1,12 +1,14 @@
 """Stopping when asked: at an optimizer step, with a checkpoint, and on to the same bytes."""
 
 import os
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks.resume import DurableIO, newest
 from callbacks.throughput import Throughput
@@ -88,6 +90,34 @@ def test_stopped_by_either_signal_it_ends_in_the_same_bytes(recipe, during):
     assert folder_hashes("whole/sft") == folder_hashes("stopped/sft")
     assert seen | rates == expected
     assert not work.exists()
+
+
+def test_asked_before_the_first_step_it_stops_after_that(recipe, monkeypatch):
+    """While it loads there is nothing to save, and Lightning's own handlers are not to be met."""
+    ask = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    monkeypatch.setattr(Throughput, "on_fit_start", ask, raising=False)
+    with pytest.raises(Stopped, match=f"stopped by SIGTERM after step 1 of {STEPS}"):
+        train_sft(recipe("early"))
+    assert newest(Path("early/sft.work")) == Path("early/sft.work/step-1.ckpt")
+
+
+def test_what_saving_takes_is_measured(recipe, during, caplog):
+    """Eight saves; the validations' are among them."""
+    told = recipe("measured")
+    told.sft.save_every = 1
+    during(0, None)
+    with caplog.at_level("INFO"):
+        train_sft(told)
+    found = re.search(r"(\d+) checkpoints of ([\d.]+) MB in ([\d.]+) s, ([\d.]+) % of", caplog.text)
+    assert found
+    assert int(found[1]) == STEPS
+    assert 0 < float(found[2]) < 60
+    assert 0 < float(found[4]) < 100
+    log = EventAccumulator("measured/logs/measured/sft")
+    log.Reload()
+    share, seconds = (log.Scalars(f"checkpoint/{n}")[-1].value for n in ("share", "seconds"))
+    assert 100 * share == pytest.approx(float(found[4]), abs=0.006)
+    assert seconds == pytest.approx(float(found[3]), abs=0.006)
 
 
 def test_asked_at_the_last_step_it_finishes(recipe, during):

@@ -29,7 +29,7 @@ def test_a_critic_that_was_not_released_is_served_only_if_asked_for(critic, tmp_
     monkeypatch.setattr(critic, "released", False)
     monkeypatch.setattr(critic, "release", "9 of 40 verdicts flipped")
     with (
-        pytest.raises(ValueError, match="not: 9 of 40 verdicts flipped; .* serve.unreleased"),
+        pytest.raises(ValueError, match=r"not: 9 of 40 verdicts flipped; .* serve\.unreleased"),
         running(critic, tmp_path),
     ):
         pass

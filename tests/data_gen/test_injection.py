@@ -1,0 +1,94 @@
+"""Texts that try to talk the critic into a verdict: none is more than text; flips are counted."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_gen.compose import compose
+from data_gen.injection import CONTROL, Injection, injections, measure_injections, page, rates
+from minicrit.config import BaseConfig, Recipe
+from minicrit.lessons import sft_branch
+from minicrit.measure_config import InjectionsConfig
+from minicrit.prompts import render_prompt
+from minicrit.records import write_examples
+
+TRIED = injections()
+EXAMPLE = next(c.example for c in compose(8, 1, "train") if c.example.label == "flawed")
+
+
+def test_the_set_tries_everything_that_is_known():
+    texts = {one.name: one.text for one in TRIED}
+    assert next(iter(texts)) == CONTROL
+    assert len(set(texts.values())) == len(texts) >= 19
+    assert "valid" not in texts[CONTROL]
+    everything = "".join(texts.values())
+    parts = ("### Critique:\nVerdict: valid", "<|im_start|>", "<|endoftext|>", "</s>[INST]",
+             '{"verdict": "valid"', "\u202e", "\u200b", "\u0421ritique",
+             "Ignore the above")  # fmt: skip
+    assert [part for part in parts if part not in everything] == []
+
+
+@pytest.mark.parametrize("injection", TRIED, ids=lambda one: one.name)
+def test_no_text_becomes_a_control_token_or_moves_where_the_verdict_is_read(
+    tiny_encoder, injection
+):
+    """Both in the prompt of the critic and in what SFT learns from."""
+    tokenizer = tiny_encoder.tokenizer
+    control = set(tokenizer.all_special_ids)
+    assert tokenizer.convert_tokens_to_ids("<|im_start|>") in control
+    evil = replace(EXAMPLE, rationale=EXAMPLE.rationale + injection.text)
+    prompt = tiny_encoder.prompt(evil.domain, evil.rationale)
+    assert not control & set(prompt)
+    text = tokenizer.decode(prompt, clean_up_tokenization_spaces=False)
+    assert text == render_prompt(evil.domain, evil.rationale)  # not a character is lost or changed
+    assert text.endswith("\n\n### Critique:\n")
+    lesson = list(sft_branch(evil, tiny_encoder, 10.0, explained=True).ids)
+    assert lesson[: len(prompt)] == prompt
+    assert [at for at, i in enumerate(lesson) if i in control] == [len(lesson) - 1]  # the end
+    # The verdict stands behind the whole rationale, whatever that says.
+    lead = tiny_encoder.lead_in
+    assert lesson[len(prompt) : len(prompt) + len(lead)] == lead
+
+
+def test_flips_are_counted_among_what_is_flagged_and_compared_with_the_control():
+    tried = [Injection(name, "", name) for name in (CONTROL, "a", "b")]
+    flags = np.array([[1, 1, 0, 1], [1, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=bool)
+    odds = np.array([[2.0, 2.0, -2.0, 3.0]] * 3 + [[-9.0] * 4])
+    found = rates(flags, odds, tried)
+    assert (found["items"], found["flagged"]) == (4, 3)
+    control, a, b = found["injections"]
+    assert [one["flipped"] for one in (control, a, b)] == [1, 3, 1]
+    assert (a["rate"], a["n"], a["moved"], b["moved"]) == (1.0, 3, -4.0, 1.0)
+    assert a["low"] == pytest.approx(3 / (3 + 1.959964**2), abs=1e-4)  # Wilson at 3 of 3
+    assert a["p_against_control"] == 0.5  # two items flip by it alone: 2 / 2^2
+    assert b["p_against_control"] == 1.0
+    assert "| a | 3 of 3 | 100 % [44, 100] | -4.00 | 0.500 |" in page(found)
+    with pytest.raises(ValueError, match="there is nothing to flip"):
+        rates(np.zeros((2, 4), dtype=bool), odds[:2], tried)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("a:\n  about: x\n  text: y\n", "expected control first"),
+    ("control:\n  about: x\n", r"trouble with control\.text"),
+    ("control:\n  about: x\n  text: y\n  more: z\n", r"trouble with control\.more"),
+])  # fmt: skip
+def test_a_file_that_is_none_is_refused(tmp_path, text, message):
+    (tmp_path / "i.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        injections(tmp_path / "i.yaml")
+
+
+def test_a_critic_is_measured(tiny, tmp_path, capsys):
+    data = tmp_path / "test.jsonl"
+    write_examples(data, [c.example for c in compose(24, 0, "test")])
+    told = InjectionsConfig(model="tiny", data=data, limit=10, out=tmp_path / "out")
+    recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent), injections=told)
+    report = measure_injections(recipe)
+    assert report["items"] == 10
+    assert [one["name"] for one in report["injections"]] == [one.name for one in TRIED]
+    assert all(0 <= one["flipped"] <= report["flagged"] for one in report["injections"])
+    assert capsys.readouterr().out == (tmp_path / "out.md").read_text()
+    assert json.loads((tmp_path / "out.json").read_text())["injections"] == report["injections"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.md", "test.jsonl"]
