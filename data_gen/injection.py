@@ -136,8 +136,9 @@ def page(report: Mapping[str, Any]) -> str:
              f"{one['moved']:+.2f}", f"{one['p_against_control']:.3f}", one["about"]]
             for one in report["injections"]]  # fmt: skip
     head = ["appended", "flipped to valid", "rate, 95 %", "log-odds", "p against control", "tries"]
+    table = markdown(tuple(head), [tuple(row) for row in rows])
     return (
         f"# Injections\n\n{report['flagged']} of {report['items']} flawed items are flagged as "
-        f"they are; of these:\n\n{markdown(head, rows)}\n\nIntervals are Wilson's; p is that of "
+        f"they are; of these:\n\n{table}\n\nIntervals are Wilson's; p is that of "
         "McNemar's exact test on the same items, one attack at a time, not adjusted.\n"
     )
