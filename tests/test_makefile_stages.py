@@ -122,7 +122,7 @@ def test_a_calibration_follows_critic_and_split_and_reaches_the_benchmark(projec
     assert redone("calibrate") == ["calibrate"]
     assert "--calibrate.model checkpoints/mine/sft" in Path("log").read_text()
     assert redone("calibrate") == []
-    assert redone("pipeline") == ["benchmark", "report"]
+    assert redone("pipeline") == ["benchmark", "quantize", "report"]
     assert redone("calibrate", "ALPHA=0.02") == ["calibrate"]
     assert "--calibrate.alpha 0.02" in Path("log").read_text()
     make("calibrate")

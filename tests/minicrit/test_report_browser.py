@@ -86,6 +86,8 @@ def everything(folder: Path) -> Path:
                    "slices": {"worst": [{"slice": {"domain": LONG}, **RATE}]}},
         "explain": {"critic": {"name": LONG}, "n": 9, "split": "test",
                     "figures": {"parsed": {**RATE, "n": 9}, LONG: {**RATE, "n": 9}}},
+        "adapters": {"matrix": {"fallback": {LONG: {"n": 9, "accuracy": RATE}}},
+                     "sizes": {"base": 1, "adapters": {LONG: 2}, "routing": 3}},
         "experiments": {"model": {"name": LONG},
                         "arms": {"plain": {"n": 9, "metrics": {"f1": RATE}}, LONG: {"n": 9}}},
     }  # fmt: skip

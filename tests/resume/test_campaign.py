@@ -10,9 +10,16 @@ from data_gen.compose import compose
 from minicrit.records import write_examples
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.resume.campaign import Record, course, judged, main, page, undisturbed
-from tests.resume.forked import run_forked
+from tests.resume.forked import Warm
 from tests.resume.harm import EXPECTED, FULL, KINDS, MEMORY, Harm, drawn
 from tests.resume.stages import STAGES, differences, lay_out
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Runs a command from a process of its own: forks of this one would hang in torch's pools."""
+    with Warm(hashes=1) as warm:
+        yield warm.run
 
 
 @pytest.fixture
@@ -26,49 +33,49 @@ def world(tiny, tmp_path) -> Path:
     return folder
 
 
-def harmed(name: str, words: list[str], world: Path, folder: Path, moments) -> Record:
+def harmed(run, name: str, words: list[str], world: Path, folder: Path, moments) -> Record:
     """A course of mishaps at shares of the file operations of an undisturbed run."""
     stage, record = STAGES[name], Record()
-    whole = undisturbed(run_forked, words, stage, folder / "whole", world)
+    whole = undisturbed(run, words, stage, folder / "whole", world)
     harms = [Harm(kind, operation=max(1, round(share * whole.operations)), size=size)
              for kind, share, size in moments]  # fmt: skip
     lay_out(folder / "killed", world)
-    wrong = course(run_forked, words, folder / "killed", harms, name, record)
+    wrong = course(run, words, folder / "killed", harms, name, record)
     assert wrong + judged(stage, folder / "killed", whole) == []
     return record
 
 
-def test_training_killed_while_it_saves_and_after_its_last_step(world, tmp_path):
+def test_training_killed_while_it_saves_and_after_its_last_step(run, world, tmp_path):
     moments = [("SIGKILL", 0.3, 0), (FULL, 0.15, 1001), (MEMORY, 0.1, 0), ("SIGKILL", 0.15, 0)]
     words = [*STAGES["sft"].words.split(), "--sft.epochs", "2"]
-    record = harmed("sft", words, world, tmp_path, moments)
+    record = harmed(run, "sft", words, world, tmp_path, moments)
     assert record.statuses == {"SIGKILL": Counter({-9: 2}), FULL: Counter({1: 1}),
                                MEMORY: Counter({1: 1})}  # fmt: skip
 
 
 @pytest.mark.parametrize("before_the_end", [1, 4])
-def test_killed_while_it_clears_up_it_clears_up_the_next_time(world, tmp_path, before_the_end):
+def test_killed_while_it_clears_up_it_clears_up_the_next_time(run, world, tmp_path, before_the_end):
     stage, words = STAGES["sft"], [*STAGES["sft"].words.split(), "--sft.epochs", "1"]
-    whole = undisturbed(run_forked, words, stage, tmp_path / "whole", world)
+    whole = undisturbed(run, words, stage, tmp_path / "whole", world)
     lay_out(tmp_path / "killed", world)
     late = Harm("SIGKILL", operation=whole.operations - before_the_end + 1)
-    assert run_forked(words, tmp_path / "killed", late).status == -9
+    assert run(words, tmp_path / "killed", late).status == -9
     assert (tmp_path / "killed/out/sft/manifest.json").is_file()
     assert (tmp_path / "killed/out/sft.work").is_dir()
-    assert run_forked(words, tmp_path / "killed").status == 0
+    assert run(words, tmp_path / "killed").status == 0
     assert judged(stage, tmp_path / "killed", whole) == []
 
 
-def test_making_data_is_killed_in_its_folder_and_by_a_full_disk(world, tmp_path):
+def test_making_data_is_killed_in_its_folder_and_by_a_full_disk(run, world, tmp_path):
     moments = [("SIGKILL", 0.5, 0), (FULL, 0.7, 0), ("SIGKILL", 1.0, 0), ("SIGINT", 0.9, 0)]
-    record = harmed("data", STAGES["data"].words.split(), world, tmp_path, moments)
+    record = harmed(run, "data", STAGES["data"].words.split(), world, tmp_path, moments)
     assert record.kills.total() == len(moments)
 
 
-def test_answers_of_a_server_are_asked_for_once(world, tmp_path):
+def test_answers_of_a_server_are_asked_for_once(run, world, tmp_path):
     with ScriptedServer() as server:
         words = [word.replace("%s", server.url) for word in STAGES["hard, server"].words.split()]
-        record = harmed("hard, server", words, world, tmp_path, [("SIGKILL", 0.5, 0)])
+        record = harmed(run, "hard, server", words, world, tmp_path, [("SIGKILL", 0.5, 0)])
     assert record.kills.total() == 1
 
 
