@@ -339,6 +339,7 @@ hard.make_hard(Recipe(hard=HardConfig(backend="anthropic", model="claude-haiku-4
 """
 
 
+@pytest.mark.slow  # around any write: below
 def test_killed_at_any_time_it_ends_complete_and_pays_once(tmp_path):
     """Kills fall before and after creation, while waiting and while reading."""
     out = tmp_path / "hard"

@@ -132,6 +132,7 @@ def test_flops_and_mfu_by_hand():
     assert "mfu" not in figures_of(SMALL, sides, (7, 3, 10), "some GPU")["sides"]["ours live"]
 
 
+@pytest.mark.slow
 def test_a_side_in_its_own_process_waits_and_its_failure_is_told(small):
     side = Side(partial(bench._ours, case=small), steps=small.steps, threads=1)
     broken = Side(os.getpid, steps=3, threads=1)  # takes no turns: ends with a TypeError

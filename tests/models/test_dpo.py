@@ -266,11 +266,10 @@ def curves(folder):
 @pytest.mark.parametrize(
     "told",
     [
-        {},
-        {"reference": "live", "best": "val/reward_margin", "patience": 3, "hardest": 0.2,
-         "alarm_margin": 1e-9},
+        pytest.param({}, id="plain", marks=pytest.mark.slow),
+        pytest.param({"reference": "live", "best": "val/reward_margin", "patience": 3,
+                      "hardest": 0.2, "alarm_margin": 1e-9}, id="live-best-alarms"),
     ],
-    ids=["plain", "live-best-alarms"],
 )  # fmt: skip
 def test_stopped_and_gone_on_ends_in_the_same_bytes(recipe, tmp_path, monkeypatch, told):
     told = {**told, "validate_every": 3}

@@ -187,7 +187,7 @@ def killed_and_restarted(folder: Path, bases: Path, moments: list[float], how: i
 @pytest.mark.parametrize(
     ("kills", "how"),
     [
-        pytest.param(1, signal.SIGKILL, id="killed"),
+        pytest.param(1, signal.SIGKILL, id="killed", marks=pytest.mark.slow),
         pytest.param(1, signal.SIGINT, id="ctrl-c", marks=pytest.mark.slow),
         pytest.param(1, signal.SIGTERM, id="terminated", marks=pytest.mark.slow),
         pytest.param(6, signal.SIGKILL, id="killed-six-times", marks=pytest.mark.slow),
