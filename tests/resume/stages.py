@@ -49,8 +49,8 @@ def _answered_once(folder: Path) -> str:
     return "" if len(ids) == len(set(ids)) == 24 else f"{len(ids)} rows, {len(set(ids))} ids"
 
 
-#: By name. Sampling is in float32: where memory is refused to it, oneDNN takes other kernels for
-#: bfloat16, with the same texts and another last bit. The ledger counts what was sent, also where a
+#: By name. Sampling is in float32: in bfloat16 a run that met its memory limit once wrote the same
+#: texts with other log-likelihoods (probably other kernels of oneDNN). The ledger counts what was sent, also where a
 #: kill took the answer: it may differ, and with it the manifest that holds its hash;
 #: `_answered_once` looks at what must not.
 STAGES = {
