@@ -30,20 +30,23 @@ def minicrit(folder: Path, *words: str) -> subprocess.Popen[str]:
 def ended(process: subprocess.Popen[str]) -> int:
     """The exit status, once nobody of the group is left."""
     _, said = process.communicate(timeout=600)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    patience = time.monotonic() + 30
+    while left := group(process.pid):
+        assert time.monotonic() < patience, left
+        time.sleep(0.05)
     sys.stdout.write(said[-2000:])
     return process.returncode
 
 
 def group(leader: int) -> list[int]:
-    """All processes of a group."""
+    """All processes of a group that are alive: what nobody has waited for is not."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if os.getpgid(int(entry.name)) == leader:
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            if os.getpgid(int(entry.name)) == leader and state != "Z":
                 found.append(int(entry.name))
-        except ProcessLookupError:
+        except (ProcessLookupError, FileNotFoundError):
             continue
     return found
 

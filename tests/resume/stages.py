@@ -50,9 +50,9 @@ def _answered_once(folder: Path) -> str:
 
 
 #: By name. Sampling is in float32: in bfloat16 a run that met its memory limit once wrote the same
-#: texts with other log-likelihoods (probably other kernels of oneDNN). The ledger counts what was sent, also where a
-#: kill took the answer: it may differ, and with it the manifest that holds its hash;
-#: `_answered_once` looks at what must not.
+#: texts with other log-likelihoods (probably other kernels of oneDNN). The ledger counts what was
+#: sent, also where a kill took the answer: it may differ, and with it the manifest that holds its
+#: hash; `_answered_once` looks at what must not.
 STAGES = {
     "sft": Stage(f"sft {_BASE} --data.folder world/data {_TRAINING.format('sft')} "
                  "--sft.batch_examples 4 --sft.best val/accuracy", {}),
