@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from minicrit.calibrated import Calibration
 from minicrit.decoding import greedy
 from minicrit.encoding import Encoder
+from minicrit.impostors import FLAG, Spread, readings
 from minicrit.logprobs import choice_logprobs
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt
 from minicrit.reader import LONGEST, Item, Reader
@@ -146,8 +147,10 @@ class Critic(Reader):
         self, items: Sequence[Item], *, batch_tokens: int = 4096
     ) -> tuple[np.ndarray, list[str]]:
         """`p_flawed`, and the flaw type likeliest of each if it is flawed, in one forward."""
-        prompts = [self.encoder.prompt(*item) for item in items]
+        spread = Spread(items)
+        prompts = [self.encoder.prompt(*item) for item in spread.items]
         sums = self._ask(prompts, reading(self.encoder, types=True), batch_tokens)
+        sums = sums[spread.worst(sums[:, 1] - sums[:, 0])]
         names = list(FLAW_TYPES)
         types = [names[at] for at in sums[:, 2:].argmax(axis=1)]
         return self.chances(sums[:, 1] - sums[:, 0], [domain for domain, _ in items]), types
@@ -189,7 +192,8 @@ class Critic(Reader):
             drafts: whether one that is written alone may be drafted (`scribe`), where that changes
                 no text: not in bfloat16, nor in int8.
         """
-        if drafts and min(batch, len(items)) == 1 and self.drafts_are_exact:
+        alone = min(batch, len(items)) == 1 and len(Spread(items).items) == len(items)
+        if drafts and alone and self.drafts_are_exact:
             return [self._critique_alone(item, max_new_tokens) for item in items]
         chances = self.p_flawed(items)
         written: list[Written] = []
@@ -255,11 +259,14 @@ class Critic(Reader):
     ) -> Verdict:
         domain, rationale = item
         asked = "\0".join((self.identity, self.prompt_version, domain, rationale))
+        found = explained(parsed, rationale)
+        if len(readings(rationale)) > 1:
+            found["flags"] = (*found.get("flags", ()), FLAG)
         return Verdict(
             label=self._label(p), p_flawed=float(p), threshold=self.threshold, domain=domain,
             model=self.name, adapter=self.adapter, prompt_version=self.prompt_version,
             calibrated=self._calibration is not None,
             unsure=self._calibration is not None and self._calibration.is_unsure(p),
             latency_ms=spent, request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
-            **explained(parsed, rationale),
+            **found,
         )  # fmt: skip

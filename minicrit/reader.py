@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minicrit.attention import Memory
 from minicrit.encoding import Encoder
+from minicrit.impostors import Spread
 from minicrit.logprobs import scored_logprobs
 from minicrit.packing import Tree, pack
 from minicrit.readout import (
@@ -57,10 +58,13 @@ class Reader:
     ) -> np.ndarray:
         """Log p(flawed) - log p(valid) after the lead-in, (N,), in the order of the items.
 
-        As the model says it, whatever the calibration.
+        As the model says it, whatever the calibration; of a text that speaks as the critic does,
+        the reading that is the most flawed (see `impostors`).
         """
-        prompts = [self.encoder.prompt(*item) for item in items]
-        return self.odds_after(prompts, batch_tokens=batch_tokens, progress=progress)
+        spread = Spread(items)
+        prompts = [self.encoder.prompt(*item) for item in spread.items]
+        odds = self.odds_after(prompts, batch_tokens=batch_tokens, progress=progress)
+        return np.asarray(odds[spread.worst(odds)])
 
     def odds_after(
         self,

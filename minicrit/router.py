@@ -22,6 +22,7 @@ from minicrit.calibrated import Calibration
 from minicrit.critic import Critic, Item
 from minicrit.detector import Detector
 from minicrit.files import sha256_json
+from minicrit.impostors import Spread
 from minicrit.lanes import mixed_greedy
 from minicrit.members import Member, Members
 from minicrit.packing import Tree
@@ -175,10 +176,20 @@ class Router(Critic):
         self, items: Sequence[Item], routes: Sequence[Route], batch_tokens: int,
         progress: Callable[[int], object] | None,
     ) -> np.ndarray:  # fmt: skip
-        names = [self.member(route).name for route in routes]
-        sums = self._ask(self._prompts(items, routes), reading(self.encoder), batch_tokens,
-                         progress, names)  # fmt: skip
-        return np.asarray(sums[:, 1] - sums[:, 0])
+        return self._odds_and_types(items, routes, reading(self.encoder), batch_tokens,
+                                    progress)[0]  # fmt: skip
+
+    def _odds_and_types(
+        self, items: Sequence[Item], routes: Sequence[Route], tail: Tree, batch_tokens: int,
+        progress: Callable[[int], object] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Log-odds (n,), and the likelihoods of the leaves behind the verdicts, (n, leaves - 2)."""
+        spread = Spread(items)
+        ways = spread.of_each(routes)
+        names = [self.member(route).name for route in ways]
+        sums = self._ask(self._prompts(spread.items, ways), tail, batch_tokens, progress, names)
+        sums = sums[spread.worst(sums[:, 1] - sums[:, 0])]
+        return sums[:, 1] - sums[:, 0], sums[:, 2:]
 
     def _ask(
         self,
@@ -243,11 +254,9 @@ class Router(Critic):
     ) -> tuple[np.ndarray, list[str]]:
         """See `Critic`."""
         routes = self.routes(items)
-        names = [self.member(route).name for route in routes]
         tail, kinds = reading(self.encoder, types=True), list(FLAW_TYPES)
-        sums = self._ask(self._prompts(items, routes), tail, batch_tokens, None, names)
-        types = [kinds[at] for at in sums[:, 2:].argmax(axis=1)]
-        return self._chances(sums[:, 1] - sums[:, 0], routes), types
+        odds, likely = self._odds_and_types(items, routes, tail, batch_tokens)
+        return self._chances(odds, routes), [kinds[at] for at in likely.argmax(axis=1)]
 
     def _chances(self, odds: np.ndarray, routes: Sequence[Route]) -> np.ndarray:
         return super().chances(odds / np.array([self._heat(route) for route in routes]), None)

@@ -37,6 +37,7 @@ from minicrit.critic import LONGEST, Written
 from minicrit.encoding import Encoder, TooLongError
 from minicrit.export.probes import PROBES
 from minicrit.files import sha256_json
+from minicrit.impostors import readings
 from minicrit.judging import TOO_LONG, Item, Judge, load_judge
 from minicrit.prompts import (
     LEAD_IN,
@@ -214,6 +215,12 @@ class ServerJudge:
         return [self._critique(item, max_new_tokens) for item in items]
 
     def _known(self, item: Item) -> float:
+        """Of a text that speaks as the critic does, the most flawed reading (see `impostors`)."""
+        domain, rationale = item
+        found = [self._read((domain, text)) for text in readings(rationale)]
+        return found[0] if math.isnan(found[0]) else float(np.nanmax(found))
+
+    def _read(self, item: Item) -> float:
         try:
             self._check_text(item)
             p = self._p(self.encoder.prompt(*item, reserve=self._reserve()))
