@@ -236,10 +236,10 @@ def acknowledged(text):
 
 
 def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path):
-    """Two processes of three threads each; both are killed at random moments, four times."""
+    """Two processes of three threads each; both are killed at random moments, four times or more."""
     path, draw = tmp_path / "store.db", random.Random(4)
-    said = set()
-    for turn in range(4):
+    said, turn = set(), 0
+    while turn < 4 or (len(said) <= 20 and turn < 12):  # a busy machine writes little in between
         writers = [child(path, f"{turn}{name}") for name in "ab"]
         for writer in writers:
             writer.stdout.readline()  # under load from here on
@@ -250,7 +250,8 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path):
         assert [writer.returncode for writer in writers] == [-signal.SIGKILL] * 2
         said |= new
         assert said <= kept(path)
-        assert len(kept(path)) - len(said) <= 6 * (turn + 1)  # committed, not yet said
+        turn += 1
+        assert len(kept(path)) - len(said) <= 6 * turn  # committed, not yet said
     assert len(said) > 20
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
