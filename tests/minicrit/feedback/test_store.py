@@ -236,7 +236,7 @@ def acknowledged(text):
 
 
 def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path):
-    """Two processes of three threads each; both are killed at random moments, four times or more."""
+    """Two processes of three threads each; both are killed at random moments, again and again."""
     path, draw = tmp_path / "store.db", random.Random(4)
     said, turn = set(), 0
     while turn < 4 or (len(said) <= 20 and turn < 12):  # a busy machine writes little in between
