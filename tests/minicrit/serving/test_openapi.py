@@ -34,12 +34,12 @@ def test_made_up_requests_get_no_5xx(live, path, mode):
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_no_5xx(live):
+def test_schemathesis_finds_no_5xx(live, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json", "--checks",
          "not_a_server_error", "--mode", "all", "--max-examples", "50", "--seed", "1",
          "--suppress-health-check", "all", "--continue-on-failure"],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "test cases" in done.stdout.lower() or "passed" in done.stdout.lower()
