@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -117,6 +118,13 @@ def test_the_log_holds_no_rationale(live, caplog):
     caplog.set_level("INFO")
     live.judge(("general", "A secret plan: sell at noon."))
     live.ask("/v1/verdict", {"rationale": "A secret plan.", "domain": "sell at noon"})
-    lines = [r.getMessage() for r in caplog.records if r.name == "minicrit.serving.gatehouse"]
-    assert {json.loads(line)["status"] for line in lines} == {200, 422}
+
+    def statuses() -> set[int]:
+        lines = [r.getMessage() for r in caplog.records if r.name == "minicrit.serving.gatehouse"]
+        return {json.loads(line)["status"] for line in lines}
+
+    patience = time.monotonic() + 10
+    while statuses() != {200, 422} and time.monotonic() < patience:
+        time.sleep(0.01)  # a line is written when its answer is already out
+    assert statuses() == {200, 422}
     assert "secret" not in caplog.text
