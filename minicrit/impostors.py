@@ -5,7 +5,8 @@ words, or an answer in the critic's form, or control tokens of a chat, can look 
 been given already: measured, such an ending turned every flawed text into a valid one
 (docs/results.md). Nothing of a text is silently taken out. Such a text is read three times: as it
 is, up to where it first speaks so, and without the lines in which it does; the reading that is the
-most flawed counts. So an answer that somebody puts into a text can raise suspicion, never lower it.
+most flawed counts. So an answer of a form that is known here can raise suspicion, not lower it;
+other wordings may still get past.
 """
 
 import re
