@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -13,13 +14,24 @@ from minicrit.stopping import Stopped, held_back, let_through, stoppable
 
 
 def asked(number: signal.Signals, done: list[str], *, through: bool) -> None:
-    with stoppable(), held_back():
-        os.kill(os.getpid(), number)
-        done.append("goes on")
-        if through:
-            with stoppable():
-                let_through()
-                done.append("goes on after that")
+    with stoppable():
+        with held_back():
+            os.kill(os.getpid(), number)
+            done.append("goes on")
+            if through:
+                with stoppable():
+                    let_through()
+                    wait()
+                    done.append("goes on after that")
+        wait()
+        done.append("goes on at the end")
+
+
+def wait() -> None:
+    """What another thread of the process receives reaches the main thread later, by the kernel."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        time.sleep(0.01)
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "with a thread"])
