@@ -18,6 +18,7 @@
 #? MODEL_2  critic to compare it with; default: the recipe's, or BASE
 #? JUDGE    who compares the critiques of MODEL_1 and MODEL_2 after benchmark: anthropic, ollama,
 #?          openai or local (with MODEL_NAME, URL, BUDGET_USD); JUDGE_SAMPLE: items; default 200
+#? CRITICS  folders of the adapters that average takes the mean of
 #? ALPHA    highest false-positive rate that calibrate certifies, e.g. 0.02; default 0.08
 #? COUNT    hard examples to make; BACKEND: composer, anthropic, ollama, openai or local; MODEL_NAME,
 #?          URL, BUDGET_USD, FOCUS, BATCH=1: see minicrit hard --help
@@ -57,6 +58,7 @@ MODEL_2 := $(BASE)
 TEXT :=
 JUDGE :=
 JUDGE_SAMPLE :=
+CRITICS :=
 ALPHA :=
 COUNT := 1000
 BACKEND := composer
@@ -291,6 +293,10 @@ rsf-control: rsf ## train it as long on reference critiques instead: what rsf ha
 kto: $(LIKED)/calibration.json ## train it on thumbs (THUMBS, or pairs taken apart), refit
 constitution: $(REVISED)/calibration.json ## let it revise its critiques under ten rules, learn, refit
 adapters: $(REPORTS)/adapters.json ## a specialist a domain that goes on from MODEL; route, compare
+average: $(SETUP) ## average CRITICS (adapters of one descent) into checkpoints/RUN/average
+	$(MINICRIT) average $(CONFIG) --average.critics "[$(subst $(empty) ,$(comma),$(strip $(CRITICS)))]" \
+	    --average.out checkpoints/$(RUN)/average $(ARGS)
+
 calibrate: $(CALIBRATION) ## fit MODEL's probabilities; certify a threshold, ALPHA=0.02
 benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 beside it; then JUDGE
 judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2

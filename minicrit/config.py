@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from minicrit.adapters_config import AdaptersConfig
+from minicrit.averaging_config import AverageConfig
 from minicrit.care_config import DoctorConfig, PreflightConfig, RunsConfig
 from minicrit.data_config import (
     AdversarialConfig,
@@ -95,6 +96,7 @@ class Recipe:
     dpo: DPOConfig = field(default_factory=DPOConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    average: AverageConfig = field(default_factory=AverageConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)
     errors: ErrorsConfig = field(default_factory=ErrorsConfig)

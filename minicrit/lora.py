@@ -29,6 +29,8 @@ from minicrit.jsonl import parse_object
 from minicrit.thin import product
 
 WEIGHTS = "adapter_model.safetensors"
+#: Stages that leave an adapter, so that others can go on from it.
+ADAPTERS = ("sft", "dpo", "rsf", "kto", "constitution", "average")
 #: Names of the adapter that is trained and of its frozen start beside it.
 POLICY, REFERENCE = "default", "reference"
 

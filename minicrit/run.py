@@ -13,14 +13,13 @@ from minicrit.config import Recipe
 from minicrit.files import recover_folder, sha256_file, sha256_json
 from minicrit.goal import Goal, goal_of
 from minicrit.jsonl import shown
+from minicrit.lora import ADAPTERS
 from minicrit.manifest import check_outputs, read_manifest, require
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, RSFConfig, SFTConfig
 
 log = logging.getLogger(__name__)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-#: Stages whose adapters can be trained on.
-_ADAPTERS = ("sft", "dpo", "rsf", "kto", "constitution")
 Settings = SFTConfig | DPOConfig | RSFConfig | KTOConfig
 #: Settings that change where and how a run is watched, not what comes out.
 _NOT_PART = {"out", "start", "pairs", "thumbs", "data", "log_folder", "save_every", "samples",
@@ -133,8 +132,8 @@ def _check_start(name: str, folder: Path, base: Base, lora: LoraConfig) -> None:
         raise ValueError(f"{name}: expected the folder of a trained adapter, got {folder}; "
                          "train it first")  # fmt: skip
     record = read_manifest(folder)
-    if record["stage"] not in _ADAPTERS:
-        raise ValueError(f"{name}: expected an adapter ({', '.join(_ADAPTERS)}), got {folder}, "
+    if record["stage"] not in ADAPTERS:
+        raise ValueError(f"{name}: expected an adapter ({', '.join(ADAPTERS)}), got {folder}, "
                          f"made by {record['stage']}; give the adapter it was made of")  # fmt: skip
     require(record, base=base.identity, prompt_version=PROMPT_VERSION)
     if faults := check_outputs(folder):

@@ -181,6 +181,12 @@ def _injections(recipe: Recipe) -> None:
     measure_injections(recipe)
 
 
+def _average(recipe: Recipe) -> None:
+    from minicrit.averaging import average
+
+    sys.stdout.write(f"{average(recipe)}\n")
+
+
 def _quantize(recipe: Recipe) -> None:
     from minicrit.quantize import quantize
 
@@ -299,6 +305,7 @@ STAGES = {
     "constitution": Stage("Let the critic revise its critiques under the rules and learn.",
                           ("base", "data", "lora", "constitution", "dpo", "rsf", "filters"),
                           _constitution),
+    "average": Stage("Average the weights of several critics into one.", ("average",), _average),
     "calibrate": Stage("Fit a critic's probabilities; certify its threshold.",
                        ("base", "calibrate"), _calibrate),
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),

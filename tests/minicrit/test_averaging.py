@@ -1,0 +1,118 @@
+"""The mean of adapters."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from minicrit.averaging import average
+from minicrit.config import Recipe
+from minicrit.critic import Critic
+from minicrit.lora import WEIGHTS
+from minicrit.manifest import check_outputs, read_manifest
+from minicrit.run import run_of
+from tests.minicrit.router_case import ITEMS, save_adapter, sign
+
+
+@pytest.fixture
+def family(tiny, tmp_path):
+    """An adapter and two that went on from it."""
+    parent = save_adapter(tiny, tmp_path / "parent", 0)
+    for seed in (1, 2):
+        child = tmp_path / f"child-{seed}"
+        shutil.copytree(parent, child)
+        generator = torch.Generator().manual_seed(seed)
+        moved = {name: tensor + 0.02 * torch.randn(tensor.shape, generator=generator)
+                 for name, tensor in load_file(parent / WEIGHTS).items()}  # fmt: skip
+        save_file(moved, child / WEIGHTS, metadata={"format": "pt"})
+        sign(child, tiny.identity)
+    return tmp_path
+
+
+def asked(root, *names, weights=None):
+    recipe = Recipe()
+    recipe.base.model, recipe.base.folder = "tiny", root / "base"
+    recipe.average.critics = [root / name for name in names]
+    recipe.average.weights, recipe.average.out = weights, root / "mean"
+    return recipe
+
+
+@pytest.mark.parametrize(("weights", "shares"), [(None, (0.5, 0.5)), ([3.0, 1.0], (0.75, 0.25))])
+def test_each_weight_is_the_weighted_mean(family, tiny_folder, weights, shares):
+    recipe = asked(family, "child-1", "child-2", weights=weights)
+    folder = average(recipe)
+    one, two, mean = (load_file(family / n / WEIGHTS) for n in ("child-1", "child-2", "mean"))
+    for name in one:
+        torch.testing.assert_close(mean[name], shares[0] * one[name] + shares[1] * two[name])
+    record = read_manifest(folder)
+    assert check_outputs(folder) == []
+    assert record["settings"]["weights"] == list(shares)
+    assert sorted(record["inputs"]) == ["critic_1", "critic_2"]
+    judged = [Critic.load(family / n, base_folder=tiny_folder).log_odds(ITEMS)
+              for n in ("child-1", "mean", "child-2")]  # fmt: skip
+    assert not np.array_equal(judged[0], judged[1])
+    assert not np.array_equal(judged[1], judged[2])
+
+
+def test_an_average_can_be_averaged_and_trained_on(family, tiny_folder):
+    average(asked(family, "child-1", "child-2"))
+    again = asked(family, "mean", "parent")
+    again.average.out = family / "more"
+    average(again)
+    again.base.folder, again.lora.rank, again.lora.alpha = tiny_folder, 4, 8
+    for folder in (family / "more", family / "mean"):
+        record = json.loads((folder / "manifest.json").read_text())
+        record["settings"]["lora"] = {"rank": 4, "alpha": 8}
+        (folder / "manifest.json").write_text(json.dumps(record))
+    again.sft.start = family / "more"
+    run = run_of(again, "sft", again.sft, family / "more" / WEIGHTS)
+    assert run.files["start"] == family / "more" / WEIGHTS
+
+
+def changed(root, **facts):
+    path = root / "child-2" / "manifest.json"
+    record = json.loads(path.read_text())
+    record["facts"] |= facts
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(("names", "weights", "message"), [
+    ((), None, "average.critics: expected two or more folders of adapters, each once, got none"),
+    (("child-1",), None, "average.critics: expected two or more"),
+    (("child-1", "child-1"), None, "each once, got"),
+    (("child-1", "nobody"), None, "nobody.*expected a manifest, got none"),
+    (("child-1", "child-2"), [1.0], "average.weights: expected 2 positive numbers, got"),
+    (("child-1", "child-2"), [1.0, -1.0], "average.weights: expected 2 positive numbers"),
+    (("child-1", "child-2"), [1.0, float("nan")], "average.weights: expected 2 positive numbers"),
+    (("child-1", "child-2"), [1.0, float("inf")], "average.weights: expected 2 positive numbers"),
+    (("child-1", "stranger"), None, r"got a stranger \(cosine -?0\.\d\d of A"),
+    (("child-1", "wide"), None, "wide: expected the layers and the rank of"),
+])  # fmt: skip
+def test_what_cannot_be_averaged_is_refused(family, tiny, names, weights, message):
+    save_adapter(tiny, family / "stranger", 5)
+    save_adapter(tiny, family / "wide", 0, rank=8)
+    with pytest.raises(ValueError, match=message):
+        average(asked(family, *names, weights=weights))
+    assert not (family / "mean").exists()
+
+
+@pytest.mark.parametrize("fact", ["base", "prompt_version"])
+def test_another_base_or_prompt_is_refused(family, fact):
+    changed(family, **{fact: "another"})
+    with pytest.raises(ValueError, match=f"child-2: not of a kind with .*{fact}: expected"):
+        average(asked(family, "child-1", "child-2"))
+
+
+def test_a_file_that_was_changed_is_refused(family):
+    with (family / "child-2" / WEIGHTS).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ValueError, match="child-2: expected the files of its manifest"):
+        average(asked(family, "child-1", "child-2"))
+
+
+def test_what_is_no_adapter_is_refused(family, tiny):
+    with pytest.raises(ValueError, match=r"expected an adapter .*got what base made"):
+        average(asked(family, "child-1", tiny.folder))
