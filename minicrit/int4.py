@@ -68,8 +68,12 @@ def quantize_wide(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def dequantize_wide(codes: Tensor, scales: Tensor) -> Tensor:
     """(V, I) float32."""
-    values = _grouped(unpack_sixes(codes).float(), WIDE_GROUP) - WIDE_TOP
-    return (values * scales.float()[..., None]).flatten(1)
+    return (_grouped(wide_codes(codes), WIDE_GROUP) * scales.float()[..., None]).flatten(1)
+
+
+def wide_codes(codes: Tensor) -> Tensor:
+    """The 6-bit values as int8 around zero: (V, I * 3 / 4) uint8 -> (V, I) int8."""
+    return unpack_sixes(codes).to(torch.int8) - WIDE_TOP
 
 
 def pack_sixes(values: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ with AVX512-VNNI 2-3.5 times as fast as float32 for 200 tokens and more, 8 times
 Layers that read the same input, as queries, keys and values do, run as one: the input is rounded
 once, and one wide product is faster than three narrow ones.
 
+Where that is too coarse, `fine`: two rows a token, the second what rounding the first has left.
+
 A few inputs of a layer are always large and would set the scale of every token. They are divided by
 factors that the weights are multiplied by (SmoothQuant, arXiv 2211.10438, eq. 4 with alpha 1/2).
 
@@ -32,8 +34,13 @@ from torch.nn.functional import linear
 FULL = 127
 #: CPUs without VNNI add pairs of 8-bit products in 16 bits, which 7-bit activations cannot overrun.
 REDUCED = 63
+#: Neighbours in a row of an embedding that share a scale.
+EMBEDDING_GROUP = 32
 _ENGINE = "x86"
 _TINY = 1e-30
+#: Layers whose inputs are rounded finely: products of two activations, whose few large elements would
+#: leave the others a handful of levels. The head is one more, see `quantized`.
+FINE = ("down_proj",)
 #: Layers of one module that read the same input, by the names that transformers gives them.
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -52,6 +59,28 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
 def dequantize_rows(rows: Tensor, scales: Tensor) -> Tensor:
     """(O, I) float32."""
     return rows.float() * scales[:, None]
+
+
+def quantize_embedding(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (V, I) int8 and scales (V, G) float16 of an embedding (V, I), by groups of a row.
+
+    A row looked up is not summed over, so nothing asks for one scale a row, which a single large
+    element would coarsen. Groups of EMBEDDING_GROUP where they fit (one a row else): those of GGUF,
+    so what comes from 8-bit blocks there is kept to the bit.
+    """
+    wide = weight.detach().float()
+    size = EMBEDDING_GROUP if wide.shape[1] % EMBEDDING_GROUP == 0 else wide.shape[1]
+    groups = wide.unflatten(1, (-1, size))
+    scales = (groups.abs().amax(dim=2) / FULL).half()
+    scales = torch.where(scales > 0, scales, torch.ones_like(scales))
+    codes = torch.round(groups / scales.float()[..., None]).clamp_(-FULL, FULL)
+    return codes.flatten(1).to(torch.int8), scales
+
+
+def dequantize_embedding(rows: Tensor, scales: Tensor) -> Tensor:
+    """(..., I) int8 and (..., G) -> (..., I) float32."""
+    groups = rows.unflatten(-1, (scales.shape[-1], -1))
+    return (groups * scales.float()[..., None]).flatten(-2)
 
 
 @cache
@@ -79,6 +108,8 @@ class Int8Linear(nn.Module):
         scales: Tensor,
         bias: Tensor | None = None,
         smoothing: Tensor | None = None,
+        *,
+        fine: bool = False,
     ) -> None:
         """Packs the weights for this CPU.
 
@@ -87,8 +118,11 @@ class Int8Linear(nn.Module):
             scales: (O,).
             bias: (O,).
             smoothing: (I,) what each input is divided by.
+            fine: round the inputs to 1 / (2 L^2) of their largest in place of 1 / (2 L): what the
+                first rounding leaves is rounded in a row of its own, of the same product.
         """
         super().__init__()
+        self.fine = fine
         self.out_features, self.in_features = rows.shape
         self.levels = activation_levels()
         packable = _ENGINE in torch.backends.quantized.supported_engines
@@ -104,12 +138,20 @@ class Int8Linear(nn.Module):
         if self.inverse is not None:
             x = x * self.inverse
         peaks = x.abs().amax(dim=-1, keepdim=True).clamp_min_(_TINY)
-        if self.packed is None:
-            y = self._plain(x / peaks)
-        else:
-            y = _packed_linear(x / peaks, self.packed, self.levels)
-        y = y.mul_(peaks)
+        y = (self._finely if self.fine else self._product)(x / peaks).mul_(peaks)
         return y if self.bias is None else y.add_(self.bias)
+
+    def _finely(self, x: Tensor) -> Tensor:
+        """The product with rows within [-1, 1], each as the sum of two that are rounded."""
+        coarse = torch.round(x * self.levels) / self.levels
+        rest = (x - coarse) * (2 * self.levels)
+        first, second = self._product(torch.stack((coarse, rest)))
+        return first.add_(second, alpha=0.5 / self.levels)
+
+    def _product(self, x: Tensor) -> Tensor:
+        if self.packed is None:
+            return self._plain(x)
+        return _packed_linear(x, self.packed, self.levels)
 
     def _plain(self, x: Tensor) -> Tensor:
         """The same where FBGEMM is missing: integers in float32, correct but not fast."""
@@ -191,13 +233,13 @@ def siblings(name: str) -> list[str]:
 
 
 class Int8Embedding(nn.Module):
-    """An embedding that keeps int8 rows and widens only those that are looked up."""
+    """An embedding that keeps 8-bit codes and widens only the rows that are looked up."""
 
     rows: Tensor
     scales: Tensor
 
     def __init__(self, rows: Tensor, scales: Tensor) -> None:
-        """Rows (V, I) int8, scales (V,)."""
+        """Rows (V, I) int8, scales (V, G), see `quantize_embedding`."""
         super().__init__()
         self.num_embeddings, self.embedding_dim = rows.shape
         self.register_buffer("rows", rows, persistent=False)
@@ -205,7 +247,7 @@ class Int8Embedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(...) -> (..., I) float32."""
-        return self.rows[ids].float() * self.scales[ids][..., None]
+        return dequantize_embedding(self.rows[ids], self.scales[ids])
 
 
 def _pack(rows: Tensor, scales: Tensor) -> torch.ScriptObject:

@@ -25,11 +25,13 @@ from transformers import (
 
 from minicrit import attention, int4
 from minicrit.int8 import (
+    FINE,
     Int8Embedding,
     Int8Linear,
     Joined,
     JoinedPart,
     Rows,
+    dequantize_embedding,
     dequantize_rows,
     joinable,
     quantize_rows,
@@ -117,12 +119,14 @@ def _fill(model: PreTrainedModel, left: Tensors) -> None:
         layers = [linear[name] for name in names]
         joined = Joined(layers) if len(layers) > 1 else None
         for place, name in enumerate(names):
-            layer = JoinedPart(joined, place) if joined else Int8Linear(*layers[place])
-            model.set_submodule(name, layer)
+            model.set_submodule(name, JoinedPart(joined, place) if joined else Int8Linear(
+                *layers[place], fine=name.endswith(FINE)))  # fmt: skip
     if model.config.tie_word_embeddings:
         table = model.get_input_embeddings()
         assert isinstance(table, Int8Embedding)
-        model.set_output_embeddings(Int8Linear(table.rows, table.scales))
+        rows = quantize_rows(dequantize_embedding(table.rows, table.scales))
+        # It reads few tokens and decides the verdict: half of what rounding moved, it moved here.
+        model.set_output_embeddings(Int8Linear(*rows, fine=True))
 
 
 def _sets(layers: Mapping[str, Rows]) -> Iterator[list[str]]:
@@ -146,9 +150,10 @@ def _take(tensors: Tensors, name: str) -> Tensors:
 
 
 def _embedding_rows(parts: Tensors) -> tuple[Tensor, Tensor]:
+    """Codes and scales by groups, as `Int8Embedding` takes them; 6-bit codes fit as they are."""
     if "rows" in parts:
         return parts["rows"], parts["scales"]
-    return quantize_rows(int4.dequantize_wide(parts["wide"], parts["scales"]))
+    return int4.wide_codes(parts["wide"]), parts["scales"]
 
 
 def _rows(parts: Tensors) -> Rows:

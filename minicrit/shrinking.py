@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minicrit import int4
-from minicrit.int8 import quantize_rows, siblings
+from minicrit.int8 import quantize_embedding, quantize_rows, siblings
 from minicrit.prompts import render_prompt
 from minicrit.taxonomy import FLAW_TYPES
 
@@ -52,7 +52,8 @@ def shrink_8(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Tensors:
         weight = layer.weight.detach()
         if name in exponents:
             weight = weight * smoothing(exponents[name])
-        rows, scales = quantize_rows(weight)
+        looked_up = isinstance(layer, nn.Embedding)
+        rows, scales = (quantize_embedding if looked_up else quantize_rows)(weight)
         tensors |= {f"{name}.rows": rows, f"{name}.scales": scales}
     return _with_rest(tensors, model, exponents)
 
@@ -148,7 +149,7 @@ def _in_groups(name: str, weight: Tensor) -> Tensors:
 
 def _in_wide(name: str, weight: Tensor) -> Tensors:
     if not int4.fits(weight, int4.WIDE_GROUP):
-        rows, scales = quantize_rows(weight)
+        rows, scales = quantize_embedding(weight)
         return {f"{name}.rows": rows, f"{name}.scales": scales}
     wide, scales = int4.quantize_wide(weight)
     return {f"{name}.wide": wide, f"{name}.scales": scales}

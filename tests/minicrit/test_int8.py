@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import linear
 
 from minicrit.int8 import (
     FULL,
@@ -14,8 +15,10 @@ from minicrit.int8 import (
     JoinedPart,
     Rows,
     activation_levels,
+    dequantize_embedding,
     dequantize_rows,
     joinable,
+    quantize_embedding,
     quantize_rows,
 )
 
@@ -80,17 +83,53 @@ def test_zero_tokens_and_zero_input() -> None:
     assert layer(torch.empty(0, 16)).shape == (0, 8)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_fine_inputs_are_rounded_a_hundred_times_finer(packed: bool) -> None:
+    torch.manual_seed(0)
+    rows, scales = quantize_rows(torch.randn(24, 64))
+    x = torch.randn(2, 5, 64)
+    exact = linear(x, dequantize_rows(rows, scales))
+    errors = []
+    for fine in (False, True):
+        layer = Int8Linear(rows, scales, fine=fine)
+        if not packed:
+            layer.packed, layer.rows = None, rows
+        got = layer(x)
+        assert got.shape == (2, 5, 24)
+        errors.append((got - exact).abs().max())
+        assert torch.equal(layer(x[0, :1]), got[0, :1])  # whoever else is there
+    assert errors[1] < errors[0] / 50
+    assert Int8Linear(rows, scales, fine=True)(torch.empty(0, 64)).shape == (0, 24)
+
+
 def test_levels_are_those_of_a_kernel_that_does_not_saturate() -> None:
     assert activation_levels() in (FULL, REDUCED)
 
 
-def test_embedding_widens_the_rows_looked_up() -> None:
+@pytest.mark.parametrize(("width", "groups"), [(4, 1), (64, 2)])
+def test_embedding_widens_the_rows_looked_up(width: int, groups: int) -> None:
     torch.manual_seed(0)
-    rows, scales = quantize_rows(torch.randn(10, 4))
-    ids = torch.tensor([[3, 3], [9, 0]])
+    weight = torch.randn(10, width)
+    weight[:, 0] *= 50
+    weight[4, width // 2 :] = 0
+    rows, scales = quantize_embedding(weight)
+    assert scales.shape == (10, groups)
+    ids = torch.tensor([[3, 4], [9, 0]])
     got = Int8Embedding(rows, scales)(ids)
-    assert got.shape == (2, 2, 4)
-    assert torch.equal(got, dequantize_rows(rows, scales)[ids])
+    assert got.shape == (2, 2, width)
+    assert torch.equal(got, dequantize_embedding(rows, scales)[ids])
+    parts = weight.reshape(10, groups, -1)
+    steps = (parts.abs().amax(2, keepdim=True) / FULL).expand(parts.shape).reshape(10, width)
+    assert ((got - weight[ids]).abs() <= 0.51 * steps[ids] + 1e-7).all()
+
+
+def test_an_embedding_from_blocks_of_8_bits_is_kept_to_the_bit() -> None:
+    torch.manual_seed(0)
+    codes = torch.randint(-127, 128, (6, 3, 32))
+    codes[..., 0] = 127  # each block meets its largest
+    scales = (torch.rand(6, 3) / 50).half()
+    weight = (codes * scales.float()[..., None]).flatten(1)
+    assert torch.equal(dequantize_embedding(*quantize_embedding(weight)), weight)
 
 
 def joined_and_alone(widths: tuple[int, ...]) -> tuple[list[JoinedPart], list[Int8Linear]]:
