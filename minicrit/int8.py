@@ -38,8 +38,8 @@ REDUCED = 63
 EMBEDDING_GROUP = 32
 _ENGINE = "x86"
 _TINY = 1e-30
-#: Layers whose inputs are rounded finely: products of two activations, whose few large elements would
-#: leave the others a handful of levels. The head is one more, see `quantized`.
+#: Layers whose inputs are rounded finely: products of two activations, whose few large elements
+#: would leave the others a handful of levels. The head is one more, see `quantized`.
 FINE = ("down_proj",)
 #: Layers of one module that read the same input, by the names that transformers gives them.
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))

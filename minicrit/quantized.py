@@ -152,7 +152,8 @@ def _take(tensors: Tensors, name: str) -> Tensors:
 def _embedding_rows(parts: Tensors) -> tuple[Tensor, Tensor]:
     """Codes and scales by groups, as `Int8Embedding` takes them; 6-bit codes fit as they are."""
     if "rows" in parts:
-        return parts["rows"], parts["scales"]
+        scales = parts["scales"]
+        return parts["rows"], scales if scales.dim() > 1 else scales[:, None]  # once one a row
     return int4.wide_codes(parts["wide"]), parts["scales"]
 
 
