@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 
 from minicrit.base import load_model, load_tokenizer, prepare_base
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import folder_hashes
-from minicrit.int8 import JoinedPart
+from minicrit.int8 import JoinedPart, dequantize_embedding, dequantize_rows, quantize_rows
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantize import quantize, shrink_bitsandbytes
 from minicrit.quantize_compare import load_float
-from minicrit.quantized import load_quantized
+from minicrit.quantized import WEIGHTS, build_model, load_quantized
 from minicrit.records import Example, write_examples
 
 RANK = 2
@@ -147,6 +148,22 @@ def test_loads_to_the_same_bits_and_generates(made: tuple[Path, dict, int]) -> N
         assert torch.equal(first(input_ids=ids).logits, second(input_ids=ids).logits)
     out = first.generate(input_ids=ids, max_new_tokens=4, do_sample=False)
     assert out.shape[1] > ids.shape[1]
+
+
+def test_one_scale_a_row_of_the_embedding_is_read_as_before(
+    made: tuple[Path, dict, int],
+) -> None:
+    if made[2] == 16:
+        pytest.skip("bfloat16 has no scales")
+    model, _ = load_quantized(made[0])
+    table = model.get_input_embeddings()
+    rows, scales = quantize_rows(dequantize_embedding(table.rows, table.scales))
+    tensors = {n: t for n, t in load_file(made[0] / WEIGHTS).items() if ".embed_tokens." not in n}
+    tensors |= {"model.embed_tokens.rows": rows, "model.embed_tokens.scales": scales}
+    before = build_model(model.config, tensors).get_input_embeddings()
+    ids = torch.tensor([[1, 7, 300]])
+    assert torch.equal(before(ids), dequantize_rows(rows, scales)[ids])
+    assert not torch.equal(before(ids), table(ids))
 
 
 def test_a_verdict_does_not_depend_on_the_batch(made: tuple[Path, dict, int]) -> None:
