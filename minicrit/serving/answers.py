@@ -101,15 +101,16 @@ class Answers:
         """
         now, fresh = time.time(), dict(self._fresh)
         used, self._used = self._used, set()
-        rows = [(key, json.dumps(dict(row), allow_nan=False), now) for key, row in fresh.items()]
         try:
+            rows = [(key, json.dumps(dict(row), allow_nan=False), now)
+                    for key, row in fresh.items()]  # fmt: skip
             with self._writing:
                 self._writing.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
                 self._writing.executemany("UPDATE answers SET used = ? WHERE key = ?",
-                                          [(now, key) for key in used])  # fmt: skip
+                                          [(now, key) for key in used.copy()])  # fmt: skip
                 self._forget()
-        except sqlite3.Error as error:
-            log.warning("%d answers were not kept: %s", len(rows), error)
+        except (sqlite3.Error, ValueError) as error:
+            log.warning("%d answers were not kept: %s", len(fresh), error)
         for key in fresh:
             del self._fresh[key]
 

@@ -111,6 +111,14 @@ def test_the_longest_unused_go_first(tmp_path):
     cache.close()
 
 
+def test_what_cannot_be_written_is_dropped_and_does_not_stay_in_the_way(answers):
+    answers.put([(key("a"), {"p": float("nan")})])
+    answers.flush()
+    answers.put([(key("b"), {"p": 0.5})])
+    answers.flush()
+    assert (answers.get(key("a")), answers.get(key("b")), answers.count) == (None, {"p": 0.5}, 1)
+
+
 def test_processes_share_it(answers, tmp_path):
     code = """
 import sys

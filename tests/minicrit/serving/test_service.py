@@ -7,9 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import pytest
 
+from minicrit.serving import desk
 from minicrit.serving.bodies import MOST_ITEMS
+from minicrit.serving.results import result_of
 from minicrit.serving.serve import bound
 from minicrit.serving_config import ServeConfig
 from tests.minicrit.serving.running import items, running
@@ -278,3 +281,33 @@ def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_headers():
         listener.listen()
         with socket.create_connection(listener.getsockname()), listener.accept()[0] as taken:
             assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_probability_that_is_none_is_no_answer_and_spoils_no_other(critic, tmp_path):
+    class Lost(Slow):
+        def p_flawed(self, asked, **options):
+            p = self._critic.p_flawed(asked, **options)
+            return np.where(["void" in text for _, text in asked], np.nan, p)
+
+    (good,) = items(1)
+    with running(Lost(critic), tmp_path) as live:
+        answer = live.ask("/v1/verdict", {"rationale": "A void in the figures."})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+        live.judge(good)
+        assert live.service.panel.desk._answers.count == 1
+    with running(critic, tmp_path) as again:
+        assert again.judge(good)[0]["cached"]
+        assert [row["rationale"] for row in again.service.store.requests()] == [good[1]] * 1
+
+
+def test_an_answer_that_cannot_be_told_is_refused_and_not_waited_for(critic, tmp_path, monkeypatch):
+    def told(critic, domain, rationale, answer):
+        if "void" in rationale:
+            raise KeyError("no such flaw")
+        return result_of(critic, domain, rationale, answer)
+
+    monkeypatch.setattr(desk, "result_of", told)
+    with running(critic, tmp_path) as live, ThreadPoolExecutor(2) as pool:
+        lost = pool.submit(live.ask, "/v1/verdict", {"rationale": "A void in the figures."})
+        assert lost.result(timeout=20).status_code == 500
+        assert live.judge(*items(1))
