@@ -13,7 +13,7 @@ const LOOK_AGAIN = 15_000; // ms
 const MOST = 20; // cases of the queue
 
 let cases = []; // undecided, as the service orders them
-let current = null; // {id, also, rationale, domain, result}
+let current = null; // {id, rationale, domain, result}
 let types = [];
 let busy = false; // a judgement is awaited
 const decided = new Set();
@@ -76,7 +76,7 @@ function note(words) {
 }
 
 const caseOf = (rationale, result) =>
-  ({ id: result.request_id, also: [], rationale, domain: result.domain, result });
+  ({ id: result.request_id, rationale, domain: result.domain, result });
 const isDone = (id) => decided.has(id) || outbox.holds(id);
 
 /** What was skipped goes to the end. */
@@ -148,14 +148,14 @@ async function judge() {
   });
 }
 
-/** Has the critique of the case written; the decision is then about both answers. */
+/** Has the critique of the case written: a request of its own, in whose place the verdict's goes. */
 async function write() {
   const one = current;
   if (!one || busy || at("write").hidden) return;
   await waiting(at("write"), "write-error", async () => {
     const body = { domain: one.domain, rationale: one.rationale };
     const [result] = (await call("POST", "/v1/critique", body)).results;
-    const whole = { ...caseOf(one.rationale, result), also: [one.id, ...one.also] };
+    const whole = caseOf(one.rationale, result);
     cases = cases.map((other) => (other.id === one.id ? whole : other));
     if (current === one) open(whole);
   });
@@ -195,8 +195,8 @@ function operator() {
 function decide(decision, fields = {}) {
   const name = current && operator();
   if (!name) return;
-  const { id, also, result } = current;
-  const bodies = [id, ...also].map((request_id) => ({ request_id, decision, operator: name, ...fields }));
+  const { id, result } = current;
+  const bodies = [{ request_id: id, decision, operator: name, ...fields }];
   const other = result.label === "flawed" ? "valid" : "flawed";
   const words = { agree: `Agreed: ${result.label}.`, disagree: `Disagreed: ${other}.`,
     correct: "Corrected." }[decision];
@@ -204,7 +204,7 @@ function decide(decision, fields = {}) {
   outbox.add(bodies, words, { ...done, form: decision === "correct" ? correction.form : null });
   correction.forget();
   const place = cases.findIndex((one) => one.id === done.id);
-  cases = cases.filter((one) => one.id !== done.id && !done.also.includes(one.id));
+  cases = cases.filter((one) => one.id !== done.id);
   open(cases[Math.max(0, Math.min(place, cases.length - 1))] || null);
   say(`${words} U undoes. ${current ? `Next: ${current.result.label}.` : "Nothing else waits."}`);
   if (cases.length < 3) setTimeout(refresh, 300);
