@@ -118,7 +118,9 @@ class Experiment:
 
     def assigned(self, unit: str) -> tuple[str | None, str]:
         """What to record of a request: (name, arm), or (None, control) after the end."""
-        return (self.name if self.ended() is None else None, self.arm_of(unit))
+        if self.ended() is not None:  # looked at once: a request is in it or after it
+            return None, CONTROL
+        return self.name, CONTROL if self.shadow else self.drawn(unit)
 
     def drawn(self, unit: str) -> str:
         """The arm that hash and share give to a unit."""

@@ -10,7 +10,9 @@ import httpx
 import numpy as np
 import pytest
 
-from minicrit.serving import desk
+from minicrit.config import Recipe
+from minicrit.feedback.store import UnavailableError
+from minicrit.serving import desk, serve
 from minicrit.serving.bodies import MOST_ITEMS
 from minicrit.serving.results import result_of
 from minicrit.serving.serve import bound
@@ -311,3 +313,29 @@ def test_an_answer_that_cannot_be_told_is_refused_and_not_waited_for(critic, tmp
         lost = pool.submit(live.ask, "/v1/verdict", {"rationale": "A void in the figures."})
         assert lost.result(timeout=20).status_code == 500
         assert live.judge(*items(1))
+
+
+@pytest.mark.parametrize(("setting", "value", "words"), [
+    ("most_items", 0, "serve.most_items: expected 1 to 100, got 0"),
+    ("most_items", 101, "serve.most_items: expected 1 to 100, got 101"),
+    ("most_waiting", 99, "serve.most_waiting: expected 100 or more, as many as serve.most_items"),
+    ("batch_critiques", 0, "serve.batch_critiques: expected more than 0, got 0"),
+    ("max_new_tokens", 0, "serve.max_new_tokens: expected more than 0, got 0"),
+    ("body_s", float("nan"), "serve.body_s: expected more than 0, got nan"),
+    ("window_ms", -1.0, "serve.window_ms: expected 0 or more, got -1.0"),
+    ("port", -1, "serve.port: expected a free address, got bind(): port must be 0-65535"),
+])  # fmt: skip
+def test_settings_with_which_nothing_would_be_answered_are_refused(setting, value, words):
+    recipe = Recipe()
+    setattr(recipe.serve, setting, value)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        serve.serve(recipe)
+
+
+def test_a_database_that_cannot_be_read_is_unavailable_and_no_fault(live, monkeypatch):
+    def away(*_):
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(live.service.store, "state", away)
+    answer = live.http.get("/v1/state")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
