@@ -3,8 +3,8 @@
 Decisions are no random sample of the requests. The queue shows the least certain ones first, and
 people react to what annoys them, so over all decisions the critic looks worse than it is, by an
 amount that nobody knows. What is said of *all* rationales therefore rests on the audit alone: a
-fifth of them, drawn by the hash of the random id of the first request, which come up in every other
-place of the queue in the order of the draw (`waiting`), whatever the critic says of them. Over these
+fifth of them, drawn by the hash of the random id of the first request, which come up in every
+other place of the queue in the order of the draw (`waiting`), whatever the critic says. Over these
 the plain share is unbiased and its interval an ordinary one. (Weighting the other decisions by the
 inverse of their probability would need that probability; for what a queue shows by rank it is zero
 or one.) What it cannot see: operators know the verdict while they decide, and may pass an item of

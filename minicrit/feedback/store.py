@@ -242,10 +242,10 @@ class FeedbackStore:
         By `experiment`, `arm`, `audit`, `answered`, `shadowed`.
         """
         by = "experiment, arm, chance < ? AS audit, answered, shadowed"
+        of = "count(*) AS requests, count(DISTINCT unit) AS rationales FROM requests"
         with self._connection() as connection:
             rows = connection.execute(
-                f"SELECT {by}, count(*) AS requests, "  # noqa: S608
-                "count(DISTINCT unit) AS rationales FROM requests GROUP BY experiment, arm, audit, answered, shadowed",
+                f"SELECT {by}, {of} GROUP BY experiment, arm, audit, answered, shadowed",
                 (AUDIT_SHARE,),
             ).fetchall()
         return list(map(dict, rows))

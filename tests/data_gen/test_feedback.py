@@ -245,3 +245,14 @@ def test_what_is_asked_and_decided_while_it_is_read_does_no_harm(made, monkeypat
     monkeypatch.setattr(FeedbackStore, "judged", busy)
     make_feedback(recipe)
     assert len(rows_of(out / "examples/feedback.jsonl")) == 2
+
+
+def test_a_wrong_verdict_alone_makes_a_pair_though_its_correction_holds_a_critique(made):
+    recipe, fill, out = made
+    bare = {"label": "valid", "p_flawed": 0.1, "threshold": 0.5}
+    fill((TRAIN[0], bare, [("ann", "correct", {"label": "flawed", "critique": "Too few."})]))
+    make_feedback(recipe)
+    (pair,) = (Preference.from_row(row) for row in rows_of(out / "pairs.jsonl"))
+    assert (pair.scorer, pair.chosen, pair.rejected) == (
+        VERDICT, "Verdict: flawed", "Verdict: valid")  # fmt: skip
+    assert rows_of(out / "disputed.removed.jsonl") == []
