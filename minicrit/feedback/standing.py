@@ -105,7 +105,7 @@ def standing(store: "FeedbackStore") -> dict[str, Any]:
             "decided": len({row["unit"] for row in drawn}),
         },
         "experiments": _experiments(counts, settled(drawn, by_arm=True)),
-        "shadow": _shadow(counts, audit),
+        "shadow": _shadow(counts, settled(r for r in drawn if r["shadowed"] is not None)),
     }
 
 
@@ -137,13 +137,12 @@ def _experiments(
     return [{"name": name, "arms": arms_of} for name, arms_of in told.items()]
 
 
-def _shadow(counts: Sequence[Mapping[str, Any]], audit: Sequence[Settled]) -> dict[str, Any] | None:
+def _shadow(counts: Sequence[Mapping[str, Any]], both: Sequence[Settled]) -> dict[str, Any] | None:
     """Flips over all rationales, the rest over the audit: the queue's others are one's doubts."""
     asked = [row for row in counts if row["shadowed"] is not None]
     if not asked:
         return None
     flips = sum(row["rationales"] for row in asked if row["shadowed"] != row["answered"])
-    both = [one for one in audit if one.shadowed is not None]
     heard = sum(one.answered == one.flawed != one.shadowed for one in both)
     shadow = sum(one.shadowed == one.flawed != one.answered for one in both)
     return {

@@ -175,3 +175,12 @@ def test_the_second_critic_is_compared_where_the_first_ones_doubts_have_no_say(s
     found = store.state()["shadow"]
     assert found["flips"] == shown(1, 1)
     assert (found["agreement"]["n"], found["only_shadow_right"]) == (0, 0)
+
+
+def test_the_second_critic_is_held_against_rationales_decided_on_before_it_came_too(store):
+    a, b = AUDITED[:2]
+    ask(store, a, text="Twice.")
+    ask(store, b, text="Twice.", shadow="valid", experiment="e", arm="control")
+    for name in (a, b):
+        store.add_decision(name, "disagree", "ann")
+    assert store.state()["shadow"]["only_shadow_right"] == 1
