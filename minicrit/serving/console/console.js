@@ -34,16 +34,19 @@ function sent(entry) {
   refresh();
 }
 
-function online() {
-  at("line").textContent = "connected";
-  at("line").className = "chip good";
+/** Said only when it changes: the chip is spoken to who cannot see it. */
+function tell(words, kind) {
+  if (at("line").textContent === words) return;
+  at("line").textContent = words;
+  at("line").className = `chip ${kind}`;
 }
+
+const online = () => tell("connected", "good");
 
 function lost(error) {
   if (error.status === 401) at("login").hidden = false;
   if (error.status !== 0) return;
-  at("line").textContent = "no connection: decisions are kept here";
-  at("line").className = "chip open";
+  tell("no connection: decisions are kept here", "open");
 }
 
 /** Asks the service; whether it could be reached is shown. */
@@ -365,10 +368,11 @@ function listen() {
 /** Everything that the service has to say; again after a lost connection or a new key. */
 async function begin() {
   try {
-    if (!types.length) await learnWords();
+    const news = !types.length;
+    if (news) await learnWords();
     const before = kept("case");
     if (!current && before && !isDone(before.id)) open(before, { quiet: true });
-    if (current) view.showReasons(at("reasons"), current.result, types);
+    if (current && news) view.showReasons(at("reasons"), current.result, types);
     await refresh();
     outbox.hurry();
   } catch (error) {

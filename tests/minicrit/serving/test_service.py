@@ -296,7 +296,7 @@ def test_a_probability_that_is_none_is_no_answer_and_spoils_no_other(critic, tmp
         answer = live.ask("/v1/verdict", {"rationale": "A void in the figures."})
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
         live.judge(good)
-        assert live.service.panel.desk._answers.count == 1
+        wait_for(lambda: live.service.panel.desk._answers.count == 1)
     with running(critic, tmp_path) as again:
         assert again.judge(good)[0]["cached"]
         assert [row["rationale"] for row in again.service.store.requests()] == [good[1]] * 1
@@ -339,3 +339,17 @@ def test_a_database_that_cannot_be_read_is_unavailable_and_no_fault(live, monkey
     monkeypatch.setattr(live.service.store, "state", away)
     answer = live.http.get("/v1/state")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+
+
+def test_a_fault_of_any_kind_while_writing_stops_no_recorder(live, monkeypatch):
+    plain, faults = live.service.store.add_requests, iter([RuntimeError("odd"), None])
+
+    def write(rows):
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        plain(rows)
+
+    monkeypatch.setattr(live.service.store, "add_requests", write)
+    (row,) = live.judge(("trading", "It fell on a Friday, so Fridays are bad."))
+    body = {"request_id": row["request_id"], "decision": "agree", "operator": "ann"}
+    assert live.ask("/v1/feedback", body).status_code == 201
