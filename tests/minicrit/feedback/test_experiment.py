@@ -290,13 +290,23 @@ def test_a_log_that_was_torn_goes_on_behind_the_last_whole_line(tmp_path, store)
     assert [row["event"] for row in experiment.entries()] == ["begun", "stopped"]
 
 
+def test_a_damaged_log_is_said_with_its_line(tmp_path):
+    experiment = made(tmp_path)
+    experiment.write()
+    with experiment.log.open("ab") as file:
+        file.write(b"{oops}\n")
+    with pytest.raises(ValueError, match=r"experiment.log.jsonl:2: expected JSON, got"):
+        experiment.ended()
+
+
 def test_a_plan_says_what_would_be_found_and_how_often_it_would_cry_wolf(tmp_path, capsys):
     recipe = Recipe()
     settings = recipe.ab
     settings.out, settings.plan, settings.simulate, settings.most = tmp_path / "ab", True, 200, 300
     found = ab(recipe)
     assert json.loads((tmp_path / "ab-plan.json").read_text())["plan"] == found["plan"]
-    assert "| +0.120 |" in capsys.readouterr().out
+    assert "| +0.120 |" in (said := capsys.readouterr().out)
+    assert "rationales for them" in said
     powers = [row["power"] for row in found["plan"]["rows"]]
     assert powers == sorted(powers)
     assert powers[-1] > 0.3
