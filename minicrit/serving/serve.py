@@ -132,12 +132,14 @@ def panel_of(config: ServeConfig, critic: Critic, instruments: Instruments, base
     """The critic's desk, and in an experiment that of the other critic too.
 
     Raises:
-        ValueError: if the experiment is about another critic than the one that is served.
+        ValueError: if the experiment is about another critic than the one that is served, or its
+            log is damaged or another's.
     """
     desk = desk_of(config, critic, instruments)
     if config.experiment is None:
         return Panel(desk)
     experiment = Experiment.load(config.experiment)
+    experiment.entries()  # a log that does not fit is said now, not to every caller
     if experiment.control != config.model:
         raise ValueError(f"serve.model: expected {experiment.control}, the control of "
                          f"{config.experiment}, got {config.model}; serve that one, or without "
