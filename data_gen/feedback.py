@@ -73,8 +73,10 @@ def make_feedback(recipe: "Recipe") -> None:
     settings = recipe.feedback
     _check(settings)
     with FeedbackStore(settings.store) as store:
-        requests = {row["request_id"]: row for row in store.requests()}
-        cases = cases_of(store.judged())
+        cases = cases_of(store.judged())  # first: whatever was decided on has been asked before
+        decided = {row["request_id"] for case in cases for row in case.decisions}
+        requests = {row["request_id"]: row for row in store.requests()
+                    if row["request_id"] in decided}  # fmt: skip
     if not cases:
         raise ValueError(f"feedback.store: expected decisions in {settings.store}, got none; let "
                          "operators decide in the console first")  # fmt: skip

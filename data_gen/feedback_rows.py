@@ -105,8 +105,9 @@ def _compared(
     """(better, worse, by whom) of one decision, or why there is none; None if none is due."""
     answer = requests[row["request_id"]]["result"]
     own = _said(answer)
-    if row["critique"] is None:
-        return _verdicts(one, example, own) if answer["label"] != one.label else None
+    wrong = answer["label"] != one.label
+    if row["critique"] is None or (wrong and own.critique is None):
+        return _verdicts(one, example, own) if wrong else None
     if row["operator"] in distrusted:
         return "operator is not trusted"
     if row["label"] != one.label:

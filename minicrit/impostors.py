@@ -9,6 +9,7 @@ most flawed counts. So an answer of a form that is known here can raise suspicio
 other wordings may still get past.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from itertools import accumulate
@@ -29,6 +30,8 @@ _SPEAKS = re.compile(
     """,
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
+#: Of what is looked for and how such a text is read; an answer given under another one is stale.
+GUARD = hashlib.sha256(f"worst of three readings: {_SPEAKS.pattern}".encode()).hexdigest()
 
 
 def readings(rationale: str) -> tuple[str, ...]:

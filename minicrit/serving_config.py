@@ -28,10 +28,11 @@ class ServeConfig:
         experiment: file of an A/B experiment (make ab) whose control is the model above; its other
             critic is loaded too and answers what is drawn for it. null for none.
         named: whether plain verdicts name the likeliest flaw type too; two to five times the time.
-        most_items: most rationales in one request.
+        most_items: most rationales in one request, up to 100.
         most_characters: most characters of a rationale.
         most_bytes: most bytes of a request's body.
-        most_waiting: rationales that may wait for the critic; beyond that the answer is 429.
+        most_waiting: rationales that may wait for the critic, most_items or more; beyond that the
+            answer is 429.
         most_connections: open connections; beyond that the answer is 503.
         batch_tokens: most prompt tokens in one forward pass.
         batch_critiques: critiques written at once.

@@ -67,18 +67,30 @@ def made(settings: ABConfig) -> Experiment:
 def _experiment(settings: ABConfig) -> Experiment:
     if settings.experiment.is_file():
         found = Experiment.load(settings.experiment)
-        if settings.name not in (None, found.name):
-            raise ValueError(f"ab.name: expected {found.name}, which {found.path} holds, got "
-                             f"{settings.name}; give a new one its own file, ab.experiment"
-                             )  # fmt: skip
+        for key in ("name", "treatment"):
+            if (given := getattr(settings, key)) not in (None, held := getattr(found, key)):
+                raise ValueError(f"ab.{key}: expected {held}, which {found.path} holds, got {given}"
+                                 "; give a new one its own file, ab.experiment")  # fmt: skip
         return found
     if not settings.name or not settings.treatment:
         raise ValueError(f"ab.experiment: expected {settings.experiment}, got no file; begin one "
                          "with make ab NAME=... MODEL_2=...")  # fmt: skip
     found = made(settings)
+    _check_new(settings.store, found.name)
     found.write()
-    sys.stdout.write(f"begun: {found.path}\n")
+    sys.stdout.write(f"begun: {found.path}; serve {found.control} with --serve.experiment "
+                     f"{found.path}\n")  # fmt: skip
     return found
+
+
+def _check_new(path: Path, name: str) -> None:
+    """What an older experiment of the same name gathered was drawn otherwise; it would count."""
+    if not path.is_file():
+        return
+    with FeedbackStore(path) as store:
+        if any(row["experiment"] == name for row in store.counts()):
+            raise ValueError(f"ab.name: expected a new name, got {name}, under which {path} holds "
+                             "requests of an older experiment; choose another")  # fmt: skip
 
 
 def _before(settings: ABConfig, seed: int) -> dict[str, Any]:

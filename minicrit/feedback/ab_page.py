@@ -93,11 +93,11 @@ def plan_markdown(found: Report, experiment: "Experiment") -> str:
     """The plan for the terminal."""
     rows: list[Row] = [
         (f"{row['gain']:+.3f}", cell({**row, "value": row["power"], "n": found["runs"]}),
-         number(row["decisions"], 0), str(row["requests"] or "-"))
+         number(row["decisions"], 0), str(row["rationales"] or "-"))
         for row in found["rows"]
     ]  # fmt: skip
     head: Row = ("true gain", f"found within {found['most']}", "decisions (median)",
-                 "requests for them")  # fmt: skip
+                 "rationales for them")  # fmt: skip
     mode = "shadow" if experiment.shadow else f"{100 * experiment.share:g} % treatment"
     return (f"# Plan: {experiment.primary} at {found['rate']:g}, {mode}, "
             f"{len(experiment.metrics)} metrics, {found['runs']} simulated experiments each\n\n"

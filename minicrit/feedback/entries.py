@@ -12,7 +12,7 @@ from minicrit.jsonl import RefusedError, check_string
 from minicrit.taxonomy import DOMAINS, FLAW_TYPES, LABELS
 
 DECISIONS = ("agree", "disagree", "correct")
-#: Share of all requests whose decisions count as a random sample; see `standing`.
+#: Share of all rationales whose decisions count as a random sample; see `standing`.
 AUDIT_SHARE = 0.2
 _LONGEST_NAME = 200  # of ids, operators and keys, in characters
 
@@ -153,7 +153,10 @@ def unit_of(domain: str, rationale: str) -> str:
 
 
 def chance_of(request_id: str) -> float:
-    """A number in [0, 1) drawn by the id alone: below AUDIT_SHARE the request is for the audit."""
+    """A number in [0, 1) drawn by the id of a rationale's first request, which nobody chooses.
+
+    Below AUDIT_SHARE the rationale, with all requests of it, is for the audit.
+    """
     digest = hashlib.blake2b(f"audit/{request_id}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest) >> 11) / 2**53
 

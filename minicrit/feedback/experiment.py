@@ -36,7 +36,7 @@ from minicrit.feedback.evidence import METRICS, Evidence, gathered
 from minicrit.feedback.sequential import confidence_sequence, log_capital
 from minicrit.feedback.store import FeedbackStore
 from minicrit.files import open_alone, sha256_json, to_json
-from minicrit.jsonl import parse_line, shown
+from minicrit.jsonl import RefusedError, parse_line, shown
 from minicrit.measures import plain
 from minicrit.strictyaml import read_settings
 
@@ -118,7 +118,9 @@ class Experiment:
 
     def assigned(self, unit: str) -> tuple[str | None, str]:
         """What to record of a request: (name, arm), or (None, control) after the end."""
-        return (self.name if self.ended() is None else None, self.arm_of(unit))
+        if self.ended() is not None:  # looked at once: a request is in it or after it
+            return None, CONTROL
+        return self.name, CONTROL if self.shadow else self.drawn(unit)
 
     def drawn(self, unit: str) -> str:
         """The arm that hash and share give to a unit."""
@@ -135,12 +137,17 @@ class Experiment:
         if not self.log.is_file():
             return []
         lines = self.log.read_bytes().splitlines(keepends=True)
-        found = [parse_line(raw[:-1]) for raw in lines if raw.endswith(b"\n")]  # a torn one: none
-        for line, row in enumerate(found, start=1):
+        found = []
+        for line, raw in enumerate((raw for raw in lines if raw.endswith(b"\n")), start=1):
+            try:  # a torn line is none
+                row = parse_line(raw[:-1])
+            except RefusedError as error:
+                raise ValueError(f"{self.log}:{line}: {error}") from error
             if row.get("experiment") != self.identity:
                 raise ValueError(f"{self.log}:{line}: expected the log of {self.path} as it is, "
                                  "got that of other settings; what began is not changed: put the "
                                  "settings back, or begin another experiment")  # fmt: skip
+            found.append(row)
         return found
 
     def state(self, store: FeedbackStore) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def plan(experiment: Experiment, rate: float, discordance: float, seed: int) -> 
 
     Returns:
         Per gain: power within `most`, median number of decisions where it is found (None if it
-        never is), and requests needed for so many of the audit.
+        never is), and rationales that must be asked for so many of the audit.
     """
     rows = []
     for times in GAINS:
@@ -64,7 +64,7 @@ def plan(experiment: Experiment, rate: float, discordance: float, seed: int) -> 
         power = wilson(int(found.sum()), RUNS)
         rows.append({"gain": gain, "power": plain(power.value), "low": plain(power.low),
                      "high": plain(power.high), "decisions": median,
-                     "requests": None if median is None else round(median / AUDIT_SHARE)
+                     "rationales": None if median is None else round(median / AUDIT_SHARE)
                      })  # fmt: skip
     if not rows:
         raise ValueError(f"ab.least: expected a gain that a rate of {rate} leaves room for, got "

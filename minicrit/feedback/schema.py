@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 #: Of the file; raise it with a step that brings older files up to date.
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x4D436642  # "MCfB", so that another program's database is not taken for ours
 
 _TABLES = """
@@ -33,6 +33,7 @@ CREATE TABLE requests (
 ) STRICT;
 CREATE INDEX requests_by_certainty ON requests (certainty, seq);
 CREATE INDEX requests_by_chance ON requests (chance);
+CREATE INDEX requests_by_unit ON requests (unit, seq);
 CREATE TABLE decisions (
     id INTEGER PRIMARY KEY,
     request_id TEXT NOT NULL REFERENCES requests (request_id),
@@ -56,6 +57,14 @@ CREATE TABLE outcomes (
 ) STRICT;
 CREATE INDEX outcomes_by_request ON outcomes (request_id);
 """
+#: From version 1, in which each request had a chance of its own, so that what is asked often came
+#: into the audit more often.
+_FIRST_TO_SECOND = (
+    "DROP TRIGGER requests_no_update",
+    "CREATE INDEX requests_by_unit ON requests (unit, seq)",
+    "UPDATE requests SET chance = (SELECT s.chance FROM requests AS s WHERE s.unit = requests.unit "
+    "ORDER BY s.seq LIMIT 1)",
+)
 _KEYS = {"requests": ("seq", "request_id"), "decisions": ("id", "idempotency_key"),
          "outcomes": ("id",)}  # fmt: skip
 
@@ -122,16 +131,16 @@ def _into_wal(connection: sqlite3.Connection, path: Path, patience: float) -> No
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    """Makes the tables, unless they are there or another process is faster."""
+    """Makes the tables or brings them up to date, unless another process is faster."""
     if _number(connection, "user_version") == VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _number(connection, "user_version") == 0:
-            for statement in _TABLES.split(";\n"):
+        version = _number(connection, "user_version")
+        steps = {0: (*_TABLES.split(";\n"), *_triggers()), 1: (*_FIRST_TO_SECOND, _no_update())}
+        if version in steps:
+            for statement in steps[version]:
                 connection.execute(statement)
-            for trigger in _triggers():
-                connection.execute(trigger)
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
@@ -139,6 +148,10 @@ def _create(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _no_update() -> str:
+    return next(trigger for trigger in _triggers() if "requests_no_update" in trigger)
 
 
 def _triggers() -> list[str]:

@@ -2,17 +2,19 @@
 
 Decisions are no random sample of the requests. The queue shows the least certain ones first, and
 people react to what annoys them, so over all decisions the critic looks worse than it is, by an
-amount that nobody knows. What is said of *all* requests therefore rests on the audit alone: a fifth
-of the requests, drawn by the hash of their random id, which come up in every other place of the
-queue in the order of the draw (`FeedbackStore.queue`), whatever the critic says of them. Over these
+amount that nobody knows. What is said of *all* rationales therefore rests on the audit alone: a
+fifth of them, drawn by the hash of the random id of the first request, which come up in every
+other place of the queue in the order of the draw (`waiting`), whatever the critic says. Over these
 the plain share is unbiased and its interval an ordinary one. (Weighting the other decisions by the
 inverse of their probability would need that probability; for what a queue shows by rank it is zero
 or one.) What it cannot see: operators know the verdict while they decide, and may pass an item of
 the audit over, which is harmless only if they do so whatever the right answer is; those not reached
 yet do no harm. `audit` says how many of how many are decided.
 
-A rationale counts once however often it was asked, an operator's last decision on it counts, the
-majority of the operators decides, and a tie is no majority.
+A rationale counts once however often it was asked (in an experiment, once in each arm that is
+shown), an operator's last decision on it counts, the majority of the operators decides, and a tie
+is no majority. The intervals are for one look; who watches two critics until they differ needs
+`experiment`, whose bounds hold at every look.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from minicrit.feedback.entries import AUDIT_SHARE
 from minicrit.measures import plain
-from minicrit.statistics import Interval, mcnemar_exact, wilson
+from minicrit.statistics import Interval, wilson
 
 if TYPE_CHECKING:
     from minicrit.feedback.store import FeedbackStore
@@ -46,17 +48,18 @@ class Settled:
     shadowed: bool | None
 
 
-def settled(judged: Iterable[Mapping[str, Any]]) -> list[Settled]:
+def settled(judged: Iterable[Mapping[str, Any]], *, by_arm: bool = False) -> list[Settled]:
     """The rationales with a majority, in the order in which they were first decided on.
 
     Args:
-        judged: rows of `FeedbackStore.judged`. Of several requests of one rationale in one arm, the
-            first that was decided on says what was answered.
+        judged: rows of `FeedbackStore.judged`. Of several requests of one rationale, the first that
+            was decided on says what was answered.
+        by_arm: whether a rationale counts in each experiment and arm, not once.
     """
     first: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     said: dict[tuple[Any, ...], dict[str, bool]] = {}
     for row in judged:
-        key = (row["unit"], row["experiment"], row["arm"])
+        key = (row["unit"], *((row["experiment"], row["arm"]) if by_arm else ()))
         first.setdefault(key, row)
         said.setdefault(key, {})[row["operator"]] = row["label"] == "flawed"
     found = []
@@ -84,7 +87,8 @@ def standing(store: "FeedbackStore") -> dict[str, Any]:
     judged = list(store.judged())
     counts = store.counts()
     found = settled(judged)
-    audit = settled(row for row in judged if row["audit"])
+    drawn = [row for row in judged if row["audit"]]
+    audit = settled(drawn)
     return {
         "requests": sum(row["requests"] for row in counts),
         "decisions": len(judged),
@@ -97,11 +101,11 @@ def standing(store: "FeedbackStore") -> dict[str, Any]:
         "fpr": {**false_positives(audit), "of": "valid rationales of the audit"},
         "audit": {
             "share": AUDIT_SHARE,
-            "requests": sum(row["requests"] for row in counts if row["audit"]),
-            "decided": len({row["request_id"] for row in judged if row["audit"]}),
+            "rationales": store.audited(),
+            "decided": len({row["unit"] for row in drawn}),
         },
-        "experiments": _experiments(counts, audit),
-        "shadow": _shadow(counts, found),
+        "experiments": _experiments(counts, settled(drawn, by_arm=True)),
+        "shadow": _shadow(counts, settled(r for r in drawn if r["shadowed"] is not None)),
     }
 
 
@@ -133,24 +137,22 @@ def _experiments(
     return [{"name": name, "arms": arms_of} for name, arms_of in told.items()]
 
 
-def _shadow(counts: Sequence[Mapping[str, Any]], found: Sequence[Settled]) -> dict[str, Any] | None:
+def _shadow(counts: Sequence[Mapping[str, Any]], both: Sequence[Settled]) -> dict[str, Any] | None:
+    """Flips over all rationales, the rest over the audit: the queue's others are one's doubts."""
     asked = [row for row in counts if row["shadowed"] is not None]
     if not asked:
         return None
-    flips = sum(row["requests"] for row in asked if row["shadowed"] != row["answered"])
-    requests = sum(row["requests"] for row in asked)
-    both = [one for one in found if one.shadowed is not None]
+    flips = sum(row["rationales"] for row in asked if row["shadowed"] != row["answered"])
     heard = sum(one.answered == one.flawed != one.shadowed for one in both)
     shadow = sum(one.shadowed == one.flawed != one.answered for one in both)
     return {
-        "requests": requests,
-        "flips": _shown(wilson(flips, requests)),
+        "requests": sum(row["requests"] for row in asked),
+        "flips": _shown(wilson(flips, sum(row["rationales"] for row in asked))),
         "agreement": agreement(both),
         "shadow_agreement": _shown(wilson(sum(one.shadowed == one.flawed for one in both),
                                           len(both))),
         "only_heard_right": heard,
         "only_shadow_right": shadow,
-        "p": mcnemar_exact(heard, shadow),
     }  # fmt: skip
 
 

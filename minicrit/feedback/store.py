@@ -36,10 +36,10 @@ from minicrit.feedback.rows import (
     time_of,
 )
 from minicrit.feedback.schema import connect
+from minicrit.feedback.waiting import waiting
 from minicrit.jsonl import RefusedError, shown
 
 __all__ = ["ConflictError", "FeedbackStore", "UnavailableError", "UnknownRequestError"]
-AUDIT_EVERY = 2  # one of so many places of the queue is for the audit
 _GAP = 0.0005  # seconds left to other processes after a commit, so that none of them starves
 _PAGE = 500  # rows read at once by an iterator, so that no reader holds the log for long
 _MOST = 10_000  # places of a queue
@@ -124,7 +124,7 @@ class FeedbackStore:
                     raise ConflictError("request_id: expected a new one, got "
                                         f"{shown(row['request_id'])}, which is there; give each "
                                         "request its own")  # fmt: skip
-                _insert(connection, "requests", row)
+                _insert(connection, "requests", row | {"chance": _draw(connection, row)})
 
         self._write(write)
 
@@ -206,25 +206,18 @@ class FeedbackStore:
         return map(dict, self._pages("outcomes", "id"))
 
     def queue(self, limit: int) -> list[dict[str, Any]]:
-        """Requests that nobody has decided on: the least certain first, and every other one drawn.
-
-        Every AUDIT_EVERY-th place, counted on from the decisions there are, is the next request of
-        the audit in the order of its draw, so that an operator who works through the queue decides
-        on a random sample of all requests beside the least certain ones. Requests of the audit
-        stand in no other place: they would come earlier the less certain they are.
-        """
+        """Requests to decide on: the least certain first, every other one drawn; see `waiting`."""
         if not 0 < limit <= _MOST:
             raise RefusedError(f"limit from 1 to {_MOST}", str(limit), "ask for fewer")
         with self._connection() as connection:
-            drawn = _undecided(connection, "chance < ? ORDER BY chance", limit)
-            doubtful = _undecided(connection, "chance >= ? ORDER BY certainty, seq", limit)
-            made = connection.execute("SELECT count(*) FROM decisions").fetchone()[0]
-        found = []
-        for place in range(made + 1, made + 1 + limit):
-            first, second = (drawn, doubtful) if place % AUDIT_EVERY == 0 else (doubtful, drawn)
-            if source := first or second:
-                found.append(request_of(source.pop(0)))
-        return found
+            return list(map(request_of, waiting(connection, limit)))
+
+    def audited(self) -> int:
+        """How many rationales were drawn for the audit."""
+        with self._connection() as connection:
+            found = connection.execute("SELECT count(DISTINCT unit) FROM requests WHERE chance < ?",
+                                       (AUDIT_SHARE,)).fetchone()  # fmt: skip
+        return int(found[0])
 
     def judged(self) -> Iterator[dict[str, Any]]:
         """All decisions in order, each with what the request was answered: `answered`, `shadowed`.
@@ -244,12 +237,15 @@ class FeedbackStore:
         return map(dict, self._pages(join, "id"))
 
     def counts(self) -> list[dict[str, Any]]:
-        """How many `requests` there are by `experiment`, `arm`, `audit`, `answered`, `shadowed`."""
+        """How many `requests` there are, and `rationales` in them.
+
+        By `experiment`, `arm`, `audit`, `answered`, `shadowed`.
+        """
         by = "experiment, arm, chance < ? AS audit, answered, shadowed"
+        of = "count(*) AS requests, count(DISTINCT unit) AS rationales FROM requests"
         with self._connection() as connection:
             rows = connection.execute(
-                f"SELECT {by}, count(*) AS requests FROM requests "  # noqa: S608
-                "GROUP BY experiment, arm, audit, answered, shadowed",
+                f"SELECT {by}, {of} GROUP BY experiment, arm, audit, answered, shadowed",
                 (AUDIT_SHARE,),
             ).fetchall()
         return list(map(dict, rows))
@@ -367,6 +363,13 @@ def _row(connection: sqlite3.Connection, request_id: str) -> sqlite3.Row | None:
     return found
 
 
+def _draw(connection: sqlite3.Connection, row: Mapping[str, Any]) -> float:
+    """The chance of a request: that of the rationale's first one, else its own."""
+    found = connection.execute("SELECT chance FROM requests WHERE unit = ? ORDER BY seq LIMIT 1",
+                               (row["unit"],)).fetchone()  # fmt: skip
+    return float(row["chance"] if found is None else found[0])
+
+
 def _known(connection: sqlite3.Connection, request_id: str) -> sqlite3.Row:
     found = _row(connection, request_id)
     if found is None:
@@ -380,11 +383,3 @@ def _insert(connection: sqlite3.Connection, table: str, row: Mapping[str, Any]) 
     done = connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})",  # noqa: S608
                               tuple(row.values()))  # fmt: skip
     return int(done.lastrowid or 0)
-
-
-def _undecided(connection: sqlite3.Connection, which: str, limit: int) -> list[sqlite3.Row]:
-    return connection.execute(
-        "SELECT * FROM requests AS r WHERE NOT EXISTS (SELECT 1 FROM decisions AS d WHERE "  # noqa: S608
-        f"d.request_id = r.request_id) AND {which} LIMIT ?",
-        (AUDIT_SHARE, limit),
-    ).fetchall()

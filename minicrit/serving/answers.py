@@ -1,9 +1,10 @@
 """Answers given before: an exact cache in one SQLite file that several services may share.
 
-The key is a hash of everything that an answer depends on: the text, its domain, the identity of the
-critic (weights, adapter, calibration), the prompt's version, the threshold and how it was decoded.
-So another critic can never be served from it. A text is found again only if it is the same text:
-two that differ in one letter are two questions, as twins are.
+The key is a hash of everything that an answer depends on: the text, its domain, the name and the
+identity of the critic (weights, adapter, calibration), the prompt's version, the threshold, how it
+was decoded, the guard against texts that answer for the critic, and the words of the taxonomy. So
+another critic can never be served from it, nor what an older guard let through. A text is found
+again only if it is the same text: two that differ in one letter are two questions, as twins are.
 
 The text is taken as `normalised` gives it, and that is also what the critic reads.
 """
@@ -18,12 +19,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minicrit.impostors import GUARD
+from minicrit.taxonomy import FLAW_TYPES
+
 if TYPE_CHECKING:
     from minicrit.critic import Critic
 
 log = logging.getLogger(__name__)
 
 _FORM = "1"  # bumped whenever the fields of an answer change
+_WORDS = [[kind.name, kind.flag, kind.severity] for kind in FLAW_TYPES.values()]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key BLOB PRIMARY KEY, answer TEXT NOT NULL, used REAL NOT NULL
@@ -41,8 +46,8 @@ def normalised(text: str) -> str:
 
 def key_of(critic: "Critic", domain: str, rationale: str, decoding: str) -> bytes:
     """SHA-256 of all that the answer to a normalised rationale depends on."""
-    parts = [_FORM, critic.identity, critic.prompt_version, repr(critic.threshold), decoding,
-             domain, rationale]  # fmt: skip
+    parts = [_FORM, GUARD, _WORDS, critic.name, critic.identity, critic.prompt_version,
+             repr(critic.threshold), decoding, domain, rationale]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
@@ -101,15 +106,16 @@ class Answers:
         """
         now, fresh = time.time(), dict(self._fresh)
         used, self._used = self._used, set()
-        rows = [(key, json.dumps(dict(row), allow_nan=False), now) for key, row in fresh.items()]
         try:
+            rows = [(key, json.dumps(dict(row), allow_nan=False), now)
+                    for key, row in fresh.items()]  # fmt: skip
             with self._writing:
                 self._writing.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
                 self._writing.executemany("UPDATE answers SET used = ? WHERE key = ?",
-                                          [(now, key) for key in used])  # fmt: skip
+                                          [(now, key) for key in used.copy()])  # fmt: skip
                 self._forget()
-        except sqlite3.Error as error:
-            log.warning("%d answers were not kept: %s", len(rows), error)
+        except (sqlite3.Error, ValueError) as error:
+            log.warning("%d answers were not kept: %s", len(fresh), error)
         for key in fresh:
             del self._fresh[key]
 

@@ -1,10 +1,10 @@
 """The bodies of requests, as the service's OpenAPI describes them. Anything else is refused."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
-from minicrit.taxonomy import FLAW_TYPES, LABELS
+from minicrit.taxonomy import DOMAINS, FLAW_TYPES, LABELS
 
 MOST_ITEMS = 100
 Domain = Literal["trading", "defense", "cybersecurity", "medical", "planning", "general"]
@@ -115,3 +115,4 @@ class Chat(BaseModel):
 
 
 assert LABELS == ("valid", "flawed")
+assert get_args(Domain) == DOMAINS

@@ -1,6 +1,7 @@
 """Between the event loop and the critic's thread: answers from the cache, or from the queue."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from minicrit.serving.refusals import internal
 from minicrit.serving.results import given, kept, result_of
 from minicrit.serving.worker import Batching, Ticket, Worker
 
+log = logging.getLogger(__name__)
 Result = dict[str, Any]
 
 
@@ -83,8 +85,11 @@ class Desk:
         """In the critic's thread: keeps the answers and wakes who waits for them."""
         pending = [ticket for ticket in tickets if isinstance(ticket, _Pending)]
         for ticket in pending:
-            if ticket.answer is not None:
-                ticket.row = result_of(self.critic, *ticket.item, ticket.answer)
+            try:
+                if ticket.answer is not None:
+                    ticket.row = result_of(self.critic, *ticket.item, ticket.answer)
+            except Exception:  # whoever waits for it must hear so, and the others their answers
+                log.exception("an answer cannot be told")
         if self._answers is not None:
             self._answers.put((t.key, kept(t.row)) for t in pending if t.row is not None)
         assert self._loop is not None

@@ -5,6 +5,7 @@ which no rationale stands, and the figures for Prometheus.
 """
 
 import asyncio
+import ipaddress
 import json
 import logging
 import re
@@ -24,15 +25,17 @@ from minicrit.serving.results import new_id
 log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _OPEN = ("/healthz", "/readyz")  # and the console: pages without data
 _READ_ON = 16  # times the limit: so much is read and thrown away, so that the caller hears why
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Whether only this machine can reach an address; 127.0.0.1.evil.example is a name, not one."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass
@@ -109,11 +112,18 @@ class Gatehouse:
         return _again(body, receive)
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
-        """Without keys, a page of another site must not reach us under a name of its own."""
-        host = re.sub(r":\d+$", "", headers.get("host", ""))
-        if not self._keys and host not in _LOOPBACK and not is_loopback(host):
+        """Without keys, no page of another site may reach us, whatever name it calls us by."""
+        if self._keys:
+            return
+        asked = headers.get("host", "")
+        host = re.sub(r":\d+$", "", asked)
+        if not is_loopback(host.removeprefix("[").removesuffix("]")):
             raise RefusalError("misdirected", f"Host: expected the loopback, got {host!r}",
                                "ask under 127.0.0.1 or localhost, or serve with keys")  # fmt: skip
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != asked:
+            raise RefusalError("misdirected", f"Origin: expected a page of {asked}, got one of "
+                               f"{origin!r}", "ask from no page, or serve with keys")  # fmt: skip
 
     def _check_key(self, path: str, headers: Mapping[str, str], visit: Visit) -> None:
         if not self._keys or not (path.startswith("/v1/") or path == "/metrics"):

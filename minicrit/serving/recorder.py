@@ -84,7 +84,7 @@ class Recorder:
         while self._gather():
             try:
                 self._write()
-            except OSError:  # a full disk: said in the log, tried again, callers are refused
+            except Exception:  # a full disk, mostly: said, tried again, callers are refused
                 log.exception("%d answers could not be written", len(self._writing))
                 if not self._retry():
                     return

@@ -19,6 +19,7 @@ from minicrit.feedback.experiment import Experiment
 from minicrit.feedback.store import FeedbackStore
 from minicrit.serving.answers import Answers
 from minicrit.serving.app import build_app
+from minicrit.serving.bodies import MOST_ITEMS
 from minicrit.serving.desk import Desk
 from minicrit.serving.gatehouse import Gatehouse, is_loopback
 from minicrit.serving.instruments import Instruments
@@ -39,9 +40,11 @@ def serve(recipe: Recipe) -> None:
     """Serves until SIGTERM or Ctrl-C, then answers what waits; or makes a key.
 
     Raises:
-        ValueError: if the critic does not load, the address is taken or needs keys.
+        ValueError: if the critic does not load, the address is taken or needs keys, or with the
+            settings nothing could be answered.
     """
     config = recipe.serve
+    _check(config)
     if config.new_key is not None:
         path = config.key_file or _KEYS
         sys.stdout.write(f"{make_key(path, config.new_key)}\n")
@@ -55,6 +58,25 @@ def serve(recipe: Recipe) -> None:
         log.info("serving %s on http://%s:%d (%s)", critic.name, host, port,
                  "calibrated" if critic.calibration else "not calibrated")  # fmt: skip
         server_of(config, app).run(sockets=[listener])
+
+
+def _check(config: ServeConfig) -> None:
+    if not 1 <= config.most_items <= MOST_ITEMS:
+        raise ValueError(f"serve.most_items: expected 1 to {MOST_ITEMS}, got {config.most_items}; "
+                         "mend it")  # fmt: skip
+    if config.most_waiting < config.most_items:
+        raise ValueError(f"serve.most_waiting: expected {config.most_items} or more, as many as "
+                         f"serve.most_items, got {config.most_waiting}; raise it, or a full "
+                         "request never finds room")  # fmt: skip
+    for name in ("most_characters", "most_bytes", "most_connections", "batch_tokens",
+                 "batch_critiques", "max_new_tokens", "body_s", "drain_s"):  # fmt: skip
+        if not getattr(config, name) > 0:
+            raise ValueError(f"serve.{name}: expected more than 0, got {getattr(config, name)}; "
+                             "mend it")  # fmt: skip
+    for name in ("window_ms", "answers_kept"):
+        if not getattr(config, name) >= 0:
+            raise ValueError(f"serve.{name}: expected 0 or more, got {getattr(config, name)}; "
+                             "mend it")  # fmt: skip
 
 
 def keys_of(config: ServeConfig) -> Keys:
@@ -110,12 +132,14 @@ def panel_of(config: ServeConfig, critic: Critic, instruments: Instruments, base
     """The critic's desk, and in an experiment that of the other critic too.
 
     Raises:
-        ValueError: if the experiment is about another critic than the one that is served.
+        ValueError: if the experiment is about another critic than the one that is served, or its
+            log is damaged or another's.
     """
     desk = desk_of(config, critic, instruments)
     if config.experiment is None:
         return Panel(desk)
     experiment = Experiment.load(config.experiment)
+    experiment.entries()  # a log that does not fit is said now, not to every caller
     if experiment.control != config.model:
         raise ValueError(f"serve.model: expected {experiment.control}, the control of "
                          f"{config.experiment}, got {config.model}; serve that one, or without "

@@ -191,7 +191,10 @@ class Service:
         return await asyncio.to_thread(self._state)
 
     def _state(self) -> dict[str, Any]:
-        return {**self.store.state(), "trial": self.panel.state(self.store)}
+        try:
+            return {**self.store.state(), "trial": self.panel.state(self.store)}
+        except UnavailableError as error:
+            raise _unavailable() from error
 
     @property
     def why_no_precedents(self) -> str | None:

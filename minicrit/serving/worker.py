@@ -231,7 +231,7 @@ class Worker:
         """Answers all; if that fails, each alone, so that one cannot spoil the others."""
         try:
             for ticket, answer in zip(batch, self._answers(batch), strict=True):
-                ticket.answer = answer
+                _take(ticket, answer)
         except Exception:  # whatever a model or tokenizer raises
             log.exception("a batch of %d failed", len(batch))
             if len(batch) == 1:
@@ -250,3 +250,12 @@ class Worker:
             return [Answer(float(p), name) for p, name in zip(chances, types, strict=True)]
         chances = self.critic.p_flawed(items, batch_tokens=self.batching.tokens)
         return [Answer(float(p)) for p in chances]
+
+
+def _take(ticket: Ticket, answer: Answer) -> None:
+    """Keeps an answer, unless it is none: NaN is below every threshold, so it would say valid."""
+    if 0 <= answer.p_flawed <= 1:
+        ticket.answer = answer
+    else:
+        log.error("p(flawed) is %r; the rationale gets no answer", answer.p_flawed)
+        ticket.error = internal()

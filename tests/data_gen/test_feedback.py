@@ -231,3 +231,28 @@ def test_refusals(made, capsys):
     recipe.feedback.validation = 2
     with pytest.raises(ValueError, match=r"feedback.validation: expected a share from 0 to 1"):
         make_feedback(recipe)
+
+
+def test_what_is_asked_and_decided_while_it_is_read_does_no_harm(made, monkeypatch):
+    recipe, fill, out = made
+    fill((TRAIN[0], WRITTEN, [("ann", "agree", {})]))
+    plain = FeedbackStore.judged
+
+    def busy(store):
+        fill((TRAIN[1], WRITTEN, [("ann", "agree", {})]), (TRAIN[2], WRITTEN, []))
+        return plain(store)
+
+    monkeypatch.setattr(FeedbackStore, "judged", busy)
+    make_feedback(recipe)
+    assert len(rows_of(out / "examples/feedback.jsonl")) == 2
+
+
+def test_a_wrong_verdict_alone_makes_a_pair_though_its_correction_holds_a_critique(made):
+    recipe, fill, out = made
+    bare = {"label": "valid", "p_flawed": 0.1, "threshold": 0.5}
+    fill((TRAIN[0], bare, [("ann", "correct", {"label": "flawed", "critique": "Too few."})]))
+    make_feedback(recipe)
+    (pair,) = (Preference.from_row(row) for row in rows_of(out / "pairs.jsonl"))
+    assert (pair.scorer, pair.chosen, pair.rejected) == (
+        VERDICT, "Verdict: flawed", "Verdict: valid")  # fmt: skip
+    assert rows_of(out / "disputed.removed.jsonl") == []

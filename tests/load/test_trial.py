@@ -4,7 +4,17 @@ import json
 
 import pytest
 
-from tests.load.trial import main
+from tests.load.trial import failed, main
+
+
+@pytest.mark.parametrize(("fault", "is_one"), [
+    ({}, False), ({"wrong": 1}, True), ({"lost_feedback": 1}, True), ({"exit_status": 1}, True),
+    ({"statuses": {"500": 1}}, True), ({"verdicts": 0}, True),
+    ({"statuses": {"0": 3, "429": 9, "503": 1}}, False),
+])  # fmt: skip
+def test_a_trial_in_which_nothing_but_faults_came_back_has_failed(fault, is_one):
+    fine = {"wrong": 0, "lost_feedback": 0, "statuses": {"200": 9}, "exit_status": 0, "verdicts": 9}
+    assert failed({**fine, **fault}) is is_one
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ CLOSE = 1e-6  # what p_flawed may differ by from one batch to another
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one trial for each number of clients; 1 if an answer was wrong or feedback lost."""
+    """Runs one trial for each number of clients; 1 if the service failed in one, see `failed`."""
     options = _options(argv)
     rows = []
     for clients in options.clients:
@@ -38,7 +38,13 @@ def main(argv: list[str] | None = None) -> int:
         ratio = rows[1]["verdicts_a_second"] / rows[0]["verdicts_a_second"]
         sys.stdout.write(f"throughput, {rows[1]['clients']} clients to {rows[0]['clients']}: "
                          f"{ratio:.2f}\n")  # fmt: skip
-    return int(any(row["wrong"] or row["lost_feedback"] for row in rows))
+    return int(any(map(failed, rows)))
+
+
+def failed(row: dict[str, Any]) -> bool:
+    """Whether an answer was wrong, feedback lost, a fault told, or nothing answered at all."""
+    return bool(row["wrong"] or row["lost_feedback"] or row["statuses"].get("500")
+                or row["exit_status"] or not row["verdicts"])  # fmt: skip
 
 
 def trial(options: argparse.Namespace, clients: int, folder: Path) -> dict[str, Any]:

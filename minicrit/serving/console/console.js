@@ -13,7 +13,7 @@ const LOOK_AGAIN = 15_000; // ms
 const MOST = 20; // cases of the queue
 
 let cases = []; // undecided, as the service orders them
-let current = null; // {id, also, rationale, domain, result}
+let current = null; // {id, rationale, domain, result}
 let types = [];
 let busy = false; // a judgement is awaited
 const decided = new Set();
@@ -34,16 +34,19 @@ function sent(entry) {
   refresh();
 }
 
-function online() {
-  at("line").textContent = "connected";
-  at("line").className = "chip good";
+/** Said only when it changes: the chip is spoken to who cannot see it. */
+function tell(words, kind) {
+  if (at("line").textContent === words) return;
+  at("line").textContent = words;
+  at("line").className = `chip ${kind}`;
 }
+
+const online = () => tell("connected", "good");
 
 function lost(error) {
   if (error.status === 401) at("login").hidden = false;
   if (error.status !== 0) return;
-  at("line").textContent = "no connection: decisions are kept here";
-  at("line").className = "chip open";
+  tell("no connection: decisions are kept here", "open");
 }
 
 /** Asks the service; whether it could be reached is shown. */
@@ -76,7 +79,7 @@ function note(words) {
 }
 
 const caseOf = (rationale, result) =>
-  ({ id: result.request_id, also: [], rationale, domain: result.domain, result });
+  ({ id: result.request_id, rationale, domain: result.domain, result });
 const isDone = (id) => decided.has(id) || outbox.holds(id);
 
 /** What was skipped goes to the end. */
@@ -148,14 +151,14 @@ async function judge() {
   });
 }
 
-/** Has the critique of the case written; the decision is then about both answers. */
+/** Has the critique of the case written: a request of its own, in whose place the verdict's goes. */
 async function write() {
   const one = current;
   if (!one || busy || at("write").hidden) return;
   await waiting(at("write"), "write-error", async () => {
     const body = { domain: one.domain, rationale: one.rationale };
     const [result] = (await call("POST", "/v1/critique", body)).results;
-    const whole = { ...caseOf(one.rationale, result), also: [one.id, ...one.also] };
+    const whole = caseOf(one.rationale, result);
     cases = cases.map((other) => (other.id === one.id ? whole : other));
     if (current === one) open(whole);
   });
@@ -195,8 +198,8 @@ function operator() {
 function decide(decision, fields = {}) {
   const name = current && operator();
   if (!name) return;
-  const { id, also, result } = current;
-  const bodies = [id, ...also].map((request_id) => ({ request_id, decision, operator: name, ...fields }));
+  const { id, result } = current;
+  const bodies = [{ request_id: id, decision, operator: name, ...fields }];
   const other = result.label === "flawed" ? "valid" : "flawed";
   const words = { agree: `Agreed: ${result.label}.`, disagree: `Disagreed: ${other}.`,
     correct: "Corrected." }[decision];
@@ -204,7 +207,7 @@ function decide(decision, fields = {}) {
   outbox.add(bodies, words, { ...done, form: decision === "correct" ? correction.form : null });
   correction.forget();
   const place = cases.findIndex((one) => one.id === done.id);
-  cases = cases.filter((one) => one.id !== done.id && !done.also.includes(one.id));
+  cases = cases.filter((one) => one.id !== done.id);
   open(cases[Math.max(0, Math.min(place, cases.length - 1))] || null);
   say(`${words} U undoes. ${current ? `Next: ${current.result.label}.` : "Nothing else waits."}`);
   if (cases.length < 3) setTimeout(refresh, 300);
@@ -365,10 +368,11 @@ function listen() {
 /** Everything that the service has to say; again after a lost connection or a new key. */
 async function begin() {
   try {
-    if (!types.length) await learnWords();
+    const news = !types.length;
+    if (news) await learnWords();
     const before = kept("case");
     if (!current && before && !isDone(before.id)) open(before, { quiet: true });
-    if (current) view.showReasons(at("reasons"), current.result, types);
+    if (current && news) view.showReasons(at("reasons"), current.result, types);
     await refresh();
     outbox.hurry();
   } catch (error) {

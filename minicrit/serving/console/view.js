@@ -24,7 +24,7 @@ export function showState(list, state) {
   const cells = [
     ["Agreement", rate(state.agreement), "of rationales decided on; 95 % interval"],
     ["False positives", rate(state.fpr),
-      "flagged among rationales that operators call valid, in a random sample of all requests"],
+      "flagged among rationales that operators call valid, in a random sample of all that were asked"],
     ["Decided", `${state.decisions} of ${state.requests}`, "decisions, and requests so far"],
     ...(state.trial || []).map(trial),
   ];
@@ -45,10 +45,22 @@ function trial(one) {
     `gain of ${visible(one.treatment)} over ${visible(one.control)}, with an interval that holds at every look`];
 }
 
+/** Fills a list anew; the button that had the focus has it again, else its neighbour. */
+function redraw(list, items) {
+  const before = [...list.querySelectorAll("button")];
+  const place = before.indexOf(document.activeElement);
+  const name = place < 0 ? null : before[place].dataset.of;
+  list.replaceChildren(...items);
+  if (place < 0) return;
+  const after = [...list.querySelectorAll("button")];
+  const same = after.find((button) => button.dataset.of === name) || after[Math.min(place, after.length - 1)];
+  if (same) same.focus({ preventScroll: true });
+}
+
 /** The queue; `open` is called with the case that was chosen. */
 export function showQueue(list, cases, current, open) {
-  list.replaceChildren(...cases.map((one) => {
-    const button = make("button", null, { type: "button", class: "case" },
+  redraw(list, cases.map((one) => {
+    const button = make("button", null, { type: "button", class: "case", "data-of": one.id },
       make("span", null, { class: "top" }, labelChip(one.result.label),
         make("span", `p ${number(one.result.p_flawed)}`, { class: "soft" }),
         make("span", visible(one.domain), { class: "soft" })),
@@ -165,10 +177,10 @@ const STATES = {
 
 /** Decisions on their way; acts: {undo, open, discard}, each called with a key. */
 export function showOutbox(list, entries, acts) {
-  list.replaceChildren(...entries.map((entry) => {
+  redraw(list, entries.map((entry) => {
     const buttons = [];
     const button = (words, act) => {
-      const made = make("button", words, { type: "button", class: "quiet" });
+      const made = make("button", words, { type: "button", class: "quiet", "data-of": words + entry.key });
       made.addEventListener("click", () => act(entry.key));
       buttons.push(made);
     };

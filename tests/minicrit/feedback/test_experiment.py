@@ -251,6 +251,34 @@ def test_the_command_begins_and_shows(tmp_path, monkeypatch, capsys):
         ab(recipe)
 
 
+def test_a_name_is_used_once_in_a_store_and_settings_that_hold_are_not_passed_over(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe()
+    recipe.ab.name, recipe.ab.treatment = "e", "new"
+    with FeedbackStore(tmp_path / "feedback/store.db") as store:
+        ask = {"domain": "general", "rationale": "T.", "result": result("valid")}
+        store.add_request("r1", **ask, experiment="e", arm=TREATMENT)
+    with pytest.raises(ValueError, match=r"ab.name: expected a new name, got e, under which"):
+        ab(recipe)
+    recipe.ab.name = "f"
+    ab(recipe)
+    recipe.ab.treatment = "newer"
+    with pytest.raises(ValueError, match=r"ab.treatment: expected new, which .* holds, got newer"):
+        ab(recipe)
+
+
+def test_a_request_at_the_very_end_is_in_the_experiment_or_not(tmp_path, monkeypatch):
+    """Never in it with the arm of afterwards: control for what was drawn to the treatment."""
+    experiment = made(tmp_path)
+    treated = next(f"u{n}" for n in range(99) if experiment.drawn(f"u{n}") == TREATMENT)
+    looks = iter([None, {"event": "stopped"}, {"event": "stopped"}])
+    monkeypatch.setattr(Experiment, "ended", lambda _: next(looks))
+    assert experiment.assigned(treated) == ("e", TREATMENT)
+    assert experiment.assigned(treated) == (None, CONTROL)
+
+
 def test_a_log_that_was_torn_goes_on_behind_the_last_whole_line(tmp_path, store):
     experiment = made(tmp_path)
     experiment.write()
@@ -262,13 +290,23 @@ def test_a_log_that_was_torn_goes_on_behind_the_last_whole_line(tmp_path, store)
     assert [row["event"] for row in experiment.entries()] == ["begun", "stopped"]
 
 
+def test_a_damaged_log_is_said_with_its_line(tmp_path):
+    experiment = made(tmp_path)
+    experiment.write()
+    with experiment.log.open("ab") as file:
+        file.write(b"{oops}\n")
+    with pytest.raises(ValueError, match=r"experiment.log.jsonl:2: expected JSON, got"):
+        experiment.ended()
+
+
 def test_a_plan_says_what_would_be_found_and_how_often_it_would_cry_wolf(tmp_path, capsys):
     recipe = Recipe()
     settings = recipe.ab
     settings.out, settings.plan, settings.simulate, settings.most = tmp_path / "ab", True, 200, 300
     found = ab(recipe)
     assert json.loads((tmp_path / "ab-plan.json").read_text())["plan"] == found["plan"]
-    assert "| +0.120 |" in capsys.readouterr().out
+    assert "| +0.120 |" in (said := capsys.readouterr().out)
+    assert "rationales for them" in said
     powers = [row["power"] for row in found["plan"]["rows"]]
     assert powers == sorted(powers)
     assert powers[-1] > 0.3

@@ -55,7 +55,7 @@ def test_agreement_is_over_all_and_false_positives_over_the_audit(store):
     assert shown(2, 7).items() <= state["agreement"].items()
     assert state["agreement"]["audit"] == shown(2, 4)
     assert shown(2, 3).items() <= state["fpr"].items()
-    assert state["audit"] == {"share": 0.2, "requests": 5, "decided": 4}
+    assert state["audit"] == {"share": 0.2, "rationales": 5, "decided": 4}
 
 
 def test_the_majority_of_the_last_words_decides_and_a_rationale_counts_once(store):
@@ -76,9 +76,10 @@ def test_the_majority_of_the_last_words_decides_and_a_rationale_counts_once(stor
 
 
 def test_the_second_critic_is_held_against_the_first(store):
+    a, b, c, d = AUDITED[:4]
     for name, heard, shadow, right in [
-        ("a", "flawed", "valid", "valid"), ("b", "flawed", "valid", "valid"),
-        ("c", "valid", "flawed", "valid"), ("d", "valid", "valid", "valid"),
+        (a, "flawed", "valid", "valid"), (b, "flawed", "valid", "valid"),
+        (c, "valid", "flawed", "valid"), (d, "valid", "valid", "valid"),
     ]:  # fmt: skip
         ask(store, name, heard, shadow=shadow)
         store.add_decision(name, "agree" if heard == right else "disagree", "ann")
@@ -87,7 +88,7 @@ def test_the_second_critic_is_held_against_the_first(store):
     found = store.state()["shadow"]
     assert found == {
         "requests": 5, "flips": shown(3, 5), "agreement": shown(2, 4),
-        "shadow_agreement": shown(3, 4), "only_heard_right": 1, "only_shadow_right": 2, "p": 1.0,
+        "shadow_agreement": shown(3, 4), "only_heard_right": 1, "only_shadow_right": 2,
     }  # fmt: skip
 
 
@@ -130,3 +131,56 @@ def test_working_through_the_queue_leaves_the_audit_unbiased(store):
     assert audit["n"] == 150
     assert audit["low"] < 0.75 < audit["high"]
     assert abs(audit["value"] - 0.75) < 0.1
+
+
+def test_what_is_asked_often_does_not_count_more_in_the_audit(store):
+    """200 rationales asked once, the critic wrong on all; 200 asked 15 times, right on all.
+
+    A rationale counts once, so the agreement is one half; with a draw of each request it came to
+    0.2 x 200 wrong and 0.96 x 200 right, 0.83.
+    """
+    requests = []
+    for n in range(400):
+        for again in range(15 if n % 2 else 1):
+            requests.append(Request(request_id=f"r{n}-{again}", domain="general",
+                                    rationale=f"Text {n}.", result=result("flawed")))  # fmt: skip
+    store.add_requests(requests)
+    for row in list(store.requests()):
+        if row["audit"]:
+            n = int(row["rationale"][5:-1])
+            store.add_decision(row["request_id"], "agree" if n % 2 else "disagree", "ann")
+    state = store.state()
+    audit = state["agreement"]["audit"]
+    assert audit["low"] < 0.5 < audit["high"]
+    assert 50 < audit["n"] < 110
+    assert state["audit"] == {"share": AUDIT_SHARE, "rationales": audit["n"], "decided": audit["n"]}
+
+
+def test_a_rationale_counts_once_in_and_out_of_an_experiment(store):
+    a, b = AUDITED[:2]
+    ask(store, a, text="Twice.")
+    ask(store, b, text="Twice.", experiment="e", arm="new")
+    store.add_decision(a, "agree", "ann")
+    store.add_decision(b, "agree", "bob")
+    state = store.state()
+    assert shown(1, 1).items() <= state["agreement"].items()
+    assert state["decided"] == 1
+    assert state["experiments"][0]["arms"]["new"]["agreement"] == shown(1, 1)
+
+
+def test_the_second_critic_is_compared_where_the_first_ones_doubts_have_no_say(store):
+    """The queue shows the doubtful cases of the critic that is heard; they would make it worse."""
+    ask(store, OTHERS[0], "flawed", shadow="valid")
+    store.add_decision(OTHERS[0], "disagree", "ann")
+    found = store.state()["shadow"]
+    assert found["flips"] == shown(1, 1)
+    assert (found["agreement"]["n"], found["only_shadow_right"]) == (0, 0)
+
+
+def test_the_second_critic_is_held_against_rationales_decided_on_before_it_came_too(store):
+    a, b = AUDITED[:2]
+    ask(store, a, text="Twice.")
+    ask(store, b, text="Twice.", shadow="valid", experiment="e", arm="control")
+    for name in (a, b):
+        store.add_decision(name, "disagree", "ann")
+    assert store.state()["shadow"]["only_shadow_right"] == 1

@@ -31,8 +31,8 @@ def store(tmp_path):
         yield store
 
 
-def ask(store, request_id="r1", result=FLAWED, **more):
-    store.add_request(request_id, "trading", TEXT, result, **more)
+def ask(store, request_id="r1", result=FLAWED, text=TEXT, **more):
+    store.add_request(request_id, "trading", text, result, **more)
     return request_id
 
 
@@ -184,8 +184,8 @@ def test_the_file_is_durable_private_and_ours_alone(store, tmp_path):
     with pytest.raises(ValueError, match="another program's database"):
         FeedbackStore(tmp_path / "other.db")
     with sqlite3.connect(store.path) as newer:
-        newer.execute("PRAGMA user_version = 2")
-    with pytest.raises(ValueError, match="of version 1 at most, got version 2; use the newer"):
+        newer.execute("PRAGMA user_version = 9")
+    with pytest.raises(ValueError, match="of version 2 at most, got version 9; use the newer"):
         FeedbackStore(store.path)
 
 
@@ -294,7 +294,8 @@ def test_many_threads_write_and_read_at_once(store):
 def test_the_queue_takes_turns_between_the_least_certain_and_the_drawn(store):
     names = [f"q{n}" for n in range(40)]
     for n, name in enumerate(names):
-        ask(store, name, {"label": "flawed", "p_flawed": 0.99 - n * 0.012, "threshold": 0.5})
+        said = {"label": "flawed", "p_flawed": 0.99 - n * 0.012, "threshold": 0.5}
+        ask(store, name, said, f"Text {n}.")
     drawn = sorted((n for n in names if chance_of(n) < AUDIT_SHARE), key=chance_of)
     doubtful = [name for name in reversed(names) if name not in drawn]
     assert 3 < len(drawn) < 14
@@ -309,6 +310,70 @@ def test_the_queue_takes_turns_between_the_least_certain_and_the_drawn(store):
     assert [name for name in seen if name not in drawn] == doubtful
     with pytest.raises(ValueError, match="expected limit from 1 to 10000, got 0"):
         store.queue(0)
+
+
+def test_a_rationale_stands_in_the_queue_once_for_each_answer_and_arm(store):
+    other = {**VALID, "p_flawed": 0.4}
+    for name, result, more in [
+        ("a", FLAWED, {}), ("b", FLAWED, {"text": TEXT.upper()}), ("c", other, {}),
+        ("d", FLAWED, {"experiment": "e", "arm": "new"}), ("e", FLAWED, {}), ("f", other, {}),
+    ]:  # fmt: skip
+        ask(store, name, result, **more)
+
+    def queued():
+        return {row["request_id"] for row in store.queue(9)}
+
+    assert queued() == {"d", "e", "f"}
+    store.add_decision("a", "agree", "ann")  # of e the first asking
+    assert queued() == {"d", "f"}
+    ask(store, "g")
+    assert queued() == {"d", "f"}
+    store.add_decision("f", "disagree", "ann")
+    store.add_decision("d", "agree", "ann")
+    assert queued() == set()
+
+
+def test_the_queue_takes_turns_by_rationales_however_many_decisions_they_get(store):
+    for n in range(60):
+        ask(store, f"q{n}", FLAWED, f"Text {n}.")
+    seen = []
+    for _ in range(10):
+        (row,) = store.queue(1)
+        seen.append(row["audit"])
+        for operator in ("ann", "bob"):
+            store.add_decision(row["request_id"], "agree", operator)
+    assert seen == [False, True] * 5
+
+
+def test_all_requests_of_a_rationale_are_drawn_for_the_audit_or_none(store):
+    for n in range(300):
+        ask(store, f"r{n}", FLAWED, f"Text {n % 30}.")
+    drawn = {}
+    for row in store.requests():
+        drawn.setdefault(row["rationale"], set()).add(row["audit"])
+    assert drawn == {f"Text {n}.": {chance_of(f"r{n}") < AUDIT_SHARE} for n in range(30)}
+    assert store.audited() == sum(chance_of(f"r{n}") < AUDIT_SHARE for n in range(30))
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(store):
+    for n in range(40):
+        ask(store, f"r{n}", FLAWED, f"Text {n % 4}.")
+    rows = [(name, chance_of(name)) for name in (row["request_id"] for row in store.requests())]
+    path = store.path
+    store.close()
+    with sqlite3.connect(path) as older:  # as the first version had it: each request its own draw
+        older.execute("DROP TRIGGER requests_no_update")
+        older.executemany("UPDATE requests SET chance = ?2 WHERE request_id = ?1", rows)
+        older.execute("CREATE TRIGGER requests_no_update BEFORE UPDATE ON requests "
+                      "BEGIN SELECT RAISE(ABORT, 'requests is append-only'); END")  # fmt: skip
+        older.execute("DROP INDEX requests_by_unit")
+        older.execute("PRAGMA user_version = 1")
+    with FeedbackStore(path) as again:
+        found = {row["request_id"]: row["audit"] for row in again.requests()}
+        assert found == {f"r{n}": chance_of(f"r{n % 4}") < AUDIT_SHARE for n in range(40)}
+        with again._connection() as connection, pytest.raises(sqlite3.IntegrityError):
+            connection.execute("UPDATE requests SET chance = 0")
+    FeedbackStore(path).close()
 
 
 def test_the_audit_is_a_fair_draw_by_the_id_alone():

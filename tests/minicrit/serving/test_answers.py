@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from minicrit.serving import answers as answering
 from minicrit.serving.answers import Answers, key_of, normalised
 from tests.minicrit.serving.running import items
 
@@ -17,6 +18,7 @@ class Known:
 
     def __init__(self, **other):
         self.identity, self.prompt_version, self.threshold = "base+adapter+c", "plain-1", 0.5
+        self.name = "checkpoints/mine"
         self.__dict__.update(other)
 
 
@@ -42,8 +44,17 @@ def test_every_part_of_a_question_counts():
     same = key()
     others = [key("It held!"), key("it held."), key("It  held."), key(domain="trading"),
               key(decoding="greedy-160"), key(identity="base+adapter+d"), key(threshold=0.51),
-              key(threshold=0.5000000000000001), key(prompt_version="plain-2")]  # fmt: skip
+              key(threshold=0.5000000000000001), key(prompt_version="plain-2"),
+              key(name="checkpoints/yours")]  # fmt: skip
     assert len({same, *others}) == len(others) + 1
+
+
+def test_what_an_older_guard_or_taxonomy_answered_is_stale(monkeypatch):
+    now = key()
+    monkeypatch.setattr(answering, "GUARD", "an older one")
+    older = key()
+    monkeypatch.setattr(answering, "_WORDS", [["small_sample", "other_flag", "low"]])
+    assert len({now, older, key()}) == 3
 
 
 def test_parts_do_not_run_into_each_other():
@@ -111,10 +122,19 @@ def test_the_longest_unused_go_first(tmp_path):
     cache.close()
 
 
+def test_what_cannot_be_written_is_dropped_and_does_not_stay_in_the_way(answers):
+    answers.put([(key("a"), {"p": float("nan")})])
+    answers.flush()
+    answers.put([(key("b"), {"p": 0.5})])
+    answers.flush()
+    assert (answers.get(key("a")), answers.get(key("b")), answers.count) == (None, {"p": 0.5}, 1)
+
+
 def test_processes_share_it(answers, tmp_path):
     code = """
 import sys
 from pathlib import Path
+from minicrit.serving import answers as answering
 from minicrit.serving.answers import Answers
 cache = Answers(Path(sys.argv[1]), 100)
 cache.put([(bytes(32), {"n": 3})])

@@ -167,15 +167,16 @@ def test_the_queue_is_in_the_order_of_the_service_and_skipping_goes_to_its_end(c
     assert console.ask("document.querySelector('[aria-current] .start').textContent") == order[2]
 
 
-def test_a_critique_written_later_is_decided_on_with_the_verdict(console):
-    first = put(console.service, TEXT)
+def test_a_critique_written_later_takes_the_place_of_the_verdict(console):
+    """One rationale, one decision: the verdict that was asked for first is settled with it."""
+    (first,) = console.service.judge(("general", TEXT))
     console.open()
     console.press("w")
     console.until("document.querySelector('#write').hidden")
     console.press("a")
-    both = console.decisions(2)
-    assert first in [row["request_id"] for row in both]
-    assert len({row["request_id"] for row in both}) == 2
+    (decision,) = console.decisions(1)
+    assert decision["request_id"] != first["request_id"]
+    assert len(list(console.service.service.store.requests())) == 2
     assert console.service.service.store.queue(9) == []
 
 
@@ -235,7 +236,7 @@ def test_what_was_typed_and_decided_outlives_the_page(console):
 def test_what_the_service_refuses_is_shown_and_opened_again(console):
     put(console.service, TEXT)
     stray = console.service.service.store.queue(1)[0]["result"] | {"request_id": "0" * 32}
-    console.open(case={"id": "0" * 32, "also": [], "rationale": "Unknown.", "domain": "general",
+    console.open(case={"id": "0" * 32, "rationale": "Unknown.", "domain": "general",
                        "result": stray})  # fmt: skip
     assert console.text("#rationale") == "Unknown."
     console.press("a")

@@ -234,3 +234,32 @@ def test_a_service_with_keys_asks_for_one(critic, tmp_path, browser):
         console.until("document.querySelector('#rationale').textContent !== ''")
         assert console.ask("document.querySelector('#login').hidden")
         assert secret not in str(console.ask("JSON.stringify(localStorage)"))
+
+
+def test_the_focus_stays_where_it_is_when_the_queue_is_read_again(console):
+    """Also when the case that has it is decided by somebody else: then it goes to the next."""
+    for number in range(4):
+        put(console.service, f"text {number}", p=0.6)
+    console.open()
+    order = [row["request_id"] for row in console.service.service.store.queue(9)]
+    focused = "document.activeElement.dataset.of"
+    console.ask("document.querySelectorAll('#queue button')[2].focus()")
+    put(console.service, "one more", p=0.55)
+    console.ask("void document.querySelector('#reload').click()")
+    console.until("document.querySelectorAll('#queue button').length === 5")
+    assert console.ask(focused) == order[2]
+    console.service.service.store.add_decision(order[2], "agree", "bob")
+    console.ask("void document.querySelector('#reload').click()")
+    console.until("document.querySelectorAll('#queue button').length === 4")
+    assert console.ask("document.activeElement.className") == "case"
+
+
+def test_what_stays_as_it_is_is_not_spoken_again(console):
+    console.open()
+    console.until("document.querySelector('#line').textContent === 'connected'")
+    console.ask("""void (window.told = 0, new MutationObserver(() => { window.told += 1; })
+      .observe(document.querySelector("#line"), { childList: true, characterData: true }))""")
+    put(console.service, "text", p=0.6)
+    console.ask("void document.querySelector('#reload').click()")
+    console.until("document.querySelectorAll('#queue button').length === 1")
+    assert console.ask("window.told") == 0

@@ -58,10 +58,24 @@ def test_a_form_of_another_site_is_no_json(live):
     refused(live.http.post("/v1/verdict", content=b"{}"), 415, "unsupported_media_type")
 
 
-def test_another_site_under_our_address_is_turned_away(live):
-    answer = live.http.get("/v1/state", headers={"Host": "evil.example:80"})
-    refused(answer, 421, "misdirected")
-    assert live.http.get("/v1/state", headers={"Host": "localhost:1"}).status_code == 200
+@pytest.mark.parametrize("host", [
+    "evil.example:80", "127.0.0.1.evil.example", "127.evil.example:8765", "localhost.evil.example",
+    "[::2]", "[fe80::1]:80", "0.0.0.0", "",
+])  # fmt: skip
+def test_another_site_under_our_address_is_turned_away(live, host):
+    refused(live.http.get("/v1/state", headers={"Host": host}), 421, "misdirected")
+
+
+@pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "127.8.8.8:80", "[::1]", "[::1]:80"])
+def test_the_loopback_has_several_names(live, host):
+    assert live.http.get("/v1/state", headers={"Host": host}).status_code == 200
+
+
+def test_a_page_of_another_site_is_turned_away_and_ours_is_not(live):
+    for origin in ("http://evil.example", "http://127.0.0.1:1", "null", "file://"):
+        answer = live.http.get("/v1/state", headers={"Origin": origin})
+        assert "Origin" in refused(answer, 421, "misdirected")
+    assert live.http.get("/v1/state", headers={"Origin": live.url}).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a b", "a" * 65, "-x", "\u00e9"])

@@ -98,3 +98,13 @@ def test_an_experiment_about_another_critic_is_refused(critic, other, tmp_path):
         running(critic, tmp_path, experiment=tmp_path / "e.yaml"),
     ):
         pass
+
+
+def test_a_log_of_other_settings_is_refused_at_the_start(critic, other, tmp_path):
+    found = experiment(tmp_path)
+    found.path.write_text(found.path.read_text().replace("share: 0.5", "share: 0.4"))
+    with (
+        pytest.raises(ValueError, match=r"e.log.jsonl:1: expected the log of .*/e.yaml as it is"),
+        running(critic, tmp_path, experiment=tmp_path / "e.yaml"),
+    ):
+        pass

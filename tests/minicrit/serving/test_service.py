@@ -7,9 +7,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import pytest
 
+from minicrit.config import Recipe
+from minicrit.feedback.store import UnavailableError
+from minicrit.serving import desk, serve
 from minicrit.serving.bodies import MOST_ITEMS
+from minicrit.serving.results import result_of
 from minicrit.serving.serve import bound
 from minicrit.serving_config import ServeConfig
 from tests.minicrit.serving.running import items, running
@@ -278,3 +283,73 @@ def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_headers():
         listener.listen()
         with socket.create_connection(listener.getsockname()), listener.accept()[0] as taken:
             assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_probability_that_is_none_is_no_answer_and_spoils_no_other(critic, tmp_path):
+    class Lost(Slow):
+        def p_flawed(self, asked, **options):
+            p = self._critic.p_flawed(asked, **options)
+            return np.where(["void" in text for _, text in asked], np.nan, p)
+
+    (good,) = items(1)
+    with running(Lost(critic), tmp_path) as live:
+        answer = live.ask("/v1/verdict", {"rationale": "A void in the figures."})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+        live.judge(good)
+        wait_for(lambda: live.service.panel.desk._answers.count == 1)
+    with running(critic, tmp_path) as again:
+        assert again.judge(good)[0]["cached"]
+        assert [row["rationale"] for row in again.service.store.requests()] == [good[1]] * 1
+
+
+def test_an_answer_that_cannot_be_told_is_refused_and_not_waited_for(critic, tmp_path, monkeypatch):
+    def told(critic, domain, rationale, answer):
+        if "void" in rationale:
+            raise KeyError("no such flaw")
+        return result_of(critic, domain, rationale, answer)
+
+    monkeypatch.setattr(desk, "result_of", told)
+    with running(critic, tmp_path) as live, ThreadPoolExecutor(2) as pool:
+        lost = pool.submit(live.ask, "/v1/verdict", {"rationale": "A void in the figures."})
+        assert lost.result(timeout=20).status_code == 500
+        assert live.judge(*items(1))
+
+
+@pytest.mark.parametrize(("setting", "value", "words"), [
+    ("most_items", 0, "serve.most_items: expected 1 to 100, got 0"),
+    ("most_items", 101, "serve.most_items: expected 1 to 100, got 101"),
+    ("most_waiting", 99, "serve.most_waiting: expected 100 or more, as many as serve.most_items"),
+    ("batch_critiques", 0, "serve.batch_critiques: expected more than 0, got 0"),
+    ("max_new_tokens", 0, "serve.max_new_tokens: expected more than 0, got 0"),
+    ("body_s", float("nan"), "serve.body_s: expected more than 0, got nan"),
+    ("window_ms", -1.0, "serve.window_ms: expected 0 or more, got -1.0"),
+    ("port", -1, "serve.port: expected a free address, got bind(): port must be 0-65535"),
+])  # fmt: skip
+def test_settings_with_which_nothing_would_be_answered_are_refused(setting, value, words):
+    recipe = Recipe()
+    setattr(recipe.serve, setting, value)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        serve.serve(recipe)
+
+
+def test_a_database_that_cannot_be_read_is_unavailable_and_no_fault(live, monkeypatch):
+    def away(*_):
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(live.service.store, "state", away)
+    answer = live.http.get("/v1/state")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+
+
+def test_a_fault_of_any_kind_while_writing_stops_no_recorder(live, monkeypatch):
+    plain, faults = live.service.store.add_requests, iter([RuntimeError("odd"), None])
+
+    def write(rows):
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        plain(rows)
+
+    monkeypatch.setattr(live.service.store, "add_requests", write)
+    (row,) = live.judge(("trading", "It fell on a Friday, so Fridays are bad."))
+    body = {"request_id": row["request_id"], "decision": "agree", "operator": "ann"}
+    assert live.ask("/v1/feedback", body).status_code == 201
