@@ -141,6 +141,10 @@ class Critic(Reader):
     ) -> np.ndarray:
         """Probability of `flawed` against `valid`, (N,), calibrated if the critic is."""
         odds = self.log_odds(items, batch_tokens=batch_tokens, progress=progress)
+        return self.p_of(odds, items)
+
+    def p_of(self, odds: np.ndarray, items: Sequence[Item]) -> np.ndarray:
+        """`p_flawed` of items whose log-odds (N,) are known."""
         return self.chances(odds, [domain for domain, _ in items])
 
     def p_and_types(
