@@ -148,7 +148,7 @@ def test_what_a_calibration_promises_outlasts_other_commands(project):
     """`make export` once certified anew, at the recipe's limit in place of the one asked for."""
     make("calibrate", "ALPHA=0.02")
     Path("checkpoints/mine/sft/calibration.json.manifest.json").write_text(
-        '{\n  "facts": {"alpha": 0.5},\n  "settings": {\n    "alpha": 0.02,\n    "delta": 0.05\n  }\n}'
+        '{\n  "facts": {"alpha": 0.5},\n  "settings": {\n    "alpha": 0.02\n  }\n}'
     )
     for goal, made in (("export", ["export"]), ("errors", ["errors"]), ("explain", ["explain"]),
                        ("benchmark", ["benchmark"]), ("quantize", ["quantize"])):  # fmt: skip

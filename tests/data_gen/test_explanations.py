@@ -101,7 +101,9 @@ def test_a_flaw_that_was_missed_gives_no_reasons(tmp_path):
 def test_all_alike_is_not_certain(tmp_path):
     """Resamples of four right verdicts have no spread; Wilson at 4 of 4: 4 / (4 + 1.96^2)."""
     recipe = recipe_for(tmp_path)
-    write_examples(tmp_path / "data.jsonl", [e for n in (0, 3) for e in twins(n, (0.1, 0.9), (0, 0))])
+    write_examples(
+        tmp_path / "data.jsonl", [e for n in (0, 3) for e in twins(n, (0.1, 0.9), (0, 0))]
+    )
     found = explain(recipe, load=lambda _: Writer("a"))["figures"]["verdict_right"]
     assert (found["value"], found["high"]) == (1.0, 1.0)
     assert found["low"] == pytest.approx(4 / (4 + 1.959964**2), abs=1e-6)

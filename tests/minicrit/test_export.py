@@ -75,7 +75,8 @@ def test_a_chat_with_it_is_the_prompt_that_it_was_trained_on(folder, domain, rat
     """The base's own template made of it a chat with an assistant, to which it answered as well."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     chat = [{"role": "system", "content": domain}, {"role": "user", "content": "Hello."},
-            {"role": "assistant", "content": "Hi."}, {"role": "user", "content": rationale}]  # fmt: skip
+            {"role": "assistant", "content": "Hi."},
+            {"role": "user", "content": rationale}]  # fmt: skip
     for messages in (chat, *([] if domain not in ("", "general") else [chat[1:]])):
         said = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert said == render_prompt(domain or "general", rationale)

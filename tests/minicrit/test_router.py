@@ -203,7 +203,8 @@ def test_an_adapter_of_other_layers_is_refused_before_it_is_in_memory(tiny, own,
     router = load(own, tiny)
     before, sizes = router.log_odds(ITEMS), parameters(router)
     told = LoraConfig(r=2, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False)
-    get_peft_model(load_model(tiny), told).save_pretrained(own / "wide", save_embedding_layers=False)
+    wide = get_peft_model(load_model(tiny), told)
+    wide.save_pretrained(own / "wide", save_embedding_layers=False)
     sign(own / "wide", tiny.identity)
     with pytest.raises(ValueError, match=r"adapter for medical: .*wide: expected .* plain linear"):
         router.swap("medical", own / "wide")
