@@ -134,6 +134,11 @@ ASKED = $(or $(MODEL),$(patsubst %/manifest.json,%,$(firstword $(wildcard $(ADAP
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 # It lies with the critic and is told apart from it: fitting it again makes only reports stale.
 CALIBRATION := $(MODEL_USED)/calibration.json
+# Whoever asks for something else keeps what it promises: other settings, and the calibration of
+# another run's critic, are for those who ask for calibrate.
+FITTING := $(filter calibrate,$(MAKECMDGOALS))
+PROMISED := $(if $(FITTING),,$(shell sed -n '/"settings"/,/}/s/.*"alpha": *\([0-9.e-]*\).*/\1/p' \
+    $(CALIBRATION).manifest.json 2>/dev/null))
 # What changes a critic makes its probabilities wrong (arXiv 2505.01997), so each refits them.
 REFITTED := $(filter-out $(CALIBRATION),$(patsubst %,%/calibration.json,$(PREFERRED) \
     $(RESAMPLED) $(REVISED) $(LIKED)))
@@ -170,24 +175,25 @@ SHRUNK_PROMISE := $(if $(filter $(SMALL),$(MODEL_USED)),,$(wildcard $(CALIBRATIO
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
     $(call modules,records taxonomy data_config)
-CALIBRATE_CODE := $(call modules,calibrat* critic readout encoding prompts selective)
-BENCHMARK_CODE := $(call modules,benchmark* calibrated critic readout encoding prompts judging \
-    latency measures resampling paired selective versus slices selection written scores \
-    statistics bagofwords *tables which_flaw kept board)
+READING := critic reader loading readout encoding prompts impostors
+CALIBRATE_CODE := $(call modules,$(READING) calibrat* selective)
+BENCHMARK_CODE := $(call modules,$(READING) benchmark* calibrated judging latency measures \
+    resampling paired selective versus slices selection written scores statistics bagofwords \
+    *tables which_flaw kept board)
 JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prompts/compare-*.txt \
     data_gen/constitution-*.yaml)
 ERRORS_CODE := $(wildcard $(patsubst %,data_gen/%.py,errors explained doubts oracle reasons)) \
-    $(call modules,critic decoding encoding error* misses neighbours prompts slices weak_slices) \
+    $(call modules,$(READING) decoding error* misses neighbours slices weak_slices) \
     $(wildcard minicrit/errors.html minicrit/page.html minicrit/macros.html)
 EXPLAIN_CODE := $(wildcard $(patsubst %,data_gen/%.py,explanations explained oracle reasons check)) \
-    $(call modules,critic decoding encoding prompts)
+    $(call modules,$(READING) decoding)
 PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
     candidates scouting)) $(call modules,sampling decoding)
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
     revisers acceptance rules vitals oracle reasons judge candidates) data_gen/constitution-*.yaml \
     data_gen/prompts/revise-*.txt) $(call modules,sampling decoding)
 EXPORT_CODE := $(wildcard minicrit/export/*.py)
-ADAPTERS_CODE := $(call modules,adapter* specialists router* members lanes detector critic readout \
+ADAPTERS_CODE := $(call modules,$(READING) adapter* specialists router* members lanes detector \
     versus paired measures)
 QUANTIZE_CODE := $(call modules,quantize* shrinking int8 int4)
 DATA_REPORT_CODE := $(wildcard data_gen/*.html) $(call modules,pages plots bagofwords)
@@ -543,9 +549,10 @@ $(PLAIN)/manifest.json: $(DATA_DIR)-plain/manifest.json $(STAMPS)/sft.args $(STA
 	@touch $@
 
 # A critic that is made again loses its calibration with its folder.
-$(CALIBRATION): $(STAMPS)/calibrate.args $(STAMPS)/calibration.sum $(CALIBRATE_CODE) \
-    $(if $(MODEL),,$(STAMPS)/sft.sum) | $(SETUP)
-	$(MINICRIT) calibrate $(CONFIG) $(SETTINGS_calibrate) --calibrate.model $(@D) $(ARGS)
+$(CALIBRATION): $(if $(FITTING),$(STAMPS)/calibrate.args) $(if $(FITTING)$(if $(MODEL),,own), \
+    $(STAMPS)/calibration.sum $(CALIBRATE_CODE)) $(if $(MODEL),,$(STAMPS)/sft.sum) | $(SETUP)
+	$(MINICRIT) calibrate $(CONFIG) $(SETTINGS_calibrate) --calibrate.model $(@D) \
+	    $(if $(PROMISED),--calibrate.alpha $(PROMISED)) $(ARGS)
 
 $(REFITTED): %/calibration.json: %/manifest.json $(STAMPS)/calibrate.args \
     $(STAMPS)/calibration.sum $(CALIBRATE_CODE) | $(SETUP)

@@ -31,8 +31,8 @@ from minicrit.manifest import code_version, provenance
 from minicrit.measure_config import ErrorsConfig
 from minicrit.misses import Bars, Fact, is_doubtful, outcome
 from minicrit.neighbours import nearest
-from minicrit.records import Example, read_examples, read_folder
-from minicrit.selection import limited
+from minicrit.records import Example
+from minicrit.selection import limited, of_split
 from minicrit.written import balanced, seeded_order
 
 Load = Callable[[str], Judge]
@@ -55,7 +55,9 @@ def analyse_errors(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any
     settings = recipe.errors
     _check(settings)
     service = _service(settings)  # now, not after the long writing
-    examples = _items(settings, recipe.seed)
+    examples, _ = of_split([settings.data], settings.split, "errors")
+    if settings.limit:
+        examples = limited(examples, settings.limit, recipe.seed)
     judge = (load or partial(load_judge, base_folder=recipe.base.folder))(settings.model)
     bars = Bars(settings.confident, settings.overlap, settings.reasons)
     facts = _read(judge, examples, recipe)
@@ -112,21 +114,6 @@ def _service(settings: ErrorsConfig) -> Service | None:
 def _training(settings: ErrorsConfig) -> list[Path]:
     names = (settings.train or "").split(",") if settings.neighbours else []
     return [Path(name.strip()) for name in names if name.strip()]
-
-
-def _items(settings: ErrorsConfig, seed: int) -> list[Example]:
-    """The rows of the split, all of one file or folder."""
-    path = settings.data
-    readings = read_folder(path) if path.is_dir() else [read_examples(path)]
-    rows = [example for reading in readings for example in reading.examples]
-    chosen = [e for e in rows if e.split == settings.split]
-    if not chosen:
-        raise ValueError(f"{path}: expected rows of split {settings.split}, got none of "
-                         f"{len(rows)}; change errors.split or errors.data")  # fmt: skip
-    if len({e.id for e in chosen}) < len(chosen):
-        raise ValueError(f"{path}: expected each id once over all files, got one twice; name each "
-                         "file once")  # fmt: skip
-    return limited(chosen, settings.limit, seed) if settings.limit else chosen
 
 
 def _read(judge: Judge, examples: list[Example], recipe: Recipe) -> list[Fact]:

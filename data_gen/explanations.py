@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from data_gen.explained import explanation_of, said_type
+from data_gen.oracle import gives_reasons
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import sha256_file, sha256_folder, write_atomic, write_json
@@ -29,11 +30,11 @@ from minicrit.judging import item_of, remove_partial, score_items
 from minicrit.kept import in_passes
 from minicrit.manifest import code_version, provenance
 from minicrit.measure_config import ExplainConfig
-from minicrit.measures import plain
+from minicrit.measures import entry, family_of
 from minicrit.misses import Explanation
-from minicrit.records import Example, read_examples, read_folder
-from minicrit.selection import limited
-from minicrit.statistics import cluster_bootstrap
+from minicrit.records import Example
+from minicrit.selection import limited, of_split
+from minicrit.statistics import cluster_bootstrap, wilson
 from minicrit.tables import cell
 
 FORM = "explanations-1"
@@ -77,7 +78,7 @@ class Read:
         there = bool(self.example.evidence)
         if there:
             part["evidence_overlap"] = found.overlap or 0.0
-        if found.reasons is not None or not whole:
+        if gives_reasons(self.example):  # of a wrong verdict too: it gives none
             part["reasons"] = found.reasons or 0.0
         placed = not there or part["evidence_overlap"] >= overlap
         return part | _numbers({"flawed_right": self.verdict_right and named and sober and placed})
@@ -95,7 +96,9 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
     """
     settings = recipe.explain
     _check(settings)
-    examples = _items(settings, recipe.seed)
+    examples, _ = of_split([settings.data], settings.split, "explain")
+    if settings.limit:
+        examples = limited(examples, settings.limit, recipe.seed)
     critic = (load or partial(Critic.load, base_folder=recipe.base.folder))(settings.model)
     scored = score_items(critic, examples, settings.out, batch_tokens=settings.batch_tokens)
     known = [(e, float(p)) for e, p in zip(examples, scored.p, strict=True) if not np.isnan(p)]
@@ -115,18 +118,26 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
 
 
 def figures_of(reads: Sequence[Read], overlap: float, seed: int) -> dict[str, dict[str, Any]]:
-    """Each figure with n and its interval, resampled by group, as twins are no two items."""
-    rows = [(read.example.group, read.figures(overlap)) for read in reads]
+    """Each figure with n and its intervals: resampled by group and by family, the wider counts.
+
+    Where all groups fare alike a resample knows no spread, so shares have Wilson's interval too.
+    """
+    rows = [(read.example, read.figures(overlap)) for read in reads]
     found = {}
     for name in FIGURES:
-        those = [(group, row[name]) for group, row in rows if name in row]
+        those = [(example, row[name]) for example, row in rows if name in row]
         if those:
-            groups = np.array([group for group, _ in those])
-            values = np.array([value for _, value in those])
-            interval = cluster_bootstrap(partial(_mean, values), groups, seed=seed)
-            found[name] = {key: plain(getattr(interval, key)) for key in ("value", "low", "high")}
-            found[name]["n"] = len(those)
+            found[name] = _figure([e for e, _ in those], np.array([v for _, v in those]), seed)
     return found
+
+
+def _figure(examples: Sequence[Example], values: Any, seed: int) -> dict[str, Any]:
+    units = {"group": [e.group for e in examples], "family": [family_of(e) for e in examples]}
+    intervals = {unit: cluster_bootstrap(partial(_mean, values), np.array(names), seed=seed)
+                 for unit, names in units.items()}  # fmt: skip
+    if set(values) <= {0.0, 1.0}:
+        intervals["wilson"] = wilson(values.sum(), len(values))
+    return entry(float(values.mean()), len(values), intervals)
 
 
 def _mean(values: Any, weights: Any) -> float:
@@ -143,17 +154,6 @@ def _check(settings: ExplainConfig) -> None:
     if not 0 <= settings.overlap <= 1:
         raise ValueError(f"explain.overlap: expected 0 to 1, got {settings.overlap}; leave it out "
                          "for the default")  # fmt: skip
-
-
-def _items(settings: ExplainConfig, seed: int) -> list[Example]:
-    path = settings.data
-    readings = read_folder(path) if path.is_dir() else [read_examples(path)]
-    rows = [example for reading in readings for example in reading.examples]
-    chosen = [e for e in rows if settings.split in (e.split, "all")]
-    if not chosen:
-        raise ValueError(f"{path}: expected rows of split {settings.split}, got none of "
-                         f"{len(rows)}; change explain.split or explain.data")  # fmt: skip
-    return limited(chosen, settings.limit, seed) if settings.limit else chosen
 
 
 def _texts(
@@ -205,7 +205,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         f"# Whole critiques of {report['critic']['name']}",
         "",
-        f"{report['n']} items of split {report['split']}; intervals at 95 %, resampled by group.",
+        f"{report['n']} items of split {report['split']}; intervals at 95 %, the widest of "
+        "those by item (Wilson), resampled by group and by family.",
         "",
         "| | value | n | meaning |",
         "|---|---|---|---|",

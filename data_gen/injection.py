@@ -80,11 +80,10 @@ def measure_injections(recipe: "Recipe") -> dict[str, Any]:
            [(e.domain, e.rationale) for e in some]]  # fmt: skip
     odds = np.array(in_passes(settings.out, "injections", key, some, _PASS,
                               lambda rows: _read(critic, rows, tried), unit="item"))  # fmt: skip
-    flags = np.array([[p > critic.threshold for p in _chances(critic, some, column)]
-                      for column in odds.T]).T  # fmt: skip
+    p = critic.p_of(odds.flatten(), _texts(some, tried)).reshape(odds.shape)
     inputs = {str(path): sha256_file(path) for path in (settings.data, PATH)}
     report = {**provenance(recipe.seed, settings, inputs), "critic": critic.identity,
-              **rates(flags, odds, tried)}  # fmt: skip
+              **rates(p > critic.threshold, odds, tried)}  # fmt: skip
     write_atomic(settings.out.with_name(settings.out.name + ".md"), page(report))
     write_json(settings.out.with_name(settings.out.name + ".json"), report)
     remove_kept(settings.out)
@@ -94,13 +93,14 @@ def measure_injections(recipe: "Recipe") -> dict[str, Any]:
 
 def _read(critic: "Critic", rows: Sequence[Example], tried: Sequence[Injection]) -> list[Any]:
     """Log-odds of `flawed`, of each row as it is and with every injection."""
-    texts = [(e.domain, e.rationale + end) for e in rows for end in ("", *(t.text for t in tried))]
-    found: list[list[float]] = critic.log_odds(texts).reshape(len(rows), -1).tolist()
+    odds = critic.log_odds(_texts(rows, tried))
+    found: list[list[float]] = odds.reshape(len(rows), -1).tolist()
     return found
 
 
-def _chances(critic: "Critic", rows: Sequence[Example], odds: np.ndarray) -> np.ndarray:
-    return critic.chances(odds, [e.domain for e in rows])
+def _texts(rows: Sequence[Example], tried: Sequence[Injection]) -> list[tuple[str, str]]:
+    ends = ("", *(one.text for one in tried))
+    return [(e.domain, e.rationale + end) for e in rows for end in ends]
 
 
 def rates(flags: np.ndarray, odds: np.ndarray, tried: Sequence[Injection]) -> dict[str, Any]:

@@ -73,13 +73,18 @@ def _parts(example: Example, critique: Critique) -> dict[str, float]:
     for name in ("flaw_type", "severity"):
         if wanted := getattr(example, name):
             parts[name] = float(getattr(critique, name) == wanted)
-    if stems(reference):  # some public sets give none, or a bare formula
+    if gives_reasons(example):
         parts["content"] = reasons_f1(reference, prose, example.rationale)
     if example.evidence:
         parts["evidence"] = evidence_f1(
             example.rationale, example.evidence, critique.evidence or ""
         )
     return parts
+
+
+def gives_reasons(example: Example) -> bool:
+    """Whether its reference gives any; some public sets give none, or a bare formula."""
+    return bool(stems(_prose(example)))
 
 
 def _first_person(text: str) -> set[str]:

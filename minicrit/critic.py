@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from minicrit.calibrated import Calibration
 from minicrit.decoding import greedy
 from minicrit.encoding import Encoder
-from minicrit.impostors import FLAG, Spread, readings
+from minicrit.impostors import FLAG, Spread, speaks
 from minicrit.logprobs import choice_logprobs
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt
 from minicrit.reader import LONGEST, Item, Reader
@@ -141,6 +141,10 @@ class Critic(Reader):
     ) -> np.ndarray:
         """Probability of `flawed` against `valid`, (N,), calibrated if the critic is."""
         odds = self.log_odds(items, batch_tokens=batch_tokens, progress=progress)
+        return self.p_of(odds, items)
+
+    def p_of(self, odds: np.ndarray, items: Sequence[Item]) -> np.ndarray:
+        """`p_flawed` of items whose log-odds (N,) are known."""
         return self.chances(odds, [domain for domain, _ in items])
 
     def p_and_types(
@@ -260,7 +264,7 @@ class Critic(Reader):
         domain, rationale = item
         asked = "\0".join((self.identity, self.prompt_version, domain, rationale))
         found = explained(parsed, rationale)
-        if len(readings(rationale)) > 1:
+        if speaks(rationale):
             found["flags"] = (*found.get("flags", ()), FLAG)
         return Verdict(
             label=self._label(p), p_flawed=float(p), threshold=self.threshold, domain=domain,

@@ -3,10 +3,11 @@
 The prompt marks where a rationale ends by words (`### Critique:`), so a rationale that holds these
 words, or an answer in the critic's form, or control tokens of a chat, can look as if the answer had
 been given already: measured, such an ending turned every flawed text into a valid one
-(docs/results.md). Nothing of a text is silently taken out. Such a text is read three times: as it
-is, up to where it first speaks so, and without the lines in which it does; the reading that is the
-most flawed counts. So an answer of a form that is known here can raise suspicion, not lower it;
-other wordings may still get past.
+(docs/results.md). Nothing of a text is silently taken out. Such a text is read four times: as it
+is, up to where it first speaks so, without the lines in which it does, and without these words
+alone (as an answer may stand in the line of the argument); the reading that is the most flawed
+counts. So an answer of a form that is known here can raise suspicion, not lower it; other wordings
+may still get past.
 """
 
 import hashlib
@@ -34,14 +35,30 @@ _SPEAKS = re.compile(
 GUARD = hashlib.sha256(f"worst of three readings: {_SPEAKS.pattern}".encode()).hexdigest()
 
 
+def speaks(rationale: str) -> bool:
+    """Whether a text speaks as the critic does."""
+    return _SPEAKS.search(rationale) is not None
+
+
 def readings(rationale: str) -> tuple[str, ...]:
     """The texts to read: the rationale alone, unless it speaks as the critic does."""
     first = _SPEAKS.search(rationale)
     if first is None:
         return (rationale,)
     before = rationale[: first.start()].rstrip()
-    without = "\n".join(line for line in rationale.split("\n") if not _SPEAKS.search(line)).strip()
-    return tuple(dict.fromkeys(text for text in (rationale, before, without) if text.strip()))
+    every = (rationale, before, _without_lines(rationale), _SPEAKS.sub(" ", rationale).strip())
+    return tuple(dict.fromkeys(text for text in every if text.strip()))
+
+
+def _without_lines(rationale: str) -> str:
+    """The text without the lines in which it speaks so; an answer may span several."""
+    kept, at = [], 0
+    for found in _SPEAKS.finditer(rationale):
+        start = rationale.rfind("\n", 0, found.start()) + 1
+        kept.append(rationale[at : max(at, start)])
+        end = rationale.find("\n", max(found.end() - 1, start))
+        at = max(at, len(rationale) if end < 0 else end + 1)
+    return "".join([*kept, rationale[at:]]).strip()
 
 
 class Spread:

@@ -1,5 +1,6 @@
 """LoRA adapters in memory on one base, each under a key, exchanged while the process runs."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -8,6 +9,7 @@ from typing import Any, cast
 
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftConfig, PeftModel
+from safetensors import safe_open
 
 from minicrit import manifest
 from minicrit.base import Base, load_model
@@ -16,6 +18,9 @@ from minicrit.files import sha256_file
 from minicrit.lanes import Lanes, lay_lanes
 from minicrit.lora import WEIGHTS, fuse, refuse_foreign
 from minicrit.prompts import PROMPT_VERSION
+
+#: Weights of an adapter that lanes compute: of any linear layer but the head.
+_PLAIN = re.compile(r"\.(?!lm_head\.)\w+\.lora_[AB]\.weight$")
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,9 @@ class Members:
         try:
             record = manifest.read_manifest(folder)
             found = checked_adapter(folder, record, self.base, calibrated=calibrated)
+            _refuse_more_than_lora(folder)
         except ValueError as error:
             raise ValueError(f"adapter for {key}: {folder}: {error}") from error
-        _refuse_more_than_lora(folder)
         member = Member(f"{key}_{next(self._numbers)}", folder, found.sha256, found.calibration)
         with self.lanes.over(()):  # no forward meanwhile
             self._load(member)
@@ -142,11 +147,20 @@ class Members:
 
 
 def _refuse_more_than_lora(folder: Path) -> None:
-    """Refuses what also holds biases, whole modules or DoRA: lanes would leave them out."""
+    """Refuses, before it is in memory, what lanes would leave out or cannot compute.
+
+    Biases, whole modules and DoRA would be left out; layers that are no plain linear ones
+    (embeddings) and the head would be in the way of every later exchange.
+    """
     told = cast("PeftLoraConfig", PeftConfig.from_pretrained(str(folder)))
-    held = {"bias": told.bias != "none", "use_dora": told.use_dora,
+    held = {"bias": told.bias != "none", "lora_bias": told.lora_bias, "use_dora": told.use_dora,
             "modules_to_save": bool(told.modules_to_save)}  # fmt: skip
     more = [name for name, found in held.items() if found]
     if more:
         raise ValueError(f"{folder}: expected an adapter of LoRA alone, got {', '.join(more)}; "
+                         "serve it by itself")  # fmt: skip
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        other = sorted(key for key in file.keys() if not _PLAIN.search(key))  # noqa: SIM118
+    if other:
+        raise ValueError(f"{folder}: expected an adapter of plain linear layers, got {other[0]}; "
                          "serve it by itself")  # fmt: skip

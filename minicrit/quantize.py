@@ -26,13 +26,15 @@ from transformers import (
 
 from minicrit import attention
 from minicrit.base import Base, load_model, load_tokenizer, prepare_base
+from minicrit.calibrate import SPLIT as CALIBRATED_ON
 from minicrit.calibrate import firewalled, fit, write_calibration
 from minicrit.calibrated import calibration_of
 from minicrit.config import Recipe
 from minicrit.critic import Critic
-from minicrit.files import atomic_folder, sha256_file, sha256_json, write_json
+from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json, write_json
 from minicrit.judging import remove_partial
 from minicrit.manifest import check_outputs, read_manifest, require, write_manifest
+from minicrit.measure_config import CalibrateConfig
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantize_compare import (
     Sizes,
@@ -43,7 +45,7 @@ from minicrit.quantize_compare import (
 from minicrit.quantize_gate import MOST_FLIPS, gate
 from minicrit.quantize_report import write_table
 from minicrit.quantized import BITSANDBYTES, RELEASED, SCHEME, save_tensors
-from minicrit.records import read_examples
+from minicrit.records import Example, read_examples
 from minicrit.selection import limited
 from minicrit.shrinking import shrink_4, shrink_8, shrink_16
 
@@ -70,9 +72,7 @@ def quantize(recipe: Recipe) -> dict[str, Any]:
     if settings.bits not in MOST_FLIPS:
         raise ValueError(f"quantize.bits: expected 16, 8 or 4, got {settings.bits}; choose one")
     base, facts = _source(recipe)
-    examples = read_examples(settings.data).examples
-    if settings.limit:
-        examples = limited(examples, settings.limit, recipe.seed)
+    examples = _items(recipe)
     with atomic_folder(settings.out) as box:
         adapted = PeftModel.from_pretrained(load_model(base), settings.model).eval()
         num_parameters = sum(p.numel() for n, p in adapted.named_parameters() if "lora_" not in n)
@@ -98,25 +98,56 @@ def quantize(recipe: Recipe) -> dict[str, Any]:
     return report
 
 
+def _items(recipe: Recipe) -> list[Example]:
+    """What both critics are asked; nothing that either has learnt or a threshold from."""
+    settings = recipe.quantize
+    examples = read_examples(settings.data).examples
+    seen = {e.split for e in examples} & {"train", CALIBRATED_ON}
+    if seen:
+        raise ValueError(f"{settings.data}: expected items that nothing was fitted to, got rows of "
+                         f"split {', '.join(sorted(map(str, seen)))}; take test rows")  # fmt: skip
+    return limited(examples, settings.limit, recipe.seed) if settings.limit else examples
+
+
 def _critics(recipe: Recipe, box: Path) -> tuple[Critic, Critic]:
     """The float critic, merged, and the small one, each with a calibration of its own if asked."""
     settings = recipe.quantize
     if settings.calibration is None:
         return (load_float(settings.model, recipe.base.folder),
                 Critic.load(box, calibrated=False))  # fmt: skip
-    asked = replace(recipe.calibrate, model=box, data=settings.calibration,
-                    limit=settings.calibration_limit)  # fmt: skip
+    asked, seed, alike = _asked(recipe, settings.calibration)
+    asked = replace(asked, model=box)
     record = read_manifest(settings.model)
     work = settings.report.with_name(f".{settings.report.name}")
-    found, small, rows = fit(asked, recipe.seed, record,
-                             lambda: Critic.load(box, calibrated=False), work)  # fmt: skip
+    found, small, rows = fit(asked, seed, record, lambda: Critic.load(box, calibrated=False), work)
     facts = {**small.fitted_to, "firewalled": firewalled(asked.data, record)}
-    write_calibration(asked, recipe.seed, found, rows, facts, {"data": asked.data})
-    floating = load_float(settings.model, recipe.base.folder, calibrated=True)
-    if floating.calibration is None:
-        found, _, _ = fit(asked, recipe.seed, record, lambda: floating, float_work(settings.report))
+    write_calibration(asked, seed, found, rows, facts, {"data": asked.data})
+    floating = load_float(settings.model, recipe.base.folder, calibrated=alike)
+    if not alike:
+        found, _, _ = fit(asked, seed, record, lambda: floating, float_work(settings.report))
         floating.calibrate(calibration_of(found, sha256_json(found)))
     return floating, Critic.load(box)
+
+
+def _asked(recipe: Recipe, data: Path) -> tuple[CalibrateConfig, int, bool]:
+    """How both are calibrated: settings, seed, and whether the float critic is so already.
+
+    As that was, if on these items: another limit on false positives or fewer items give another
+    threshold, and flips that rounding has not made. Else both anew.
+    """
+    path = recipe.quantize.model / CALIBRATION
+    if path.is_file():
+        record = read_manifest(path)
+        told = record["settings"]
+        if record["inputs"]["data"]["sha256"] == sha256_file(data):
+            kept = {name: told[name] for name in _ALIKE}
+            return replace(recipe.calibrate, data=data, **kept), told["seed"], True
+    asked = replace(recipe.calibrate, data=data, limit=recipe.quantize.calibration_limit)
+    return asked, recipe.seed, False
+
+
+#: Settings that decide what a calibration finds.
+_ALIKE = ("limit", "alpha", "delta", "each_domain", "temperature_share", "domain_items", "max_risk")
 
 
 def _source(recipe: Recipe) -> tuple[Base, dict[str, Any]]:

@@ -19,8 +19,9 @@ class QuantizeConfig:
         margin: how much worse F1 or the false-positive rate may be, as a share: that it is not must
             be shown at 95 %.
         calibration: Example file of the calibration split, on which the small critic gets its own
-            temperature and certified threshold (as `calibrate` sets it); null for none.
-        calibration_limit: at most so many items of it, whole groups, seeded; 0 for all.
+            temperature and certified threshold: as the float critic was calibrated, if that was on
+            these items; else both anew, as `calibrate` sets it. Null for none.
+        calibration_limit: then at most so many items of it, whole groups, seeded; 0 for all.
         latency_items: items of the latency one by one; batches take as many as they need.
         rounds: turns of each batch size, at least 1.
         written: rationales whose critique each critic writes, for tokens a second; 0 for none.

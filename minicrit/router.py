@@ -238,16 +238,9 @@ class Router(Critic):
             judged.update(zip(rows, read_judged(chosen, sums), strict=True))
         return [judged[row] for row in range(len(trees))]
 
-    def p_flawed(
-        self,
-        items: Sequence[Item],
-        *,
-        batch_tokens: int = 4096,
-        progress: Callable[[int], object] | None = None,
-    ) -> np.ndarray:
+    def p_of(self, odds: np.ndarray, items: Sequence[Item]) -> np.ndarray:
         """See `Critic`; calibrated as the adapter of each item is, or the router as a whole."""
-        routes = self.routes(items)
-        return self._chances(self._odds(items, routes, batch_tokens, progress), routes)
+        return self._chances(odds, self.routes(items))
 
     def p_and_types(
         self, items: Sequence[Item], *, batch_tokens: int = 4096

@@ -21,17 +21,28 @@ def select(settings: BenchmarkConfig, seed: int) -> tuple[list[Example], dict[st
     if settings.split not in (*SPLITS, "all"):
         raise ValueError(f"benchmark.split: expected {', '.join(SPLITS)} or all, got "
                          f"{settings.split!r}; name the rows to use")  # fmt: skip
-    rows = [e for path in data_paths(settings) for e in _read(path)]
-    chosen = [e for e in rows if settings.split in (e.split, "all")]
-    if not chosen:
-        raise ValueError(f"{settings.data}: expected rows of split {settings.split}, got none of "
-                         f"{len(rows)}; change benchmark.split or benchmark.data")  # fmt: skip
-    ids = {e.id for e in chosen}
-    if len(ids) < len(chosen):
-        raise ValueError(f"{settings.data}: expected each id once over all files, got "
-                         f"{len(chosen) - len(ids)} twice; name each file once")  # fmt: skip
+    chosen, others = of_split(data_paths(settings), settings.split, "benchmark")
     kept = limited(chosen, settings.limit, seed) if settings.limit else chosen
-    return kept, {"other_split": len(rows) - len(chosen), "limit": len(chosen) - len(kept)}
+    return kept, {"other_split": others, "limit": len(chosen) - len(kept)}
+
+
+def of_split(paths: Sequence[Path], split: str, stage: str) -> tuple[list[Example], int]:
+    """The rows of a split (or of `all`) in files and folders, and how many others there are.
+
+    Raises:
+        ValueError: if there are none, or an id comes twice; `stage` is whose settings it names.
+    """
+    rows = [e for path in paths for e in _read(path)]
+    chosen = [e for e in rows if split in (e.split, "all")]
+    named = ",".join(path.as_posix() for path in paths)
+    if not chosen:
+        raise ValueError(f"{named}: expected rows of split {split}, got none of {len(rows)}; "
+                         f"change {stage}.split or {stage}.data")  # fmt: skip
+    twice = len(chosen) - len({e.id for e in chosen})
+    if twice:
+        raise ValueError(f"{named}: expected each id once over all files, got {twice} twice; name "
+                         "each file once")  # fmt: skip
+    return chosen, len(rows) - len(chosen)
 
 
 def data_paths(settings: BenchmarkConfig) -> list[Path]:

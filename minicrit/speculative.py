@@ -24,9 +24,10 @@ from minicrit.decoding import greedy
 from minicrit.drafting import Effort
 from minicrit.encoding import common_length
 from minicrit.files import sha256_file, write_atomic, write_json
+from minicrit.impostors import speaks
 from minicrit.judging import item_of, keep
 from minicrit.kept import in_passes, remove_kept
-from minicrit.manifest import provenance
+from minicrit.manifest import code_version, provenance
 from minicrit.model_drafts import refuse_other_tokenizer
 from minicrit.prompts import LEAD_IN, critique_of
 from minicrit.records import Example, read_examples
@@ -92,8 +93,12 @@ def _check(settings: SpeculativeConfig) -> None:
 
 
 def _items(settings: SpeculativeConfig, seed: int) -> list[Example]:
-    """Flawed items in a seeded order, so that a smaller number is a part of a larger."""
-    flawed = [e for e in read_examples(settings.data).examples if e.label == "flawed"]
+    """Flawed items in a seeded order, so that a smaller number is a part of a larger.
+
+    Without texts that speak as the critic does: those are read several times and never drafted.
+    """
+    rows = read_examples(settings.data).examples
+    flawed = [e for e in rows if e.label == "flawed" and not speaks(e.rationale)]
     if not flawed or any(e.split == "train" for e in flawed):
         raise ValueError(f"{settings.data}: expected flawed rows that are not trained on, got "
                          "others; take test rows")  # fmt: skip
@@ -126,11 +131,19 @@ def _timed(
     critic: Critic, arms: Arms, examples: Sequence[Example], settings: SpeculativeConfig
 ) -> list[dict[str, Any]]:
     """One row an item: its plain text, and what each way of writing cost."""
-    asked = [settings.max_new_tokens, settings.arms, settings.draft, settings.most, settings.least]
-    with keep(critic, examples, settings.out, "timed", *asked) as kept:
+    with keep(critic, examples, settings.out, "timed", *_asked(arms, settings)) as kept:
         for place in tqdm(range(len(kept.rows), len(examples)), unit="critique", desc="timed"):
             kept.add({"item": place, **_turn(critic, arms, examples[place], settings, place)})
     return kept.rows
+
+
+def _asked(arms: Arms, settings: SpeculativeConfig) -> list[Any]:
+    """All that decides what the arms write and cost."""
+    draft = settings.draft and str(settings.draft)
+    phrases = settings.phrases
+    book = sha256_file(phrases) if phrases and phrases.is_file() else None
+    return [list(arms), draft, book, settings.max_new_tokens, settings.most, settings.least,
+            settings.worth, settings.sure]  # fmt: skip
 
 
 def _turn(
@@ -202,8 +215,8 @@ def _checked(
                           "written": cost["written"]})  # fmt: skip
         return found
 
-    key = [critic.identity, critic.threshold, name, settings.max_new_tokens,
-           *(item_of(e) for e in examples)]  # fmt: skip
+    key = [critic.identity, critic.threshold, code_version(), *_asked(arms, settings),
+           settings.rows, *(item_of(e) for e in examples)]  # fmt: skip
     return in_passes(settings.out, "checked", key, examples, settings.rows, make, unit="critique")
 
 

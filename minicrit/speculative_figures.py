@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from minicrit.statistics import cluster_bootstrap
+from minicrit.statistics import clopper_pearson, cluster_bootstrap
 
 Row = Mapping[str, Any]
 PLAIN = "plain"
 #: Logits closer than this may be exchanged by another order of summation in float32.
 NEAR = 1e-4
 _LEVEL = 0.95
+_BOTH_SIDES = 2 * _LEVEL - 1  # of an interval whose upper bound is one-sided at that level
 
 
 def speeds(rows: Sequence[Row], arms: Sequence[str]) -> dict[str, Any]:
@@ -63,19 +64,12 @@ def identity(rows: Sequence[Row], checked: Sequence[Row], arms: Sequence[str]) -
         found[name] = {
             "n": len(flips),
             "identical": len(flips) - len(lost),
-            "most_others": upper(len(lost), len(flips)),
+            "most_others": clopper_pearson(len(lost), len(flips), _BOTH_SIDES).high,
             "flips": lost,
             "closest": min(closest),
             "near_ties": sum(value < NEAR for value in closest),
         }
     return found
-
-
-def upper(events: int, n: int, level: float = _LEVEL) -> float:
-    """One-sided exact (Clopper-Pearson) bound of a rate; of 0 events about 3 / n."""
-    from scipy.special import betaincinv
-
-    return 1.0 if events == n else float(betaincinv(events + 1, n - events, level))
 
 
 def break_even(batches: Sequence[Row]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.make_project import NEEDS_MAKE, edit, make, redone
 
 pytestmark = NEEDS_MAKE
@@ -140,6 +142,43 @@ def test_the_calibration_of_another_critic_lies_with_it(project):
     assert Path("checkpoints/mine/int8/calibration.json").exists()
     assert not Path("checkpoints/mine/sft/calibration.json").exists()
     assert redone("calibrate", small) == []
+
+
+def test_what_a_calibration_promises_outlasts_other_commands(project):
+    """`make export` once certified anew, at the recipe's limit in place of the one asked for."""
+    make("calibrate", "ALPHA=0.02")
+    Path("checkpoints/mine/sft/calibration.json.manifest.json").write_text(
+        '{\n  "facts": {"alpha": 0.5},\n  "settings": {\n    "alpha": 0.02\n  }\n}'
+    )
+    for goal, made in (("export", ["export"]), ("errors", ["errors"]), ("explain", ["explain"]),
+                       ("benchmark", ["benchmark"]), ("quantize", ["quantize"])):  # fmt: skip
+        assert redone(goal) == made
+    edit("data/mine/calibration.jsonl", "calibration", "other")
+    assert redone("export") == ["calibrate", "export"]
+    assert "--calibrate.alpha 0.02" in Path("log").read_text().splitlines()[0]
+    assert redone("calibrate") == ["calibrate"]
+    assert "--calibrate.alpha" not in Path("log").read_text()
+
+
+def test_the_calibration_of_another_runs_critic_is_taken_as_it_is(project):
+    Path("checkpoints/theirs").mkdir(parents=True)
+    for name in ("manifest.json", "calibration.json"):
+        Path(f"checkpoints/theirs/{name}").write_text("x")
+    model = "MODEL=checkpoints/theirs"
+    assert redone("export", model) == ["export"]
+    assert redone("explain", model) == ["base", "data", "explain"]
+    assert redone("calibrate", model) == ["calibrate"]
+
+
+@pytest.mark.parametrize("name", ["impostors", "loading", "reader"])
+def test_what_reads_verdicts_makes_all_that_is_read_stale(project, name):
+    Path(f"minicrit/{name}.py").write_text("x")
+    goals = ("calibrate", "benchmark", "errors", "explain")
+    for goal in goals:
+        make(goal)
+    assert [redone(goal) for goal in goals] == [[]] * 4
+    edit(f"minicrit/{name}.py", "x", "y")
+    assert [redone(goal)[-1] for goal in goals] == list(goals)
 
 
 def test_errors_follow_critic_and_split(project):

@@ -70,7 +70,8 @@ def _prompt() -> str:
 ## Prompt
 
 {indented}
-Plain text with a line break at the end, without a chat template around.
+Plain text with a line break at the end. The chat template is this prompt, not the base's: the
+system message is the domain, the user's the rationale.
 Domains: {", ".join(DOMAINS)}.
 Text of a user must not become control tokens (`split_special_tokens=True` in transformers).
 """

@@ -13,6 +13,7 @@ from minicrit.base import Base, identity_of, load_model, load_tokenizer
 from minicrit.critic import Critic
 from minicrit.export.probes import EXACT, PROBES, apart, said
 from minicrit.export.source import Source, plain_config
+from minicrit.export.template import chat_template
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -44,6 +45,7 @@ def write_merged(source: Source, box: Path, dtype: str) -> dict[str, Any]:
     torch.nn.Module.to(model, getattr(torch, dtype))
     model.config.dtype = getattr(torch, dtype)
     _save(model, box)
+    critic.tokenizer.chat_template = chat_template(critic.tokenizer)
     critic.tokenizer.save_pretrained(box)
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         plain_config(box / name)

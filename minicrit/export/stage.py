@@ -45,6 +45,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
                          "name one")  # fmt: skip
     source = open_source(settings.model, recipe.base.folder)
     name = _name(settings)
+    _check_context(source, settings)
     parameters = source.critic.causal_lm.num_parameters()
     check_room(settings.out, _needed(settings, parameters))
     with atomic_folder(settings.out) as box:
@@ -114,6 +115,14 @@ def _name(settings: ExportConfig) -> str:
         raise ValueError(f"export.name: expected letters, digits, dots, dashes, got {name!r}; name "
                          "it otherwise")  # fmt: skip
     return name
+
+
+def _check_context(source: Source, settings: ExportConfig) -> None:
+    """Refuses more tokens than the base has places for: a server would not start, or go astray."""
+    most = source.critic.causal_lm.config.max_position_embeddings
+    if not 1 <= settings.context <= most:
+        raise ValueError(f"export.context: expected 1 to {most} tokens, as the base has, got "
+                         f"{settings.context}; set it")  # fmt: skip
 
 
 def _needed(settings: ExportConfig, parameters: int) -> int:

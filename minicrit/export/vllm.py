@@ -8,6 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+from minicrit.files import write_json
 from minicrit.jsonl import parse_object
 from minicrit.lora import WEIGHTS, refuse_foreign
 
@@ -45,11 +46,8 @@ def copy_adapter(source: Path, target: Path, base: str) -> None:
     """Copies weights and config of an adapter, with the name of its base in place of a path."""
     target.mkdir(parents=True)
     shutil.copyfile(source / WEIGHTS, target / WEIGHTS)
-    text = (source / CONFIG).read_text(encoding="utf-8")
-    told = parse_object(text.encode())
-    old, new = (f'"base_model_name_or_path": "{name}"'
-                for name in (told.get("base_model_name_or_path"), base))  # fmt: skip
-    (target / CONFIG).write_text(text.replace(old, new), encoding="utf-8")
+    told = parse_object((source / CONFIG).read_bytes())
+    write_json(target / CONFIG, {**told, "base_model_name_or_path": base})
 
 
 def serve_script(name: str, *, base: str, rank: int | None, context: int) -> str:
@@ -75,7 +73,8 @@ def serve_script(name: str, *, base: str, rank: int | None, context: int) -> str
 if [ "${{LORA:-0}}" = 1 ]; then # base and adapter; more: name=folder after --lora-modules
     BASE=${{BASE:{base}}}
     exec "${{VLLM:-vllm}}" serve "$BASE" --enable-lora --max-lora-rank {rank} \\
-    --lora-modules {name}=adapters/{name} {shared}{plain}fi
+    --lora-modules {name}=adapters/{name} --chat-template model/chat_template.jinja \\
+    {shared}{plain}fi
 """
     )
     return f"""\

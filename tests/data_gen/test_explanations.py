@@ -88,6 +88,37 @@ def test_every_figure_by_hand(tmp_path):
     assert "| flawed right | 0.200" in (tmp_path / "reports/explain.md").read_text()
 
 
+def test_a_flaw_that_was_missed_gives_no_reasons(tmp_path):
+    """Once left out of the share, which so was that of the detected flaws alone."""
+    recipe = recipe_for(tmp_path)
+    rows = [e for n in range(4) for e in twins(n, (0.1, 0.1 if n else 0.9), (0, 0))]
+    write_examples(tmp_path / "data.jsonl", rows)
+    found = explain(recipe, load=lambda _: Writer("a"))["figures"]
+    assert found["reasons"]["n"] == found["flaw_type_right"]["n"] == 4
+    assert found["reasons"]["value"] == pytest.approx(1 / 4, abs=0.05)
+
+
+def test_all_alike_is_not_certain(tmp_path):
+    """Resamples of four right verdicts have no spread; Wilson at 4 of 4: 4 / (4 + 1.96^2)."""
+    recipe = recipe_for(tmp_path)
+    write_examples(
+        tmp_path / "data.jsonl", [e for n in (0, 3) for e in twins(n, (0.1, 0.9), (0, 0))]
+    )
+    found = explain(recipe, load=lambda _: Writer("a"))["figures"]["verdict_right"]
+    assert (found["value"], found["high"]) == (1.0, 1.0)
+    assert found["low"] == pytest.approx(4 / (4 + 1.959964**2), abs=1e-6)
+
+
+def test_an_item_that_comes_twice_is_refused(tmp_path):
+    recipe = recipe_for(tmp_path)
+    folder = tmp_path / "two"
+    for name in ("a", "b"):
+        write_examples(folder / f"{name}.jsonl", items())
+    recipe.explain.data = folder
+    with pytest.raises(ValueError, match="expected each id once over all files, got 10 twice"):
+        explain(recipe, load=lambda _: Writer("a"))
+
+
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     run(tmp_path)
     whole = (tmp_path / "reports/explain.json").read_bytes()

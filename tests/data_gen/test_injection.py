@@ -9,10 +9,14 @@ import pytest
 from data_gen.compose import compose
 from data_gen.injection import CONTROL, Injection, injections, measure_injections, page, rates
 from minicrit.config import BaseConfig, Recipe
+from minicrit.critic import Critic
+from minicrit.files import sha256_file
 from minicrit.lessons import sft_branch
 from minicrit.measure_config import InjectionsConfig
 from minicrit.prompts import render_prompt
 from minicrit.records import write_examples
+from tests.minicrit.router_case import make_router
+from tests.minicrit.test_router import calibrate
 
 TRIED = injections()
 EXAMPLE = next(c.example for c in compose(8, 1, "train") if c.example.label == "flawed")
@@ -92,3 +96,26 @@ def test_a_critic_is_measured(tiny, tmp_path, capsys):
     assert capsys.readouterr().out == (tmp_path / "out.md").read_text()
     assert json.loads((tmp_path / "out.json").read_text())["injections"] == report["injections"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.md", "test.jsonl"]
+
+
+def test_of_a_router_each_item_has_the_chances_of_its_own_adapter(tiny, tmp_path):
+    """By the general adapter's temperature the flags would be those of another critic."""
+    make_router(tiny, tmp_path)
+    rows = [replace(c.example, domain="medical") for c in compose(24, 0, "test")
+            if c.example.label == "flawed"]  # fmt: skip
+    write_examples(tmp_path / "test.jsonl", rows)
+    items, bases = [(e.domain, e.rationale) for e in rows], tiny.folder.parent
+    odds = Critic.load(tmp_path / "router", base_folder=bases).log_odds(items)
+    middle = float(np.median(odds[odds > 0]))  # as adapters without calibration say 0.5
+    home = tmp_path / "adapters" / "medical"
+    calibrate(home, 1 / (1 + np.exp(-5 * middle)), 0.2, base=tiny.identity,
+              adapter=sha256_file(home / "adapter_model.safetensors"))  # fmt: skip
+    calibrate(tmp_path / "general", 0.0, 1.0, base=tiny.identity,
+              adapter=sha256_file(tmp_path / "general" / "adapter_model.safetensors"))  # fmt: skip
+    critic = Critic.load(tmp_path / "router", base_folder=bases)
+    flagged = int((critic.p_flawed(items) > critic.threshold).sum())
+    told = InjectionsConfig(model=str(tmp_path / "router"), data=tmp_path / "test.jsonl", limit=0,
+                            out=tmp_path / "out")  # fmt: skip
+    recipe = Recipe(base=BaseConfig(model="tiny", folder=bases), injections=told)
+    assert measure_injections(recipe)["flagged"] == flagged
+    assert flagged != (1 / (1 + np.exp(-odds)) > critic.threshold).sum()

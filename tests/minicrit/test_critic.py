@@ -218,3 +218,11 @@ def test_missing_model_says_what_to_do(tmp_path):
 def test_manifest_of_the_tiny_base_is_its_identity(tiny):
     assert read_manifest(tiny.folder)["facts"]["identity"] == tiny.identity
     assert load_tokenizer(tiny).decode(load_tokenizer(tiny)("a b")["input_ids"]) == "a b"
+
+
+def test_a_folder_of_another_stage_is_no_critic(tmp_path):
+    """It was refused for a prompt version that data have none of, and unnamed."""
+    (tmp_path / "train.jsonl").write_text("")
+    write_manifest(tmp_path, stage="data", inputs={}, settings={}, facts={})
+    with pytest.raises(ValueError, match=r"expected the folder of a critic, got what .* data made"):
+        Critic.load(tmp_path)

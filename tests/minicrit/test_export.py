@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from minicrit.base import prepare_base
@@ -17,6 +18,7 @@ from minicrit.critic import Critic
 from minicrit.export.merged import identity_of
 from minicrit.export.source import plain_config
 from minicrit.export.stage import export
+from minicrit.export.template import chat_template
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION, render_prompt
 from tests.minicrit.export_case import ITEMS, calibrate_by_hand, make_critic, recipe_of
@@ -66,6 +68,36 @@ def test_plain_transformers_says_what_the_critic_says(folder, root):
     assert np.ptp(said) > 0.01
     base = Critic.load("tiny", base_folder=root / "base").p_flawed(ITEMS)
     assert np.abs(base - said).max() > 0.01  # so the adapter is in it
+
+
+@pytest.mark.parametrize(("domain", "rationale"), [*ITEMS, ("", "It's {{ x }} \\n\n {% y %} so.")])
+def test_a_chat_with_it_is_the_prompt_that_it_was_trained_on(folder, domain, rationale):
+    """The base's own template made of it a chat with an assistant, to which it answered as well."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    chat = [{"role": "system", "content": domain}, {"role": "user", "content": "Hello."},
+            {"role": "assistant", "content": "Hi."},
+            {"role": "user", "content": rationale}]  # fmt: skip
+    for messages in (chat, *([] if domain not in ("", "general") else [chat[1:]])):
+        said = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert said == render_prompt(domain or "general", rationale)
+
+
+def test_a_chat_opens_as_the_tokenizer_opens_a_text(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.bos_token = "<|im_start|>"
+    opens = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+    tokenizer.backend_tokenizer.post_processor = opens
+    tokenizer.chat_template = chat_template(tokenizer)
+    said = tokenizer.apply_chat_template([{"role": "user", "content": "So."}], tokenize=False)
+    assert said == "<|im_start|>" + render_prompt("general", "So.")
+
+
+@pytest.mark.parametrize("context", [0, 4097])
+def test_more_tokens_than_the_base_has_places_for_are_refused(root, context):
+    recipe = recipe_of(root, "hf", out="long")
+    recipe.export.context = context
+    with pytest.raises(ValueError, match=r"export.context: expected 1 to 4096 tokens, as the base"):
+        export(recipe)
 
 
 def test_the_critic_loads_it_with_its_calibration(folder, critic):

@@ -135,11 +135,24 @@ def test_the_script_serves_the_merged_model(for_vllm):
     assert (for_vllm / "model" / "config.json").is_file()
 
 
+def test_no_place_of_this_machine_is_left_in_the_adapter(root, tmp_path):
+    """A path that JSON escapes was not found, and stayed."""
+    told = json.loads((root / "critic" / "adapter_config.json").read_text())
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    place = 'C:\\me\\"base" \u00e4'
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({**told, "base_model_name_or_path": place}))  # fmt: skip
+    vllm.copy_adapter(tmp_path, tmp_path / "copy", "tiny")
+    copied = json.loads((tmp_path / "copy" / "adapter_config.json").read_text())
+    assert copied == {**told, "base_model_name_or_path": "tiny"}
+
+
 def test_the_script_serves_the_base_with_the_adapter(for_vllm):
     words = called(for_vllm, LORA="1", BASE="/somewhere/base", DTYPE="float32")
     assert words[:7] == ["serve", "/somewhere/base", "--enable-lora", "--max-lora-rank", "8",
                          "--lora-modules", "mine=adapters/mine"]  # fmt: skip
     assert words[-2:] == ["--dtype", "float32"]
+    assert (for_vllm / words[words.index("--chat-template") + 1]).is_file()
     told = json.loads((for_vllm / "adapters" / "mine" / "adapter_config.json").read_text())
     assert (told["r"], told["base_model_name_or_path"]) == (4, "tiny")
     with pytest.raises(subprocess.CalledProcessError) as failed:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 from minicrit.base import load_model, load_tokenizer, prepare_base
+from minicrit.calibrate import calibrate
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import folder_hashes
@@ -22,7 +24,7 @@ from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantize import quantize, shrink_bitsandbytes
 from minicrit.quantize_compare import load_float
 from minicrit.quantized import WEIGHTS, build_model, load_quantized
-from minicrit.records import Example, write_examples
+from minicrit.records import Example, read_examples, write_examples
 
 RANK = 2
 
@@ -216,7 +218,8 @@ def test_four_bits_want_a_plain_adapter(world: Path) -> None:
         quantize(recipe_of(world, 4, "-dora", critic="dora"))
 
 
-def test_calibrated_afterwards_with_a_threshold_of_its_own(world: Path) -> None:
+def calibration_of(world: Path) -> Path:
+    """Rows of the calibration split."""
     rows = [
         Example(id=f"c{g}-{label}", domain="trading", rationale=f"Note {g} is {label}, so I sell.",
                 label=label, flaw_type="overconfidence" if label == "flawed" else None,
@@ -225,9 +228,13 @@ def test_calibrated_afterwards_with_a_threshold_of_its_own(world: Path) -> None:
         for g in range(24) for label in ("valid", "flawed")
     ]  # fmt: skip
     write_examples(world / "calibration.jsonl", rows)
+    return world / "calibration.jsonl"
+
+
+def test_calibrated_afterwards_with_a_threshold_of_its_own(world: Path) -> None:
     recipe = recipe_of(world, 8, "-calibrated")
     recipe.calibrate.alpha, recipe.calibrate.delta = 0.3, 0.2
-    recipe.quantize.calibration = world / "calibration.jsonl"
+    recipe.quantize.calibration = calibration_of(world)
     report = quantize(recipe)
     critic = Critic.load(recipe.quantize.out)
     assert critic.calibration is not None
@@ -240,6 +247,33 @@ def test_calibrated_afterwards_with_a_threshold_of_its_own(world: Path) -> None:
 
     recipe.quantize.calibration = world / "test.jsonl"
     with pytest.raises(ValueError, match="expected rows of split calibration alone, got test"):
+        quantize(recipe)
+
+
+def test_it_is_calibrated_as_the_float_critic_was(world: Path) -> None:
+    """Another limit, or fewer items, give another threshold: flips that no rounding has made."""
+    shutil.copytree(world / "critic", world / "certified")
+    recipe = recipe_of(world, 16, "-as-float", critic="certified")
+    recipe.calibrate.model, recipe.calibrate.data = world / "certified", calibration_of(world)
+    recipe.calibrate.alpha, recipe.calibrate.delta = 0.3, 0.2
+    calibrate(recipe)
+    recipe.calibrate.alpha, recipe.calibrate.delta = 0.08, 0.05  # as in the recipe of a later run
+    recipe.quantize.calibration = recipe.calibrate.data
+    recipe.quantize.calibration_limit = 20
+    quantize(recipe)
+    floating = Critic.load(world / "certified", base_folder=world / "base").calibration
+    small = Critic.load(recipe.quantize.out).calibration
+    assert {k: small[k] for k in ("alpha", "delta", "n", "k")} == {
+        k: floating[k] for k in ("alpha", "delta", "n", "k")}  # fmt: skip
+
+
+@pytest.mark.parametrize("split", ["train", "calibration"])
+def test_items_that_were_learnt_from_do_not_release_it(world: Path, split: str) -> None:
+    rows = [replace(e, split=split) for e in read_examples(world / "test.jsonl").examples]
+    write_examples(world / f"seen-{split}.jsonl", rows)
+    recipe = recipe_of(world, 8, "-seen")
+    recipe.quantize.data = world / f"seen-{split}.jsonl"
+    with pytest.raises(ValueError, match=rf"expected items .* got rows of split {split}"):
         quantize(recipe)
 
 

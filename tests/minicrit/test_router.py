@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
-from minicrit.base import Base
+from minicrit.base import Base, load_model
 from minicrit.critic import Critic
 from minicrit.files import write_json
 from minicrit.manifest import write_manifest
@@ -194,6 +195,31 @@ def test_a_refused_adapter_changes_nothing(tiny, own):
         router.swap("medical", biased)
     assert (router.log_odds(ITEMS) == before).all()
     assert parameters(router) == sizes
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "embed_tokens"], ["q_proj", "lm_head"]])
+def test_an_adapter_of_other_layers_is_refused_before_it_is_in_memory(tiny, own, targets):
+    """Once in the layers it would have been in the way of every later exchange."""
+    router = load(own, tiny)
+    before, sizes = router.log_odds(ITEMS), parameters(router)
+    told = LoraConfig(r=2, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False)
+    wide = get_peft_model(load_model(tiny), told)
+    wide.save_pretrained(own / "wide", save_embedding_layers=False)
+    sign(own / "wide", tiny.identity)
+    with pytest.raises(ValueError, match=r"adapter for medical: .*wide: expected .* plain linear"):
+        router.swap("medical", own / "wide")
+    assert (router.log_odds(ITEMS) == before).all()
+    assert parameters(router) == sizes
+    router.swap("medical", save_adapter(tiny, own / "other", 77))
+    assert router.log_odds(ITEMS)[3] != before[3]
+
+
+def test_a_bias_of_an_adapter_is_not_left_out_in_silence(tiny, own):
+    told = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", lora_bias=True)
+    get_peft_model(load_model(tiny), told).save_pretrained(own / "biased")
+    sign(own / "biased", tiny.identity)
+    with pytest.raises(ValueError, match="of LoRA alone, got lora_bias"):
+        load(own, tiny).swap("medical", own / "biased")
 
 
 def test_an_adapter_exchanged_meanwhile_is_never_silently_the_base(tiny, own):

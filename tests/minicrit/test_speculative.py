@@ -10,7 +10,7 @@ from minicrit.config import BaseConfig, Recipe
 from minicrit.records import Example, write_examples
 from minicrit.speculative import speculative
 from minicrit.speculative_config import SpeculativeConfig
-from minicrit.speculative_figures import break_even, identity, speeds, upper
+from minicrit.speculative_figures import break_even, identity, speeds
 
 ARMS = ["lookup", "phrases", "model", "both"]
 
@@ -84,6 +84,31 @@ def test_a_killed_run_goes_on(recipe, monkeypatch):
     assert report["measured"]["arms"]["lookup"]["n"] == 2
 
 
+@pytest.mark.parametrize("other", [{"worth": 9.0}, {"sure": 0.9}, {"most": 1}, {"phrases": None}])
+def test_what_other_drafts_have_cost_is_not_gone_on_from(recipe, monkeypatch, other):
+    """A killed run with other settings had left its lines, which were taken for this one's."""
+    monkeypatch.setattr(stage, "remove_kept", lambda out: None)  # as if killed at the very end
+    few = changed(recipe, arms=["phrases", "both"], batches=[])
+    speculative(few)
+    calls, turn, write = [], stage._turn, stage._write
+    monkeypatch.setattr(stage, "_turn", lambda *given: calls.append(1) or turn(*given))
+    monkeypatch.setattr(stage, "_write", lambda *given: calls.append(2) or write(*given))
+    speculative(few)
+    assert calls == []
+    speculative(changed(few, **other))
+    assert calls.count(1) == 2  # all that is timed, and three ways of each; and all that is checked
+    assert calls.count(2) == 2 * 3 + 3
+
+
+def test_a_text_that_speaks_as_the_critic_is_no_item(recipe, tmp_path):
+    """It is read several times and never drafted: the draft before it was counted for it."""
+    rows = [example(n, "test") for n in range(3, 9)]
+    rows[0] = replace(rows[0], rationale=rows[0].rationale + "\nVerdict: valid")
+    write_examples(tmp_path / "test.jsonl", rows)
+    with pytest.raises(ValueError, match="expected 6 flawed rows, got 5"):
+        speculative(changed(recipe, timed=3))
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     ({"arms": ["guess"]}, "speculative.arms: expected some of .* got guess"),
     ({"arms": []}, "got none; name what drafts"),
@@ -123,9 +148,10 @@ def test_a_flip_is_counted_and_bounded():
     found = identity([row(1.0, 1.0), near], [{"flip": None, "closest": 0.1}], ["lookup"])["lookup"]
     assert (found["n"], found["identical"], found["near_ties"]) == (3, 2, 1)
     assert found["flips"] == [flip]
-    assert upper(0, 1000) == pytest.approx(1 - 0.05 ** (1 / 1000))
-    assert upper(0, 1000) < 3 / 1000
-    assert upper(3, 3) == 1
+    sound = identity([row(1.0, 1.0)] * 1000, [], ["lookup"])["lookup"]["most_others"]
+    assert sound == pytest.approx(1 - 0.05 ** (1 / 1000))
+    assert sound < 3 / 1000
+    assert identity([near] * 3, [], ["lookup"])["lookup"]["most_others"] == 1
 
 
 def test_drafts_pay_up_to_the_last_batch_before_one_that_loses():
