@@ -32,7 +32,7 @@ _SPEAKS = re.compile(
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 #: Of what is looked for and how such a text is read; an answer given under another one is stale.
-GUARD = hashlib.sha256(f"worst of three readings: {_SPEAKS.pattern}".encode()).hexdigest()
+GUARD = hashlib.sha256(f"worst of four readings: {_SPEAKS.pattern}".encode()).hexdigest()
 
 
 def speaks(rationale: str) -> bool:
