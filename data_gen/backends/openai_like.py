@@ -19,10 +19,11 @@ from data_gen.backends.protocol import (
 
 _OK = 200
 #: Failures of one request that would come again, with which status ever: a prompt that does not fit
-#: (as llama.cpp calls it, and OpenAI), and an answer that llama.cpp itself cannot take apart.
+#: (as llama.cpp, OpenAI and vLLM call it), and an answer that llama.cpp itself cannot take apart.
 _OF_ITS_OWN = (
     "exceed_context_size_error",
     "context_length_exceeded",
+    "maximum context length",
     "does not match the expected",
 )
 

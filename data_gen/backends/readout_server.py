@@ -134,7 +134,8 @@ class ServerJudge:
         check_address("openai", url, "benchmark.model")
         warn_of_plain_key("openai", url)
         server = Completions(url, patience=patience)
-        entry = _chosen(server.models(), name)
+        entries = server.models()
+        entry = _chosen(entries, name)
         server.model = str(entry["id"])
         try:
             server.ids("x")
@@ -143,7 +144,7 @@ class ServerJudge:
                 f"{url}: expected a server that tells its tokens (/tokenize), got {error}; serve "
                 "the model with llama.cpp or vLLM"
             ) from error
-        judge = cls(server, entry, server.props())
+        judge = cls(server, {**entry, "max_model_len": _room(entry, entries)}, server.props())
         if exported:
             judge._trust(exported)
         return judge
@@ -347,6 +348,12 @@ def _chosen(entries: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     there = ", ".join(sorted(_short(entry) for entry in entries)) or "none"
     raise HopelessError(f"server: expected one model {name or '(none was named)'}, got {there}; "
                         "write openai:http://HOST:PORT/v1#NAME")  # fmt: skip
+
+
+def _room(entry: dict[str, Any], entries: Sequence[dict[str, Any]]) -> int | None:
+    """Longest text of a model; vLLM says it of the base alone that a LoRA module stands on."""
+    parents = [other for other in entries if other["id"] == entry.get("parent")]
+    return next((m["max_model_len"] for m in [entry, *parents] if m.get("max_model_len")), None)
 
 
 def _names(entry: dict[str, Any]) -> set[str]:

@@ -32,7 +32,9 @@ and its template byte by byte; no Ollama has run it. Control tokens in a text co
     "vllm": """\
     VLLM=/path/to/bin/vllm bash serve.sh            # the merged model
     LORA=1 BASE=... bash serve.sh                   # the base, with the adapter as a module
-    make benchmark MODEL_1=openai:http://127.0.0.1:8000/v1#{name}@FOLDER""",
+    make benchmark MODEL_1=openai:http://127.0.0.1:8000/v1#{name}@FOLDER
+
+The weights are served as {weights}; in another type (DTYPE) they say other things.""",
 }  # fmt: skip
 
 

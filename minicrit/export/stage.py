@@ -100,7 +100,8 @@ def _vllm(source: Source, settings: ExportConfig, box: Path, name: str) -> dict[
         vllm.copy_adapter(source.folder, box / "adapters" / name, base)
     (box / "model").mkdir()
     made = write_merged(source, box / "model", settings.dtype)
-    script = vllm.serve_script(name, base=base, rank=rank, context=settings.context)
+    script = vllm.serve_script(name, base=base, rank=rank, context=settings.context,
+                               dtype=settings.dtype)  # fmt: skip
     (box / "serve.sh").write_text(script, encoding="utf-8")
     return {**made, "lora_rank": rank}
 

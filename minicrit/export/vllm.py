@@ -1,7 +1,7 @@
 """What serves a critic with vLLM: its merged folder, or its base with the adapter as a LoRA module.
 
-vLLM is not installed here, as it wants other versions of torch and transformers; `serve.sh` runs in
-an environment of its own.
+vLLM wants other versions of torch and transformers, so `serve.sh` runs in an environment of its
+own. The type of the weights is always named there: left to itself, vLLM rounds float32 to bfloat16.
 """
 
 import shlex
@@ -15,6 +15,14 @@ from minicrit.lora import WEIGHTS, refuse_foreign
 #: What `--max-lora-rank` may be.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 CONFIG = "adapter_config.json"
+#: What makes an adapter more than plain LoRA; vLLM refuses it or, which is worse, takes no notice.
+_MORE = (
+    "use_dora", "lora_bias", "modules_to_save", "rank_pattern", "alpha_pattern",
+    "layers_to_transform", "layer_replication", "fan_in_fan_out", "alora_invocation_tokens",
+    "trainable_token_indices", "use_bdlora", "use_qalora",
+)  # fmt: skip
+#: Beginnings that leave the base as it is; others (PiSSA) train against a changed one.
+_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
 
 
 def lora_rank(folder: Path) -> int:
@@ -26,12 +34,10 @@ def lora_rank(folder: Path) -> int:
     refuse_foreign(folder)
     told = parse_object((folder / CONFIG).read_bytes())
     wrong = {
-        "use_dora": told.get("use_dora"), "bias": told.get("bias", "none") != "none",
-        "modules_to_save": told.get("modules_to_save"),
-        "rank_pattern": told.get("rank_pattern"), "alpha_pattern": told.get("alpha_pattern"),
-        "layers_to_transform": told.get("layers_to_transform"),
-        "fan_in_fan_out": told.get("fan_in_fan_out"),
-    }  # fmt: skip
+        **{name: told.get(name) for name in _MORE},
+        "bias": told.get("bias", "none") != "none",
+        "init_lora_weights": told.get("init_lora_weights") not in _STARTS,
+    }
     if found := [name for name, bad in wrong.items() if bad]:
         raise ValueError(f"{folder / CONFIG}: expected an adapter that is plain LoRA for vLLM, got "
                          f"{found[0]}; serve the merged folder")  # fmt: skip
@@ -50,7 +56,7 @@ def copy_adapter(source: Path, target: Path, base: str) -> None:
     write_json(target / CONFIG, {**told, "base_model_name_or_path": base})
 
 
-def serve_script(name: str, *, base: str, rank: int | None, context: int) -> str:
+def serve_script(name: str, *, base: str, rank: int | None, context: int, dtype: str) -> str:
     """`serve.sh`: the merged model, or with LORA=1 the base and the adapter.
 
     Args:
@@ -58,6 +64,7 @@ def serve_script(name: str, *, base: str, rank: int | None, context: int) -> str
         base: Hugging Face id or folder of the base.
         rank: see `lora_rank`; None if there is no adapter.
         context: tokens of prompt and critique together.
+        dtype: of the weights, as the folder holds them.
     """
     # What was made here has no id that a server could fetch it by.
     there = "/" in base and not Path(base).exists()
@@ -65,21 +72,25 @@ def serve_script(name: str, *, base: str, rank: int | None, context: int) -> str
     shared = (
         f'--host "${{HOST:-127.0.0.1}}" --port "${{PORT:-8000}}" --max-model-len {context} \\\n'
     )
-    plain = '    --generation-config vllm --dtype "${DTYPE:-auto}" "$@"\n'
+    plain = f'    --generation-config vllm --dtype "${{DTYPE:-{dtype}}}" "$@"\n'
     lora = (
         ""
         if rank is None
         else f"""\
 if [ "${{LORA:-0}}" = 1 ]; then # base and adapter; more: name=folder after --lora-modules
     BASE=${{BASE:{base}}}
-    exec "${{VLLM:-vllm}}" serve "$BASE" --enable-lora --max-lora-rank {rank} \\
+    [ ! -d "$here/$BASE" ] || BASE=$here/$BASE
+    exec "$VLLM" serve "$BASE" --enable-lora --max-lora-rank {rank} \\
     --lora-modules {name}=adapters/{name} --chat-template model/chat_template.jinja \\
     {shared}{plain}fi
 """
     )
     return f"""\
 #!/bin/bash
-# Serves {name} with vLLM (its own environment: VLLM=.../bin/vllm); also HOST, PORT, DTYPE.
+# Serves {name} with vLLM (its own environment: VLLM=.../bin/vllm); also HOST, PORT, and
+# DTYPE: another than {dtype} says other things than the critic.
 set -euo pipefail
+here=$PWD # VLLM and BASE may be named from where this is called
 cd "$(dirname "$0")"
-{lora}exec "${{VLLM:-vllm}}" serve model --served-model-name {name} {shared}{plain}"""
+case ${{VLLM:=vllm}} in /*) ;; */*) VLLM=$here/$VLLM ;; esac
+{lora}exec "$VLLM" serve model --served-model-name {name} {shared}{plain}"""

@@ -35,7 +35,8 @@ class ScriptedCompletions:
         plan: of faults. echo: whether prompts can be scored. top: most tokens that are listed.
         favoured: tokens that are e^25 times likelier than others.
         more: `models` (their names), `by_id` (whether tokens can be named by id), `tokenizes`
-            (whether it tells its tokens), `room` (longest text).
+            (whether it tells its tokens), `room` (longest text), `modules` (names of LoRA modules
+            on the first model, of which vLLM does not say how long a text may be).
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ScriptedCompletions:
         self.models: Sequence[str] = more.get("models", ("org/scripted",))
         self.by_id, self.tokenizes = more.get("by_id", True), more.get("tokenizes", True)
         self.room = more.get("room", 4096)
+        self.modules: Sequence[str] = more.get("modules", ())
         self.counted: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
         handler = type("Handler", (_Handler,), {"script": self})
@@ -103,6 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         names = [{"id": name, "max_model_len": self.script.room, "created": 1}
                  for name in self.script.models]  # fmt: skip
+        names += [{"id": name, "parent": self.script.models[0], "max_model_len": None}
+                  for name in self.script.modules]  # fmt: skip
         self._answer(lambda: {"data": names} if self.path == "/v1/models" else None)
 
     def do_POST(self) -> None:

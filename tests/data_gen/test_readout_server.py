@@ -125,8 +125,20 @@ def test_what_does_not_fit_is_unscored():
         assert judge.reasons == {long: "too long"}
 
 
-def test_a_server_that_finds_a_prompt_too_long_says_so_of_this_one():
-    plan = {30: "400 context_length_exceeded", 31: "422 no such content"}
+def test_a_module_has_the_room_of_its_base():
+    with ScriptedCompletions(room=120, modules=["mine"]) as server:
+        judge = opened(server, "#mine")
+        long = ("general", "so " * 60)
+        assert np.isnan(judge.p_flawed([long, ITEMS[1]])).tolist() == [True, False]
+        assert judge.reasons == {long: "too long"}
+
+
+@pytest.mark.parametrize("said", [
+    "context_length_exceeded",
+    "This model's maximum context length is 1024 tokens. However, your prompt contains 1100",
+])  # fmt: skip
+def test_a_server_that_finds_a_prompt_too_long_says_so_of_this_one(said):
+    plan = {30: f"400 {said}", 31: "422 no such content"}
     with ScriptedCompletions(
         lambda path, n: plan.get(n) if "completions" in path else None,
         top=300,

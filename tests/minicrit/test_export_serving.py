@@ -113,16 +113,17 @@ def test_the_folder_for_ollama_holds_file_and_modelfile(root):
     assert check_outputs(root / "ollama") == []
 
 
-def called(folder: Path, *told: str, **environment: str) -> list[str]:
-    """How serve.sh calls vLLM."""
+def called(folder: Path, *told: str, where: Path | None = None, **environment: str) -> list[str]:
+    """How serve.sh calls vLLM, if it is itself called from `where`."""
     stand_in = folder.parent / "vllm-stand-in"
     stand_in.write_text(f"#!{sys.executable}\nimport json, os, sys\n"
                         "print(json.dumps([os.getcwd(), *sys.argv[1:]]))\n")  # fmt: skip
     stand_in.chmod(0o755)
     done = subprocess.run([folder / "serve.sh", *told], capture_output=True, text=True, check=True,
-                          env={**os.environ, "VLLM": str(stand_in), **environment})  # fmt: skip
-    where, *words = json.loads(done.stdout)
-    assert Path(where) == folder
+                          env={**os.environ, "VLLM": str(stand_in), **environment},
+                          cwd=where)  # fmt: skip
+    there, *words = json.loads(done.stdout)
+    assert Path(there) == folder
     return words
 
 
@@ -130,7 +131,8 @@ def test_the_script_serves_the_merged_model(for_vllm):
     words = called(for_vllm, "--seed", "1", PORT="9000")
     assert words == [
         "serve", "model", "--served-model-name", "mine", "--host", "127.0.0.1", "--port", "9000",
-        "--max-model-len", "2048", "--generation-config", "vllm", "--dtype", "auto", "--seed", "1",
+        "--max-model-len", "2048", "--generation-config", "vllm", "--dtype", "float32",
+        "--seed", "1",
     ]  # fmt: skip
     assert (for_vllm / "model" / "config.json").is_file()
 
@@ -147,11 +149,21 @@ def test_no_place_of_this_machine_is_left_in_the_adapter(root, tmp_path):
     assert copied == {**told, "base_model_name_or_path": "tiny"}
 
 
+def test_it_is_served_in_the_type_of_its_weights(root):
+    """Left to `auto`, vLLM would round float32 to bfloat16."""
+    recipe = recipe_of(root, "vllm", out="rounded")
+    recipe.export.dtype = "bfloat16"
+    export(recipe)
+    assert called(root / "rounded")[-2:] == ["--dtype", "bfloat16"]
+    config = json.loads((root / "rounded" / "model" / "config.json").read_text())
+    assert config["dtype"] == "bfloat16"
+
+
 def test_the_script_serves_the_base_with_the_adapter(for_vllm):
-    words = called(for_vllm, LORA="1", BASE="/somewhere/base", DTYPE="float32")
+    words = called(for_vllm, LORA="1", BASE="/somewhere/base", DTYPE="float16")
     assert words[:7] == ["serve", "/somewhere/base", "--enable-lora", "--max-lora-rank", "8",
                          "--lora-modules", "mine=adapters/mine"]  # fmt: skip
-    assert words[-2:] == ["--dtype", "float32"]
+    assert words[-2:] == ["--dtype", "float16"]
     assert (for_vllm / words[words.index("--chat-template") + 1]).is_file()
     told = json.loads((for_vllm / "adapters" / "mine" / "adapter_config.json").read_text())
     assert (told["r"], told["base_model_name_or_path"]) == (4, "tiny")
@@ -160,11 +172,19 @@ def test_the_script_serves_the_base_with_the_adapter(for_vllm):
     assert "BASE: expected the folder or id of the base" in failed.value.stderr
 
 
+def test_program_and_base_are_found_from_where_they_were_named(for_vllm, root):
+    words = called(for_vllm, where=root, LORA="1", BASE="base/tiny", VLLM="./vllm-stand-in")
+    assert words[1] == f"{root}/base/tiny"
+    words = called(for_vllm, where=root, LORA="1", BASE="Some/where", VLLM="vllm-stand-in",
+                   PATH=f"{root}:{os.environ['PATH']}")  # fmt: skip
+    assert words[1] == "Some/where"
+
+
 @pytest.mark.parametrize("base", ["Qwen/Qwen2.5-7B", "it's/a $(touch x) b"])
 def test_a_base_of_the_hub_is_named_whatever_it_is_called(tmp_path, base):
     folder = tmp_path / "box"
     folder.mkdir()
-    script = vllm.serve_script("mine", base=base, rank=16, context=64)
+    script = vllm.serve_script("mine", base=base, rank=16, context=64, dtype="float32")
     (folder / "serve.sh").write_text(script)
     (folder / "serve.sh").chmod(0o755)
     assert called(folder, LORA="1")[1] == base
@@ -188,6 +208,9 @@ def test_without_an_adapter_only_the_merged_model_is_served(root):
     ({"use_dora": True}, "got use_dora; serve the merged folder"), ({"bias": "all"}, "got bias"),
     ({"modules_to_save": ["lm_head"]}, "got modules_to_save"),
     ({"rank_pattern": {"q_proj": 2}}, "got rank_pattern"), ({"r": 513}, "at most 512, got 513"),
+    ({"init_lora_weights": "pissa"}, "got init_lora_weights"), ({"lora_bias": True}, "lora_bias"),
+    ({"layer_replication": [[0, 1]]}, "got layer_replication"),
+    ({"trainable_token_indices": [1]}, "got trainable_token_indices"),
     ({"peft_type": "IA3"}, "expected an adapter of type LORA"),
 ])  # fmt: skip
 def test_an_adapter_that_vllm_would_not_apply_is_refused(root, tmp_path, changed, what):
