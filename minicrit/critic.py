@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from minicrit.calibrated import Calibration
 from minicrit.decoding import greedy
 from minicrit.encoding import Encoder
-from minicrit.impostors import FLAG, Spread, speaks
+from minicrit.impostors import Spread
 from minicrit.logprobs import choice_logprobs
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt
 from minicrit.reader import LONGEST, Item, Reader
@@ -263,14 +263,11 @@ class Critic(Reader):
     ) -> Verdict:
         domain, rationale = item
         asked = "\0".join((self.identity, self.prompt_version, domain, rationale))
-        found = explained(parsed, rationale)
-        if speaks(rationale):
-            found["flags"] = (*found.get("flags", ()), FLAG)
         return Verdict(
             label=self._label(p), p_flawed=float(p), threshold=self.threshold, domain=domain,
             model=self.name, adapter=self.adapter, prompt_version=self.prompt_version,
             calibrated=self._calibration is not None,
             unsure=self._calibration is not None and self._calibration.is_unsure(p),
             latency_ms=spent, request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
-            **found,
+            **explained(parsed, rationale),
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from minicrit.impostors import FLAG, speaks
 from minicrit.prompts import Critique
 from minicrit.taxonomy import FLAW_TYPES
 
@@ -63,16 +64,17 @@ class Verdict:
 
 
 def explained(critique: Critique | None, rationale: str) -> dict[str, Any]:
-    """The fields of a Verdict that come from a written critique."""
+    """The fields of a Verdict that come from a written critique, and the text's own flag."""
+    own = (FLAG,) if speaks(rationale) else ()
     if critique is None:
-        return {}
+        return {"flags": own} if own else {}
     offsets = None
     if critique.evidence and (start := rationale.find(critique.evidence)) >= 0:
         offsets = (start, start + len(critique.evidence))
     flags = (FLAW_TYPES[critique.flaw_type].flag,) if critique.flaw_type else ()
     return {
         "flaw_type": critique.flaw_type,
-        "flags": flags,
+        "flags": flags + own,
         "severity": critique.severity,
         "evidence": critique.evidence,
         "evidence_offsets": offsets,
