@@ -79,7 +79,7 @@ def quantize_embedding(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def dequantize_embedding(rows: Tensor, scales: Tensor) -> Tensor:
     """(..., I) int8 and (..., G) -> (..., I) float32."""
-    groups = rows.unflatten(-1, (scales.shape[-1], -1))
+    groups: Tensor = rows.unflatten(-1, (scales.shape[-1], -1))
     return (groups * scales.float()[..., None]).flatten(-2)
 
 
@@ -145,6 +145,7 @@ class Int8Linear(nn.Module):
         """The product with rows within [-1, 1], each as the sum of two that are rounded."""
         coarse = torch.round(x * self.levels) / self.levels
         rest = (x - coarse) * (2 * self.levels)
+        first: Tensor
         first, second = self._product(torch.stack((coarse, rest)))
         return first.add_(second, alpha=0.5 / self.levels)
 
