@@ -216,7 +216,8 @@ class Critic(Reader):
     def drafts_are_exact(self) -> bool:
         """Whether drafts change no text: with rounder weights than float32 they would."""
         wide = {torch.float32, torch.float64}
-        return {value.dtype for value in self.causal_lm.state_dict().values()} <= wide
+        model = self.causal_lm  # not its state_dict: that would part weights that are shared out
+        return {value.dtype for value in (*model.parameters(), *model.buffers())} <= wide
 
     def _critique_alone(self, item: Item, max_new_tokens: int) -> Written:
         """The same of one item; what is read for the verdict is not read again for the text."""

@@ -38,6 +38,8 @@ def load_critic(path: str | Path, base_folder: Path, *, calibrated: bool = True)
         from minicrit.router_folder import load_router
 
         return load_router(folder, record, base_folder, calibrated=calibrated)
+    if "whole" in record["facts"]:
+        return _from_whole(folder, record, calibrated)
     return _from_adapter(folder, record, base_folder, calibrated)
 
 
@@ -85,13 +87,26 @@ def _from_export(folder: Path, record: dict[str, Any], calibrated: bool) -> Crit
     if facts["format"] != "hf":
         raise ValueError(f"{folder}: expected an export of format hf, got {facts['format']}; "
                          "serve it and ask the server, openai:http://HOST:PORT")  # fmt: skip
-    base = Base(folder, facts["merged"])
     fitted_to = {"export": facts["merged"]}
     carried = facts["calibrated_as"] if _as_carried(folder) else None
     calibration = _calibration(folder, carried or fitted_to) if calibrated else None
+    found = Base(folder, facts["merged"])
+    return _from_model(found, fitted_to, calibration, adapter=facts["adapter"])
+
+
+def _from_whole(folder: Path, record: dict[str, Any], calibrated: bool) -> Critic:
+    found = Base(folder, record["facts"]["whole"])
+    fitted_to = {"whole": found.identity}
+    return _from_model(found, fitted_to, _calibration(folder, fitted_to) if calibrated else None)
+
+
+def _from_model(
+    found: Base, fitted_to: dict[str, str], calibration: Calibration | None,
+    adapter: str | None = None,
+) -> Critic:  # fmt: skip
     critic = Critic(
-        load_model(base), load_tokenizer(base), name=str(folder), identity=base.identity,
-        adapter=facts["adapter"], calibration=calibration,
+        load_model(found), load_tokenizer(found), name=str(found.folder), identity=found.identity,
+        adapter=adapter, calibration=calibration,
     )  # fmt: skip
     critic.fitted_to |= fitted_to
     return critic
