@@ -117,6 +117,11 @@ def kept_weights(folder: Path) -> Tensors:
     return load_file(folder / _KEPT)
 
 
+def read_folder(folder: Path) -> Tensors:
+    """All weights of a model's folder, by name."""
+    return {n: t for p in sorted(folder.glob("*.safetensors")) for n, t in load_file(p).items()}
+
+
 def rebuilt(like: PreTrainedModel, weights: Tensors) -> PreTrainedModel:
     """A plain model of these weights, without copying them; `like` may be shared out."""
     dtype = next(iter(weights.values())).dtype
