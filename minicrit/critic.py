@@ -59,8 +59,9 @@ class Critic(Reader):
         adapter: str | None = None,
         encoder: Encoder | None = None,
         calibration: Calibration | None = None,
+        device: str | None = None,
     ) -> None:
-        super().__init__(model, tokenizer, encoder)
+        super().__init__(model, tokenizer, encoder, device)
         self.name = name
         self.identity = identity
         self.adapter = adapter

@@ -30,16 +30,13 @@ def load_critic(path: str | Path, base_folder: Path, *, calibrated: bool = True)
         raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; "
                          "restore the folder or make it again")  # fmt: skip
     manifest.require(record, prompt_version=PROMPT_VERSION)
-    if record["stage"] == "quantize":
-        return _from_quantized(folder, record, calibrated)
-    if record["stage"] == "export":
-        return _from_export(folder, record, calibrated)
-    if record["stage"] == "router":
+    kind = "whole" if "whole" in record["facts"] else record["stage"]
+    if kind in _WITHOUT_BASE:
+        return _WITHOUT_BASE[kind](folder, record, calibrated)
+    if kind == "router":
         from minicrit.router_folder import load_router
 
         return load_router(folder, record, base_folder, calibrated=calibrated)
-    if "whole" in record["facts"]:
-        return _from_whole(folder, record, calibrated)
     return _from_adapter(folder, record, base_folder, calibrated)
 
 
@@ -110,6 +107,9 @@ def _from_model(
     )  # fmt: skip
     critic.fitted_to |= fitted_to
     return critic
+
+
+_WITHOUT_BASE = {"quantize": _from_quantized, "export": _from_export, "whole": _from_whole}
 
 
 def _prove(critic: Critic, model: PeftModel) -> None:

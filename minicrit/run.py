@@ -139,8 +139,8 @@ def _check_start(name: str, folder: Path, base: Base, lora: LoraConfig) -> None:
         raise ValueError(f"{name}: expected an adapter ({', '.join(_ADAPTERS)}), got {folder}, "
                          f"made by {record['stage']}; give the adapter it was made of")  # fmt: skip
     if not record["settings"]["lora"]["rank"]:
-        raise ValueError(f"{name}: expected an adapter, got {folder}, a critic of all weights; take "
-                         "its folder as base.model and train an adapter on it first")  # fmt: skip
+        raise ValueError(f"{name}: expected an adapter, got {folder}, a critic of all weights; "
+                         "take its folder as base.model and train an adapter on it")  # fmt: skip
     require(record, base=base.identity, prompt_version=PROMPT_VERSION)
     if faults := check_outputs(folder):
         raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; restore "

@@ -229,8 +229,9 @@ def _fit(
     trainer = _trainer(run, watchers)
     try:
         _train(trainer, module, data, run.work)
-        weights = {} if run.recipe.lora.rank else gathered(critic.causal_lm)
-        if trainer.is_global_zero:
+        first = trainer.is_global_zero
+        weights = {} if run.recipe.lora.rank else gathered(critic.causal_lm, keep=first)
+        if first:
             known = {"fingerprint": run.fingerprint, "steps": len(plan), "encoded": encoded}
             best = _keep_best(critic, weights, watchers.best, trainer.global_step)
             alarms = {"alarms": watchers.alarms.raised} if watchers.alarms else {}
@@ -254,9 +255,7 @@ def _train(trainer: "Trainer", module: "LightningModule", data: "CriticData", wo
         raise KeyboardInterrupt from stop
 
 
-def _keep_best(
-    critic: Critic, weights: Tensors, best: "Best | None", step: int
-) -> dict[str, Any]:
+def _keep_best(critic: Critic, weights: Tensors, best: "Best | None", step: int) -> dict[str, Any]:
     """Takes the adapter, or all `weights`, of the best validation; what the manifest says of it."""
     if best is None:
         return {}

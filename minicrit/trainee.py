@@ -1,4 +1,4 @@
-"""The critic that is trained: base and adapter put together before, what was trained saved after."""
+"""The critic that is trained: base and adapter put together before, what learnt saved after."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from minicrit.lora import POLICY, attach_lora, load_lora
 from minicrit.manifest import write_manifest
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.run import Run
-from minicrit.whole import Tensors, rebuilt
+from minicrit.whole import SHARED, Tensors, rebuilt
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,10 @@ def trainee(run: Run) -> Critic:
     trained.train()
     tokenizer, data = load_tokenizer(run.base), recipe.data
     encoder = Encoder(tokenizer, max_tokens=data.max_tokens, truncate=data.truncate)
-    return Critic(trained, tokenizer, name="training", identity="training", encoder=encoder)
+    # What is shared out goes to its GPU slice by slice.
+    device = "cpu" if settings.strategy == SHARED else None
+    return Critic(trained, tokenizer, name="training", identity="training", encoder=encoder,
+                  device=device)  # fmt: skip
 
 
 def _adapted(run: Run, model: PreTrainedModel) -> PeftModel:

@@ -1,4 +1,4 @@
-"""Critics of which all weights were trained (`lora.rank 0`): what may be asked for, how they are kept.
+"""Critics of which all weights were trained (`lora.rank 0`): what may be asked, how they are kept.
 
     make sft ARGS="--lora.rank 0 --sft.learning_rate 1e-5"
 
@@ -39,20 +39,19 @@ def refuse_contradictions(recipe: Recipe, stage: str, settings: TrainingConfig) 
     Raises:
         ValueError: with the setting to change.
     """
-    lora = recipe.lora
-    if lora.rank:
+    if recipe.lora.rank:
         if settings.strategy == SHARED:
-            raise ValueError(f"{stage}.strategy: expected auto or ddp for an adapter, got {SHARED}, "
-                             "which shares out all weights; set lora.rank 0 or another strategy")  # fmt: skip
+            raise ValueError(f"{stage}.strategy: expected auto or ddp for an adapter, got {SHARED},"
+                             " which shares out all weights; set lora.rank 0, or ddp")  # fmt: skip
         return
     if stage != "sft":
         raise ValueError(f"lora.rank: expected an adapter's rank for {stage}, got 0; all weights "
-                         "are trained by sft alone. To go on from such a critic, take its folder "
-                         f"as base.model, train an adapter on it (sft) and then {stage}")  # fmt: skip
-    if getattr(settings, "start", None):
-        raise ValueError(f"{stage}.start: expected none with lora.rank 0, got {settings.start}; "  # type: ignore[attr-defined]
-                         "to go on from a whole critic take its folder as base.model")  # fmt: skip
-    _refuse_adapter_settings(lora)
+                         "are trained by sft alone. From such a critic go on with its folder as "
+                         f"base.model: an adapter on it (sft), then {stage}")  # fmt: skip
+    if start := getattr(settings, "start", None):
+        raise ValueError(f"{stage}.start: expected none with lora.rank 0, got {start}; to go on "
+                         "from a critic of all weights take its folder as base.model")  # fmt: skip
+    _refuse_adapter_settings(recipe.lora)
     _refuse_low_precision(recipe, stage, settings)
 
 
@@ -79,19 +78,27 @@ def _refuse_low_precision(recipe: Recipe, stage: str, settings: TrainingConfig) 
                     stage, rate, _HIGH)  # fmt: skip
 
 
-def gathered(model: PreTrainedModel) -> Tensors:
-    """All weights on the CPU, by name, shared ones once.
+def gathered(model: PreTrainedModel, *, keep: bool) -> Tensors:
+    """All weights on the CPU, by name, those that layers share once.
 
     Where they are shared out over processes, all of them call it together.
+
+    Args:
+        model: whose weights.
+        keep: in one process alone; the others help and get nothing.
     """
-    named = model.state_dict(keep_vars=True)
-    first = {id(p): name for name, p in reversed(named.items())}
-    return {name: _whole(p) for name, p in named.items() if first[id(p)] == name}
-
-
-def _whole(parameter: torch.Tensor) -> torch.Tensor:
-    value = parameter.detach()
-    return (value.full_tensor() if isinstance(value, DTensor) else value).cpu().contiguous()
+    found: Tensors = {}
+    # Its state_dict first, as that parts weights that were gathered to be read with.
+    named, seen = model.state_dict(keep_vars=True), set[int]()
+    for name, parameter in named.items():
+        if id(parameter) in seen:
+            continue
+        seen.add(id(parameter))
+        value = parameter.detach()
+        value = value.full_tensor() if isinstance(value, DTensor) else value
+        if keep:
+            found[name] = value.cpu().contiguous()
+    return found
 
 
 def keep_trained(model: PreTrainedModel | PeftModel, folder: Path, *, write: bool) -> None:
@@ -106,7 +113,7 @@ def keep_trained(model: PreTrainedModel | PeftModel, folder: Path, *, write: boo
         if write:
             save_lora(model, folder)
         return
-    weights = gathered(model)
+    weights = gathered(model, keep=write)
     if write:
         with atomic_folder(folder) as box:
             save_file(weights, box / _KEPT)

@@ -64,7 +64,7 @@ def test_two_processes_that_share_all_weights_give_what_one_gives(tiny, tmp_path
 
 @pytest.mark.slow
 def test_other_ways_to_share_out_give_the_same(tiny, tmp_path):
-    """Three processes, whose slices are unequal (128 rows are 43, 43 and 42), and by DDP as well."""
+    """Three processes, whose slices are unequal (128 rows: 43, 43 and 42), and DDP as well."""
     names = ("one", "ddp", "three", "three-ddp", "recomputed", "best-one", "best-two", "alone")
     trained(tmp_path, tiny.folder.parent, *names)
     at = {name: tmp_path / name / "sft" for name in names}

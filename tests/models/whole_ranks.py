@@ -1,6 +1,6 @@
 """Trains all weights of tiny critics in so many processes; run by test_whole_ranks.py.
 
-    python whole_ranks.py FOLDER BASES NAME ...
+python whole_ranks.py FOLDER BASES NAME ...
 """
 
 import sys
