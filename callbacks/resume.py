@@ -64,6 +64,9 @@ class DurableIO(CheckpointIO):
         Raises:
             ValueError: if there is anything else in it; it is not run.
         """
+        if Path(path).is_dir():
+            raise ValueError(f"{path}: expected a checkpoint of one file, got one of slices; go on "
+                             "with the strategy that wrote it: set sft.strategy fsdp")  # fmt: skip
         try:
             return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
         except Exception as error:

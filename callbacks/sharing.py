@@ -86,12 +86,12 @@ class SharedOut(ModelParallelStrategy):
         self, checkpoint_path: Any, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """What this process holds of a checkpoint, whatever number of processes wrote it."""
-        files = _parts(Path(checkpoint_path))
+        files = parts(Path(checkpoint_path))
         same = len(files) == self.world_size
         chosen = [files[self.global_rank]] if same else files
-        parts = [DurableIO().load_checkpoint(path) for path in chosen]
+        read = [DurableIO().load_checkpoint(path) for path in chosen]
         rank = 0 if same else self.global_rank
-        return self._sliced(parts, (rank, 1 if same else self.world_size))
+        return self._sliced(read, (rank, 1 if same else self.world_size))
 
     def _sliced(self, parts: Sequence[dict[str, Any]], place: tuple[int, int]) -> dict[str, Any]:
         """The first part with its tensors as slices of the model's and the optimizers' own form."""
@@ -121,7 +121,7 @@ class SharedOut(ModelParallelStrategy):
         return {**states[0], "state": held}
 
 
-def _parts(folder: Path) -> list[Path]:
+def parts(folder: Path) -> list[Path]:
     """The files of a checkpoint by rank.
 
     Raises:
@@ -141,6 +141,21 @@ def _matches(files: Any) -> Iterator[re.Match[str]]:
     return (m for path in files if (m := _PART.fullmatch(path.name)))
 
 
+def dealt(pieces: Sequence[torch.Tensor], place: tuple[int, int]) -> torch.Tensor:
+    """One slice of a tensor that is there in pieces, cut as FSDP2 cuts.
+
+    Args:
+        pieces: along the first dimension.
+        place: (which, of how many); those beyond the last row are empty.
+    """
+    rank, count = place
+    whole = torch.cat(list(pieces)) if len(pieces) > 1 else pieces[0]
+    if count == 1:
+        return whole
+    slices = whole.chunk(count)
+    return (slices[rank] if rank < len(slices) else whole[:0]).clone()
+
+
 def _slice(
     pieces: Sequence[torch.Tensor], form: torch.Tensor, place: tuple[int, int]
 ) -> torch.Tensor:
@@ -149,16 +164,11 @@ def _slice(
     Args:
         pieces: along the first dimension; that of this process alone, or all of them.
         form: a parameter.
-        place: which of how many equal parts (as `torch.chunk` deals) of the pieces it is.
+        place: see `dealt`.
     """
     if not isinstance(form, DTensor) or not pieces[0].dim():  # the count of steps, say
         return pieces[0]
-    rank, count = place
-    local = torch.cat(list(pieces)) if len(pieces) > 1 else pieces[0]
-    if count > 1:
-        dealt = local.chunk(count)
-        local = (dealt[rank] if rank < len(dealt) else local[:0]).clone()
     return DTensor.from_local(
-        local.to(form.device), form.device_mesh, form.placements, run_check=False,
+        dealt(pieces, place).to(form.device), form.device_mesh, form.placements, run_check=False,
         shape=form.shape, stride=form.stride(),
     )  # fmt: skip

@@ -49,7 +49,7 @@ class Written:
 class Critic(Reader):
     """A causal LM that reads rationales. Build it with `Critic.load`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: PreTrainedModel | PeftModel,
         tokenizer: PreTrainedTokenizerBase,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from callbacks.resume import newest
 from minicrit.files import folder_hashes
 from minicrit.jsonl import read_lines
 from minicrit.stopping import CONTINUE
@@ -85,6 +86,15 @@ def test_stopped_after_any_step_it_goes_on_to_the_same_weights(tiny, tmp_path):
     assert folder_hashes(tmp_path / "two" / "sft") == folder_hashes(tmp_path / "stopped" / "sft")
     assert furthest(tmp_path / "two" / "sft", tmp_path / "resliced" / "sft") < 1e-5
     assert not (tmp_path / "stopped" / "sft.work").exists()
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_one_process_ends_all_and_keeps_the_last_checkpoint(tiny, tmp_path):
+    """A disk that is full for the second process alone; a slice of it that is no number."""
+    trained(tmp_path, tiny.folder.parent, "full", "spoilt")
+    for name in ("full", "spoilt"):
+        assert newest(tmp_path / name / "sft.work").name == "step-1.ckpt"
+        assert not (tmp_path / name / "sft").exists()
 
 
 @pytest.mark.slow

@@ -3,9 +3,9 @@
 python whole_ranks.py FOLDER BASES NAME ...
 """
 
+import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,29 @@ from minicrit.training_config import LoraConfig
 
 @dataclass(frozen=True)
 class Way:
-    """How many processes, by which strategy, with which settings; stopped after which steps."""
+    """How many processes, by which strategy, with which settings; stopped after which steps.
+
+    Or what goes wrong in the last process at its second step, and what all of them say then.
+    """
 
     processes: int = 1
     strategy: str = "auto"
     told: dict[str, Any] = field(default_factory=dict)
     stops: tuple[tuple[int, int], ...] = ()  # (step, processes of that part)
+    wrong: Callable[[Any], None] | None = None
+    said: str = ""
+
+
+def full_disk(trainer: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    trainer.strategy.checkpoint_io.save_checkpoint = fail
+
+
+def no_number(trainer: Any) -> None:
+    weight = next(iter(trainer.lightning_module.trained()))
+    weight.to_local().detach().fill_(torch.nan)
 
 
 WAYS = {
@@ -43,10 +60,18 @@ WAYS = {
     "best-two": Way(2, "fsdp", {"best": "val/brier", "patience": 1, "validate_every": 1}),
     "stopped": Way(2, "fsdp", stops=((1, 2), (2, 2))),
     "resliced": Way(2, "fsdp", stops=((1, 3), (2, 1))),
+    "full": Way(
+        2,
+        "fsdp",
+        {"validate_every": 1},
+        wrong=full_disk,
+        said="No space left|every process to write its slices",
+    ),
+    "spoilt": Way(2, "fsdp", wrong=no_number, said="expected finite weights"),
 }
 
 
-def watched(folder: Path, stop: int) -> None:
+def watched(folder: Path, stop: int, wrong: Callable[[Any], None] | None) -> None:
     """Writes down the length of each gradient; asks process 1 alone to stop after a step."""
     before: Callable[..., None] = Throughput.on_train_batch_end
 
@@ -55,7 +80,10 @@ def watched(folder: Path, stop: int) -> None:
         if trainer.global_rank == 0:
             with (folder / "norms").open("a") as file:
                 file.write(f"{float(trainer.callback_metrics['train/grad_norm'])!r}\n")
-        if trainer.global_step == stop and trainer.global_rank == trainer.world_size - 1:
+        last = trainer.global_rank == trainer.world_size - 1
+        if wrong and last and trainer.global_step == 2:
+            wrong(trainer)
+        if trainer.global_step == stop and last:
             (stopping,) = (c for c in trainer.callbacks if isinstance(c, Stopping))
             stopping.asked = SIGNALS[0]
 
@@ -67,13 +95,20 @@ def train(folder: Path, bases: Path, name: str, way: Way, stop: int) -> None:
     settings = {"best": None, "epochs": 1, "validate_every": 0, "pack_tokens": 700, **way.told}
     sft = replace(told.sft, strategy=way.strategy, learning_rate=1e-3, **settings)
     (folder / name).mkdir(exist_ok=True)
-    watched(folder / name, stop)
-    if not stop:
-        train_sft(replace(told, lora=LoraConfig(rank=0), sft=sft))
+    watched(folder / name, stop, way.wrong)
+    asked = replace(told, lora=LoraConfig(rank=0), sft=sft)
+    if not stop and not way.wrong:
+        train_sft(asked)
         return
-    with suppress(Stopped):
-        train_sft(replace(told, lora=LoraConfig(rank=0), sft=sft))
-        raise AssertionError("not stopped")
+    try:
+        train_sft(asked)
+    except Stopped:
+        return
+    except (OSError, ValueError) as error:
+        if way.said and re.search(way.said, str(error)):
+            return
+        raise
+    raise AssertionError("neither stopped nor failed")
 
 
 def main(folder: Path, bases: Path, names: list[str]) -> None:
