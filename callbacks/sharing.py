@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -71,7 +70,7 @@ class SharedOut(ModelParallelStrategy):
         self.barrier()
         failed: Exception | None = None
         try:
-            local = apply_to_collection(checkpoint, DTensor, lambda t: t.to_local().cpu())
+            local = _local(checkpoint)
             name = f"rank-{self.global_rank}-of-{self.world_size}.ckpt"
             self.checkpoint_io.save_checkpoint(local, folder / name)
         except (OSError, ValueError) as error:
@@ -119,6 +118,15 @@ class SharedOut(ModelParallelStrategy):
             for number, row in states[0]["state"].items()
         }
         return {**states[0], "state": held}
+
+
+def _local(state: Any) -> Any:
+    """The same with this process's slices in the place of tensors of all processes."""
+    if isinstance(state, DTensor):
+        return state.to_local().cpu()
+    if isinstance(state, dict):
+        return {key: _local(value) for key, value in state.items()}
+    return [_local(value) for value in state] if isinstance(state, list) else state
 
 
 def parts(folder: Path) -> list[Path]:

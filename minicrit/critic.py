@@ -81,7 +81,7 @@ class Critic(Reader):
     def load(
         cls, path: str | Path, *, base_folder: Path = BASES, calibrated: bool = True
     ) -> "Critic":
-        """Loads an adapter, a quantized or exported critic, a router, or a base, read zero-shot.
+        """Loads an adapter, a whole, quantized or exported critic, a router, or a base, zero-shot.
 
         Args:
             path: the folder, or `embedded`, `tiny` or a Hugging Face id.

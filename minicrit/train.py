@@ -343,15 +343,15 @@ def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
     logger = TensorBoardLogger(settings.log_folder, name=name, version=version)
     # Lightning's own way is to save and requeue inside of the signal handler.
     slurm = [SLURMEnvironment(auto_requeue=False)] if under_slurm() else []
-    precision, double = settings.precision, []
-    if settings.strategy == SHARED and precision == "64-true":  # refused by its name, yet it works
-        precision, double = None, [DoublePrecision()]
+    shared = settings.strategy == SHARED
+    # ModelParallelStrategy refuses the name of this precision, not the precision.
+    double = [DoublePrecision()] if shared and settings.precision == "64-true" else []
     return Trainer(
         max_epochs=1,
-        precision=precision,
+        precision=None if double else settings.precision,
         devices=settings.devices if torch.cuda.is_available() or settings.devices != "auto" else 1,
         num_nodes=nodes_of_step() or settings.nodes,
-        strategy=SharedOut() if settings.strategy == SHARED else settings.strategy,
+        strategy=SharedOut() if shared else settings.strategy,
         logger=logger,
         log_every_n_steps=5,
         val_check_interval=watchers.every,

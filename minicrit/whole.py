@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 import torch
-from accelerate import init_empty_weights
+from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor

@@ -51,7 +51,7 @@ class Root(nn.Module):
         finally:
             for part in parts:
                 part.reshard()
-                part.set_reshard_after_forward(part is not self, recurse=False)
+                part.set_reshard_after_forward(not isinstance(part, Root), recurse=False)
 
 
 def share_out(

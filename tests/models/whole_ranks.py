@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ranks import in_processes, prepare, recipe
 
 from callbacks import sharing  # noqa: F401 - what a fork should not have to load again
 from callbacks.stopping import Stopping
@@ -19,6 +18,7 @@ from callbacks.throughput import Throughput
 from minicrit.stopping import SIGNALS, Stopped
 from minicrit.train import train_sft
 from minicrit.training_config import LoraConfig
+from tests.models.ranks import in_processes, prepare, recipe
 
 
 @dataclass(frozen=True)
