@@ -8,7 +8,7 @@ marks nothing. Another number of processes reads all files and slices them anew.
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,18 +135,14 @@ def parts(folder: Path) -> list[Path]:
     Raises:
         ValueError: if it is none of slices, or not all are there.
     """
-    there = folder.iterdir() if folder.is_dir() else iter(())
-    files = {int(m[1]): p for p in there if (m := _PART.fullmatch(p.name))}
-    numbers = {int(m[2]) for m in _matches(files.values())}
-    if not files or numbers != {len(files)} or sorted(files) != list(range(len(files))):
+    there = folder.iterdir() if folder.is_dir() else ()
+    named = [(m, path) for path in there if (m := _PART.fullmatch(path.name))]
+    files = {int(m[1]): path for m, path in named}
+    if {int(m[2]) for m, _ in named} != {len(files)} or set(files) != set(range(len(files))):
         raise ValueError(f"{folder}: expected a checkpoint of slices (strategy fsdp), got another; "
                          "go on with the strategy it was written with, or remove the folder to "
                          "start again")  # fmt: skip
     return [files[rank] for rank in sorted(files)]
-
-
-def _matches(files: Any) -> Iterator[re.Match[str]]:
-    return (m for path in files if (m := _PART.fullmatch(path.name)))
 
 
 def dealt(pieces: Sequence[torch.Tensor], place: tuple[int, int]) -> torch.Tensor:
