@@ -1,4 +1,4 @@
-"""The adapter of the best validation, and stopping when there are no better ones.
+"""The adapter (or all weights) of the best validation, and stopping when there are no better ones.
 
 Lightning has `EarlyStopping` and `ModelCheckpoint`, but here a checkpoint is written after all that
 a validation brings and holds the adapter with its optimizer; what is wanted is the adapter alone,
@@ -15,7 +15,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from callbacks.resume import KEEP
 from minicrit.goal import Goal
-from minicrit.lora import save_lora
+from minicrit.whole import keep_trained
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"best-(\d+)")
@@ -57,8 +57,8 @@ class Best(Callback):
             self._stop_if_done(trainer)
             return
         self.step, self.value, self.waited = trainer.global_step, value, 0
+        keep_trained(module.model, self.path(self.step), write=trainer.is_global_zero)  # type: ignore[arg-type]
         if trainer.is_global_zero:
-            save_lora(module.model, self.path(self.step))  # type: ignore[arg-type]
             self._forget()
 
     def path(self, step: int) -> Path:

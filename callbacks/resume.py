@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
+from torch.distributed.tensor import DTensor
 
-from minicrit.files import atomic_file, sha256_file, write_atomic
+from minicrit.files import atomic_file, sha256_file, sha256_json, write_atomic
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d+)\.ckpt")
@@ -63,6 +64,9 @@ class DurableIO(CheckpointIO):
         Raises:
             ValueError: if there is anything else in it; it is not run.
         """
+        if Path(path).is_dir():
+            raise ValueError(f"{path}: expected a checkpoint of one file, got one of slices; go on "
+                             "with the strategy that wrote it: set sft.strategy fsdp")  # fmt: skip
         try:
             return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
         except Exception as error:
@@ -75,7 +79,22 @@ class DurableIO(CheckpointIO):
         """Removes the marker first, so that no reader trusts what is going."""
         target = Path(path)
         _marker(target).unlink(missing_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
         target.unlink(missing_ok=True)
+
+
+def seal(folder: Path) -> None:
+    """Marks a checkpoint of several files, each of which is marked already, as whole."""
+    hashes = {path.name: _marker(path).read_text().strip() for path in folder.glob("*.ckpt")}
+    write_atomic(_marker(folder), sha256_json(hashes) + "\n")
+
+
+def _digest(path: Path) -> str:
+    """What the marker of a whole checkpoint says."""
+    if not path.is_dir():
+        return sha256_file(path)
+    return sha256_json({part.name: sha256_file(part) for part in path.glob("*.ckpt")})
 
 
 def refuse_objects(state: object, where: str) -> None:
@@ -102,7 +121,7 @@ def newest(folder: Path) -> Path | None:
     steps = _steps(folder)
     for step in sorted(steps, reverse=True):
         path, marker = steps[step], _marker(steps[step])
-        if marker.is_file() and marker.read_text().strip() == sha256_file(path):
+        if marker.is_file() and marker.read_text().strip() == _digest(path):
             return path
         log.warning("%s: expected a whole checkpoint, got a torn one; it is skipped", path)
     if any(_marker(path).is_file() for path in steps.values()):
@@ -120,6 +139,12 @@ def _steps(folder: Path) -> dict[int, Path]:
 
 def _marker(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
+
+
+def _size(path: Path) -> int:
+    """Bytes of a checkpoint."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def _free(folder: Path) -> int:
@@ -145,7 +170,7 @@ class Resume(Callback):
         """Says it, to the log and to TensorBoard; a manifest holds no times."""
         share = self.spent / max(time.perf_counter() - self._begun, 1e-9)
         if self.saves and trainer.is_global_zero:
-            size = max((p.stat().st_size for p in _steps(self.folder).values()), default=0) / 1e6
+            size = max(map(_size, _steps(self.folder).values()), default=0) / 1e6
             log.info("%d checkpoints of %.1f MB in %.2f s, %.2f %% of the training",
                      self.saves, size, self.spent, 100 * share)  # fmt: skip
             measured = {"checkpoint/seconds": self.spent, "checkpoint/share": share,
@@ -194,7 +219,8 @@ class Resume(Callback):
         self.spent += time.perf_counter() - begun
 
     def _refuse_infinite(self, trainer: Trainer, trained: Sequence[torch.Tensor]) -> None:
-        finite = all(bool(torch.isfinite(p).all()) for p in trained)
+        mine = (p.to_local() if isinstance(p, DTensor) else p for p in trained)
+        finite = all(bool(torch.isfinite(p).all()) for p in mine)
         if not trainer.strategy.reduce_boolean_decision(finite):
             raise ValueError(
                 f"step {trainer.global_step}: expected finite weights, got others; lower the "

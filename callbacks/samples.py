@@ -35,8 +35,13 @@ class SampleCritiques(Callback):
             self._write(trainer, module)
 
     def _write(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.is_global_zero or not self.examples:
+        if not self.examples:
             return
+        with module.readable():  # type: ignore[operator]
+            if trainer.is_global_zero:
+                self._write_table(trainer, module)
+
+    def _write_table(self, trainer: Trainer, module: LightningModule) -> None:
         items = [(example.domain, example.rationale) for example in self.examples]
         critic, logger = module.critic, trainer.logger
         assert isinstance(critic, Critic)

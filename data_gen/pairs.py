@@ -113,10 +113,12 @@ def make_round(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
         out: the folder.
         number: of the round; other rounds take other rationales and draw anew.
     """
+    from minicrit.lora import weights_of
+
     settings = replace(recipe.pairs, model=model, out=out)
     told = replace(recipe, seed=recipe.seed + 1000 * number, pairs=settings)
     key = sha256_json([number, _settings(told), sha256_file(settings.data),
-                       sha256_file(model / "adapter_model.safetensors")])  # fmt: skip
+                       sha256_file(weights_of(model))])  # fmt: skip
     recover_folder(out)
     done = (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key
     if not done:

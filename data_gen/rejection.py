@@ -110,11 +110,13 @@ _DECIDE = ("rationales", "scouted", "drawn", "dtype", "temperatures", "max_new_t
 
 def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
     """All that decides the outcome of a round."""
+    from minicrit.lora import weights_of
+
     settings = recipe.rsf
     return {
         "settings": {k: str(getattr(settings, k)) for k in _DECIDE},
         "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
-        "model": sha256_file(model / "adapter_model.safetensors"),
+        "model": sha256_file(weights_of(model)),
         "oracle": VERSION, "filters": asked(recipe.filters),
         "held_out": [sha256_file(path) for path in held_out_inputs(recipe.filters).values()],
     }  # fmt: skip

@@ -82,6 +82,9 @@ def _checked(folder: Path) -> dict[str, Any]:
     if record["stage"] not in ADAPTERS:
         raise ValueError(f"{folder}: expected an adapter ({', '.join(ADAPTERS)}), got what "
                          f"{record['stage']} made; give the adapter it was made of")  # fmt: skip
+    if "whole" in record["facts"]:
+        raise ValueError(f"{folder}: expected an adapter, got a critic of all weights; train an "
+                         "adapter (lora.rank above 0)")  # fmt: skip
     if faults := check_outputs(folder):
         raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; restore "
                          "the folder")  # fmt: skip

@@ -112,6 +112,14 @@ def identity_of(folder: Path) -> str:
     return sha256_json({p.name: sha256_file(p) for p in sorted(names)})
 
 
+def licence_of(base: Base) -> str | None:
+    """What a base says of itself, if it was made here."""
+    if not (base.folder / "manifest.json").is_file():
+        return None
+    found = read_manifest(base.folder)["facts"].get("licence")
+    return str(found) if found else None
+
+
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer of a base."""
     return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)

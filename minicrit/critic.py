@@ -49,7 +49,7 @@ class Written:
 class Critic(Reader):
     """A causal LM that reads rationales. Build it with `Critic.load`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: PreTrainedModel | PeftModel,
         tokenizer: PreTrainedTokenizerBase,
@@ -59,8 +59,9 @@ class Critic(Reader):
         adapter: str | None = None,
         encoder: Encoder | None = None,
         calibration: Calibration | None = None,
+        device: str | None = None,
     ) -> None:
-        super().__init__(model, tokenizer, encoder)
+        super().__init__(model, tokenizer, encoder, device)
         self.name = name
         self.identity = identity
         self.adapter = adapter
@@ -80,7 +81,7 @@ class Critic(Reader):
     def load(
         cls, path: str | Path, *, base_folder: Path = BASES, calibrated: bool = True
     ) -> "Critic":
-        """Loads an adapter, a quantized or exported critic, a router, or a base, read zero-shot.
+        """Loads an adapter, a whole, quantized or exported critic, a router, or a base, zero-shot.
 
         Args:
             path: the folder, or `embedded`, `tiny` or a Hugging Face id.
@@ -220,7 +221,8 @@ class Critic(Reader):
     def drafts_are_exact(self) -> bool:
         """Whether drafts change no text: with rounder weights than float32 they would."""
         wide = {torch.float32, torch.float64}
-        return {value.dtype for value in self.causal_lm.state_dict().values()} <= wide
+        model = self.causal_lm  # not its state_dict: that would part weights that are shared out
+        return {value.dtype for value in (*model.parameters(), *model.buffers())} <= wide
 
     def _critique_alone(self, item: Item, max_new_tokens: int) -> Written:
         """The same of one item; what is read for the verdict is not read again for the text."""

@@ -14,7 +14,7 @@ class ExportConfig:
     """The export.
 
     Attributes:
-        model: the critic: an adapter, or an export of format hf to go on from.
+        model: the critic: an adapter, one of all weights, or an export of format hf to go on from.
         format: `hf` (a merged folder for transformers), `gguf` (one file for llama.cpp), `ollama`
             (the same and a Modelfile) or `vllm` (merged folder, adapter, and what serves them).
         dtype: of the merged weights of hf and vllm. The merging is done in float32; only float32

@@ -33,11 +33,10 @@ def load_critic(path: str | Path, base_folder: Path, *, calibrated: bool = True)
         raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; "
                          "restore the folder or make it again")  # fmt: skip
     manifest.require(record, prompt_version=PROMPT_VERSION)
-    if record["stage"] == "quantize":
-        return _from_quantized(folder, record, calibrated)
-    if record["stage"] == "export":
-        return _from_export(folder, record, calibrated)
-    if record["stage"] == "router":
+    kind = "whole" if "whole" in record["facts"] else record["stage"]
+    if kind in _WITHOUT_BASE:
+        return _WITHOUT_BASE[kind](folder, record, calibrated)
+    if kind == "router":
         from minicrit.router_folder import load_router
 
         return load_router(folder, record, base_folder, calibrated=calibrated)
@@ -88,16 +87,32 @@ def _from_export(folder: Path, record: dict[str, Any], calibrated: bool) -> Crit
     if facts["format"] != "hf":
         raise ValueError(f"{folder}: expected an export of format hf, got {facts['format']}; "
                          "serve it and ask the server, openai:http://HOST:PORT")  # fmt: skip
-    base = Base(folder, facts["merged"])
     fitted_to = {"export": facts["merged"]}
     carried = facts["calibrated_as"] if _as_carried(folder) else None
     calibration = _calibration(folder, carried or fitted_to) if calibrated else None
+    found = Base(folder, facts["merged"])
+    return _from_model(found, fitted_to, calibration, adapter=facts["adapter"])
+
+
+def _from_whole(folder: Path, record: dict[str, Any], calibrated: bool) -> Critic:
+    found = Base(folder, record["facts"]["whole"])
+    fitted_to = {"whole": found.identity}
+    return _from_model(found, fitted_to, _calibration(folder, fitted_to) if calibrated else None)
+
+
+def _from_model(
+    found: Base, fitted_to: dict[str, str], calibration: Calibration | None,
+    adapter: str | None = None,
+) -> Critic:  # fmt: skip
     critic = Critic(
-        load_model(base), load_tokenizer(base), name=str(folder), identity=base.identity,
-        adapter=facts["adapter"], calibration=calibration,
+        load_model(found), load_tokenizer(found), name=str(found.folder), identity=found.identity,
+        adapter=adapter, calibration=calibration,
     )  # fmt: skip
     critic.fitted_to |= fitted_to
     return critic
+
+
+_WITHOUT_BASE = {"quantize": _from_quantized, "export": _from_export, "whole": _from_whole}
 
 
 def _prove(critic: Critic, model: PeftModel) -> None:

@@ -87,6 +87,18 @@ def refuse_foreign(folder: Path) -> None:
                          "another; an adapter names no code")  # fmt: skip
 
 
+def weights_of(folder: Path) -> Path:
+    """The weights of a saved adapter.
+
+    Raises:
+        ValueError: if there is none, as in the folder of a critic of all weights.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder}: expected the folder of an adapter, with {WEIGHTS}, got none; "
+                         "train one first, on a critic of all weights as base.model")  # fmt: skip
+    return folder / WEIGHTS
+
+
 def save_lora(adapted: PeftModel, folder: Path) -> None:
     """Writes the weights of the policy, as `load_lora` reads them, in one step."""
     weights = get_peft_model_state_dict(adapted, adapter_name=POLICY)

@@ -47,7 +47,7 @@ from minicrit.quantize_report import write_table
 from minicrit.quantized import BITSANDBYTES, RELEASED, SCHEME, save_tensors
 from minicrit.records import Example, read_examples
 from minicrit.selection import limited
-from minicrit.shrinking import shrink_4, shrink_8, shrink_16
+from minicrit.shrinking import merged, shrink_4, shrink_8, shrink_16
 
 log = logging.getLogger(__name__)
 
@@ -74,15 +74,15 @@ def quantize(recipe: Recipe) -> dict[str, Any]:
     base, facts = _source(recipe)
     examples = _items(recipe)
     with atomic_folder(settings.out) as box:
-        adapted = PeftModel.from_pretrained(load_model(base), settings.model).eval()
+        adapted = _float_model(settings.model, base)
         num_parameters = sum(p.numel() for n, p in adapted.named_parameters() if "lora_" not in n)
         scheme = _shrink(adapted, load_tokenizer(base), settings.bits, box)
         del adapted
         write_json(box / SCHEME, {"bits": settings.bits, "scheme": scheme})
         facts |= {"bits": settings.bits, "scheme": scheme}
         _sign(box, recipe, facts)  # the comparison loads the folder as everybody will
-        sizes = Sizes.of(box, num_parameters, [*base.folder.glob("*.safetensors"),
-                                               settings.model / ADAPTER])  # fmt: skip
+        weights = {base.folder, settings.model}  # once, if all of them were trained
+        sizes = Sizes.of(box, num_parameters, [p for f in weights for p in f.glob("*.safetensors")])
         critics = _critics(recipe, box)
         report = {**facts, **compare_critics(recipe, critics, sizes, examples)}
         gaps = {name: row["difference"] for name, row in report["metrics"].items()}
@@ -151,36 +151,49 @@ _ALIKE = ("limit", "alpha", "delta", "each_domain", "temperature_share", "domain
 
 
 def _source(recipe: Recipe) -> tuple[Base, dict[str, Any]]:
-    """The base of the critic, and what its manifest hands on; refuses what does not fit."""
+    """The base of the critic, itself if it is whole, and what its manifest hands on."""
     folder = recipe.quantize.model
     record = read_manifest(folder)
-    if not (folder / ADAPTER).is_file():
+    whole = record["facts"].get("whole") if record["stage"] != "export" else None
+    if not whole and not (folder / ADAPTER).is_file():
         raise ValueError(f"{folder}: expected an adapter folder with {ADAPTER}, got none; train "
                          "it with minicrit sft")  # fmt: skip
     if faults := check_outputs(folder):
         raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; restore "
                          "the folder or make it again")  # fmt: skip
     given = record["facts"]
-    base = prepare_base(given["base_model"], recipe.base.folder, given.get("base_revision"))
-    require(record, base=base.identity, prompt_version=PROMPT_VERSION)
     names = ("base", "base_model", "base_revision", "prompt_version")
     facts = {name: given[name] for name in names if name in given}
+    if whole:
+        require(record, prompt_version=PROMPT_VERSION)
+        return Base(folder, whole), facts
+    base = prepare_base(given["base_model"], recipe.base.folder, given.get("base_revision"))
+    require(record, base=base.identity, prompt_version=PROMPT_VERSION)
     return base, {**facts, "adapter": sha256_file(folder / ADAPTER)}
 
 
-def _shrink(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, bits: int, box: Path) -> str:
+def _float_model(folder: Path, base: Base) -> PreTrainedModel | PeftModel:
+    """The critic in float32; what it is loaded from is its base, or the critic itself."""
+    model = load_model(base)
+    return model if base.folder == folder else PeftModel.from_pretrained(model, folder).eval()
+
+
+def _shrink(
+    adapted: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, bits: int, box: Path
+) -> str:
     """Writes the shrunk model to `box`; returns the scheme. `adapted` is used up."""
     if torch.cuda.is_available() and bits < 16:  # noqa: PLR2004
         return shrink_bitsandbytes(adapted, tokenizer, bits, box, device="cuda")
-    model: PreTrainedModel = adapted.get_base_model()  # type: ignore[assignment]
+    model = adapted.get_base_model() if isinstance(adapted, PeftModel) else adapted
     tensors = SHRINK[bits](adapted, tokenizer)
-    save_tensors(box, tensors, model, tokenizer)
+    save_tensors(box, tensors, model, tokenizer)  # type: ignore[arg-type]
     return SCHEMES[bits]
 
 
 def shrink_bitsandbytes(
-    adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, bits: int, box: Path, *, device: str
-) -> str:
+    adapted: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, bits: int, box: Path,
+    *, device: str,
+) -> str:  # fmt: skip
     """The same by bitsandbytes, from the merged float32 model."""
     if bits == 8:  # noqa: PLR2004
         scheme, options = "int8", BitsAndBytesConfig(load_in_8bit=True)
@@ -191,7 +204,7 @@ def shrink_bitsandbytes(
             bnb_4bit_use_double_quant=True,
         )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
-        adapted.merge_and_unload().save_pretrained(scratch)
+        merged(adapted).save_pretrained(scratch)
         small = AutoModelForCausalLM.from_pretrained(
             scratch, quantization_config=options, dtype=torch.bfloat16, device_map={"": device},
             attn_implementation=attention.NAME, use_safetensors=True,

@@ -37,8 +37,9 @@ class Reader:
         model: PreTrainedModel | PeftModel,
         tokenizer: PreTrainedTokenizerBase,
         encoder: Encoder | None = None,
+        device: str | None = None,
     ) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model = torch.nn.Module.to(model, device)
         self.tokenizer = tokenizer
         self.encoder = encoder or Encoder(tokenizer, max_tokens=LONGEST)

@@ -17,6 +17,7 @@ from minicrit.lora import ADAPTERS
 from minicrit.manifest import check_outputs, read_manifest, require
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, RSFConfig, SFTConfig
+from minicrit.whole import refuse_contradictions
 
 log = logging.getLogger(__name__)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -86,7 +87,7 @@ class Run:
                if k not in aside and not (k in _OFF and v == _OFF[k])}  # fmt: skip
         return {
             "seed": self.recipe.seed,
-            "lora": vars(self.recipe.lora),
+            "lora": vars(self.recipe.lora) if self.recipe.lora.rank else {"rank": 0},
             self.stage: own,
             "max_tokens": self.recipe.data.max_tokens,
             "truncate": self.recipe.data.truncate,
@@ -116,6 +117,7 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
     Raises:
         ValueError: if base, start or goal are none that it can be done with.
     """
+    refuse_contradictions(recipe, stage, settings)
     base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
     files = {"train": lessons, "validation": recipe.data.folder / "validation.jsonl"}
     if settings.start:
@@ -135,6 +137,9 @@ def _check_start(name: str, folder: Path, base: Base, lora: LoraConfig) -> None:
     if record["stage"] not in ADAPTERS:
         raise ValueError(f"{name}: expected an adapter ({', '.join(ADAPTERS)}), got {folder}, "
                          f"made by {record['stage']}; give the adapter it was made of")  # fmt: skip
+    if not record["settings"]["lora"]["rank"]:
+        raise ValueError(f"{name}: expected an adapter, got {folder}, a critic of all weights; "
+                         "take its folder as base.model and train an adapter on it")  # fmt: skip
     require(record, base=base.identity, prompt_version=PROMPT_VERSION)
     if faults := check_outputs(folder):
         raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; restore "

@@ -30,22 +30,23 @@ from minicrit.prompts import render_prompt
 from minicrit.taxonomy import FLAW_TYPES
 
 Tensors = dict[str, Tensor]
+Adapted = PreTrainedModel | PeftModel
 #: Smoothing factors are powers of 2 ** (1 / OCTAVE), so that the last bit of a measured peak, which
 #: depends on the number of threads, does not matter.
 OCTAVE = 4
 _FLOOR = 1e-5
 
 
-def shrink_16(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Tensors:
+def shrink_16(adapted: Adapted, tokenizer: PreTrainedTokenizerBase) -> Tensors:
     """The merged critic in bfloat16, shared weights once; `adapted` is used up."""
     del tokenizer  # as the others
-    named = _merged(adapted).named_parameters()
+    named = merged(adapted).named_parameters()
     return {name: p.detach().bfloat16().contiguous() for name, p in named}
 
 
-def shrink_8(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Tensors:
+def shrink_8(adapted: Adapted, tokenizer: PreTrainedTokenizerBase) -> Tensors:
     """The merged critic in 8 bits; `adapted` is used up."""
-    model = _merged(adapted)
+    model = merged(adapted)
     exponents = smoothing_exponents(model, tokenizer)
     tensors: Tensors = {}
     for name, layer in _shrinkable(model).items():
@@ -58,7 +59,7 @@ def shrink_8(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Tensors:
     return _with_rest(tensors, model, exponents)
 
 
-def shrink_4(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Tensors:
+def shrink_4(adapted: Adapted, tokenizer: PreTrainedTokenizerBase) -> Tensors:
     """The base in 4 bits with the adapter's factors in 8; `adapted` is used up.
 
     Raises:
@@ -68,7 +69,7 @@ def shrink_4(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Tensors:
     updated = _plain_layers(adapted)
     for name, layer in updated.items():
         tensors |= _in_groups(name, _weight(layer.base_layer)) | _factors(name, layer)
-    model = _merged(adapted)
+    model = merged(adapted)
     for name, module in _shrinkable(model).items():
         if isinstance(module, nn.Embedding):
             tensors |= _in_wide(name, module.weight)
@@ -171,9 +172,11 @@ def _weight(layer: nn.Module) -> Tensor:
     return layer.weight.detach()
 
 
-def _plain_layers(adapted: PeftModel) -> dict[str, LoraLinear]:
+def _plain_layers(adapted: Adapted) -> dict[str, LoraLinear]:
     """The adapted layers by name, all of which must be y = (W + s B A) x."""
     layers: dict[str, LoraLinear] = {}
+    if not isinstance(adapted, PeftModel):
+        return layers
     for name, layer in adapted.get_base_model().named_modules():
         if not isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper):
             continue
@@ -189,6 +192,7 @@ def _is_plain(layer: LoraLinear) -> bool:
     return isinstance(layer.base_layer, nn.Linear) and not any(special)
 
 
-def _merged(adapted: PeftModel) -> PreTrainedModel:
-    model: PreTrainedModel = adapted.merge_and_unload()
+def merged(adapted: Adapted) -> PreTrainedModel:
+    """One plain model; one of which all weights were trained is that already."""
+    model = adapted.merge_and_unload() if isinstance(adapted, PeftModel) else adapted
     return model.eval()  # type: ignore[no-any-return]

@@ -35,9 +35,10 @@ from minicrit.run import Run, Settings, run_of
 from minicrit.schedule import Optimization
 from minicrit.stopping import Stopped, held_back
 from minicrit.thumbs import Opinions, counted, mismatched, read_thumbs, thumb_groups
-from minicrit.trainee import precise, save_adapter, trainee
+from minicrit.trainee import precise, save_trained, trainee
 from minicrit.training_config import DPOConfig
 from minicrit.twinning import TwinWeights
+from minicrit.whole import SHARED, Tensors, gathered, kept_weights
 
 if TYPE_CHECKING:
     from lightning import Callback, LightningModule, Trainer
@@ -217,7 +218,7 @@ def _fit(
     facts: dict[str, Any],
     held_out: Sequence[PackedBatch] = (),
 ) -> Path:
-    """Trains, resumably, and saves the adapter."""
+    """Trains, resumably, and saves what was trained."""
     from models.data import CriticData
 
     encoded = dict(critic.encoder.ledger)
@@ -228,13 +229,15 @@ def _fit(
     trainer = _trainer(run, watchers)
     try:
         _train(trainer, module, data, run.work)
-        if trainer.is_global_zero:
+        first = trainer.is_global_zero
+        weights = {} if run.recipe.lora.rank else gathered(critic.causal_lm, keep=first)
+        if first:
             known = {"fingerprint": run.fingerprint, "steps": len(plan), "encoded": encoded}
-            kept = _keep_best(critic, watchers.best, trainer.global_step)
+            best = _keep_best(critic, weights, watchers.best, trainer.global_step)
             alarms = {"alarms": watchers.alarms.raised} if watchers.alarms else {}
-            save_adapter(run, critic, known | facts | kept | alarms)
+            save_trained(run, critic, weights, known | facts | best | alarms)
             watchers.resume.clear()
-        trainer.strategy.barrier()  # the adapter is there before anybody goes on from it
+        trainer.strategy.barrier()  # the critic is there before anybody goes on from it
     except Stopped:
         if started_by_lightning():
             sys.exit()  # Lightning kills the first process for another status
@@ -252,15 +255,18 @@ def _train(trainer: "Trainer", module: "LightningModule", data: "CriticData", wo
         raise KeyboardInterrupt from stop
 
 
-def _keep_best(critic: Critic, best: "Best | None", step: int) -> dict[str, Any]:
-    """Gives the critic back the adapter of its best validation; what the manifest says of it."""
+def _keep_best(critic: Critic, weights: Tensors, best: "Best | None", step: int) -> dict[str, Any]:
+    """Takes the adapter, or all `weights`, of the best validation; what the manifest says of it."""
     if best is None:
         return {}
     if best.step is None:
         log.warning("expected a finite %s in one validation at least, got none; the last adapter "
                     "is kept", best.goal.score)  # fmt: skip
     else:
-        load_lora(critic.model, best.path(best.step))  # type: ignore[arg-type]
+        if weights:
+            weights |= kept_weights(best.path(best.step))
+        else:
+            load_lora(critic.model, best.path(best.step))  # type: ignore[arg-type]
         log.info("the adapter of step %d is kept: %s %.4f", best.step, best.goal.score, best.value)
     found = {"score": best.goal.score, "value": best.value, "step": best.step, "last_step": step}
     return {"best": found}
@@ -327,26 +333,31 @@ def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
     from lightning import Trainer
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.pytorch.loggers import TensorBoardLogger
+    from lightning.pytorch.plugins import DoublePrecision
 
     from callbacks.resume import DurableIO
+    from callbacks.sharing import SharedOut
 
     settings = run.settings
     name, version = run.log_names
     logger = TensorBoardLogger(settings.log_folder, name=name, version=version)
     # Lightning's own way is to save and requeue inside of the signal handler.
     slurm = [SLURMEnvironment(auto_requeue=False)] if under_slurm() else []
+    shared = settings.strategy == SHARED
+    # ModelParallelStrategy refuses the name of this precision, not the precision.
+    double = [DoublePrecision()] if shared and settings.precision == "64-true" else []
     return Trainer(
         max_epochs=1,
-        precision=settings.precision,
+        precision=None if double else settings.precision,
         devices=settings.devices if torch.cuda.is_available() or settings.devices != "auto" else 1,
         num_nodes=nodes_of_step() or settings.nodes,
-        strategy=settings.strategy,
+        strategy=SharedOut() if shared else settings.strategy,
         logger=logger,
         log_every_n_steps=5,
         val_check_interval=watchers.every,
         num_sanity_val_steps=0,
         callbacks=watchers.callbacks,
-        plugins=[DurableIO(), *slurm],
+        plugins=[DurableIO(), *double, *slurm],
         enable_checkpointing=False,
         use_distributed_sampler=False,
         enable_model_summary=False,

@@ -1,4 +1,4 @@
-"""The critic that is trained: base and adapter put together before, the adapter saved after."""
+"""The critic that is trained: base and adapter put together before, what learnt saved after."""
 
 import contextlib
 import json
@@ -8,42 +8,55 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
 
-from minicrit.base import load_model, load_tokenizer
+from minicrit.base import identity_of, licence_of, load_model, load_tokenizer
 from minicrit.config import BaseConfig
 from minicrit.critic import Critic
 from minicrit.encoding import Encoder
+from minicrit.export.merged import save_model
 from minicrit.files import atomic_folder, write_atomic, write_json
 from minicrit.lora import POLICY, attach_lora, load_lora
 from minicrit.manifest import write_manifest
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.run import Run
+from minicrit.whole import SHARED, Tensors, rebuilt
 
 log = logging.getLogger(__name__)
 
 
 def trainee(run: Run) -> Critic:
-    """The base of a run with its adapter, fresh or as it starts."""
+    """The base of a run with its adapter, fresh or as it starts; without one, all of it learns."""
     recipe, settings = run.recipe, run.settings
     model = load_model(run.base, **_precision(recipe.base))
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    trained = _adapted(run, model) if recipe.lora.rank else model
+    trained.train()
+    tokenizer, data = load_tokenizer(run.base), recipe.data
+    encoder = Encoder(tokenizer, max_tokens=data.max_tokens, truncate=data.truncate)
+    # What is shared out goes to its GPU slice by slice.
+    device = "cpu" if settings.strategy == SHARED else None
+    return Critic(trained, tokenizer, name="training", identity="training", encoder=encoder,
+                  device=device)  # fmt: skip
+
+
+def _adapted(run: Run, model: PreTrainedModel) -> PeftModel:
+    lora, settings = run.recipe.lora, run.settings
+    if settings.gradient_checkpointing:
         model.enable_input_require_grads()
-    lora = recipe.lora
     adapted = attach_lora(
         model,
         rank=lora.rank,
         alpha=lora.alpha,
         dropout=lora.dropout,
         targets=lora.targets,
-        seed=recipe.seed,
+        seed=run.recipe.seed,
     )
     if settings.start:
         load_lora(adapted, settings.start)
-    adapted.train()
-    tokenizer, data = load_tokenizer(run.base), recipe.data
-    encoder = Encoder(tokenizer, max_tokens=data.max_tokens, truncate=data.truncate)
-    return Critic(adapted, tokenizer, name="training", identity="training", encoder=encoder)
+    return adapted
 
 
 def _precision(config: BaseConfig) -> dict[str, Any]:
@@ -74,12 +87,22 @@ def precise(model: torch.nn.Module, precision: str) -> Iterator[None]:
         yield
 
 
-def save_adapter(run: Run, critic: Critic, known: dict[str, Any]) -> None:
-    """Adapter, learning curve and manifest, all or nothing."""
+def save_trained(run: Run, critic: Critic, weights: Tensors, known: dict[str, Any]) -> None:
+    """Adapter or whole model, learning curve and manifest, all or nothing.
+
+    Args:
+        run: that is finished.
+        critic: that was trained.
+        weights: all of them, where there is no adapter; else none.
+        known: facts for the manifest.
+    """
     with atomic_folder(run.settings.out) as box:
-        critic.model.save_pretrained(str(box), selected_adapters=[POLICY])
-        (box / "README.md").unlink(missing_ok=True)  # peft's empty model card
-        _sort_lists(box / "adapter_config.json")
+        if weights:
+            known = known | _save_whole(run, critic, weights, box)
+        else:
+            critic.model.save_pretrained(str(box), selected_adapters=[POLICY])
+            (box / "README.md").unlink(missing_ok=True)  # peft's empty model card
+            _sort_lists(box / "adapter_config.json")
         write_atomic(box / "history.jsonl", (run.work / "history.jsonl").read_bytes())
         facts = {
             "base": run.base.identity,
@@ -90,6 +113,13 @@ def save_adapter(run: Run, critic: Critic, known: dict[str, Any]) -> None:
             **known,
         }
         write_manifest(box, stage=run.stage, inputs=run.files, settings=run.relevant, facts=facts)
+
+
+def _save_whole(run: Run, critic: Critic, weights: Tensors, box: Path) -> dict[str, Any]:
+    """The model, and its tokenizer: so the critic needs no base. What the manifest says of it."""
+    save_model(rebuilt(critic.causal_lm, weights), critic.tokenizer, box)
+    licence = licence_of(run.base)
+    return {"whole": identity_of(box), **({"licence": licence} if licence else {})}
 
 
 def _sort_lists(path: Path) -> None:

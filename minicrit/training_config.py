@@ -10,7 +10,8 @@ class LoraConfig:
     """The adapter.
 
     Attributes:
-        rank: rank of each update.
+        rank: rank of each update; 0 for no adapter: sft then trains all weights, in memory 16 bytes
+            each (docs/scaling.md), and its result is a whole model.
         alpha: the update is scaled by alpha / rank.
         dropout: share of adapter inputs dropped in training.
         targets: `all-linear`, or names of modules separated by commas.
@@ -45,7 +46,8 @@ class TrainingConfig:
         gradient_checkpointing: recompute activations to save memory.
         devices: devices a node; `auto` for all GPUs or one CPU process.
         nodes: machines; inside of a Slurm step, those that it has.
-        strategy: Lightning strategy, `auto`, `ddp`, ...
+        strategy: Lightning strategy: `auto`, `ddp`, ..., or `fsdp`, by which all processes share
+            out all weights with gradients and moments (FSDP2; with lora.rank 0).
         log_folder: TensorBoard logs.
     """
 
@@ -74,7 +76,7 @@ class SFTConfig(TrainingConfig):
     """Supervised fine-tuning.
 
     Attributes:
-        out: folder of the finished adapter.
+        out: folder of the finished adapter, or whole critic.
         start: folder of an adapter of the same base and shape to go on from; null for a fresh one.
         batch_examples: examples an optimizer step, over all devices. Before the verdict moves,
             training takes a number of steps (docs/results.md), so keep it small on small machines.

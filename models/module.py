@@ -1,6 +1,7 @@
 """What all training modules of the critic share: the optimizer, validation, what is kept."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from minicrit.metrics import FlawTypeF1, TokenPerplexity, VerdictMetrics
 from minicrit.plan import StepBatch
 from minicrit.records import Example
 from minicrit.schedule import Optimization, warmup_cosine
+from models.sharing import Root, plain
 
 
 class CriticModule(LightningModule):
-    """Trains the adapter of a critic and validates it as the critic it is.
+    """Trains the adapter of a critic, or all of it, and validates it as the critic it is.
 
     One batch is one optimizer step, made of one or more packed forward passes, so a restart never
     finds half-accumulated gradients.
@@ -32,6 +34,8 @@ class CriticModule(LightningModule):
         self.model = critic.model
         self.verdicts, self.flaw_types = VerdictMetrics(), FlawTypeF1()
         self.critique_perplexity = TokenPerplexity()
+        self.root: Root | None = None  # if weights are shared out over processes
+        self._reading: AbstractContextManager[None] = nullcontext()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What AdamW trains and how fast."""
@@ -62,7 +66,7 @@ class CriticModule(LightningModule):
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(scheduler, LambdaLR)
         total = torch.stack(list(parts.values())).sum()
-        norm = torch.nn.utils.clip_grad_norm_(self.trained(), self.optimization.clip)
+        norm = plain(torch.nn.utils.clip_grad_norm_(self.trained(), self.optimization.clip))
         rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
         scheduler.step()
@@ -72,6 +76,18 @@ class CriticModule(LightningModule):
         shown = {f"train/{name}": value for name, value in parts.items()}
         self.log_dict(shown, sync_dist=True, reduce_fx="sum")
         return total
+
+    def readable(self) -> AbstractContextManager[None]:
+        """While it is entered the critic can be asked in any process without the others.
+
+        All processes enter and leave it together.
+        """
+        return self.root.whole() if self.root else nullcontext()
+
+    def on_validation_epoch_start(self) -> None:
+        """Gathers what is shared out, as processes validate on different numbers of items."""
+        self._reading = self.readable()
+        self._reading.__enter__()
 
     def validation_step(self, examples: Sequence[Example], batch_idx: int) -> None:
         """Reads verdict, flaw type and perplexity of the reference in one forward an item.
@@ -93,6 +109,7 @@ class CriticModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs what the critic is judged by."""
+        self._reading.__exit__(None, None, None)
         scores = {
             **self.verdicts.compute(),
             "flaw_type_f1": self.flaw_types.compute(),
@@ -107,11 +124,11 @@ class CriticModule(LightningModule):
         self.log_dict({f"val/{name}": value.float() for name, value in scores.items()})
 
     def trained(self) -> list[torch.nn.Parameter]:
-        """The parameters of the adapter."""
+        """The parameters of the adapter, or all."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the adapter alone; the base is on disk already."""
+        """Keeps what is trained alone; the base is on disk already."""
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in state if name in trained}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minicrit.base import Base, identity_of, load_model, load_tokenizer
 from minicrit.critic import Critic
@@ -44,11 +44,8 @@ def write_merged(source: Source, box: Path, dtype: str) -> dict[str, Any]:
         model = model.merge_and_unload()
     torch.nn.Module.to(model, getattr(torch, dtype))
     model.config.dtype = getattr(torch, dtype)
-    _save(model, box)
     critic.tokenizer.chat_template = chat_template(critic.tokenizer)
-    critic.tokenizer.save_pretrained(box)
-    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
-        plain_config(box / name)
+    save_model(model, critic.tokenizer, box)
     del model
     critic.model = torch.nn.Module()  # type: ignore[assignment]
     gc.collect()
@@ -56,10 +53,14 @@ def write_merged(source: Source, box: Path, dtype: str) -> dict[str, Any]:
     return {**facts, "moved": _moved(box, facts, odds, dtype)}
 
 
-def _save(model: PreTrainedModel, box: Path) -> None:
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, box: Path) -> None:
+    """Config, generation config, safetensors and tokenizer, without what names code or a place."""
     model.save_pretrained(box, max_shard_size="5GB")
     if model.generation_config is not None:
         model.generation_config.save_pretrained(box)
+    tokenizer.save_pretrained(box)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        plain_config(box / name)
 
 
 def _moved(box: Path, facts: dict[str, Any], odds: Any, dtype: str) -> float:

@@ -30,7 +30,7 @@ class Source:
     Attributes:
         folder: where it lies. record: its manifest. critic: as it was loaded.
         facts: what is handed on, see `HANDED_ON`.
-        merged: whether it is an export already, so that there is nothing to merge.
+        merged: whether it is whole already, so that there is nothing to merge.
     """
 
     folder: Path
@@ -43,7 +43,8 @@ class Source:
     def trained_on(self) -> dict[str, str]:
         """Hash of every file that it was trained or selected on, by name."""
         given = self.record["inputs"].items()
-        inputs = {} if self.merged else {name: row["sha256"] for name, row in given}
+        exported = self.record["stage"] == "export"
+        inputs = {} if exported else {name: row["sha256"] for name, row in given}
         return {**inputs, **self.record["facts"].get("trained_on", {})}
 
 
@@ -51,7 +52,7 @@ def open_source(folder: Path, bases: Path) -> Source:
     """Loads the critic in a folder.
 
     Args:
-        folder: an adapter, or an export of format hf.
+        folder: an adapter, a critic of all weights, or an export of format hf.
         bases: where bases are kept.
 
     Raises:
@@ -59,7 +60,7 @@ def open_source(folder: Path, bases: Path) -> Source:
             ones.
     """
     record = manifest.read_manifest(folder)
-    merged = record["stage"] == "export"
+    merged = record["stage"] == "export" or "whole" in record["facts"]
     if not merged and not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder}: expected a critic with an adapter ({WEIGHTS}) or an export "
                          f"of format hf, got the stage {record['stage']}; export the float critic "
@@ -88,7 +89,7 @@ def carry_calibration(source: Source, box: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     fitted = manifest.read_manifest(path)["facts"]
-    fits = {name: fitted[name] for name in ("base", "adapter", "export") if name in fitted}
+    fits = {name: fitted[name] for name in ("base", "adapter", "whole", "export") if name in fitted}
     read_calibration(source.folder, **fits)
     for name in (CALIBRATION, f"{CALIBRATION}.manifest.json"):
         shutil.copyfile(source.folder / name, box / name)

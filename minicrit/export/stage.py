@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minicrit.base import prepare_base
+from minicrit.base import licence_of, prepare_base
 from minicrit.config import Recipe
 from minicrit.export import ollama, vllm
 from minicrit.export.card import write_card
@@ -22,7 +22,7 @@ from minicrit.export.merged import BYTES, write_merged
 from minicrit.export.source import Source, carry_calibration, check_room, open_source
 from minicrit.export_config import ExportConfig
 from minicrit.files import atomic_folder
-from minicrit.manifest import read_manifest, write_manifest
+from minicrit.manifest import write_manifest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 #: Bits of a weight with its share of the scale.
@@ -140,10 +140,7 @@ def _licence(source: Source, recipe: Recipe) -> str | None:
         handed: str | None = source.record["facts"].get("licence")
         return handed
     base = prepare_base(str(facts["base_model"]), recipe.base.folder, facts["base_revision"])
-    if not (base.folder / "manifest.json").is_file():
-        return None
-    found = read_manifest(base.folder)["facts"].get("licence")
-    return str(found) if found else None
+    return licence_of(base)
 
 
 def _calibration(source: Source, form: str, box: Path, exact: bool) -> dict[str, Any]:

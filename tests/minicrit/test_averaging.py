@@ -106,6 +106,12 @@ def test_another_base_or_prompt_is_refused(family, fact):
         average(asked(family, "child-1", "child-2"))
 
 
+def test_all_weights_are_no_adapter(family):
+    changed(family, whole="0" * 64)
+    with pytest.raises(ValueError, match="expected an adapter, got a critic of all weights"):
+        average(asked(family, "child-1", "child-2"))
+
+
 def test_a_file_that_was_changed_is_refused(family):
     with (family / "child-2" / WEIGHTS).open("ab") as file:
         file.write(b" ")

@@ -67,7 +67,7 @@ def test_a_run_cut_off_keeps_and_stops_the_same(recipe, tmp_path, monkeypatch, c
     import minicrit.train
     from models.sft import SFTModule
 
-    step, save = SFTModule.training_step, minicrit.train.save_adapter
+    step, save = SFTModule.training_step, minicrit.train.save_trained
 
     def stopped(self, batch, batch_idx):
         if self.global_step == cut:
@@ -79,11 +79,11 @@ def test_a_run_cut_off_keeps_and_stops_the_same(recipe, tmp_path, monkeypatch, c
 
     with monkeypatch.context() as until:
         until.setattr(SFTModule, "training_step", stopped)
-        until.setattr(minicrit.train, "save_adapter", killed)  # after the stop, before the end
+        until.setattr(minicrit.train, "save_trained", killed)  # after the stop, before the end
         with pytest.raises(KeyboardInterrupt):
             train_sft(recipe)
     assert not recipe.sft.out.exists()
-    assert minicrit.train.save_adapter is save
+    assert minicrit.train.save_trained is save
     train_sft(recipe)
     assert folder_hashes(whole) == folder_hashes(recipe.sft.out)
     assert not (tmp_path / "sft.work").exists()
