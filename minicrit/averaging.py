@@ -23,6 +23,7 @@ from minicrit.manifest import check_outputs, read_manifest, require, write_manif
 #: Least cosine between the A of two adapters of one descent. Strangers have about 0, as A begins at
 #: random; the released critics, some thousand steps apart, have 0.95.
 RELATED = 0.5
+_META = {"format": "pt"}  # as peft writes it
 _HANDED_ON = ("base", "base_model", "base_revision", "prompt_version", "critique_version")
 
 
@@ -41,7 +42,7 @@ def average(recipe: Recipe) -> Path:
     inputs = {f"critic_{i}": folder / WEIGHTS for i, folder in enumerate(settings.critics, 1)}
     with atomic_folder(settings.out) as box:
         config = (settings.critics[0] / "adapter_config.json").read_bytes()
-        for name, content in (("adapter_config.json", config), (WEIGHTS, save(mean))):
+        for name, content in (("adapter_config.json", config), (WEIGHTS, save(mean, _META))):
             with atomic_file(box / name) as file:
                 file.write(content)
         asked = {"weights": weights, "lora": lora}

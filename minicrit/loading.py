@@ -12,7 +12,7 @@ from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prep
 from minicrit.calibrated import Calibration, read_calibration
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION
-from minicrit.lora import WEIGHTS, fuse
+from minicrit.lora import ADAPTERS, fuse
 from minicrit.members import checked_adapter
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantized import RELEASED, load_quantized
@@ -26,7 +26,7 @@ def load_critic(path: str | Path, base_folder: Path, *, calibrated: bool = True)
     record = manifest.read_manifest(folder)
     if record["stage"] == "base":
         return _from_base(Base(folder, record["facts"]["identity"]), str(path))
-    if record["stage"] not in ("quantize", "export", "router") and not (folder / WEIGHTS).is_file():
+    if record["stage"] not in (*ADAPTERS, "quantize", "export", "router"):
         raise ValueError(f"{folder}: expected the folder of a critic, got what the stage "
                          f"{record['stage']} made; name an adapter (make sft)")  # fmt: skip
     if faults := manifest.check_outputs(folder):

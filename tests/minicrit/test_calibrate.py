@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +168,8 @@ def test_a_quantized_critic_needs_its_own(run: Path, tiny: Base, tmp_path: Path)
     from minicrit.quantize import quantize
 
     new = recipe(run, tiny)
-    write_examples(tmp_path / "test.jsonl", composed(8))
+    items = [replace(e, split="test") for e in composed(8)]
+    write_examples(tmp_path / "test.jsonl", items)
     new.quantize.model, new.quantize.data = run / "sft", tmp_path / "test.jsonl"
     new.quantize.out, new.quantize.report = run / "int8", tmp_path / "int8"
     report = quantize(new)
