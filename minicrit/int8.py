@@ -14,7 +14,8 @@ with AVX512-VNNI 2-3.5 times as fast as float32 for 200 tokens and more, 8 times
 Layers that read the same input, as queries, keys and values do, run as one: the input is rounded
 once, and one wide product is faster than three narrow ones.
 
-Where that is too coarse, `fine`: two rows a token, the second what rounding the first has left.
+Where that is too coarse, `fine`: two rows a token, the second what rounding the first has left. The
+head takes it, for few tokens; down projections would lose speed by it and gain little.
 
 A few inputs of a layer are always large and would set the scale of every token. They are divided by
 factors that the weights are multiplied by (SmoothQuant, arXiv 2211.10438, eq. 4 with alpha 1/2).
@@ -38,9 +39,6 @@ REDUCED = 63
 EMBEDDING_GROUP = 32
 _ENGINE = "x86"
 _TINY = 1e-30
-#: Layers whose inputs are rounded finely: products of two activations, whose few large elements
-#: would leave the others a handful of levels. The head is one more, see `quantized`.
-FINE = ("down_proj",)
 #: Layers of one module that read the same input, by the names that transformers gives them.
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 

@@ -25,7 +25,6 @@ from transformers import (
 
 from minicrit import attention, int4
 from minicrit.int8 import (
-    FINE,
     Int8Embedding,
     Int8Linear,
     Joined,
@@ -119,13 +118,13 @@ def _fill(model: PreTrainedModel, left: Tensors) -> None:
         layers = [linear[name] for name in names]
         joined = Joined(layers) if len(layers) > 1 else None
         for place, name in enumerate(names):
-            model.set_submodule(name, JoinedPart(joined, place) if joined else Int8Linear(
-                *layers[place], fine=name.endswith(FINE)))  # fmt: skip
+            layer = JoinedPart(joined, place) if joined else Int8Linear(*layers[place])
+            model.set_submodule(name, layer)
     if model.config.tie_word_embeddings:
         table = model.get_input_embeddings()
         assert isinstance(table, Int8Embedding)
         rows = quantize_rows(dequantize_embedding(table.rows, table.scales))
-        # It reads few tokens and decides the verdict: half of what rounding moved, it moved here.
+        # It reads few tokens, whose difference is the verdict.
         model.set_output_embeddings(Int8Linear(*rows, fine=True))
 
 
