@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.resume import DurableIO, newest
+from callbacks.resume import DurableIO, Resume, newest
 
 
 def saved(folder, step: int):
@@ -147,3 +147,25 @@ def test_pickled_code_is_refused(tmp_path):
     with pytest.raises(Exception, match=r"[Ww]eights"):
         DurableIO().load_checkpoint(tmp_path / "step-1.ckpt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_cannot_be_removed_is_named_and_goes_the_next_time(tmp_path, monkeypatch, caplog):
+    """Some file systems need room to remove a file, too."""
+    work = tmp_path / "work"
+    (work / "best-4").mkdir(parents=True)
+    (work / "best-4" / "adapter").write_text("x")
+    resume = Resume(work, every=1, validate_every=0)
+
+    def full(path, **_):
+        raise OSError(errno.ENOSPC, "no room", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", full)
+        resume.clear()
+    assert "expected to remove it, got" in caplog.text
+    assert (work / "best-4" / "adapter").is_file()
+    resume.clear()
+    assert not work.exists()
+    caplog.clear()
+    resume.clear()  # nothing there, nothing said
+    assert caplog.text == ""
