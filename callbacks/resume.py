@@ -236,10 +236,10 @@ class Resume(Callback):
 
     def clear(self) -> None:
         """Removes all checkpoints of a finished run; says what cannot be removed, and goes on."""
-        shutil.rmtree(self.folder, onerror=_stays)
-
-
-def _stays(_: object, path: str, failed: tuple[type, BaseException, object]) -> None:
-    if not isinstance(failed[1], FileNotFoundError):
-        log.warning("%s: expected to remove it, got %s; the run is finished, the same command "
-                    "tries again", path, failed[1])  # fmt: skip
+        try:
+            shutil.rmtree(self.folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("%s: expected to remove it, got %s; the run is finished, the same command "
+                        "tries again", self.folder, error)  # fmt: skip
