@@ -14,11 +14,10 @@ from functools import cache
 from data_gen.case import Derived
 from data_gen.compose import Composed
 from data_gen.recompute import recomputed_label
+from minicrit.figures import figures, value_printed
 from minicrit.prompts import critique_of, parse_critique, render_critique
 from minicrit.records import Example
 
-#: A figure as it is printed: 1,200 or 4.5 or 90%.
-NUMBER = re.compile(r"(?<![\w.,:])\d+(?:,\d{3})*(?:\.\d+)?%?(?![\d:])")
 #: Operands that need not stand in the rationale: halves, shares, rates per hundred or thousand.
 CONSTANTS = frozenset({0.5, 1.0, 100.0, 1000.0})
 _PER = re.compile(r"\b[Pp]er 1,000\b")
@@ -66,16 +65,11 @@ def value_of(formula: str) -> float:
         raise ValueError(f"expected plain arithmetic, got {formula!r}; {error}") from error
 
 
-def figures(text: str) -> set[float]:
-    """All figures printed in a text, without their percent signs."""
-    return {_figure(match.group()) for match in NUMBER.finditer(text)}
-
-
 def recomputes(derived: Derived) -> bool:
     """Whether the formula gives what is shown, to the decimals shown."""
     decimals = len(derived.text.rstrip("%").partition(".")[2])
     slack = 0.5 * 10.0**-decimals + 1e-9
-    return abs(value_of(derived.formula) - _figure(derived.text)) <= slack
+    return abs(value_of(derived.formula) - value_printed(derived.text)) <= slack
 
 
 @cache
@@ -101,10 +95,6 @@ def _operands(formula: str) -> set[float]:
     return {float(value) for value in constants if isinstance(value, int | float)}
 
 
-def _figure(text: str) -> float:
-    return float(text.rstrip("%").replace(",", ""))
-
-
 def _field_faults(example: Example) -> Iterator[str]:
     flawed = ("flaw_type", "severity", "evidence", "fix")
     wanted = ("critique", *flawed) if example.label == "flawed" else ("critique", "strengths")
@@ -127,7 +117,7 @@ def _figure_faults(example: Example, derived: tuple[Derived, ...]) -> Iterator[s
     """Figures of the critique that neither stand in the rationale nor follow from it."""
     given = figures(example.rationale)
     follows = {
-        _figure(item.text) for item in derived if _operands(item.formula) <= given | CONSTANTS
+        value_printed(item.text) for item in derived if _operands(item.formula) <= given | CONSTANTS
     }
     for name in ("critique", "fix", "strengths"):
         text = _PER.sub("", getattr(example, name) or "")

@@ -6,11 +6,8 @@ percent, a rate per 1,000. With many figures in a text nearly anything follows f
 them, so few figures are called stray, and those surely are.
 """
 
-import math
-from collections.abc import Iterator
-
-from data_gen.check import figures
 from data_gen.oracle import score
+from minicrit.figures import figures, follow
 from minicrit.misses import Explanation
 from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Example
@@ -57,29 +54,10 @@ def given(example: Example) -> set[float]:
     """Figures that a critique may cite."""
     stated = figures(example.rationale)
     reference = " ".join(filter(None, (example.strengths, example.critique, example.fix)))
-    return stated | figures(reference) | set(_follow(stated)) | _CONSTANTS
+    return stated | figures(reference) | set(follow(stated)) | _CONSTANTS
 
 
 def _cited(critique: Critique) -> set[float]:
     """Figures in the prose, to the decimals printed."""
     prose = " ".join(filter(None, (critique.strengths, critique.critique, critique.fix)))
     return figures(prose)
-
-
-def _follow(stated: set[float]) -> Iterator[float]:
-    """What one step gives from two of them, to no, one and two decimals."""
-    for one in stated:
-        yield from _rounded(100 - one)
-        for other in stated:
-            yield from _rounded(one + other)
-            yield from _rounded(one - other)
-            yield from _rounded(one * other)
-            if other:
-                for scale in (1, 100, 1000):
-                    yield from _rounded(scale * one / other)
-                yield from _rounded(100 * (one - other) / other)
-
-
-def _rounded(value: float) -> Iterator[float]:
-    if math.isfinite(value):
-        yield from (abs(round(value, digits)) for digits in (0, 1, 2))

@@ -161,9 +161,10 @@ def _texts(
 ) -> list[tuple[str, int]]:
     """Text and tokens of each, by a copy of the critic in the type that is asked for."""
     writer = critic.merged(getattr(torch, settings.dtype)) if settings.dtype else critic
+    writer.grounded = settings.grounded
     rows = [(*item_of(e), "flawed" if p > critic.threshold else "valid") for e, p in known]
     key = [writer.identity, critic.identity, critic.prompt_version, code_version(),
-           settings.max_new_tokens, settings.batch, rows]  # fmt: skip
+           settings.max_new_tokens, settings.batch, settings.grounded, rows]  # fmt: skip
     return in_passes(settings.out, "critiques", key, rows, settings.batch,
                      partial(_write_some, writer, settings.max_new_tokens),
                      unit="critique")  # fmt: skip

@@ -8,8 +8,8 @@ the reference gives (`reasons`). Words are never searched for a verdict; see `pr
 import re
 from dataclasses import dataclass
 
-from data_gen.check import figures
 from data_gen.reasons import reasons_f1, stems
+from minicrit.figures import figures
 from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Example
 from minicrit.written import evidence_f1

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from data_gen.check import figures
 from data_gen.oracle import QUOTED
+from minicrit.figures import figures
 from minicrit.prompts import FIELDS, Critique
 from minicrit.records import Example
 from minicrit.strictyaml import read_settings

@@ -60,10 +60,14 @@ class Greedy:
     ) -> list[int]:
         """See `Rule`; q is of no account, as the draft is only a guess."""
         taken = agreed(logits.argmax(-1).tolist(), draft)
-        if self.watch:
-            top = logits[: len(taken)].float().topk(2, dim=-1).values
-            self.closest = min(self.closest, float((top[:, 0] - top[:, 1]).min()))
+        self.note(logits[: len(taken)])
         return taken
+
+    def note(self, logits: torch.Tensor) -> None:
+        """Keeps how close to a tie the places of these logits (n, V) are, if that is asked for."""
+        if self.watch:
+            top = logits.float().topk(2, dim=-1).values
+            self.closest = min(self.closest, float((top[:, 0] - top[:, 1]).min()))
 
 
 @dataclass

@@ -19,10 +19,12 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minicrit.calibrated import Calibration
-from minicrit.decoding import greedy
 from minicrit.encoding import Encoder
+from minicrit.grounding import MANNER, Asked, Pen
+from minicrit.grounding import write as write_grounded
 from minicrit.impostors import Spread
 from minicrit.logprobs import choice_logprobs
+from minicrit.pens import Alone, Together
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt
 from minicrit.reader import LONGEST, Item, Reader
 from minicrit.readout import joined, reading
@@ -68,6 +70,8 @@ class Critic(Reader):
         self.prompt_version = PROMPT_VERSION
         self.fitted_to = {"prompt_version": PROMPT_VERSION}  # what a calibration of it holds for
         self.threshold = 0.5
+        self.grounded = True
+        """Whether what it writes quotes and counts only what the rationale holds (`grounding`)."""
         self._calibration: Calibration | None = None
         self.bits = 32  # of a weight; as its folder says if that is of a quantized critic
         self.released = True
@@ -125,8 +129,16 @@ class Critic(Reader):
             model = model.merge_and_unload()
         for parameter in model.parameters():  # not buffers: rotary frequencies stay exact
             parameter.data = parameter.data.to(dtype)
-        return Critic(model, self.tokenizer, name=self.name, encoder=self.encoder,
-                      identity=f"{self.identity}+merged-{dtype}", adapter=self.adapter)  # fmt: skip
+        identity = f"{self.identity}+merged-{dtype}"
+        merged = Critic(model, self.tokenizer, name=self.name, identity=identity,
+                        adapter=self.adapter, encoder=self.encoder)  # fmt: skip
+        merged.grounded = self.grounded
+        return merged
+
+    @property
+    def manner(self) -> str:
+        """How it writes: together with weights and prompt it decides every letter of a text."""
+        return MANNER if self.grounded else "greedy"
 
     @property
     def calibration(self) -> dict[str, Any] | None:
@@ -188,7 +200,7 @@ class Critic(Reader):
         batch: int = 8,
         drafts: bool = True,
     ) -> list[Written]:
-        """Verdicts with a written critique, greedy, that begins with the readout's verdict.
+        """Verdicts with a written critique (see `write`) that begins with the readout's verdict.
 
         Args:
             items: (domain, rationale) each.
@@ -234,10 +246,9 @@ class Critic(Reader):
         with decoder.shelf.keeping(len(asked)):
             sums = self._score([joined([prompt], reading(encoder))], decoder.shelf).cpu().numpy()
         p = float(self.chances(np.array([sums[1] - sums[0]]), [item[0]])[0])
-        head = [*encoder.lead_in, *encoder.verdict_words[self._label(p)]]
-        (row,) = self.scribe.write([prompt + head], [len(prompt)], max_new_tokens, decoder)
-        text = str(self.tokenizer.decode(head + row)).lstrip()
-        return self._written(item, p, text, len(row), 1000 * (time.perf_counter() - start))
+        pen = Alone(self, self.scribe, decoder, len(prompt))
+        ((text, tokens),) = self._write(pen, [prompt], [item], [self._label(p)], max_new_tokens)
+        return self._written(item, p, text, tokens, 1000 * (time.perf_counter() - start))
 
     def _written(self, item: Item, p: float, text: str, tokens: int, spent: float) -> Written:
         parsed, reason = attempt(text)
@@ -247,15 +258,33 @@ class Critic(Reader):
     def write(
         self, items: Sequence[Item], labels: Sequence[str], max_new_tokens: int
     ) -> list[tuple[str, int]]:
-        """Greedy critiques that begin with these verdicts: (text, new tokens) each."""
+        """Critiques that begin with these verdicts: (text, new tokens) each.
+
+        Greedy, and `grounded` unless that is switched off. What has `max_new_tokens` was cut off.
+        """
+        prompts = [self.encoder.prompt(*item) for item in items]
+        return self._write(Together(self), prompts, items, labels, max_new_tokens)
+
+    def _write(
+        self,
+        pen: Pen,
+        prompts: Sequence[list[int]],
+        items: Sequence[Item],
+        labels: Sequence[str],
+        longest: int,
+    ) -> list[tuple[str, int]]:
         encoder = self.encoder
         heads = [[*encoder.lead_in, *encoder.verdict_words[label]] for label in labels]
-        prompts = [encoder.prompt(*item) + head for item, head in zip(items, heads, strict=True)]
-        rows = greedy(self.causal_lm, prompts, longest=max_new_tokens, end=encoder.end)
-        return [
-            (str(self.tokenizer.decode(head + row)).lstrip(), len(row))
-            for head, row in zip(heads, rows, strict=True)
-        ]
+        texts = [prompt + head for prompt, head in zip(prompts, heads, strict=True)]
+        if self.grounded:
+            asked = [
+                Asked(ids, rationale) for ids, (_, rationale) in zip(texts, items, strict=True)
+            ]
+            rows = write_grounded(pen, encoder, asked, longest)
+        else:
+            rows = pen.write(range(len(texts)), texts, None, longest)
+        return [(str(self.tokenizer.decode(head + row)).strip(), len(row))
+                for head, row in zip(heads, rows, strict=True)]  # fmt: skip
 
     def _label(self, p: float) -> str:
         return "flawed" if p > self.threshold else "valid"

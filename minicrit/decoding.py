@@ -16,6 +16,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from minicrit.accepting import Rule
 from minicrit.packing import Branch, Tree, pack
 
 
@@ -165,6 +166,7 @@ def greedy(
     longest: int,
     end: int,
     make: Callable[..., Decoder] = Decoder,
+    rules: Sequence[Rule] | None = None,
 ) -> list[list[int]]:
     """The likeliest next tokens of each prompt, one after the other, without the end token.
 
@@ -174,6 +176,7 @@ def greedy(
         longest: most new tokens.
         end: the token at which a continuation is done; it then costs no more forwards.
         make: what takes the steps.
+        rules: one a prompt, where another token than the likeliest may be due.
     """
     found: list[list[int]] = [[] for _ in prompts]
     if not prompts or longest < 1:
@@ -182,6 +185,10 @@ def greedy(
     going = list(range(len(prompts)))
     for step in range(longest):
         tokens = decoder.logits.argmax(-1)
+        if rules:
+            rows = zip(going, decoder.logits, strict=True)
+            tokens = torch.tensor([rules[text].take(row[None], (), None, step)[0]
+                                   for text, row in rows])  # fmt: skip
         live = [at for at, token in enumerate(tokens.tolist()) if token != end]
         for at in live:
             found[going[at]].append(int(tokens[at]))

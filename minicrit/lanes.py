@@ -22,6 +22,7 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
+from minicrit.accepting import Rule
 from minicrit.decoding import Decoder, greedy
 
 #: A run of tokens and the adapter that they belong to; a name that no layer knows is the base.
@@ -149,9 +150,11 @@ def mixed_greedy(
     *,
     longest: int,
     end: int,
+    rules: Sequence[Rule] | None = None,
 ) -> list[list[int]]:
     """As `decoding.greedy`, each prompt (N,) by its adapter (N,); in the order of the prompts."""
     order = sorted(range(len(prompts)), key=lambda at: adapters[at])
     decoder = partial(MixedDecoder, lanes=lanes, adapters=[adapters[at] for at in order])
-    found = greedy(model, [prompts[at] for at in order], longest=longest, end=end, make=decoder)
+    found = greedy(model, [prompts[at] for at in order], longest=longest, end=end, make=decoder,
+                   rules=rules and [rules[at] for at in order])  # fmt: skip
     return [row for _, row in sorted(zip(order, found, strict=True))]

@@ -259,6 +259,8 @@ class ExplainConfig:
         batch_tokens: most prompt tokens in one forward pass, for verdicts.
         dtype: the texts (not the verdicts) come from a copy with merged weights of this type,
             which is faster and not the same to the letter; null for the critic as it is.
+        grounded: whether evidence and figures are held to the rationale, as in use; false shows
+            what the critic writes when left to itself.
         overlap: least F1 (characters) of the evidence with the reference's for a right critique.
         out: report without ending; .json, .md and .items.jsonl are written.
     """
@@ -271,6 +273,7 @@ class ExplainConfig:
     batch: int = 8
     batch_tokens: int = 4096
     dtype: Literal["bfloat16", "float32"] | None = None
+    grounded: bool = True
     overlap: float = 0.6
     out: Path = Path("reports/cpu/explain")
 

@@ -109,7 +109,7 @@ def render_critique(critique: Critique) -> str:
         value = getattr(critique, field)
         if value is None or critique.label not in labels:
             continue
-        text = f'"{_escaped(value)}"' if field == "evidence" else " ".join(value.split())
+        text = f'"{escaped(value)}"' if field == "evidence" else " ".join(value.split())
         lines.append(f"{heading}: {text}")
     return "\n".join(lines)
 
@@ -168,7 +168,7 @@ def _checked(number: int, field: str, value: str) -> str:
     return _unescaped(value[1:-1])
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     r"""Keeps a span on one line: line breaks become \n, backslashes are doubled."""
     return text.replace("\\", "\\\\").replace("\n", "\\n")
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from minicrit.attention import Memory
 from minicrit.encoding import Encoder
 from minicrit.impostors import Spread
-from minicrit.logprobs import scored_logprobs
+from minicrit.logprobs import hidden_states, scored_logprobs
 from minicrit.packing import Tree, pack
 from minicrit.readout import (
     Judged,
@@ -26,6 +26,7 @@ from minicrit.records import Example
 
 Item = tuple[str, str]  # (domain, rationale)
 _SCORED = 1024  # scored tokens whose logits exist at once
+_ROWS = 256  # the same, where their chances of all tokens are looked at
 LONGEST = 4096  # tokens of a prompt, unless an encoder says otherwise
 
 
@@ -108,6 +109,24 @@ class Reader:
             chosen = [trees[row] for row in rows]
             judged.update(zip(rows, read_judged(chosen, self._score(chosen)), strict=True))
         return [judged[row] for row in range(len(trees))]
+
+    def read(
+        self, trees: Sequence[Tree], also: Sequence[int]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Token by token: log-likelihoods (S,) of each tree's branches, and (S, C) of other ids."""
+        if not trees:
+            return []
+        with torch.inference_mode():
+            batch = pack(trees, ends=False).to(self.causal_lm.device)
+            states = hidden_states(self.causal_lm, batch)[-1][batch.sources]
+            own, others = [], []
+            for part, ids in zip(states.split(_ROWS), batch.targets.split(_ROWS), strict=True):
+                logprobs = self.causal_lm.lm_head(part).float().log_softmax(-1)
+                own.append(logprobs.gather(1, ids[:, None])[:, 0])
+                others.append(logprobs[:, list(also)])
+        lengths = [sum(len(leaf.ids) for leaf in tree.leaves) for tree in trees]
+        parts = (torch.cat(found).cpu().double().split(lengths) for found in (own, others))
+        return [(said.numpy(), closed.numpy()) for said, closed in zip(*parts, strict=True)]
 
     def _score(self, trees: Sequence[Tree], memory: Memory | None = None) -> torch.Tensor:
         """Log-likelihood of every branch, in order; `memory` keeps what was read."""

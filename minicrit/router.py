@@ -10,14 +10,17 @@ the domain from the words; below its bar the general adapter judges. The base is
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from minicrit.accepting import Rule
 from minicrit.calibrated import Calibration
 from minicrit.critic import Critic, Item
 from minicrit.detector import Detector
@@ -219,10 +222,15 @@ class Router(Critic):
 
     def _score_by(self, trees: Sequence[Tree], names: Sequence[str]) -> Any:
         """Log-likelihood of every branch, in one forward, each tree by its adapter."""
+        with self._lanes_over(trees, names):
+            return self._score(trees)
+
+    def _lanes_over(
+        self, trees: Sequence[Tree], names: Sequence[str]
+    ) -> AbstractContextManager[None]:
         # Of each leaf the last token is scored, but not computed (see `packing.pack`).
         computed = [tree.tokens - len(tree.leaves) for tree in trees]
-        with self.members.lanes.over(zip(names, computed, strict=True)):
-            return self._score(trees)
+        return self.members.lanes.over(zip(names, computed, strict=True))
 
     def judge(self, examples: Sequence[Example], *, batch_tokens: int = 4096) -> list[Judged]:
         """See `Critic`; each example by its adapter."""
@@ -269,19 +277,18 @@ class Router(Critic):
         self, items: Sequence[Item], labels: Sequence[str], max_new_tokens: int
     ) -> list[tuple[str, int]]:
         """See `Critic`; all critiques are written in the same forwards, each by its adapter."""
-        encoder, routes = self.encoder, self.routes(items)
-        heads = [[*encoder.lead_in, *encoder.verdict_words[label]] for label in labels]
-        prompts = self._prompts(items, routes)
-        rows = mixed_greedy(
-            self.causal_lm,
-            [prompt + head for prompt, head in zip(prompts, heads, strict=True)],
-            [self.member(route).name for route in routes],
-            self.members.lanes,
-            longest=max_new_tokens,
-            end=encoder.end,
-        )
-        return [(str(self.tokenizer.decode(head + row)).lstrip(), len(row))
-                for head, row in zip(heads, rows, strict=True)]  # fmt: skip
+        routes = self.routes(items)
+        pen = _Mixed(self, [self.member(route).name for route in routes])
+        return self._write(pen, self._prompts(items, routes), items, labels, max_new_tokens)
+
+    def read_by(
+        self, names: Sequence[str], trees: Sequence[Tree], also: Sequence[int]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """See `Reader.read`; each tree by its adapter."""
+        order = sorted(range(len(trees)), key=names.__getitem__)
+        with self._lanes_over([trees[n] for n in order], [names[n] for n in order]):
+            found = self.read([trees[n] for n in order], also)
+        return [one for _, one in sorted(zip(order, found, strict=True), key=itemgetter(0))]
 
     @cached_property
     def drafts_are_exact(self) -> bool:
@@ -310,3 +317,30 @@ class Router(Critic):
             unsure=found is not None and found.is_unsure(p),
             request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
         )
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """Writes and reads each text by its adapter; see `grounding.Pen`."""
+
+    router: Router
+    names: Sequence[str]
+    watch: bool = False
+
+    def write(
+        self,
+        rows: Sequence[int],
+        texts: Sequence[list[int]],
+        rules: Sequence[Rule] | None,
+        longest: int,
+    ) -> list[list[int]]:
+        router = self.router
+        return mixed_greedy(
+            router.causal_lm, texts, [self.names[row] for row in rows], router.members.lanes,
+            longest=longest, end=router.encoder.end, rules=rules,
+        )  # fmt: skip
+
+    def read(
+        self, rows: Sequence[int], trees: Sequence[Tree], also: Sequence[int]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        return self.router.read_by([self.names[row] for row in rows], trees, also)

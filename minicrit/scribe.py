@@ -5,7 +5,7 @@ from threading import Lock
 
 from transformers import PreTrainedModel
 
-from minicrit.accepting import Greedy
+from minicrit.accepting import Greedy, Rule
 from minicrit.drafting import Drafter, Effort, Record, Runs, Tables, form
 from minicrit.encoding import Encoder
 from minicrit.flat_decoding import FlatDecoder
@@ -69,6 +69,7 @@ class Scribe:
         starts: Sequence[int],
         longest: int,
         decoder: FlatDecoder | None = None,
+        rules: Sequence[Rule] | None = None,
     ) -> list[list[int]]:
         """The greedy continuation of each prompt, without the end token.
 
@@ -76,13 +77,17 @@ class Scribe:
             prompts: token ids, with what each critique begins with.
             starts: where in each the critique begins.
             longest: most new tokens.
-            decoder: which may have read the beginning of the prompts; see `start`.
+            decoder: which may have read the beginning of the prompts; see `start`. It keeps what
+                it has read.
+            rules: how each is written, if not greedily.
         """
         texts = pages(prompts, starts, longest=longest, end=self.encoder.end)
-        rules = [Greedy(self.watch) for _ in texts]
         given = decoder or self.start(prompts, longest)
-        self.last = write(given, texts, self._drafter(given.shelf.rooms), rules)
-        self.closest = min(rule.closest for rule in rules) if self.watch else None
+        rules = rules or [Greedy(self.watch) for _ in texts]
+        self.last = write(given, texts, self._drafter(given.shelf.rooms), rules,
+                          drop=decoder is None)  # fmt: skip
+        near = [rule.closest for rule in rules if isinstance(rule, Greedy)]
+        self.closest = min(near) if self.watch else None
         self.learn([page.text[page.start :] for page in texts])
         return [written(page) for page in texts]
 

@@ -33,6 +33,14 @@ class Tally:
     drafted: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: "Tally") -> None:
+        """What more of the same text cost."""
+        self.forwards += other.forwards
+        self.tokens += other.tokens
+        self.drafts += other.drafts
+        self.drafted += other.drafted
+        self.accepted += other.accepted
+
     def count(self, draft: Draft, right: int, written: int) -> None:
         """One text of one forward."""
         self.tokens += written
@@ -91,7 +99,12 @@ def rooms(texts: Sequence[Page], most: int) -> list[int]:
 
 
 def write(
-    decoder: FlatDecoder, texts: Sequence[Page], drafter: Drafter, rules: Sequence[Rule]
+    decoder: FlatDecoder,
+    texts: Sequence[Page],
+    drafter: Drafter,
+    rules: Sequence[Rule],
+    *,
+    drop: bool = True,
 ) -> Tally:
     """Writes all texts to their end, with one forward a step for all that go on.
 
@@ -100,6 +113,7 @@ def write(
         texts: they grow.
         drafter: makes guesses.
         rules: how each text takes them.
+        drop: whether the memory of a text that is done goes.
     """
     tally = Tally()
     live = [row for row, page in enumerate(texts) if page.left > 0]
@@ -121,7 +135,7 @@ def write(
             decoder.shelf.cut(row, certain + min(right, written))
             drafter.learn(draft, right)
             tally.count(draft, min(right, written), written)
-            if page.left <= 0:
+            if drop and page.left <= 0:
                 decoder.shelf.drop(row)
         live = [row for row in live if texts[row].left > 0]
     return tally

@@ -62,7 +62,7 @@ class Desk:
                       cached=row is not None) for at, row in enumerate(rows)]  # fmt: skip
 
     def _key(self, item: Item, limit: int) -> bytes:
-        decoding = f"greedy-{limit}" if limit else self._verdict_decoding
+        decoding = f"{self.critic.manner}-{limit}" if limit else self._verdict_decoding
         return key_of(self.critic, *item, decoding)
 
     def _kept(self, key: bytes) -> Result | None:

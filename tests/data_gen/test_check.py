@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from data_gen.case import Derived
-from data_gen.check import faults, figures, recomputes, value_of
+from data_gen.check import faults, recomputes, value_of
 from data_gen.compose import Composed, compose
 from data_gen.recompute import READERS, recomputed_label
 
@@ -16,10 +16,6 @@ def of(mechanism: str, label: str) -> Composed:
         c for c in compose(4000, 0, "train")
         if c.example.source.endswith(f"/{mechanism}") and c.example.label == label
     )  # fmt: skip
-
-
-def test_figures() -> None:
-    assert figures("Of 1,200 at 4.5%, 90% in 2019; room A4 at 12:30") == {1200, 4.5, 90, 2019}
 
 
 def test_arithmetic() -> None:

@@ -1,0 +1,42 @@
+"""Figures in texts: which are printed, and which follow from those in one step of arithmetic."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+#: A figure as it is printed: 1,200 or 4.5 or 90%.
+NUMBER = re.compile(r"(?<![\w.,:])\d+(?:,\d{3})*(?:\.\d+)?%?(?![\d:])")
+
+
+def figures(text: str) -> set[float]:
+    """All figures printed in a text, without their percent signs."""
+    return {value_printed(match.group()) for match in NUMBER.finditer(text)}
+
+
+def value_printed(text: str) -> float:
+    """The value of a figure as `NUMBER` matches it."""
+    return float(text.rstrip("%").replace(",", ""))
+
+
+def follow(stated: Iterable[float]) -> Iterator[float]:
+    """What one step gives from two figures, to no, one and two decimals.
+
+    Sum, difference, product, ratio, a share or a change in percent, a rate per 1,000, and what is
+    left of a hundred.
+    """
+    known = list(stated)
+    for one in known:
+        yield from _rounded(100 - one)
+        for other in known:
+            yield from _rounded(one + other)
+            yield from _rounded(one - other)
+            yield from _rounded(one * other)
+            if other:
+                for scale in (1, 100, 1000):
+                    yield from _rounded(scale * one / other)
+                yield from _rounded(100 * (one - other) / other)
+
+
+def _rounded(value: float) -> Iterator[float]:
+    if math.isfinite(value):
+        yield from (abs(round(value, digits)) for digits in (0, 1, 2))

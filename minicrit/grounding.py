@@ -1,0 +1,219 @@
+"""Writing that stays with the rationale: evidence is a span of it, figures are its own.
+
+Left to itself a critic misquotes by a word, and prints figures that stand nowhere. Here it writes
+greedily with two restrictions. Where it opens a quotation, the span is read off likelihoods
+(`spans`), word for word from the rationale. And a figure is written only if it stands in the
+rationale or follows from figures there in one step of arithmetic (`figures.follow`); else the next
+likeliest token is taken. That a figure has a source does not make it the right one.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from minicrit.accepting import Greedy, Rule
+from minicrit.encoding import Encoder
+from minicrit.figures import NUMBER, figures, follow, value_printed
+from minicrit.packing import Tree
+from minicrit.prompts import escaped
+from minicrit.spans import Quoting, central, closings
+
+#: Names this way of writing; changes whenever another text may come of it.
+MANNER = "grounded-1"
+#: What stands before a quotation in a critique, see `prompts.render_critique`.
+MARK = '\nEvidence: "'
+#: Figures that need no source: the whole, and what rates are given per.
+CONSTANTS = frozenset({1.0, 100.0, 1000.0})
+#: So many tokens are tried, the likeliest first, before a figure without source is let pass.
+_TRIED = 64
+_RUN = re.compile(r"(?<![\w.,:])\d[\d,.]*$")  # a figure that may go on
+_RUNS = re.compile(r"\d[\d,.:]*")
+
+
+class Sources:
+    """Which figures a critique of one rationale may print."""
+
+    def __init__(self, rationale: str) -> None:
+        self.rationale = rationale
+
+    @cached_property
+    def values(self) -> frozenset[float]:
+        """Stated, following in one step, the chance of n even chances in a row, constants."""
+        stated = figures(self.rationale)
+        rows = {100 * 0.5**n for n in stated if n in range(1, 21)}
+        odds = {round(chance, digits) for chance in rows for digits in (0, 1, 2)}
+        return frozenset({*stated, *follow(stated), *odds, *CONSTANTS})
+
+    @cached_property
+    def _forms(self) -> list[str]:
+        """Each of them as it may be printed, sorted; and what else of digits the text has."""
+        found = {run.group() for run in _RUNS.finditer(self.rationale)}
+        for value in self.values:
+            exact = np.format_float_positional(value, trim="-")
+            for form in (exact, f"{value:.1f}", f"{value:.2f}"):
+                if value_printed(form) == value:
+                    found |= {form, f"{int(value):,}{form.removeprefix(str(int(value)))}"}
+        return sorted(found)
+
+    def lets(self, before: str, text: str) -> bool:
+        """Whether a text that goes on from `before` adds no figure without source.
+
+        A figure at its end may still become another one, so it counts by what it can become.
+        """
+        if not any(map(str.isdigit, text[len(before) :])) and not _RUN.search(before):
+            return True
+        last = _RUN.search(text)
+        done = text[: last.start()] if last else text
+        known = figures(before[: found.start()] if (found := _RUN.search(before)) else before)
+        if any(value not in self.values for value in figures(done) - known):
+            return False
+        return last is None or self._begins(last.group())
+
+    def ends(self, text: str) -> bool:
+        """Whether the figure at the end of a finished text, if there is one, has a source."""
+        last = _RUN.search(text)
+        return last is None or all(
+            value_printed(m.group()) in self.values for m in NUMBER.finditer(last.group())
+        )
+
+    def _begins(self, run: str) -> bool:
+        bare = run.rstrip(".,")  # the stop of a sentence
+        if bare != run and value_printed(bare) in self.values:
+            return True
+        at = bisect_left(self._forms, run)
+        return at < len(self._forms) and self._forms[at].startswith(run)
+
+
+class Grounded(Greedy):
+    """The likeliest token that adds no figure without source; at a quotation it stops."""
+
+    def __init__(
+        self, encoder: Encoder, sources: Sources, *, quotes: bool, watch: bool = False
+    ) -> None:
+        """Follows one text from its beginning on.
+
+        Args:
+            encoder: of the tokenizer.
+            sources: of its rationale.
+            quotes: whether the text ends where a quotation is opened.
+            watch: see `Greedy`.
+        """
+        super().__init__(watch)
+        self.encoder, self.sources, self.quotes = encoder, sources, quotes
+        self.opening: torch.Tensor | None = None
+        """Logits (V,) of the first token of a quotation, if the text came to one."""
+        self._ids: list[int] = []
+        self._text = ""
+
+    def take(
+        self, logits: torch.Tensor, draft: Sequence[int], q: torch.Tensor | None, done: int
+    ) -> list[int]:
+        """See `Rule`."""
+        likeliest = logits.argmax(-1).tolist()
+        taken: list[int] = []
+        for at, token in enumerate(likeliest):
+            taken.append(self._next(logits[at], token))
+            if at < len(draft) and taken[-1] != draft[at]:
+                break
+        self.note(logits[: len(taken)])
+        return taken
+
+    def _next(self, logits: torch.Tensor, likeliest: int) -> int:
+        """One token, of logits (V,); the text then has it."""
+        if self.quotes and self._text.endswith(MARK):
+            self.opening = logits
+            return self.encoder.end
+        tried = [likeliest]
+        if not self._may(likeliest):
+            tried = logits.topk(min(_TRIED, len(logits))).indices.tolist()
+        token = next(filter(self._may, tried), likeliest)
+        self._ids.append(token)
+        self._text = self._said([])
+        return token
+
+    def _may(self, token: int) -> bool:
+        if token == self.encoder.end:
+            return self.sources.ends(self._text)
+        return self.sources.lets(self._text, self._said([token]))
+
+    def _said(self, more: list[int]) -> str:
+        return str(self.encoder.tokenizer.decode(self._ids + more))
+
+
+class Pen(Protocol):
+    """Who writes several texts and reads likelihoods after them; texts are known by number."""
+
+    @property
+    def watch(self) -> bool:
+        """Whether rules are to note how close to a tie the texts came, see `accepting.Greedy`."""
+
+    def write(
+        self,
+        rows: Sequence[int],
+        texts: Sequence[list[int]],
+        rules: Sequence[Rule] | None,
+        longest: int,
+    ) -> list[list[int]]:
+        """What follows each of these texts, by its rule or greedily, without the end token."""
+
+    def read(
+        self, rows: Sequence[int], trees: Sequence[Tree], also: Sequence[int]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each tree the log-likelihoods of its tokens (S,), and of others there (S, C)."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a critique is written about: ids up to its verdict, the verdict's included."""
+
+    ids: list[int]
+    rationale: str
+
+
+def write(pen: Pen, encoder: Encoder, asked: Sequence[Asked], longest: int) -> list[list[int]]:
+    """The rest of each critique (tokens without the end), greedy but for the two restrictions.
+
+    One of `longest` tokens was cut off.
+    """
+    sources = [Sources(one.rationale) for one in asked]
+    rules = [Grounded(encoder, source, quotes=True, watch=pen.watch) for source in sources]
+    found = pen.write(range(len(asked)), [one.ids for one in asked], rules, longest)
+    opened = {row: rule.opening for row, rule in enumerate(rules) if rule.opening is not None}
+    texts = {row: asked[row].ids + found[row] for row in opened}
+    spans = _quotations(pen, encoder, opened, texts, [asked[row].rationale for row in opened])
+    for row, ids in zip(opened, spans, strict=True):
+        found[row] = (found[row] + ids)[:longest]
+    rows = [row for row in opened if len(found[row]) < longest]
+    rules = [Grounded(encoder, sources[row], quotes=False, watch=pen.watch) for row in rows]
+    most = max((longest - len(found[row]) for row in rows), default=0)
+    rests = pen.write(rows, [asked[row].ids + found[row] for row in rows], rules, most)
+    for row, rest in zip(rows, rests, strict=True):
+        found[row] = (found[row] + rest)[:longest]
+    return found
+
+
+def _quotations(
+    pen: Pen,
+    encoder: Encoder,
+    opened: Mapping[int, torch.Tensor],
+    texts: Mapping[int, list[int]],
+    rationales: Sequence[str],
+) -> list[list[int]]:
+    """Ids of the span that each text quotes and of what closes it; none without any span."""
+    stops, close = closings(encoder)
+    quotings = {row: Quoting(encoder, text) for row, text in zip(opened, rationales, strict=True)}
+    places = {row: quotings[row].likely(logits) for row, logits in opened.items()}
+    able = [row for row in opened if places[row]]
+    trees = [quotings[row].tree(texts[row], places[row], close[0]) for row in able]
+    found: dict[int, list[int]] = {row: [] for row in opened}
+    for row, (said, closed) in zip(able, pen.read(able, trees, close), strict=True):
+        span = central(*quotings[row].spans(places[row], said, closed, stops))
+        if span:
+            found[row] = encoder.ids(escaped(quotings[row].rationale[slice(*span)]) + '"\n')
+    return list(found.values())

@@ -1,0 +1,28 @@
+"""Figures in texts, and what one step of arithmetic makes of them."""
+
+import pytest
+
+from minicrit.figures import figures, follow
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("1,200 of 4.5 or 90%.", {1200.0, 4.5, 90.0}),
+    ("at 12:30 on B12, v1.2.3", set()),  # times, names and versions are none
+    ("3 of 4, 5.", {3.0, 4.0, 5.0}),
+    ("Of 1,200 at 4.5%, 90% in 2019; room A4 at 12:30", {1200.0, 4.5, 90.0, 2019.0}),
+    ("none", set()),
+])  # fmt: skip
+def test_what_is_printed(text, found):
+    assert figures(text) == found
+
+
+def test_one_step_from_two_figures_by_hand():
+    found = set(follow([8.0, 3.0]))
+    assert {11.0, 5.0, 24.0, 2.67, 37.5, 266.67, 92.0, 97.0, 166.67} <= found
+    assert {0.38, 0.4} <= found  # 3 / 8 to two decimals and to one
+    assert 512.0 not in found  # 8 to the third
+
+
+def test_nothing_follows_from_nothing_and_nothing_is_divided_by_zero():
+    assert set(follow([])) == set()
+    assert set(follow([0.0])) == {0.0, 100.0}

@@ -1,0 +1,185 @@
+"""Critiques that quote and count only what the rationale holds."""
+
+import pytest
+import torch
+
+from minicrit.accepting import Greedy
+from minicrit.critic import Critic
+from minicrit.figures import figures
+from minicrit.grounding import MARK, Asked, Grounded, Sources, write
+from minicrit.pens import Alone, Together
+from minicrit.prompts import parse_critique
+from minicrit.scribe import Scribe
+
+RATIONALE = "In 1,200 runs there were 5 faults, at 12:30 in all. So it is safe."
+SOURCES = Sources(RATIONALE)
+
+
+@pytest.mark.parametrize("text", [
+    "5 faults", "5.", "5,", "1,2", "1,200", "1200", "240", "240.0", "6,000", "0.4", "4.17",
+    "12:30", "100%", "Per 1,000", "3.1%", "none", "B77", "of 1,200, 5",
+])  # fmt: skip
+def test_figures_with_a_source(text):
+    """Stated; 1,200 / 5; 1,200 * 5; 5 / 1,200 in percent and per 1,000; 0.5 to the fifth."""
+    assert SOURCES.lets("", text)
+    for end in range(1, len(text)):
+        assert SOURCES.lets(text[: end - 1], text[:end])
+
+
+@pytest.mark.parametrize(("before", "text"), [
+    ("", "77"), ("", "77 runs"), ("5", "57"), ("5", "57 runs"), ("1,2", "1,29"),
+    ("of 24", "of 24 "),
+])  # fmt: skip
+def test_figures_without(before, text):
+    assert not SOURCES.lets(before, text)
+
+
+def test_a_figure_that_may_go_on_must_be_one_itself_at_the_end():
+    assert SOURCES.lets("", "24")  # on the way to 240
+    assert not SOURCES.ends("it is 24")
+    assert SOURCES.ends("it is 240")
+    assert SOURCES.ends("nothing")
+
+
+def test_what_was_let_pass_once_does_not_silence_the_rest():
+    assert SOURCES.lets("so 77 and", "so 77 and more 5 ")
+
+
+#: 5, 95, 10, 25, 1, 3.1, 100, 1,000 and the like have a source; nothing that begins with 7 or 8.
+FEW = Sources("It has 5.")
+
+
+def scored(encoder, *texts):
+    """Logits (1, V) that hold the first tokens of these texts the likeliest, in this order."""
+    logits = torch.zeros(1, len(encoder.tokenizer))
+    for place, text in enumerate(texts):
+        logits[0, encoder.ids(text)[0]] = 10.0 - place
+    return logits
+
+
+def test_the_next_likeliest_token_is_taken_where_a_figure_has_no_source(tiny_encoder):
+    rule = Grounded(tiny_encoder, FEW, quotes=False)
+    (token,) = rule.take(scored(tiny_encoder, "7", "8", "5", "x"), [], None, 0)
+    assert token == tiny_encoder.ids("5")[0]
+    (token,) = rule.take(scored(tiny_encoder, "7", " "), [], None, 1)  # 57 is none
+    assert token == tiny_encoder.ids(" ")[0]
+
+
+def test_it_does_not_end_within_a_figure(tiny_encoder):
+    rule = Grounded(tiny_encoder, SOURCES, quotes=False)
+    for text in ("2", "4"):
+        rule.take(scored(tiny_encoder, text), [], None, 0)
+    logits = scored(tiny_encoder, "7", "0")
+    logits[0, tiny_encoder.end] = 20.0
+    assert rule.take(logits, [], None, 2) == [tiny_encoder.ids("0")[0]]
+    assert rule.take(logits, [], None, 3) == [tiny_encoder.end]
+
+
+def test_with_nothing_else_to_take_the_likeliest_passes(tiny_encoder, monkeypatch):
+    monkeypatch.setattr("minicrit.grounding._TRIED", 1)
+    rule = Grounded(tiny_encoder, FEW, quotes=False)
+    assert rule.take(scored(tiny_encoder, "7"), [], None, 0) == [tiny_encoder.ids("7")[0]]
+
+
+def test_a_draft_is_taken_as_far_as_it_is_what_the_rule_would_write(tiny_encoder):
+    rule = Grounded(tiny_encoder, FEW, quotes=False)
+    five, seven, blank = (tiny_encoder.ids(text)[0] for text in ("5", "7", " "))
+    logits = torch.cat([scored(tiny_encoder, *order) for order in (("7", "5"), (" ",), ("7",))])
+    assert rule.take(logits, [seven, blank], None, 0) == [five]  # 7 was drafted, 5 is due
+    assert rule.take(logits[1:], [blank], None, 1)[0] == blank
+
+
+class Started(Together):
+    """A pen whose first go writes what it is told, by the rules; the model does all else."""
+
+    def __init__(self, reader, text):
+        super().__init__(reader)
+        self.told = reader.encoder.ids(text)
+
+    def write(self, rows, texts, rules, longest):
+        if not self.told:
+            return super().write(rows, texts, rules, longest)
+        told, self.told = [*self.told, 0], []
+        found = []
+        for rule in rules:
+            tokens = []
+            for token in told:
+                logits = torch.randn(1, len(self.reader.tokenizer),
+                                     generator=torch.Generator().manual_seed(3))  # fmt: skip
+                logits[0, token] = 50.0
+                tokens += rule.take(logits, (), None, len(tokens))
+            assert tokens.pop() == self.reader.encoder.end  # it stopped at the quotation
+            found.append(tokens)
+        return found
+
+
+def opened(critic, rationale, longest):
+    """What is written after a scripted beginning that opens a quotation."""
+    encoder = critic.encoder
+    ids = encoder.prompt("trading", rationale) + encoder.begun("Verdict: flawed")
+    begin = f"\nFlaw: small_sample\nSeverity: medium{MARK}"
+    (row,) = write(Started(critic, begin), encoder, [Asked(ids, rationale)], longest)
+    assert len(row) <= longest
+    return str(encoder.tokenizer.decode(row))
+
+
+@pytest.fixture
+def critic(tiny_adapted, tiny_encoder):
+    return Critic(tiny_adapted, tiny_encoder.tokenizer, name="tiny", identity="tiny")
+
+
+@pytest.mark.parametrize("rationale", [
+    RATIONALE, 'He said "no" twice.\nThen, with a C:\\path, "yes".', "Ça coûte 5 € déjà, « trop ».",
+])  # fmt: skip
+def test_a_quotation_stands_in_the_rationale_word_for_word(critic, rationale):
+    text = "Verdict: flawed" + opened(critic, rationale, 60)
+    lines = text.split("\n")
+    quoted = parse_critique("\n".join(lines[:4])).evidence
+    assert quoted
+    assert quoted in rationale
+    assert lines[3].endswith('"')
+
+
+def test_a_rationale_without_a_word_is_quoted_freely(critic):
+    assert MARK in opened(critic, "\n", 30)
+
+
+def test_nothing_is_longer_than_it_may_be(critic):
+    begin = f"\nFlaw: small_sample\nSeverity: medium{MARK}"
+    for more in (1, 4, 30):
+        text = opened(critic, RATIONALE, len(critic.encoder.ids(begin)) + more)
+        assert text.startswith(begin)
+        assert len(text) > len(begin)
+
+
+def test_figures_have_a_source_whatever_the_model_would_write(tiny_encoder):
+    """Noise that is full of digits, commas and stops."""
+    sources = Sources("Of 18 lots 36 fell, 2.5 each, in all 1,250.")
+    favoured = [tiny_encoder.ids(text)[0] for text in (*"0123456789,.", " of", "%")]
+    strays = {}
+    for kind in ("free", "grounded"):
+        strays[kind] = 0
+        for seed in range(12):
+            generator = torch.Generator().manual_seed(seed)
+            rule = Grounded(tiny_encoder, sources, quotes=False) if kind == "grounded" else Greedy()
+            ids = []
+            for step in range(60):
+                logits = torch.randn(1, len(tiny_encoder.tokenizer), generator=generator)
+                logits[0, favoured] += 4.0
+                logits[0, tiny_encoder.end] = -9.0 if step < 39 else 9.0
+                ids += rule.take(logits, (), None, step)
+            text = str(tiny_encoder.tokenizer.decode(ids[: ids.index(tiny_encoder.end)]))
+            strays[kind] += len(figures(text) - sources.values)
+    assert strays["free"] > 10
+    assert strays["grounded"] == 0
+
+
+def test_alone_with_drafts_it_is_the_same_text(critic):
+    encoder = critic.encoder
+    prompt = encoder.prompt("trading", RATIONALE)
+    asked = [Asked(prompt + encoder.begun("Verdict: flawed"), RATIONALE)]
+    together = write(Together(critic), encoder, asked, 30)
+    scribe = Scribe(critic.causal_lm, encoder)
+    pen = Alone(critic, scribe, scribe.start([asked[0].ids], 30), len(prompt))
+    assert write(pen, encoder, asked, 30) == together
+    assert pen.cost.tokens >= len(together[0])
