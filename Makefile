@@ -174,19 +174,20 @@ SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
 SHRUNK_PROMISE := $(if $(filter $(SMALL),$(MODEL_USED)),,$(wildcard $(CALIBRATION)))
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
-    $(call modules,records taxonomy data_config)
+    $(call modules,records taxonomy data_config figures)
 READING := critic reader loading readout encoding prompts impostors
+WRITING := decoding grounding spans pens figures
 CALIBRATE_CODE := $(call modules,$(READING) calibrat* selective)
-BENCHMARK_CODE := $(call modules,$(READING) benchmark* calibrated judging latency measures \
+BENCHMARK_CODE := $(call modules,$(READING) $(WRITING) benchmark* calibrated judging latency measures \
     resampling paired selective versus slices selection written scores statistics bagofwords \
     *tables which_flaw kept board)
 JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prompts/compare-*.txt \
     data_gen/constitution-*.yaml)
 ERRORS_CODE := $(wildcard $(patsubst %,data_gen/%.py,errors explained doubts oracle reasons)) \
-    $(call modules,$(READING) decoding error* misses neighbours slices weak_slices) \
+    $(call modules,$(READING) $(WRITING) error* misses neighbours slices weak_slices) \
     $(wildcard minicrit/errors.html minicrit/page.html minicrit/macros.html)
 EXPLAIN_CODE := $(wildcard $(patsubst %,data_gen/%.py,explanations explained oracle reasons check)) \
-    $(call modules,$(READING) decoding)
+    $(call modules,$(READING) $(WRITING))
 PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
     candidates scouting)) $(call modules,sampling decoding)
 CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from data_gen.case import Derived, Draw, Hinge, joined, upper_first
 from data_gen.layout import LAYOUTS, Part, lay_out
 from data_gen.mechanisms import MECHANISMS, mechanisms_for
-from data_gen.scene import Scene, scenes
+from data_gen.scene import Scene, banked, scenes
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
 
@@ -83,6 +83,7 @@ def compose(
     squares: bool = False,
     terse: float = TERSE,
     shares: Mapping[str, float] | None = None,
+    bank: bool = False,
 ) -> Iterator[Composed]:
     """`count` examples (rounded up to whole groups) of one split, the same for the same seed.
 
@@ -90,9 +91,12 @@ def compose(
     A group is a pair of twins; with `squares` it is all four corners of a hinge, two sound and two
     flawed, in which each half stands once in either: for training, where it leaves a learner
     nothing to go by but the fit of the two halves. `terse` is the share of groups that say nothing
-    but premise and conclusion; `shares` is how often a mechanism comes, 1 for each unless given.
+    but premise and conclusion; `shares` is how often a mechanism comes, 1 for each unless given;
+    with `bank` families for training draw from the bank of their domain too.
     """
     families = [scene for scene in scenes() if scene.split == split]
+    if bank:
+        families = [banked(scene) for scene in families]
     if not families:
         raise ValueError(f"split: expected one with families, got {split!r}; add family files")
     rng = random.Random(f"{VERSION}/{seed}/{split}")  # noqa: S311 - not for secrets

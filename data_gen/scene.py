@@ -6,13 +6,17 @@ what, on whom, under which conditions, which rival explanation is near. The mech
 alternatives; one is drawn for each case. The grammar of each slot is fixed by the sentences
 that use it, shown in `SLOTS` with the slot in braces.
 
+What an argument turns on that anybody knows (which conclusion a fact allows, which reason bears on
+which question) cannot be learnt from a few families. So each domain has a bank of many more
+alternatives for such slots, `banks/<domain>.yaml`; it serves training alone.
+
     python -m data_gen.scene            # checks every family file
 """
 
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ import yaml
 from minicrit.taxonomy import DOMAINS
 
 FAMILIES = Path(__file__).parent / "families"
+BANKS = Path(__file__).parent / "banks"
 SPLITS = ("train", "validation", "calibration", "test")
 
 
@@ -210,17 +215,30 @@ def read_items(path: Path, what: str) -> list[dict[str, Any]]:
 
 def read_scene(path: Path) -> Scene:
     """Reads and checks one family file; every fault is a ValueError naming file and slot."""
+    raw = _mapping(path)
+    faults = list(_faults(raw))
+    if raw.get("domain") != path.parent.name or raw.get("name") != path.stem:
+        faults.append(f"name and domain must be those of the path, {path.parent.name}/{path.stem}")
+    _refuse(path, faults)
+    slots = {key: tuple(value) for key, value in raw.items() if key not in META}
+    return Scene(raw["name"], raw["domain"], raw["split"], slots)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: expected YAML, got {error}; mend the file") from error
-    faults = list(_faults(raw)) if isinstance(raw, dict) else ["expected a mapping at the top"]
-    if raw.get("domain") != path.parent.name or raw.get("name") != path.stem:
-        faults.append(f"name and domain must be those of the path, {path.parent.name}/{path.stem}")
+    if not isinstance(raw, dict):
+        raise ValueError(
+            f"{path}: expected a mapping at the top, got something else; mend the file"
+        )
+    return raw
+
+
+def _refuse(path: Path, faults: list[str]) -> None:
     if faults:
         raise ValueError(f"{path}: " + f"\n{path}: ".join(faults))
-    slots = {key: tuple(value) for key, value in raw.items() if key not in META}
-    return Scene(raw["name"], raw["domain"], raw["split"], slots)
 
 
 def _faults(raw: dict[str, Any]) -> "list[str]":
@@ -278,16 +296,49 @@ def scenes() -> tuple[Scene, ...]:
     return tuple(read_scene(path) for path in sorted(FAMILIES.glob("*/*.yaml")))
 
 
+def read_bank(path: Path) -> dict[str, tuple[Any, ...]]:
+    """More alternatives by slot; faults as in `read_scene`."""
+    raw = _mapping(path)
+    faults = [f"unknown slot {key!r}" for key in raw if key not in SLOTS]
+    if path.stem not in DOMAINS:
+        faults.append(f"name: expected that of a domain, one of {DOMAINS}")
+    for key in raw.keys() & SLOTS.keys():
+        faults += _slot_faults(key, SLOTS[key], raw[key])
+    _refuse(path, faults)
+    return {key: tuple(items) for key, items in raw.items()}
+
+
+@cache
+def _bank(domain: str) -> dict[str, tuple[Any, ...]]:
+    path = BANKS / f"{domain}.yaml"
+    return read_bank(path) if path.is_file() else {}
+
+
+def banked(scene: Scene) -> Scene:
+    """The scene with what the bank of its domain adds to the slots that it has.
+
+    Raises:
+        ValueError: for a scene that is not for training: a bank is shared by all families.
+    """
+    if scene.split != "train":
+        raise ValueError(f"{scene.family}: expected a family for training, got one for "
+                         f"{scene.split}; compose that without banks")  # fmt: skip
+    more = _bank(scene.domain)
+    slots = {key: (*items, *more.get(key, ())) for key, items in scene.slots.items()}
+    return replace(scene, slots=slots)
+
+
 def main() -> int:
-    """Checks every family file and prints the faults; the exit status is 1 if there are any."""
+    """Checks every file and prints the faults; the exit status is 1 if there are any."""
     bad = 0
-    for path in sorted(FAMILIES.glob("*/*.yaml")):
+    families, banks = sorted(FAMILIES.glob("*/*.yaml")), sorted(BANKS.glob("*.yaml"))
+    for path, read in [*((f, read_scene) for f in families), *((b, read_bank) for b in banks)]:
         try:
-            read_scene(path)
+            read(path)
         except ValueError as error:
             bad += 1
             sys.stdout.write(f"{error}\n")
-    sys.stdout.write(f"{len(list(FAMILIES.glob('*/*.yaml')))} families, {bad} with faults\n")
+    sys.stdout.write(f"{len(families)} families, {len(banks)} banks, {bad} with faults\n")
     return int(bad > 0)
 
 

@@ -179,7 +179,7 @@ def _manner(recipe: Recipe, split: str) -> dict[str, Any]:
         return {}
     data = recipe.data
     shares = shares_of(data.mechanisms, data.focus)
-    return {"squares": data.squares, "terse": data.terse, "shares": shares}
+    return {"squares": data.squares, "terse": data.terse, "shares": shares, "bank": data.bank}
 
 
 def _arranged(

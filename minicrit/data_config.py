@@ -28,6 +28,8 @@ class DataConfig:
         focus: JSON report of a benchmark on validation or calibration items, or of its errors; the
             less a mechanism was judged rightly there, the more training groups it gets. Null for
             even shares.
+        bank: whether training texts draw facts, options and the like from the bank of their domain
+            too: 960 plain facts in place of 240.
         casebook: texts of the casebook (cases in natural prose, written by hand) in the training
             data, as a share of the composed ones; a tenth of its cases is kept apart, in
             `validation-casebook.jsonl`.
@@ -52,6 +54,7 @@ class DataConfig:
     terse: float = 0.9
     mechanisms: list[str] | None = None
     focus: Path | None = None
+    bank: bool = False
     casebook: float = 0.0
     public: Path | None = None
     public_limit: int = 0
