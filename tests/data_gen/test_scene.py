@@ -81,8 +81,8 @@ def test_measuring_is_never_composed_with_banks():
 
 
 def test_with_banks_examples_are_sound_and_their_facts_many():
-    shares = {name: float(name in ("contradiction", "warning_sign")) for name in MECHANISMS}
-    plain, more = (list(compose(1200, 0, "train", squares=True, shares=shares, bank=bank))
+    shares = {name: float(name == "contradiction") for name in MECHANISMS}
+    plain, more = (list(compose(4000, 0, "train", squares=True, shares=shares, bank=bank))
                    for bank in (False, True))  # fmt: skip
     found = [Counter(c.example.evidence for c in texts if c.example.flaw_type
                      == "logical_contradiction") for texts in (plain, more)]  # fmt: skip
