@@ -51,9 +51,14 @@ class Sources:
         return frozenset({*stated, *follow(stated), *odds, *CONSTANTS})
 
     @cached_property
+    def _runs(self) -> frozenset[str]:
+        """Digits as they stand in the rationale, dates, times and versions among them."""
+        return frozenset(m.group().rstrip(".,:") for m in _RUNS.finditer(self.rationale))
+
+    @cached_property
     def _forms(self) -> list[str]:
-        """Each of them as it may be printed, sorted; and what else of digits the text has."""
-        found = {run.group() for run in _RUNS.finditer(self.rationale)}
+        """The values as they may be printed, and the runs, sorted."""
+        found = set(self._runs)
         for value in self.values:
             exact = np.format_float_positional(value, trim="-")
             for form in (exact, f"{value:.1f}", f"{value:.2f}"):
@@ -83,9 +88,11 @@ class Sources:
         )
 
     def _begins(self, run: str) -> bool:
-        bare = run.rstrip(".,")  # the stop of a sentence
-        if bare != run and value_printed(bare) in self.values:
-            return True
+        bare = run.rstrip(".,")
+        if bare != run:  # the stop of a sentence
+            sourced = NUMBER.fullmatch(bare) and value_printed(bare) in self.values
+            if sourced or bare in self._runs:
+                return True
         at = bisect_left(self._forms, run)
         return at < len(self._forms) and self._forms[at].startswith(run)
 

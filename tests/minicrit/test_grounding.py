@@ -41,6 +41,13 @@ def test_a_figure_that_may_go_on_must_be_one_itself_at_the_end():
     assert SOURCES.ends("nothing")
 
 
+def test_what_the_rationale_has_of_digits_may_be_copied():
+    sources = Sources("Since 1.2.3 of 2024-05-01, at 12:30, 7 failed.")
+    for text in ("in 1.2.3.", "of 2024-05-01,", "at 12:30.", "7."):
+        for end in range(1, len(text) + 1):
+            assert sources.lets(text[: end - 1], text[:end]), text[:end]
+
+
 def test_what_was_let_pass_once_does_not_silence_the_rest():
     assert SOURCES.lets("so 77 and", "so 77 and more 5 ")
 
