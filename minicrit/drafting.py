@@ -250,7 +250,7 @@ def form(encoder: Encoder) -> Iterator[list[int]]:
     blank = Critique("flawed", evidence=" ", critique=" ", fix=" ")
     for flaw in FLAW_TYPES.values():
         named = replace(blank, flaw_type=flaw.name, severity=flaw.severity)
-        yield encoder.written(render_critique(named).split(' "')[0] + ' "')
+        yield encoder.begun(render_critique(named).split(' "')[0] + ' "')
     yield encoder.ids('."\nCritique: The')
     yield encoder.ids(".\nFix: ")
     yield encoder.ids(f"{LEAD_IN}{VERDICT_WORDS['valid']}\nStrengths: ")

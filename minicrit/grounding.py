@@ -7,6 +7,7 @@ rationale or follows from figures there in one step of arithmetic (`figures.foll
 likeliest token is taken. That a figure has a source does not make it the right one.
 """
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,11 @@ MARK = '\nEvidence: "'
 CONSTANTS = frozenset({1.0, 100.0, 1000.0})
 #: So many tokens are tried, the likeliest first, before a figure without source is let pass.
 _TRIED = 64
-_RUN = re.compile(r"(?<![\w.,:])\d[\d,.]*$")  # a figure that may go on
+#: With more figures than these nothing is derived from them: nearly all would follow, and slowly.
+_MANY = 40
+_RUN = re.compile(r"(?<![\w.,:])\d[\d,.:]*$")  # a figure that may go on
 _RUNS = re.compile(r"\d[\d,.:]*")
+_POINT = re.compile(r"(?<![\w.])\.\d+")
 
 
 class Sources:
@@ -45,7 +49,11 @@ class Sources:
     @cached_property
     def values(self) -> frozenset[float]:
         """Stated, following in one step, the chance of n even chances in a row, constants."""
-        stated = figures(self.rationale)
+        runs = {value_printed(run) for run in self._runs if NUMBER.fullmatch(run)}
+        points = map(float, _POINT.findall(self.rationale))
+        stated = {v for v in (*figures(self.rationale), *runs, *points) if math.isfinite(v)}
+        if len(stated) > _MANY:
+            return frozenset({*stated, *CONSTANTS})
         rows = {100 * 0.5**n for n in stated if n in range(1, 21)}
         odds = {round(chance, digits) for chance in rows for digits in (0, 1, 2)}
         return frozenset({*stated, *follow(stated), *odds, *CONSTANTS})
@@ -88,7 +96,7 @@ class Sources:
         )
 
     def _begins(self, run: str) -> bool:
-        bare = run.rstrip(".,")
+        bare = run.rstrip(".,:")
         if bare != run:  # the stop of a sentence
             sourced = NUMBER.fullmatch(bare) and value_printed(bare) in self.values
             if sourced or bare in self._runs:
@@ -118,6 +126,11 @@ class Grounded(Greedy):
         self._ids: list[int] = []
         self._text = ""
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the text came to a quotation, and will go on behind it."""
+        return self.opening is not None
+
     def take(
         self, logits: torch.Tensor, draft: Sequence[int], q: torch.Tensor | None, done: int
     ) -> list[int]:
@@ -126,7 +139,7 @@ class Grounded(Greedy):
         taken: list[int] = []
         for at, token in enumerate(likeliest):
             taken.append(self._next(logits[at], token))
-            if at < len(draft) and taken[-1] != draft[at]:
+            if taken[-1] == self.encoder.end or (at < len(draft) and taken[-1] != draft[at]):
                 break
         self.note(logits[: len(taken)])
         return taken
@@ -134,7 +147,7 @@ class Grounded(Greedy):
     def _next(self, logits: torch.Tensor, likeliest: int) -> int:
         """One token, of logits (V,); the text then has it."""
         if self.quotes and self._text.endswith(MARK):
-            self.opening = logits
+            self.opening = logits.to("cpu", torch.float32, copy=True)
             return self.encoder.end
         tried = [likeliest]
         if not self._may(likeliest):
@@ -147,7 +160,10 @@ class Grounded(Greedy):
     def _may(self, token: int) -> bool:
         if token == self.encoder.end:
             return self.sources.ends(self._text)
-        return self.sources.lets(self._text, self._said([token]))
+        text = self._said([token])
+        if self.quotes and MARK in text and not text.endswith(MARK):
+            return False  # the quote and what follows it in one token
+        return self.sources.lets(self._text, text)
 
     def _said(self, more: list[int]) -> str:
         return str(self.encoder.tokenizer.decode(self._ids + more))

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minicrit.accepting import Rule
+from minicrit.accepting import Greedy, Rule
 from minicrit.decoding import greedy
 from minicrit.flat_decoding import FlatDecoder
+from minicrit.grounding import Grounded
 from minicrit.packing import Tree
 from minicrit.reader import Reader
 from minicrit.scribe import Scribe
-from minicrit.speculation import Tally
+from minicrit.speculation import Tally, written
 
 
 @dataclass
@@ -74,10 +75,25 @@ class Alone(Together):
         """See `grounding.Pen`."""
         if not texts:
             return []
-        scribe = self.scribe
-        found = scribe.write(texts, [self.start], longest, self.decoder, rules)
-        self.cost.add(scribe.last)
-        scribe.last = self.cost
-        if scribe.closest is not None:
-            scribe.closest = self.closest = min(self.closest, scribe.closest)
-        return found
+        scribe, (text,) = self.scribe, texts
+        rule = rules[0] if rules else Greedy(self.watch)
+        # What a draft had read beyond the text goes; the last token is read for what follows it.
+        self.decoder.shelf.cut(0, len(text) - 1)
+        (page,), cost = scribe.go_on([text], [self.start], longest, self.decoder, [rule])
+        self._count(cost, rule)
+        if not (isinstance(rule, Grounded) and rule.stopped):
+            scribe.learn([page.text[page.start :]])
+        return [written(page)]
+
+    def _count(self, cost: Tally, rule: Rule) -> None:
+        self.cost.add(cost)
+        self.scribe.last = self.cost
+        if self.watch and isinstance(rule, Greedy):
+            self.scribe.closest = self.closest = min(self.closest, rule.closest)
+
+    def read(
+        self, rows: Sequence[int], trees: Sequence[Tree], also: Sequence[int]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """See `grounding.Pen`."""
+        self.cost.forwards += len(trees)
+        return super().read(rows, trees, also)

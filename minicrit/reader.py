@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from minicrit.attention import Memory
 from minicrit.encoding import Encoder
 from minicrit.impostors import Spread
-from minicrit.logprobs import hidden_states, scored_logprobs
+from minicrit.logprobs import scored_logprobs
 from minicrit.packing import Tree, pack
 from minicrit.readout import (
     Judged,
@@ -111,14 +111,23 @@ class Reader:
         return [judged[row] for row in range(len(trees))]
 
     def read(
-        self, trees: Sequence[Tree], also: Sequence[int]
+        self, trees: Sequence[Tree], also: Sequence[int], *, batch_tokens: int = 4096
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Token by token: log-likelihoods (S,) of each tree's branches, and (S, C) of other ids."""
-        if not trees:
-            return []
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for rows in batches([tree.tokens for tree in trees], batch_tokens):
+            rows.sort()
+            found |= zip(rows, self._read([trees[row] for row in rows], also), strict=True)
+        return [found[row] for row in range(len(trees))]
+
+    def _read(
+        self, trees: Sequence[Tree], also: Sequence[int]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         with torch.inference_mode():
             batch = pack(trees, ends=False).to(self.causal_lm.device)
-            states = hidden_states(self.causal_lm, batch)[-1][batch.sources]
+            inputs = batch.model_inputs()
+            del inputs["logits_to_keep"]
+            states = self.causal_lm.model(**inputs).last_hidden_state[0][batch.sources]
             own, others = [], []
             for part, ids in zip(states.split(_ROWS), batch.targets.split(_ROWS), strict=True):
                 logprobs = self.causal_lm.lm_head(part).float().log_softmax(-1)

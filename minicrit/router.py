@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from minicrit.verdict import Verdict
 FALLBACK, AUTO = "fallback", "auto"
 #: No adapter has this name: its tokens are computed by the base alone.
 _BASE = ""
+_READ = 4096  # tokens that are read for quotations at a time
 _PROBE: Item = ("general", "Three of three swans were white, so all swans are white.")
 
 
@@ -285,10 +285,13 @@ class Router(Critic):
         self, names: Sequence[str], trees: Sequence[Tree], also: Sequence[int]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """See `Reader.read`; each tree by its adapter."""
-        order = sorted(range(len(trees)), key=names.__getitem__)
-        with self._lanes_over([trees[n] for n in order], [names[n] for n in order]):
-            found = self.read([trees[n] for n in order], also)
-        return [one for _, one in sorted(zip(order, found, strict=True), key=itemgetter(0))]
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for rows in batches([tree.tokens for tree in trees], _READ):
+            rows.sort(key=names.__getitem__)
+            chosen = [trees[row] for row in rows]
+            with self._lanes_over(chosen, [names[row] for row in rows]):
+                found |= zip(rows, self._read(chosen, also), strict=True)
+        return [found[row] for row in range(len(trees))]
 
     @cached_property
     def drafts_are_exact(self) -> bool:

@@ -10,7 +10,7 @@ from minicrit.drafting import Drafter, Effort, Record, Runs, Tables, form
 from minicrit.encoding import Encoder
 from minicrit.flat_decoding import FlatDecoder
 from minicrit.model_drafts import Both, ModelDrafts
-from minicrit.speculation import Tally, pages, rooms, write, written
+from minicrit.speculation import Page, Tally, pages, rooms, write, written
 
 #: Tokens of phrases that are remembered, some 3,000 critiques; the oldest go first.
 REMEMBERED = 200_000
@@ -69,7 +69,6 @@ class Scribe:
         starts: Sequence[int],
         longest: int,
         decoder: FlatDecoder | None = None,
-        rules: Sequence[Rule] | None = None,
     ) -> list[list[int]]:
         """The greedy continuation of each prompt, without the end token.
 
@@ -77,19 +76,29 @@ class Scribe:
             prompts: token ids, with what each critique begins with.
             starts: where in each the critique begins.
             longest: most new tokens.
-            decoder: which may have read the beginning of the prompts; see `start`. It keeps what
-                it has read.
-            rules: how each is written, if not greedily.
+            decoder: which may have read the beginning of the prompts; see `start`.
         """
-        texts = pages(prompts, starts, longest=longest, end=self.encoder.end)
+        rules = [Greedy(self.watch) for _ in prompts]
         given = decoder or self.start(prompts, longest)
-        rules = rules or [Greedy(self.watch) for _ in texts]
-        self.last = write(given, texts, self._drafter(given.shelf.rooms), rules,
-                          drop=decoder is None)  # fmt: skip
-        near = [rule.closest for rule in rules if isinstance(rule, Greedy)]
-        self.closest = min(near) if self.watch else None
+        texts, self.last = self.go_on(prompts, starts, longest, given, rules, drop=decoder is None)
+        self.closest = min(rule.closest for rule in rules) if self.watch else None
         self.learn([page.text[page.start :] for page in texts])
         return [written(page) for page in texts]
+
+    def go_on(
+        self,
+        prompts: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        longest: int,
+        decoder: FlatDecoder,
+        rules: Sequence[Rule],
+        *,
+        drop: bool = False,
+    ) -> tuple[list[Page], Tally]:
+        """Writes by rules and remembers nothing; `drop`: nor does the decoder what is done."""
+        texts = pages(prompts, starts, longest=longest, end=self.encoder.end)
+        cost = write(decoder, texts, self._drafter(decoder.shelf.rooms), rules, drop=drop)
+        return texts, cost
 
     def _drafter(self, most: Sequence[int]) -> Drafter:
         tables = Tables(self.encoder, self.book, self.record, self.effort)

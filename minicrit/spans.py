@@ -24,8 +24,12 @@ from minicrit.packing import Branch, Tree
 LONGEST, PLACES = 40, 8
 #: Share of the likeliest first token's chance below which a place is passed over.
 _UNLIKELY = 0.05
-_BEGINS = re.compile(r"(?<![^\s\"'(\[])\S")
-_GOES_ON = re.compile(r".\w|\d[.,:]\d", re.DOTALL)  # a word or a figure, from its last letter here
+#: Chance of all places together below which the critic would not quote from the rationale at all.
+_ELSEWHERE = 0.02
+_LETTERS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts without blanks between words
+_BEGINS = re.compile(rf"(?<!\w)(?<!\d[.,:])(?<!\w['\u2019])\S|[{_LETTERS}]")
+_WORD = 40  # characters that decide the first token
+_GOES_ON = re.compile(rf".[^\W{_LETTERS}]|\d[.,:]\d", re.DOTALL)  # from the last letter on
 _STOPS = ".,;:!?)"
 
 
@@ -51,10 +55,18 @@ class Quoting:
 
     def likely(self, logits: torch.Tensor) -> list[Place]:
         """Places worth a branch, by the logits (V,) of the first quoted token."""
-        starts = [found.start() for found in _BEGINS.finditer(self.rationale)]
-        heads = [self.encoder.ids(self.rationale[at:].split(maxsplit=1)[0])[:1] for at in starts]
         chances = logits.float().softmax(-1)
-        known = [(float(chances[ids[0]]), at) for at, ids in zip(starts, heads, strict=True) if ids]
+        first: dict[str, int] = {}
+        known = []
+        for found in _BEGINS.finditer(self.rationale):
+            at = found.start()
+            word = self.rationale[at : at + _WORD].split(maxsplit=1)[0]
+            if word not in first:
+                first[word] = self.encoder.ids(word)[0]
+            known.append((float(chances[first[word]]), at))
+        tokens = list(set(first.values()))
+        if not tokens or float(chances[tokens].sum()) < _ELSEWHERE:
+            return []
         best = sorted(known, reverse=True)[:PLACES]
         return [self._place(at) for chance, at in sorted(best, key=itemgetter(1))
                 if chance >= _UNLIKELY * best[0][0]]  # fmt: skip

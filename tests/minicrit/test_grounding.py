@@ -7,9 +7,8 @@ from minicrit.accepting import Greedy
 from minicrit.critic import Critic
 from minicrit.figures import figures
 from minicrit.grounding import MARK, Asked, Grounded, Sources, write
-from minicrit.pens import Alone, Together
+from minicrit.pens import Together
 from minicrit.prompts import parse_critique
-from minicrit.scribe import Scribe
 
 RATIONALE = "In 1,200 runs there were 5 faults, at 12:30 in all. So it is safe."
 SOURCES = Sources(RATIONALE)
@@ -131,6 +130,12 @@ def opened(critic, rationale, longest):
 
 
 @pytest.fixture
+def unread(monkeypatch):
+    """A critic that has learnt nothing hardly expects words of the rationale."""
+    monkeypatch.setattr("minicrit.spans._ELSEWHERE", 0.0)
+
+
+@pytest.fixture
 def critic(tiny_adapted, tiny_encoder):
     return Critic(tiny_adapted, tiny_encoder.tokenizer, name="tiny", identity="tiny")
 
@@ -138,7 +143,7 @@ def critic(tiny_adapted, tiny_encoder):
 @pytest.mark.parametrize("rationale", [
     RATIONALE, 'He said "no" twice.\nThen, with a C:\\path, "yes".', "Ça coûte 5 € déjà, « trop ».",
 ])  # fmt: skip
-def test_a_quotation_stands_in_the_rationale_word_for_word(critic, rationale):
+def test_a_quotation_stands_in_the_rationale_word_for_word(critic, rationale, unread):
     text = "Verdict: flawed" + opened(critic, rationale, 60)
     lines = text.split("\n")
     quoted = parse_critique("\n".join(lines[:4])).evidence
@@ -181,12 +186,79 @@ def test_figures_have_a_source_whatever_the_model_would_write(tiny_encoder):
     assert strays["grounded"] == 0
 
 
-def test_alone_with_drafts_it_is_the_same_text(critic):
-    encoder = critic.encoder
-    prompt = encoder.prompt("trading", RATIONALE)
-    asked = [Asked(prompt + encoder.begun("Verdict: flawed"), RATIONALE)]
-    together = write(Together(critic), encoder, asked, 30)
-    scribe = Scribe(critic.causal_lm, encoder)
-    pen = Alone(critic, scribe, scribe.start([asked[0].ids], 30), len(prompt))
-    assert write(pen, encoder, asked, 30) == together
-    assert pen.cost.tokens >= len(together[0])
+@pytest.fixture
+def quoting(monkeypatch, critic, unread):
+    """The critic opens a quotation after some words of its own; how it goes on is the model's."""
+    begin = critic.encoder.ids(f"\nFlaw: small_sample\nSeverity: medium{MARK}")
+    own = Grounded._next
+
+    def scripted(rule, logits, likeliest):
+        if rule.quotes and len(rule._ids) < len(begin):
+            likeliest = begin[len(rule._ids)]
+            logits = torch.nn.functional.one_hot(torch.tensor(likeliest), len(logits)).float()
+        return own(rule, logits, likeliest)
+
+    monkeypatch.setattr(Grounded, "_next", scripted)
+    critic.threshold = 0.0
+    return critic
+
+
+ITEMS = [("trading", RATIONALE), ("medical", "Of 12 wards 4 had falls, so a third will."),
+         ("planning", "Nobody fell on Monday. So nobody falls."), ("general", "\n\n")]  # fmt: skip
+
+
+def test_alone_with_drafts_it_is_the_same_text(quoting):
+    """Twice, as the second time whole texts are guessed, the end at the quotation among them."""
+    together = [w.text for w in quoting.critique(ITEMS, max_new_tokens=60, drafts=False)]
+    for _ in range(2):
+        alone = [quoting.critique([item], max_new_tokens=60)[0].text for item in ITEMS]
+        assert alone == together
+    assert quoting.scribe.last.drafts > 0
+    for (_, rationale), text in zip(ITEMS[:3], together, strict=False):
+        assert parse_critique("\n".join(text.split("\n")[:4])).evidence in rationale
+
+
+def test_in_a_batch_of_any_size_it_is_the_same_text(quoting):
+    one = [quoting.critique([i], max_new_tokens=40, drafts=False)[0].text for i in ITEMS]
+    assert one == [w.text for w in quoting.critique(ITEMS, max_new_tokens=40, batch=3)]
+
+
+def test_ungrounded_it_writes_on_behind_the_quote_as_it_likes(quoting):
+    quoting.grounded = False
+    text = quoting.critique(ITEMS[:1], max_new_tokens=20, drafts=False)[0].text
+    assert MARK not in text
+
+
+def test_a_token_that_merges_the_quote_with_what_follows_is_not_taken(tiny_encoder):
+    rule = Grounded(tiny_encoder, SOURCES, quotes=True)
+    begin, merged = MARK[:-1], tiny_encoder.ids('"x')
+    for token in tiny_encoder.ids(begin):
+        logits = torch.zeros(1, len(tiny_encoder.tokenizer))
+        logits[0, token] = 9.0
+        rule.take(logits, (), None, 0)
+    said = rule._said
+    rule._said = lambda more: said(more) + ("x" if more == merged[:1] else "")
+    logits = torch.zeros(1, len(tiny_encoder.tokenizer))
+    logits[0, merged[0]], logits[0, tiny_encoder.ids("x")[0]] = 9.0, 8.0
+    assert rule.take(logits, (), None, 0) == [tiny_encoder.ids("x")[0]]
+
+
+@pytest.mark.parametrize(("rationale", "text"), [
+    ("In 2019: 40 units.", "in 2019 it"), ("It is p<.05 then.", "at 0.05 it"),
+    ("It is " + "9" * 400 + ".", "so 100 and"),
+])  # fmt: skip
+def test_figures_in_odd_places_count(rationale, text):
+    sources = Sources(rationale)
+    for end in range(1, len(text) + 1):
+        assert sources.lets(text[: end - 1], text[:end]), text[:end]
+
+
+def test_a_colon_does_not_hide_a_figure():
+    assert SOURCES.lets("", "24")  # 240
+    assert not SOURCES.lets("24", "24:")
+
+
+def test_of_many_figures_only_those_stated_count():
+    sources = Sources(" ".join(f"{n} eggs," for n in range(1000, 1300)))
+    assert 1299.0 in sources.values
+    assert 2001.0 not in sources.values

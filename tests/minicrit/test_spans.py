@@ -1,5 +1,7 @@
 """Which span a critic would quote: every one by its likelihood, and the most central one."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ def everywhere(monkeypatch):
     """No place is passed over."""
     monkeypatch.setattr("minicrit.spans.PLACES", 100)
     monkeypatch.setattr("minicrit.spans._UNLIKELY", 0.0)
+    monkeypatch.setattr("minicrit.spans._ELSEWHERE", 0.0)
 
 
 def all_spans(reader, text):
@@ -86,3 +89,23 @@ def test_the_central_span_by_hand():
     assert central(offsets, likely) == (0, 10)
     assert central(offsets, np.log([0.1, 0.1, 0.8])) == (20, 24)
     assert central(np.empty((0, 2), dtype=int), np.empty(0)) is None
+
+
+def test_where_the_critic_would_quote_something_else_there_is_no_place(tiny_encoder):
+    logits = torch.zeros(len(tiny_encoder.tokenizer))
+    logits[tiny_encoder.ids("z")[0]] = 30.0
+    assert Quoting(tiny_encoder, "alpha beta").likely(logits) == []
+
+
+def test_scripts_without_blanks_have_places_within(tiny_encoder, everywhere):
+    text = "三回とも上がった。だから買う“今”"
+    places = Quoting(tiny_encoder, text).likely(torch.zeros(len(tiny_encoder.tokenizer)))
+    starts = {text[place.start :] for place in places}
+    assert {"上がった。だから買う“今”", "今”"} <= starts
+    assert any(0 < end < len(text) for place in places for end in place.ends)
+
+
+def test_a_text_of_brackets_is_read_in_no_time(tiny_encoder):
+    begin = time.process_time()
+    Quoting(tiny_encoder, "(" * 8000).likely(torch.zeros(len(tiny_encoder.tokenizer)))
+    assert time.process_time() - begin < 2.0
