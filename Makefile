@@ -149,9 +149,12 @@ MEASURED := $(wildcard $(addprefix data/*/,validation*.jsonl calibration*.jsonl 
 HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
-# Every other critic of the run that is there, each judged by itself.
+# Every other critic of the run that is there, each judged by itself; not those of single rounds, nor
+# what rounds leave beside them (STAGE-1, STAGE-1-revisions).
+ROUNDS_DONE := $(wildcard checkpoints/$(RUN)/*-[0-9] checkpoints/$(RUN)/*-[0-9]-*)
 RUNGS := $(patsubst checkpoints/$(RUN)/%/manifest.json,$(REPORTS)/benchmark-%.json,$(filter-out \
-    $(ADAPTER)/manifest.json,$(wildcard checkpoints/$(RUN)/*/manifest.json)))
+    $(ADAPTER)/manifest.json $(addsuffix /manifest.json,$(ROUNDS_DONE)), \
+    $(wildcard checkpoints/$(RUN)/*/manifest.json)))
 # What the page shows beside what it is made of.
 SHOWN := $(filter-out $(REPORTS)/benchmark.json,$(wildcard $(addprefix $(REPORTS)/,benchmark*.json \
     quantize-*.json sharpe.json agreement.json errors.json experiments.json \

@@ -42,6 +42,17 @@ def test_rungs_are_every_critic_of_the_run(project):
     assert redone("pipeline") == ["report"]
 
 
+def test_what_rounds_leave_beside_a_critic_is_no_rung(project):
+    """Neither their critics, which are not those of the run, nor what they wrote and chose."""
+    redone("pipeline")
+    redone("rungs")
+    for name in ("rsf-1", "rsf-1-selection", "constitution-0-vitals", "constitution-2-revisions"):
+        manifest = Path(f"checkpoints/mine/{name}/manifest.json")
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text("x")
+    assert redone("rungs") == []
+
+
 def test_a_judge_follows_the_benchmark_if_there_is_one(project):
     told = ("benchmark", "JUDGE=anthropic", "JUDGE_SAMPLE=20", "MODEL_2=x", "BUDGET_USD=3")
     assert redone(*told) == ["base", "data", "sft", "benchmark", "judge"]
