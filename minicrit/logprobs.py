@@ -3,7 +3,7 @@
 Shapes: T tokens, S scored tokens, D width, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -62,6 +62,28 @@ def head_logprobs(
 
     pieces = zip(hidden.split(chunk), targets.split(chunk), strict=True)
     return torch.cat([checkpoint(part, h, t, use_reentrant=False) for h, t in pieces])
+
+
+def logprobs_beside(
+    model: Callable[..., object], batch: PackedBatch, also: Sequence[int], *, chunk: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities (S,) of the scored tokens, and (S, C) of other ids in their places.
+
+    Args:
+        model: a causal LM with `packed` attention.
+        batch: see `packing.PackedBatch`.
+        also: the other ids (C,).
+        chunk: scored tokens whose logits exist at the same time.
+    """
+    inputs = batch.model_inputs()
+    del inputs["logits_to_keep"]
+    states = model.model(**inputs).last_hidden_state[0][batch.sources]  # type: ignore[attr-defined]
+    own, others = [], []
+    for rows, ids in zip(states.split(chunk), batch.targets.split(chunk), strict=True):
+        logprobs = torch.log_softmax(model.lm_head(rows).float(), dim=-1)  # type: ignore[attr-defined]
+        own.append(logprobs.gather(1, ids[:, None])[:, 0])
+        others.append(logprobs[:, list(also)])
+    return torch.cat(own), torch.cat(others)
 
 
 def choice_logprobs(logprobs: torch.Tensor) -> torch.Tensor:

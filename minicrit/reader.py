@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from minicrit.attention import Memory
 from minicrit.encoding import Encoder
 from minicrit.impostors import Spread
-from minicrit.logprobs import scored_logprobs
+from minicrit.logprobs import logprobs_beside, scored_logprobs
 from minicrit.packing import Tree, pack
 from minicrit.readout import (
     Judged,
@@ -125,16 +125,9 @@ class Reader:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         with torch.inference_mode():
             batch = pack(trees, ends=False).to(self.causal_lm.device)
-            inputs = batch.model_inputs()
-            del inputs["logits_to_keep"]
-            states = self.causal_lm.model(**inputs).last_hidden_state[0][batch.sources]
-            own, others = [], []
-            for part, ids in zip(states.split(_ROWS), batch.targets.split(_ROWS), strict=True):
-                logprobs = self.causal_lm.lm_head(part).float().log_softmax(-1)
-                own.append(logprobs.gather(1, ids[:, None])[:, 0])
-                others.append(logprobs[:, list(also)])
+            told = logprobs_beside(self.causal_lm, batch, also, chunk=_ROWS)
         lengths = [sum(len(leaf.ids) for leaf in tree.leaves) for tree in trees]
-        parts = (torch.cat(found).cpu().double().split(lengths) for found in (own, others))
+        parts = (found.cpu().double().split(lengths) for found in told)
         return [(said.numpy(), closed.numpy()) for said, closed in zip(*parts, strict=True)]
 
     def _score(self, trees: Sequence[Tree], memory: Memory | None = None) -> torch.Tensor:
