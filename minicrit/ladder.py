@@ -2,7 +2,9 @@
 
 Reads all benchmark reports in a folder of reports. A critic is held against the rung below (what it
 was made from; SFT with twins against plain SFT) by exact McNemar on the verdicts that stand in both
-`.items.jsonl`, if both judged the same items; p values are adjusted for all rows (Holm).
+`.items.jsonl`, if both judged the same items; p values are adjusted for all rows (Holm). All are
+read at 0.5: stages that leave a certified threshold would else be held against others that have
+none, and what differs would be the operating point.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from minicrit import tables
 from minicrit.contrast_tables import chance
 from minicrit.jsonl import parse_object, raw_lines
+from minicrit.measures import HALF
 from minicrit.pages import read_results
 from minicrit.paired import holm
+from minicrit.plots import Dot, dot_plot
 from minicrit.statistics import mcnemar_exact
 
 BASE = "base"
@@ -32,7 +38,7 @@ class Rung:
         stage: what made it, or the name of its folder.
         judge: its part of the report.
         items: hash of the items that it judged.
-        right: by item, whether its verdict is right; unscored ones are left out.
+        right: by item, whether its verdict at 0.5 is right; unscored ones are left out.
     """
 
     stage: str
@@ -50,14 +56,27 @@ def ladder(folder: Path) -> tuple[tables.Row, list[tables.Row]] | None:
     tests = [_test(rung, other) for rung, other in found]
     known = [test for test in tests if test]
     adjusted = iter(holm([mcnemar_exact(*test) for test in known]))
-    head: tables.Row = ("stage", "critic", "items", "false-positive rate", "F1", "AUROC", "against",
-                        "only this right", "only that right", "McNemar p", "Holm")  # fmt: skip
+    head: tables.Row = ("stage", "critic", "items", "false-positive rate at 0.5", "F1 at 0.5",
+                        "AUROC", "against", "only this right", "only that right", "McNemar p",
+                        "Holm")  # fmt: skip
     most = max((rung.items for rung in rungs), key=[r.items for r in rungs].count)
     rows = [
         (*_facts(rung, most), other.stage if other else "-", *_chances(test, adjusted))
         for (rung, other), test in zip(found, tests, strict=True)
     ]
     return head, rows
+
+
+def ladder_plots(folder: Path) -> list[tuple[str, Markup]]:
+    """F1 and false-positive rate at 0.5, a line a rung; none without two rungs."""
+    rungs = _rungs(folder)
+    found = []
+    for key, name in (("f1", "F1"), ("fpr", "False-positive rate")) if len(rungs) > 1 else ():
+        known = [(rung.stage, one) for rung in rungs if (one := _at_half(rung, key))]
+        dots = [Dot(stage, one["value"], one["low"], one["high"], one["n"])
+                for stage, one in known if one["value"] is not None]  # fmt: skip
+        found.append((f"{name} at 0.5 by stage", dot_plot(dots, f"{name} at 0.5 by stage")))
+    return found
 
 
 def stage_of(judge: Mapping[str, Any]) -> str:
@@ -67,10 +86,15 @@ def stage_of(judge: Mapping[str, Any]) -> str:
 
 
 def _facts(rung: Rung, most: str) -> tuple[str, ...]:
-    metrics = rung.judge["metrics"]
     n = f"{rung.judge['n']}" + ("" if rung.items == most else " others")
     return (rung.stage, rung.judge["name"], n,
-            *(tables.cell(metrics.get(key)) for key in ("fpr", "f1", "auroc")))  # fmt: skip
+            *(tables.cell(_at_half(rung, key)) for key in ("fpr", "f1", "auroc")))  # fmt: skip
+
+
+def _at_half(rung: Rung, key: str) -> Mapping[str, Any] | None:
+    metrics = rung.judge["metrics"]
+    found: Mapping[str, Any] | None = metrics.get(f"{key}_threshold_half") or metrics.get(key)
+    return found
 
 
 def _chances(test: tuple[int, int] | None, adjusted: Iterator[float]) -> tuple[str, ...]:
@@ -90,7 +114,7 @@ def _rungs(folder: Path) -> list[Rung]:
         for key, judge in report["judges"].items():
             if key in COLUMNS:
                 items = report["items"]["sha256"]
-                rung = Rung(stage_of(judge), judge, items, _right(rows, COLUMNS[key], judge))
+                rung = Rung(stage_of(judge), judge, items, _right(rows, COLUMNS[key]))
                 found.setdefault((judge["identity"], items), rung)
     order = {stage: place for place, stage in enumerate(STARTS)}
     return sorted(
@@ -103,10 +127,8 @@ def _items(path: Path) -> list[dict[str, Any]]:
     return [parse_object(raw) for _, raw in raw_lines(path)] if path.is_file() else []
 
 
-def _right(
-    rows: Sequence[Mapping[str, Any]], column: str, judge: Mapping[str, Any]
-) -> dict[str, bool]:
-    return {row["id"]: (row[column] > judge["threshold"]) == (row["label"] == "flawed")
+def _right(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, bool]:
+    return {row["id"]: (row[column] > HALF) == (row["label"] == "flawed")
             for row in rows if row.get(column) is not None}  # fmt: skip
 
 

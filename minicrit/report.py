@@ -19,7 +19,7 @@ from minicrit import plots, tables
 from minicrit.config import Recipe
 from minicrit.files import write_atomic
 from minicrit.jsonl import parse_object, raw_lines
-from minicrit.ladder import ladder
+from minicrit.ladder import ladder, ladder_plots
 from minicrit.pages import pieces, read_results, render
 from minicrit.plots import Line
 from minicrit.side_tables import coverage_rows, quantize_rows
@@ -94,6 +94,7 @@ def _found(recipe: Recipe, benchmark: dict[str, Any] | None) -> dict[str, Any]:
         "benchmark": benchmark,
         "contrasts": benchmark and benchmark["pairs"],
         "ladder": ladder(out.parent) if out.parent.is_dir() else None,
+        "ladder_plots": ladder_plots(out.parent) if out.parent.is_dir() else [],
         "quantized": quantize_rows(quantized),
         "coverage": coverage_rows(read_results(recipe.data.folder / "coverage.json")),
         "samples": [_marked(s) for s in _samples(benchmark)],

@@ -20,7 +20,7 @@ from minicrit.losses import PairSettings
 from minicrit.packing import PackedBatch
 from minicrit.pairing import choose_pairs, wide_enough
 from minicrit.plan import Group, StepPlan
-from minicrit.preferring import Mixture
+from minicrit.preferring import Mixture, slack_of
 from minicrit.processes import (
     first_alone,
     let_go,
@@ -103,7 +103,7 @@ def train_dpo(recipe: Recipe) -> Path:
     def module(optimization: Optimization) -> DPOModule:
         return DPOModule(
             critic, optimization, mixture, reference, loss_chunk=settings.loss_chunk,
-            exact=not recipe.lora.dropout, seed=recipe.seed,
+            slack=slack_of(settings.precision, dropout=recipe.lora.dropout > 0), seed=recipe.seed,
         )  # fmt: skip
 
     return _fit(run, critic, plan, module, {"pairs": facts}, aside)
@@ -154,7 +154,7 @@ def train_kto(recipe: Recipe) -> Path:
     def module(optimization: Optimization) -> KTOModule:
         return KTOModule(
             critic, optimization, opinions, beside, loss_chunk=settings.loss_chunk,
-            exact=not recipe.lora.dropout, seed=recipe.seed,
+            slack=slack_of(settings.precision, dropout=recipe.lora.dropout > 0), seed=recipe.seed,
         )  # fmt: skip
 
     return _fit(run, critic, plan, module, {"thumbs": counted(thumbs)})

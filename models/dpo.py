@@ -12,6 +12,7 @@ from minicrit.plan import StepBatch
 from minicrit.preferring import (
     WATCHED,
     Mixture,
+    SLACK,
     check_start,
     means,
     pair_logprobs,
@@ -40,12 +41,12 @@ class DPOModule(CriticModule):
         reference: Reference,
         *,
         loss_chunk: int = 0,
-        exact: bool = True,
+        slack: float | None = SLACK,
         seed: int = 0,
     ) -> None:
-        """`exact` says that nothing random (dropout) parts the policy from its reference."""
+        """`slack`: see `preferring.slack_of`."""
         super().__init__(critic, optimization, seed=seed)
-        self.exact = exact
+        self.slack = slack
         self.mixture, self.reference, self.loss_chunk = mixture, reference, loss_chunk
         self.held_out = NamedSums(WATCHED)
 
@@ -55,8 +56,8 @@ class DPOModule(CriticModule):
         seen = torch.zeros(len(WATCHED), dtype=torch.float64, device=self.device)
         for packed in batch.packs:
             pairs = self._pairs(packed)
-            if self.exact and self.global_step == 0 and len(pairs.chosen):
-                check_start(pairs)
+            if self.slack is not None and self.global_step == 0 and len(pairs.chosen):
+                check_start(pairs, self.slack)
             loss = self.mixture(pairs).sum() / batch.examples
             # Gradients are averaged over processes; the number of pairs is that of all of them.
             self.manual_backward(loss * self.trainer.world_size)

@@ -4,7 +4,7 @@ import torch
 
 from minicrit.critic import Critic
 from minicrit.plan import StepBatch, StepPlan
-from minicrit.preferring import check_zero
+from minicrit.preferring import SLACK, check_zero
 from minicrit.schedule import Optimization
 from minicrit.thumbs import Opinions, log_ratios
 from models.module import CriticModule
@@ -25,12 +25,12 @@ class KTOModule(CriticModule):
         others: StepPlan,
         *,
         loss_chunk: int = 0,
-        exact: bool = True,
+        slack: float | None = SLACK,
         seed: int = 0,
     ) -> None:
         """`others` has the steps of the plan, with the critiques of other rationales.
 
-        `exact` says that nothing random (dropout) parts the policy from its reference.
+        `slack`: see `preferring.slack_of`.
         """
         super().__init__(critic, optimization, seed=seed)
         self.opinions, self.others = opinions, others
@@ -59,8 +59,8 @@ class KTOModule(CriticModule):
                 self.critic.causal_lm, packed.to(self.device), self.opinions.reference,
                 chunk=self.loss_chunk,
             )  # fmt: skip
-            if self.exact and self.global_step == 0:
-                check_zero(ratios)
+            if self.slack is not None and self.global_step == 0:
+                check_zero(ratios, self.slack)
             loss = self.opinions.losses(ratios, numbers, z).sum() / batch.examples
             # Gradients are averaged over processes; the number is that of all of them.
             self.manual_backward(loss * self.trainer.world_size)

@@ -1,13 +1,14 @@
 """The ladder of stages: who is on it, in which order, and against whom."""
 
 # mypy: disable-error-code="import-untyped"
+import json
 from pathlib import Path
 
 import pytest
 from scipy import stats
 
 from minicrit.benchmark import benchmark
-from minicrit.ladder import ladder, stage_of
+from minicrit.ladder import ladder, ladder_plots, stage_of
 from tests.minicrit.benchmark_case import FIRST, StandIn, many, recipe, small, twins
 
 
@@ -50,8 +51,27 @@ def test_rungs_stand_in_order_and_against_their_start(tmp_path: Path) -> None:
     p = stats.binomtest(2, 6).pvalue
     assert by_stage["sft"]["McNemar p"] == f"{p:.4f}" == "0.6875"
     assert by_stage["sft"]["Holm"] == by_stage["dpo"]["Holm"] == "1.0000"
-    assert by_stage["sft"]["F1"].startswith("0.750 [")
+    assert by_stage["sft"]["F1 at 0.5"].startswith("0.750 [")
     assert by_stage["base"]["McNemar p"] == "-"
+
+
+def test_all_are_read_at_half_whatever_their_own_threshold(tmp_path: Path) -> None:
+    """A stage that leaves a certified threshold flags fewer; that is not what it has learnt."""
+    judged(tmp_path, "benchmark", SFT, BASE)
+    judged(tmp_path, "benchmark-dpo", DPO)
+    before = ladder(tmp_path / "reports")
+    path = tmp_path / "reports/benchmark-dpo.json"
+    report = json.loads(path.read_text())
+    critic = report["judges"]["model_1"]
+    critic["metrics"]["f1_threshold_half"] = critic["metrics"]["f1"]
+    critic["metrics"]["fpr_threshold_half"] = critic["metrics"]["fpr"]
+    critic["metrics"] |= {"f1": None, "fpr": None}
+    critic["threshold"] = 0.99
+    path.write_text(json.dumps(report))
+    assert ladder(tmp_path / "reports") == before
+    assert [name for name, _ in ladder_plots(tmp_path / "reports")] == [
+        "F1 at 0.5 by stage", "False-positive rate at 0.5 by stage"]  # fmt: skip
+    assert ladder_plots(tmp_path / "reports")[0][1].count("dpo") >= 1
 
 
 def test_twins_are_held_against_plain_data(tmp_path: Path) -> None:

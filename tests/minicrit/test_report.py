@@ -48,8 +48,8 @@ def test_shows_every_part(page: str) -> None:
         assert (text in page) == (text != "Flaw type: recall"), (
             text
         )  # one flaw type is no comparison
-    # ROC, reliability, risk and coverage; two learning plots; domain
-    assert page.count("<svg") == 3 + 2 + 1
+    # ROC, reliability, risk and coverage; two learning plots; domain; two of the ladder
+    assert page.count("<svg") == 3 + 2 + 1 + 2
     assert "threshold certified" not in page
     assert "No critic here is calibrated" in page
     assert '<td class="h4 own">3</td>' in page  # the confusion: 3 of 4 flawed are found and named

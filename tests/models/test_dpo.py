@@ -25,8 +25,10 @@ from minicrit.preferring import (
     WATCHED,
     Mixture,
     check_start,
+    check_zero,
     means,
     pair_logprobs,
+    slack_of,
     watched,
 )
 from minicrit.prompts import critique_of, render_critique
@@ -163,6 +165,17 @@ def test_reference_is_the_start_and_is_kept(tiny_adapted, tiny_encoder, pairs, t
     assert kept.means()[0].item() == pytest.approx(mean, rel=1e-12)
     with pytest.raises(ValueError, match="expected zero margins at the first step, got"):
         check_start(start._replace(chosen=start.chosen + 0.2))
+
+
+def test_one_rounded_logit_is_no_other_reference():
+    """An eighth of a nat is what bfloat16 leaves of one logit of 16 to 32."""
+    margins = torch.tensor([0.0, 0.125])
+    rounded, exact = (slack_of(name, dropout=False) for name in ("bf16-mixed", "32-true"))
+    check_zero(margins, rounded)
+    for wrong, slack in ((margins, exact), (margins + 0.5, rounded)):
+        with pytest.raises(ValueError, match="expected zero margins"):
+            check_zero(wrong, slack)
+    assert slack_of("32-true", dropout=True) is None
 
 
 def test_what_is_watched_is_a_pair_or_a_token(tiny_adapted, tiny_encoder, pairs):
