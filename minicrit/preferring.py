@@ -11,8 +11,8 @@ from minicrit.packing import PackedBatch
 from minicrit.readout import branch_sums
 from minicrit.reference import Reference
 
-#: Largest margin, in nats, that rounding may leave where policy and reference are the same: they are
-#: read in other batches, and one logit of 16 to 32 is rounded to an eighth in bfloat16.
+#: Largest margin, in nats, that rounding may leave where policy and reference are the same: they
+#: are read in other batches, and one logit of 16 to 32 is rounded to an eighth in bfloat16.
 SLACK, ROUNDED_SLACK = 0.05, 0.5
 
 
@@ -127,7 +127,7 @@ def means(sums: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def slack_of(precision: str, *, dropout: bool) -> float | None:
-    """What `check_zero` allows at this precision (Lightning's names); None where chance parts them."""
+    """What `check_zero` allows at a precision (Lightning's name); None where chance parts them."""
     if dropout:
         return None
     return ROUNDED_SLACK if "16" in precision else SLACK

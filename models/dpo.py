@@ -10,9 +10,9 @@ from minicrit.metrics import NamedSums
 from minicrit.packing import PackedBatch
 from minicrit.plan import StepBatch
 from minicrit.preferring import (
+    SLACK,
     WATCHED,
     Mixture,
-    SLACK,
     check_start,
     means,
     pair_logprobs,

@@ -34,7 +34,7 @@ class KTOModule(CriticModule):
         """
         super().__init__(critic, optimization, seed=seed)
         self.opinions, self.others = opinions, others
-        self.loss_chunk, self.exact = loss_chunk, exact
+        self.loss_chunk, self.slack = loss_chunk, slack
 
     def divergence(self) -> torch.Tensor:
         """How far policy and reference are apart in this step: z of KTO, a scalar."""
