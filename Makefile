@@ -149,6 +149,7 @@ MEASURED := $(wildcard $(addprefix data/*/,validation*.jsonl calibration*.jsonl 
 HELD_OUT := $(wildcard data/*/holdout*.jsonl)
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
+TRAINED_RUNGS := $(addsuffix /manifest.json,$(PREFERRED) $(RESAMPLED) $(REVISED) $(SMALL))
 # Every other critic of the run that is there, each judged by itself; not those of single rounds, nor
 # what rounds leave beside them (STAGE-1, STAGE-1-revisions).
 ROUNDS_DONE := $(wildcard checkpoints/$(RUN)/*-[0-9] checkpoints/$(RUN)/*-[0-9]-*)
@@ -312,8 +313,9 @@ benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 b
 judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
 errors: $(REPORTS)/errors.json ## say what MODEL gets wrong, and why; FOCUS reads the result
 plain: $(PLAIN)/manifest.json ## train on as many texts without twins: what twins have to beat
-# In a make of its own, as what there is to judge is only known when all is trained.
-ladder: plain dpo rsf constitution $(SMALL)/manifest.json ## train every rung and judge it: the ladder
+# In a make of its own, as what there is to judge is only known when all is trained. All are read at
+# 0.5, so none is calibrated for it.
+ladder: plain $(TRAINED_RUNGS) ## train every rung and judge it: the ladder
 	@$(MAKE) --no-print-directory rungs
 rungs: $(REPORTS)/benchmark.json $(RUNGS) ## judge every critic of the RUN that is there
 explain: $(REPORTS)/explain.json ## check whole critiques by MODEL: type, place, reasons, figures
@@ -590,7 +592,8 @@ $(REPORTS)/adapters.json: $(STAMPS)/adapters.args $(STAMPS)/train.sum $(STAMPS)/
 $(RUNGS): $(REPORTS)/benchmark-%.json: checkpoints/$(RUN)/% $(STAMPS)/benchmark.args \
     $(STAMPS)/test.sum $(BENCHMARK_CODE) | $(SETUP)
 	$(MINICRIT) benchmark $(CONFIG) $(SETTINGS_benchmark) --benchmark.model_1 $< \
-	    --benchmark.model_2 null --benchmark.words false --benchmark.out $(@:.json=) $(ARGS)
+	    --benchmark.model_2 null --benchmark.words false --benchmark.critiques 0 \
+	    --benchmark.latency_items 0 --benchmark.out $(@:.json=) $(ARGS)
 
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)
