@@ -94,7 +94,9 @@ def measure(
     Returns:
         By name: value, low, high, n (of what the metric is a mean over), intervals.
     """
-    counted = rate_counts(p, truth, threshold)
+    half = rate_counts(p, truth, HALF)
+    counted = {**{f"{name}_threshold_half": count for name, count in half.items()},
+               **rate_counts(p, truth, threshold)}  # fmt: skip
     drawn = {unit: draw(p, truth, threshold, clusters, seed=seed, draws=draws)
              for unit, clusters in truth.units().items()}  # fmt: skip
     found = {}
