@@ -23,7 +23,7 @@ from minicrit.encoding import Encoder
 from minicrit.figures import NUMBER, figures, follow, value_printed
 from minicrit.packing import Tree
 from minicrit.prompts import escaped
-from minicrit.spans import Quoting, central, closings
+from minicrit.spans import Quoting, closings, likeliest
 
 #: Names this way of writing; changes whenever another text may come of it.
 MANNER = "grounded-1"
@@ -236,7 +236,7 @@ def _quotations(
     trees = [quotings[row].tree(texts[row], places[row], close[0]) for row in able]
     found: dict[int, list[int]] = {row: [] for row in opened}
     for row, (said, closed) in zip(able, pen.read(able, trees, close), strict=True):
-        span = central(*quotings[row].spans(places[row], said, closed, stops))
+        span = likeliest(*quotings[row].spans(places[row], said, closed, stops))
         if span:
             found[row] = encoder.ids(escaped(quotings[row].rationale[slice(*span)]) + '"\n')
     return list(found.values())

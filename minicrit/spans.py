@@ -2,9 +2,8 @@
 
 What is written freely is often a quotation but for a word, and then marks nothing. All that may
 follow the opening quote here is the rationale's own text, from some place on; so one forward with a
-branch for each likely place gives the likelihood of every span that begins there, wherever it ends.
-Of these spans the one is taken that can be expected to overlap most with what the critic would
-quote: F1 over characters, as evidence is judged by (minimum Bayes risk, Kumar and Byrne 2004).
+branch for each likely place gives the likelihood of every span that begins there, wherever it ends
+in its sentence. The likeliest is taken.
 
 Shapes: N spans, S tokens that are scored, C ways to close a quotation.
 """
@@ -21,9 +20,9 @@ from minicrit.encoding import Encoder
 from minicrit.packing import Branch, Tree
 
 #: Most tokens of a span, and most places at which one may begin.
-LONGEST, PLACES = 40, 8
+LONGEST, PLACES = 40, 24
 #: Share of the likeliest first token's chance below which a place is passed over.
-_UNLIKELY = 0.05
+_UNLIKELY = 0.01
 #: Chance of all places together below which the critic would not quote from the rationale at all.
 _ELSEWHERE = 0.02
 _LETTERS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts without blanks between words
@@ -31,6 +30,7 @@ _BEGINS = re.compile(rf"(?<!\w)(?<!\d[.,:])(?<!\w['\u2019])\S|[{_LETTERS}]")
 _WORD = 40  # characters that decide the first token
 _GOES_ON = re.compile(rf".[^\W{_LETTERS}]|\d[.,:]\d", re.DOTALL)  # from the last letter on
 _STOPS = ".,;:!?)"
+_STOP = re.compile(r"[\u3002\uff01\uff1f]|[.!?][\"'\u201d\u2019)\]]*(?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,10 @@ class Quoting:
                 if chance >= _UNLIKELY * best[0][0]]  # fmt: skip
 
     def _place(self, start: int) -> Place:
-        line = self.rationale[start:].split("\n", 1)[0]
         # A token has a letter at least, and few have more than a dozen.
-        ids = self.encoder.ids(line[: 12 * LONGEST])[:LONGEST]
+        ahead = self.rationale[start : start + 12 * LONGEST].split("\n", 1)[0]
+        stop = _STOP.search(ahead)
+        ids = self.encoder.ids(ahead[: stop.end()] if stop else ahead)[:LONGEST]
         ends = [self._end(start, ids[: n + 1]) for n in range(len(ids))]
         return Place(start, tuple(ids), tuple(ends))
 
@@ -129,19 +130,9 @@ def closings(encoder: Encoder) -> tuple[list[str], list[int]]:
     return stops, ids
 
 
-def central(offsets: np.ndarray, likely: np.ndarray) -> tuple[int, int] | None:
-    """The span with the largest expected F1 of characters; None of none.
-
-    Args:
-        offsets: (N, 2) start and end.
-        likely: (N,) log-likelihoods, of whatever sum.
-    """
+def likeliest(offsets: np.ndarray, likely: np.ndarray) -> tuple[int, int] | None:
+    """Offsets of the span with the highest log-likelihood, of (N, 2) and (N,); None of none."""
     if not len(likely):
         return None
-    chances = np.exp(likely - likely.max())
-    starts, ends = offsets[:, 0], offsets[:, 1]
-    common = np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts)
-    lengths = ends - starts
-    overlap = 2 * common.clip(min=0) / (lengths[:, None] + lengths)
-    best = int((overlap @ chances).argmax())
-    return int(starts[best]), int(ends[best])
+    start, end = offsets[likely.argmax()]
+    return int(start), int(end)

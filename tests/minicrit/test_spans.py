@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minicrit.reader import Reader
-from minicrit.spans import Quoting, central, closings
+from minicrit.spans import Quoting, closings, likeliest
 
 TEXT = 'Sales fell by 1,200 in May. "All well," they say.\nSo buy it now.'
 
@@ -79,16 +79,18 @@ def test_a_text_without_a_word_has_no_place(tiny_encoder):
     assert Quoting(tiny_encoder, " \n ").likely(torch.zeros(len(tiny_encoder.tokenizer))) == []
 
 
-def test_the_central_span_by_hand():
-    """Two long spans that agree but for their ends outweigh a likelier one elsewhere.
-
-    Expected overlap of the first: 0.3 * 1 + 0.3 * (2 * 9 / 19) = 0.58; of the third: 0.4.
-    """
+def test_the_likeliest_span_is_taken():
     offsets = np.array([[0, 10], [0, 9], [20, 24]])
-    likely = np.log([0.3, 0.3, 0.4]) - 7.0
-    assert central(offsets, likely) == (0, 10)
-    assert central(offsets, np.log([0.1, 0.1, 0.8])) == (20, 24)
-    assert central(np.empty((0, 2), dtype=int), np.empty(0)) is None
+    assert likeliest(offsets, np.log([0.3, 0.3, 0.4]) - 7.0) == (20, 24)
+    assert likeliest(np.empty((0, 2), dtype=int), np.empty(0)) is None
+
+
+def test_a_span_ends_with_its_sentence(reader, everywhere):
+    text = "He said: no. It fell, e.g. by 1.5 points! (So?) Sell"
+    _, (offsets, _) = all_spans(reader, text)
+    found = {text[start:end] for start, end in offsets}
+    assert {"He said: no.", "It fell", "Sell", "by 1.5 points!", "(So?)"} <= found
+    assert not any("no. It" in span or "! (" in span for span in found)
 
 
 def test_where_the_critic_would_quote_something_else_there_is_no_place(tiny_encoder):
