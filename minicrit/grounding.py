@@ -135,24 +135,23 @@ class Grounded(Greedy):
         self, logits: torch.Tensor, draft: Sequence[int], q: torch.Tensor | None, done: int
     ) -> list[int]:
         """See `Rule`."""
-        likeliest = logits.argmax(-1).tolist()
         taken: list[int] = []
-        for at, token in enumerate(likeliest):
+        for at, token in enumerate(logits.argmax(-1).tolist()):
             taken.append(self._next(logits[at], token))
             if taken[-1] == self.encoder.end or (at < len(draft) and taken[-1] != draft[at]):
                 break
         self.note(logits[: len(taken)])
         return taken
 
-    def _next(self, logits: torch.Tensor, likeliest: int) -> int:
-        """One token, of logits (V,); the text then has it."""
+    def _next(self, logits: torch.Tensor, first: int) -> int:
+        """One token, of logits (V,) and the likeliest of them; the text then has it."""
         if self.quotes and self._text.endswith(MARK):
             self.opening = logits.to("cpu", torch.float32, copy=True)
             return self.encoder.end
-        tried = [likeliest]
-        if not self._may(likeliest):
+        tried = [first]
+        if not self._may(first):
             tried = logits.topk(min(_TRIED, len(logits))).indices.tolist()
-        token = next(filter(self._may, tried), likeliest)
+        token = next(filter(self._may, tried), first)
         self._ids.append(token)
         self._text = self._said([])
         return token

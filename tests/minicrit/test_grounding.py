@@ -192,11 +192,11 @@ def quoting(monkeypatch, critic, unread):
     begin = critic.encoder.ids(f"\nFlaw: small_sample\nSeverity: medium{MARK}")
     own = Grounded._next
 
-    def scripted(rule, logits, likeliest):
+    def scripted(rule, logits, first):
         if rule.quotes and len(rule._ids) < len(begin):
-            likeliest = begin[len(rule._ids)]
-            logits = torch.nn.functional.one_hot(torch.tensor(likeliest), len(logits)).float()
-        return own(rule, logits, likeliest)
+            first = begin[len(rule._ids)]
+            logits = torch.nn.functional.one_hot(torch.tensor(first), len(logits)).float()
+        return own(rule, logits, first)
 
     monkeypatch.setattr(Grounded, "_next", scripted)
     critic.threshold = 0.0
