@@ -25,8 +25,8 @@ from minicrit.statistics import mcnemar_exact
 
 BASE = "base"
 #: Stages in the order of the ladder, and what each critic was made from.
-STARTS = {BASE: None, "plain": BASE, "sft": "plain", "dpo": "sft", "rsf": "sft", "kto": "sft",
-          "constitution": "sft", "int8": "sft", "int4": "sft"}  # fmt: skip
+STARTS = {BASE: None, "plain": BASE, "sft": "plain", "dpo": "sft", "router": "sft", "rsf": "sft",
+          "kto": "sft", "constitution": "sft", "int8": "sft", "int4": "sft"}  # fmt: skip
 COLUMNS = {"model_1": "p_1", "model_2": "p_2"}
 
 
