@@ -66,6 +66,13 @@ def test_no_phrase_of_a_bank_is_one_that_is_measured_on():
             assert kept_apart.isdisjoint(v for item in slot for v in item.values())
 
 
+def test_banks_hold_only_what_does_not_speak_of_what_a_family_is_about():
+    """Who was treated, say, is part of a family's own story; a fact stands by itself."""
+    alone = {"entailments", "options", "relevance", "signs", "experts"}
+    for path in BANKS.glob("*.yaml"):
+        assert set(read_bank(path)) == alone
+
+
 def test_facts_of_a_bank_have_two_sides_that_differ():
     for path in BANKS.glob("*.yaml"):
         for item in read_bank(path)["entailments"]:
