@@ -49,11 +49,14 @@ def held_back() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _NOTED.clear()
     handlers = {number: signal.signal(number, _note) for number in SIGNALS}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
+        # First, as one that another thread receives now may raise between any two of these lines.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         let_through()

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from minicrit import stopping
 from minicrit.processes import let_go, started_by_lightning
 from minicrit.stopping import Stopped, held_back, let_through, stoppable
 
@@ -53,6 +54,22 @@ def test_a_signal_that_is_held_back_counts_at_the_end_or_when_it_is_let_through(
         asked(number, done, through=through)
     assert done == ["goes on"]
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGUSR1}
+
+
+def test_one_that_comes_while_handlers_are_put_back_leaves_nothing_blocked(monkeypatch):
+    """Another thread received it: the main thread's mask does not hold it."""
+    put = signal.signal
+
+    def interrupted(number, handler):
+        before = put(number, handler)
+        if handler is stopping._stop and before is stopping._note:
+            handler(number, None)
+        return before
+
+    monkeypatch.setattr(signal, "signal", interrupted)
+    with pytest.raises(Stopped, match="stopped by SIGUSR1"), stoppable(), held_back():
+        pass
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(stopping.SIGNALS)
 
 
 def test_what_is_started_meanwhile_begins_so_too():
