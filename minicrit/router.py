@@ -28,6 +28,7 @@ from minicrit.impostors import Spread
 from minicrit.lanes import mixed_greedy
 from minicrit.members import Member, Members
 from minicrit.packing import Tree
+from minicrit.pens import Together
 from minicrit.prompts import Critique
 from minicrit.reader import batches
 from minicrit.readout import Judged, bundles, joined, judging_tree, read_judged, reading
@@ -322,13 +323,12 @@ class Router(Critic):
         )
 
 
-@dataclass(frozen=True)
-class _Mixed:
+@dataclass
+class _Mixed(Together):
     """Writes and reads each text by its adapter; see `grounding.Pen`."""
 
-    router: Router
+    reader: Router
     names: Sequence[str]
-    watch: bool = False
 
     def write(
         self,
@@ -337,7 +337,7 @@ class _Mixed:
         rules: Sequence[Rule] | None,
         longest: int,
     ) -> list[list[int]]:
-        router = self.router
+        router = self.reader
         return mixed_greedy(
             router.causal_lm, texts, [self.names[row] for row in rows], router.members.lanes,
             longest=longest, end=router.encoder.end, rules=rules,
@@ -346,4 +346,4 @@ class _Mixed:
     def read(
         self, rows: Sequence[int], trees: Sequence[Tree], also: Sequence[int]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        return self.router.read_by([self.names[row] for row in rows], trees, also)
+        return self.reader.read_by([self.names[row] for row in rows], trees, also)

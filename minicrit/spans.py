@@ -56,15 +56,16 @@ class Quoting:
     def likely(self, logits: torch.Tensor) -> list[Place]:
         """Places worth a branch, by the logits (V,) of the first quoted token."""
         chances = logits.float().softmax(-1)
-        first: dict[str, int] = {}
+        first: dict[str, int | None] = {}  # None where a tokenizer drops the word
         known = []
         for found in _BEGINS.finditer(self.rationale):
             at = found.start()
             word = self.rationale[at : at + _WORD].split(maxsplit=1)[0]
             if word not in first:
-                first[word] = self.encoder.ids(word)[0]
-            known.append((float(chances[first[word]]), at))
-        tokens = list(set(first.values()))
+                first[word] = next(iter(self.encoder.ids(word)), None)
+            if (token := first[word]) is not None:
+                known.append((float(chances[token]), at))
+        tokens = list({token for token in first.values() if token is not None})
         if not tokens or float(chances[tokens].sum()) < _ELSEWHERE:
             return []
         best = sorted(known, reverse=True)[:PLACES]
