@@ -12,7 +12,8 @@ from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prep
 from minicrit.calibrated import Calibration, read_calibration
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION
-from minicrit.lora import ADAPTERS, fuse
+from minicrit.fused import fuse
+from minicrit.lora import ADAPTERS
 from minicrit.members import checked_adapter
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantized import RELEASED, load_quantized

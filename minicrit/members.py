@@ -15,8 +15,9 @@ from minicrit import manifest
 from minicrit.base import Base, load_model
 from minicrit.calibrated import Calibration, read_calibration
 from minicrit.files import sha256_file
+from minicrit.fused import fuse
 from minicrit.lanes import Lanes, lay_lanes
-from minicrit.lora import WEIGHTS, fuse, refuse_foreign
+from minicrit.lora import WEIGHTS, refuse_foreign
 from minicrit.prompts import PROMPT_VERSION
 
 #: Weights of an adapter that lanes compute: of any linear layer but the head.

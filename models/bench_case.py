@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from minicrit.base import TINY, Base, load_tokenizer, prepare_base
-from minicrit.lora import attach_lora, unfuse
+from minicrit.fused import unfuse
+from minicrit.lora import attach_lora
 from minicrit.packing import Branch, Tree
 from minicrit.plan import Group, StepPlan
 

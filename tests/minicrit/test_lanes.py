@@ -10,8 +10,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from minicrit.decoding import greedy
+from minicrit.fused import fuse
 from minicrit.lanes import Lanes, lay_lanes, mixed_greedy
-from minicrit.lora import fuse
 from minicrit.packing import Branch, Tree, pack
 
 NAMES = ("default", "one", "two")
