@@ -219,4 +219,4 @@ def _worded(text: str, rng: random.Random) -> str:
     """One of each `<one|another>`, inner ones first."""
     while found := _CHOICE.search(text):
         text = text[: found.start()] + rng.choice(found[1].split("|")) + text[found.end() :]
-    return " ".join(text.split(" "))
+    return text

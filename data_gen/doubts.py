@@ -15,6 +15,7 @@ from data_gen.answers import read_fields, schema_of, template
 from data_gen.asker import Asker
 from data_gen.asking import Service, asking
 from data_gen.backends.protocol import Request, UnanswerableError
+from data_gen.tamper import REASON
 from minicrit.files import to_json
 from minicrit.jsonl import BadLine, read_lines, shown
 from minicrit.measures import plain
@@ -88,7 +89,7 @@ def _opinion(asker: Asker, example: Example) -> dict[str, Any]:
     try:
         answer = asker.ask(question(example))
     except UnanswerableError as error:
-        return {"verdict": None, "reason": str(error)}
+        return {"verdict": None, "reason": shown(str(error), REASON)}
     if answer.stop != "end":
         return {"verdict": None, "reason": answer.stop}
     fields, why = read_fields(answer.text, _SCHEMA)

@@ -130,7 +130,7 @@ class _Search:
     def found(self) -> dict[int, Copy]:
         found: dict[int, Copy] = {}
         contradicted = self._contradicted()
-        for rows in self._groups():
+        for rows in self._groups(contradicted):
             copy = {row: like for row in rows if not self._fixed[row]
                     for like in [self._like(row, contradicted)] if like}  # fmt: skip
             if copy:
@@ -140,12 +140,14 @@ class _Search:
                 self._take(rows)
         return found | self._repeated(found)
 
-    def _groups(self) -> Iterator[list[int]]:
-        """The groups, in canonical order, of which a row shares something with another group."""
+    def _groups(self, contradicted: Numbers) -> Iterator[list[int]]:
+        """The groups, in canonical order, that are contradicted or share something with others."""
         order = np.lexsort((self._text, self._group, ~self._fixed))
         group = self._group[order]
         firsts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-        suspect = np.logical_or.reduceat((self._shared[order] >= 0).any(axis=1), firsts)
+        doubtful = (self._shared[order] >= 0).any(axis=1)
+        doubtful |= np.isin(self._text[order], contradicted)
+        suspect = np.logical_or.reduceat(doubtful, firsts)
         ends = np.r_[firsts[1:], len(order)]
         for first, end in zip(firsts[suspect], ends[suspect], strict=True):
             yield order[first:end].tolist()
@@ -155,7 +157,7 @@ class _Search:
         owners = [own[key] for own, key in zip(self._owners, self._shared[row], strict=True)
                   if key >= 0]  # fmt: skip
         same, key = self._owners[0], self._shared[row, 0]
-        if key >= 0 and _holds(contradicted, self._text[row]):
+        if _holds(contradicted, self._text[row]):
             return Copy("both labels", None, whole=True)
         if key >= 0 and same[key] >= 0:
             return Copy("copy", int(same[key]))

@@ -94,14 +94,17 @@ def estimate(
         rated = f"{1 - rate:.0%} rejections as so far"
     ratio, counted = _chars_a_token(sample, count)
     asked = len(sample.planned) / max(1, sample.plans)
-    requests = max(0, round(pairs / rate * asked) - len(past.answers))
+    # The journal may hold answers of other models, seeds and focuses, which save nothing.
+    known = sum(map(len, sample.known.values())) / max(1, sample.plans)
+    answered = min(len(past.answers), round(known * pairs / rate))
+    requests = max(0, round(pairs / rate * asked) - answered)
     sizes = [(_chars(r) / ratio, _output(sample, r, ratio)) for r in sample.planned] or [(0.0, 0.0)]
     one_in, one_out = fmean(i for i, _ in sizes), fmean(o for _, o in sizes)
     most = fmean(price.most(request) for request in sample.planned) if sample.planned else 0.0
     timed = len(past.seconds) >= _ENOUGH
     lengths = "as long as earlier ones" if sample.known else "of typical length"
     return Estimate(
-        pairs, requests, len(past.answers), requests * one_in, requests * one_out,
+        pairs, requests, answered, requests * one_in, requests * one_out,
         usd=requests * (one_in * price.input + one_out * price.output) / 1e6,
         most_usd=requests * TRIES * most,
         seconds=fmean(past.seconds) if timed else _LATENCY + one_out / _TOKENS_A_SECOND,

@@ -43,7 +43,7 @@ FIGURES = {
     "parsed": "of all: complete and in the fixed form",
     "verdict_right": "of all: the verdict is that of the label",
     "no_invented_figure": "of all: every figure stands in the text or follows from it",
-    "flaw_type_right": "of flawed: it names the flaw",
+    "flaw_type_right": "of flawed whose flaw is known: it names the flaw",
     "evidence_overlap": "of flawed: F1 over the characters of the evidence, 0 without any",
     "evidence_verbatim": "of flawed: the evidence stands in the text word for word",
     "reasons": "of flawed: share of the reference's reasons that is given",
@@ -72,9 +72,11 @@ class Read:
         every = {"parsed": whole, "verdict_right": self.verdict_right, "no_invented_figure": sober}
         if self.example.label == "valid":
             return _numbers({**every, "valid_right": self.verdict_right and sober})
-        named = whole and self.said_type == self.example.flaw_type
-        part = _numbers({**every, "flaw_type_right": named,
-                         "evidence_verbatim": bool(found.verbatim)})  # fmt: skip
+        part = _numbers({**every, "evidence_verbatim": bool(found.verbatim)})
+        named = whole
+        if self.example.flaw_type:
+            named = whole and self.said_type == self.example.flaw_type
+            part["flaw_type_right"] = float(named)
         there = bool(self.example.evidence)
         if there:
             part["evidence_overlap"] = found.overlap or 0.0

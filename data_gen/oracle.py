@@ -15,7 +15,7 @@ from minicrit.records import Example
 from minicrit.written import evidence_f1
 
 #: Raise it with any change of a score: what was selected by another version is selected anew.
-VERSION = "2"
+VERSION = "3"
 #: What each part counts among those that apply.
 WEIGHTS = {
     "flaw_type": 3.0, "content": 3.0, "evidence": 2.0, "severity": 0.5, "figures": 1.0,
@@ -40,14 +40,22 @@ _BOILER_PLATE = re.compile(
 
 @dataclass(frozen=True)
 class Score:
-    """`total` from 0 to 1; None for a critique that does not parse. `parts`: 0 to 1 each."""
+    """`total` from 0 to 1; None for one that does not parse or was cut. `parts`: 0 to 1 each."""
 
     total: float | None
     parts: dict[str, float]
 
 
-def score(example: Example, text: str) -> Score:
-    """Scores a critique of a labelled example."""
+def score(example: Example, text: str, *, whole: bool = True) -> Score:
+    """Scores a critique of a labelled example.
+
+    Args:
+        example: what is criticized.
+        text: the critique.
+        whole: whether it ended by itself. Who learns from one that was cut learns to stop there.
+    """
+    if not whole:
+        return Score(None, {})
     try:
         critique = parse_critique(text)
     except UnparsedError:

@@ -117,8 +117,9 @@ def make_round(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
 
     settings = replace(recipe.pairs, model=model, out=out)
     told = replace(recipe, seed=recipe.seed + 1000 * number, pairs=settings)
+    held_out = [sha256_file(path) for path in held_out_inputs(told.filters).values()]
     key = sha256_json([number, _settings(told), sha256_file(settings.data),
-                       sha256_file(weights_of(model))])  # fmt: skip
+                       sha256_file(weights_of(model)), held_out])  # fmt: skip
     recover_folder(out)
     done = (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key
     if not done:
@@ -139,9 +140,8 @@ def _worth(
         return examples, examples
     found = scout(manner.writer(critic), examples, manner, work)
     counts.update(found.facts())
-    kept = (
-        drawn(found.sure, round(settings.sure * len(found.sure)), "sure") if settings.sure else []
-    )
+    few = round(settings.sure * len(found.sure))  # 0 of `drawn` are all
+    kept = drawn(found.sure, few, "sure") if few else []
     return drawn(found.undecided, settings.rationales, "undecided"), [*found.unsure, *kept]
 
 
@@ -178,7 +178,7 @@ def _scored(examples: Sequence[Example], samples: Sequence[list[Sample]]) -> lis
     """The critiques with the oracle's scores."""
     pools = []
     for example, written in zip(examples, samples, strict=True):
-        oracle = [score(example, one.text) for one in written]
+        oracle = [score(example, one.text, whole=one.finished) for one in written]
         scored = [Scored(s.text, o.total) for s, o in zip(written, oracle, strict=True)]
         pools.append(Pool(example, written, oracle, scored))
     return pools
@@ -303,8 +303,8 @@ def _page(report: dict[str, Any]) -> str:
 
 _ABOUT = (
     "The AUC says how well a bag of words tells the chosen from the rejected of rationales it has "
-    f"not seen; 0.5 is not at all. For `{TWINS}` both sides hold the same critiques, so it should "
-    "be near 0.5.\n"
+    "not seen; 0.5 is not at all. Where all twins make pairs, both sides of "
+    f"`{TWINS}` hold the same critiques, so it should be near 0.5.\n"
 )
 _NOT_PART = {"out", "model", "data", "url", "threads", "budget_usd", "prices"}
 

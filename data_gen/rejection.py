@@ -33,6 +33,7 @@ from minicrit.plan import grouped
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example
 from minicrit.sampling import Manner, Sample
+from minicrit.training_config import RSFConfig
 
 if TYPE_CHECKING:
     from minicrit.config import Recipe
@@ -69,6 +70,11 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     from minicrit.critic import Critic
 
     settings = recipe.rsf
+    if not 0 < settings.keep <= 1:
+        raise ValueError(f"rsf.keep: expected a share above 0 up to 1, got {settings.keep:g}; "
+                         "write 25 % as 0.25")  # fmt: skip
+    manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
+                    recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
     decides = _decides(recipe, model, number)
     key = sha256_json(decides)
     recover_folder(out)
@@ -78,7 +84,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     seed = f"{recipe.seed}/{number}"
     looked_at = draw_groups(everything, settings.scouted or settings.rationales, seed)
     critic = Critic.load(model, base_folder=recipe.base.folder, calibrated=False)
-    examples, samples, looks = _sampled(critic, looked_at, recipe, out, number)
+    examples, samples, looks = _sampled(critic, looked_at, settings, manner, out, number)
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
     kept = list(select(pools, settings.keep, settings.keep_scope))
     if not kept:
@@ -123,12 +129,10 @@ def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
 
 
 def _sampled(
-    critic: "Critic", looked_at: list[Example], recipe: "Recipe", out: Path, number: int
-) -> tuple[list[Example], list[list[Sample]], dict[str, int]]:
+    critic: "Critic", looked_at: list[Example], settings: RSFConfig, manner: Manner, out: Path,
+    number: int,
+) -> tuple[list[Example], list[list[Sample]], dict[str, int]]:  # fmt: skip
     """The examples criticized, the critiques of each, and what looking first has found."""
-    settings = recipe.rsf
-    manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
-                    recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
     work, looks = out.with_name(out.name + ".work"), {}
     if settings.scouted:
         found = scout(manner.writer(critic), looked_at, manner, work)
@@ -180,9 +184,12 @@ def _tokens(encoder: Encoder, one: Kept) -> int:
 
 
 def rated(example: Example, samples: Sequence[Sample]) -> list[Kept]:
-    """Each different text once; what does not parse scores 0."""
-    texts = dict.fromkeys(one.text for one in samples)
-    return [Kept(example, text, score(example, text).total or 0.0) for text in texts]
+    """Each different text once; what does not parse, or was cut off, scores 0."""
+    ended: dict[str, bool] = {}
+    for one in samples:
+        ended[one.text] = ended.get(one.text, False) or one.finished
+    return [Kept(example, text, score(example, text, whole=whole).total or 0.0)
+            for text, whole in ended.items()]  # fmt: skip
 
 
 def select(pools: Sequence[Sequence[Kept]], keep: float, scope: str) -> Iterator[Kept]:
@@ -209,6 +216,7 @@ def facts(
 ) -> dict[str, Any]:
     """What became of the critiques, how different they are, how far best of N may move."""
     drawn = [one for some in samples for one in some]
+    scores = _scores(samples, pools)
     right = Counter(sum(one.score >= VERDICT for one in pool) for pool in pools)
     n = len(samples[0])
     return {
@@ -220,10 +228,19 @@ def facts(
         "rationales_with_none_right": right[0],
         "kept": len(kept),
         "kept_of_rationales": len({one.example.id for one in kept}),
-        "mean_score": round(math.fsum(o.score for p in pools for o in p) / len(drawn), 4),
+        "mean_score": round(math.fsum(scores) / len(scores), 4),
         "mean_score_kept": round(math.fsum(one.score for one in kept) / len(kept), 4),
         "kl_bound_nats": round(math.log(n) - (n - 1) / n, 4),
     }
+
+
+def _scores(samples: Sequence[Sequence[Sample]], pools: Sequence[Sequence[Kept]]) -> list[float]:
+    """The score of every critique drawn, equal texts as often as they were drawn."""
+    found = []
+    for some, pool in zip(samples, pools, strict=True):
+        known = {one.text: one.score for one in pool}
+        found += [known[one.text] for one in some]
+    return found
 
 
 def _rows(
@@ -231,8 +248,9 @@ def _rows(
     samples: Sequence[Sequence[Sample]],
     pools: Sequence[Sequence[Kept]],
 ) -> Iterator[dict[str, Any]]:
-    for example, some, pool in zip(examples, samples, pools, strict=True):
-        scores = {one.text: one.score for one in pool}
-        for one in some:
-            yield {"id": example.id, "text": one.text, "score": round(scores[one.text], 6),
-                   "temperature": one.temperature, "logprob": round(one.logprob, 4)}  # fmt: skip
+    drawn = [(example, one) for example, some in zip(examples, samples, strict=True)
+             for one in some]  # fmt: skip
+    for (example, one), value in zip(drawn, _scores(samples, pools), strict=True):
+        yield {"id": example.id, "text": one.text, "score": round(value, 6),
+               "finished": one.finished, "temperature": one.temperature,
+               "logprob": round(one.logprob, 4)}  # fmt: skip

@@ -54,7 +54,8 @@ class SelfReviser:
         examples = [draft.example for draft in drafts]
         openings = [opening(draft, hint=self.hint) for draft in drafts]
         samples = make_candidates(self.critic, examples, self.manner, self.work, openings)
-        return [[one.text for one in some] for some in samples]
+        # One that was cut off is no revision: who learns from it learns to stop there.
+        return [[one.text for one in some if one.finished] for some in samples]
 
 
 def opening(draft: Draft, *, hint: bool) -> str:

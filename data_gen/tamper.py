@@ -13,12 +13,15 @@ from typing import Any
 
 from data_gen.answers import read_fields, schema_of, template
 from data_gen.backends.protocol import Answer, Request, UnanswerableError
+from minicrit.jsonl import shown
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES, LABELS, SEVERITIES
 
 VERSION = "1"
 #: Least likeness of the twins, and how far their lengths may differ.
 ALIKE, LENGTH = 0.6, 0.25
+#: Longest reason that is kept; a server's error may be a page, with characters no record holds.
+REASON = 400
 #: A second try of an answer that was cut or is not what was asked for.
 TRIES = 2
 _NONE = "none"
@@ -98,7 +101,7 @@ def pair_steps(plan: Plan, source: str) -> Steps:
                           check=_agrees)  # fmt: skip
         return _examples(plan, written, tampered, source)
     except (UnusableError, UnanswerableError) as error:
-        return Rejected(plan, stage, str(error), tuple(texts))
+        return Rejected(plan, stage, shown(str(error), REASON), tuple(texts))
 
 
 def _asked(

@@ -130,8 +130,10 @@ def accepted_less(
         z: standard errors that chance is granted.
     """
     (k1, n1), (k, n) = first, now
-    p1, p = k1 / max(1, n1), k / max(1, n)
-    error = (p * (1 - p) / max(1, n) + share**2 * p1 * (1 - p1) / max(1, n1)) ** 0.5
+    if not n:  # nothing was revised, so there is no rate
+        return None
+    p1, p = k1 / max(1, n1), k / n
+    error = (p * (1 - p) / n + share**2 * p1 * (1 - p1) / max(1, n1)) ** 0.5
     return _said("acceptance", p1, p) if p - share * p1 + z * error < 0 else None
 
 

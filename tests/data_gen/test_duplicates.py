@@ -85,6 +85,8 @@ def test_a_text_with_both_labels_goes_altogether():
     rows = [("a", TEXTS[0], True), ("b", TEXTS[0], False), ("c", TEXTS[0], True)]
     assert kinds(rows) == ["both labels"] * 3
     assert find(rows, fixed=1)[1].what == "copy"  # our own label counts
+    inside = [("a", TEXTS[0], True), ("a", TEXTS[0], False), ("b", TEXTS[1], False)]
+    assert kinds(inside) == ["both labels"] * 2
 
 
 def test_a_text_twice_in_a_group_stays_once():

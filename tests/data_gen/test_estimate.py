@@ -62,10 +62,13 @@ def test_with_a_past_it_comes_close_to_what_is_left(tmp_path):
         past = Past.read(journal.path)
         assert past.spent == journal.spent
         found = estimate(50, plans(1), PRICE, past, identity=backend.identity)
+        other = estimate(50, plans(1), PRICE, past, identity={"model": "another"})
         before = journal.spent
         asker = Asker(backend, journal, price=PRICE)
         collect(100, plans(1), asker, source="s", threads=2)
     assert found.answered == len(past.answers)
+    assert other.answered == 0
+    assert other.requests > found.requests
     assert "as in earlier answers; answers as long as earlier ones" in found.basis
     assert "rejections as so far" in found.basis
     assert found.requests == pytest.approx(server.counted["answers"] - found.answered, rel=0.25)

@@ -98,6 +98,15 @@ def test_a_flaw_that_was_missed_gives_no_reasons(tmp_path):
     assert found["reasons"]["value"] == pytest.approx(1 / 4, abs=0.05)
 
 
+def test_where_no_flaw_is_named_none_can_be_named_rightly(tmp_path):
+    recipe = recipe_for(tmp_path)
+    rows = [e for n in (0, 4) for e in twins(n, (0.1, 0.9), (0, 0))]
+    write_examples(tmp_path / "data.jsonl", [replace(e, flaw_type=None) for e in rows])
+    found = explain(recipe, load=lambda _: Writer("a"))["figures"]
+    assert "flaw_type_right" not in found
+    assert (found["flawed_right"]["value"], found["flawed_right"]["n"]) == (1 / 2, 2)
+
+
 def test_all_alike_is_not_certain(tmp_path):
     """Resamples of four right verdicts have no spread; Wilson at 4 of 4: 4 / (4 + 1.96^2)."""
     recipe = recipe_for(tmp_path)

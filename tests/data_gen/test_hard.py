@@ -107,6 +107,7 @@ def test_bad_answers_become_rejections_never_examples(step, fault, reason, tmp_p
     found = pair_of(lambda body, attempt: fault if step_of(body) == step else None, tmp_path)
     assert isinstance(found, Rejected)
     assert (found.stage, found.reason.startswith(reason)) == (step, True)
+    assert found.reason.isprintable()  # or no record could hold it
 
 
 def test_a_second_try_mends_a_cut_answer(tmp_path):

@@ -12,8 +12,9 @@ from data_gen.compose import compose
 from data_gen.judge import judge
 from data_gen.pairs import make_pairs, make_round, references
 from data_gen.preferences import Scored, pair_of, twin_pairs
+from data_gen.scouting import Scouted
 from minicrit.config import BaseConfig, Recipe
-from minicrit.data_config import PairsConfig
+from minicrit.data_config import FilterConfig, PairsConfig
 from minicrit.files import open_alone, sha256_file
 from minicrit.jsonl import read_lines
 from minicrit.manifest import read_manifest, write_manifest
@@ -165,7 +166,12 @@ def test_a_round_is_made_once_by_its_own_critic_on_its_own_rationales(
         assert make_round(told, tiny_adapter, second, 2) == second
     write_examples(tmp_path / "train.jsonl", [c.example for c in compose(40, 1, "train")])
     make_round(told, tiny_adapter, second, 2)
-    assert read_manifest(second)["facts"]["key"] != facts["key"]
+    fresh = read_manifest(second)["facts"]["key"]
+    assert fresh != facts["key"]
+    held_out = tmp_path / "held-out.jsonl"
+    write_examples(held_out, [replace(next(compose(2, 2, "test")).example, split="test")])
+    make_round(replace(told, filters=FilterConfig(held_out=str(held_out))), tiny_adapter, second, 2)
+    assert read_manifest(second)["facts"]["key"] != fresh
 
 
 def test_a_judge_s_scores_count_its_cost_is_told_and_written(tmp_path, tiny, capsys):
@@ -208,7 +214,7 @@ def with_texts(path, texts):
     for line in lines:
         for group in line["written"]:
             for sample, text in zip(group, texts, strict=True):
-                sample["text"] = text
+                sample |= {"text": text, "finished": True}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -238,6 +244,16 @@ def test_scouting_leaves_out_what_teaches_nothing(tmp_path, tiny):
     pairs = [row for _, row in read_lines(tmp_path / "pairs" / "pairs.jsonl")]
     twins = [row for row in pairs if row["scorer"] == "twins"]
     assert len(twins) == facts["scouted_unsure"] + round(0.2 * facts["scouted_sure"])
+
+
+def test_few_sure_rationales_give_none_and_not_all(tmp_path, tiny, monkeypatch):
+    examples = [c.example for c in compose(20, 0, "train")]
+    write_examples(tmp_path / "train.jsonl", examples)
+    looks = Scouted(undecided=examples[2:4], unsure=[], sure=examples[:2])
+    monkeypatch.setattr("data_gen.pairs.scout", lambda *_: looks)
+    with pytest.raises(ValueError, match="expected at least one pair, got none of 2 rationales"):
+        make_pairs(recipe(tmp_path, tiny, scouted=40, sure=0.2))
+    make_pairs(recipe(tmp_path, tiny, scouted=40, sure=0.5))
 
 
 def test_reference_is_a_candidate_with_full_marks():

@@ -64,7 +64,28 @@ def test_equal_texts_count_once_and_what_does_not_parse_is_wrong():
     assert [(one.text, one.score) for one in found] == [(right, 1.0), ("No flaw here.", 0.0)]
     told = facts(EXAMPLES[:1], [[sample_of(right)] * 8], [found], found[:1])
     assert (told["critiques"], told["different"], told["right"], told["kept"]) == (8, 2, 1, 1)
+    assert told["mean_score"] == 1.0
     assert told["kl_bound_nats"] == pytest.approx(math.log(8) - 7 / 8, abs=1e-4)
+
+
+def test_a_critique_that_was_cut_off_is_not_learnt_from():
+    right = render_critique(critique_of(EXAMPLES[0]))
+    cut = replace(sample_of(right), finished=False)
+    assert [one.score for one in rated(EXAMPLES[0], [cut, cut])] == [0.0]
+    assert [one.score for one in rated(EXAMPLES[0], [cut, sample_of(right)])] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"keep": 25.0}, "rsf.keep: expected a share above 0 up to 1, got 25"),
+        ({"keep": 0.0}, "keep"),
+    ],
+)
+def test_settings_are_looked_at_before_anything_is_read(tmp_path, told, words):
+    recipe = Recipe(rsf=RSFConfig(data=tmp_path / "none.jsonl", **told))
+    with pytest.raises(ValueError, match=words):
+        make_selection(recipe, tmp_path / "none", tmp_path / "selection", 1)
 
 
 def test_a_critic_that_is_never_right_teaches_nothing(tmp_path, tiny):

@@ -74,6 +74,7 @@ def test_without_a_floor_nothing_falls():
 
 def test_acceptance_by_hand():
     assert accepted_less((0, 0), (0, 0), 0.95) is None
+    assert accepted_less((60, 200), (0, 0), 0.95) is None  # nothing was revised
     assert accepted_less((50, 100), (50, 100), 0.95) is None
     # p - 0.95 p1 = 0.3 - 0.475 = -0.175; error sqrt(0.21 / 100 + 0.9025 * 0.25 / 100) = 0.0660
     bound = -0.175 + 1.96 * math.sqrt(0.0021 + 0.00225625)
