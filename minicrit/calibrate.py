@@ -103,15 +103,15 @@ def fitted(
     flawed = np.array([e.label == "flawed" for e in examples])
     domains = np.array([e.domain for e in examples])
     odds = logit(raw)
+    families = np.array([family_of(example) for example in examples])
     pooled, own = science.fit_temperatures(odds[fitting], flawed[fitting], domains[fitting],
-                                           settings.domain_items)  # fmt: skip
+                                           families[fitting], settings.domain_items)  # fmt: skip
     p = science.tempered(odds, np.array([own.get(name, pooled) for name in domains]))
     valid = _independent(examples, certifying, seed)
     certificate = science.certify(p[valid], settings.alpha, settings.delta)
     by_domain = science.domain_certificates(p[valid], domains[valid], settings.alpha,
                                             settings.delta)  # fmt: skip
     threshold = _threshold(settings, certificate, by_domain)
-    families = np.array([family_of(examples[row]) for row in valid])
     held, truth = p[certifying], flawed[certifying]
     return {
         "threshold": threshold,
@@ -120,8 +120,8 @@ def fitted(
         "certificate": {**asdict(certificate), "unit": "one valid item of each group"},
         "domains": by_domain,
         "families": {
-            **science.family_shift(p[valid], families, settings.alpha, settings.delta),
-            "at_threshold": _by_family(p[valid] > threshold, families, seed),
+            **science.family_shift(p[valid], families[valid], settings.alpha, settings.delta),
+            "at_threshold": _by_family(p[valid] > threshold, families[valid], seed),
         },
         "quality": {"before": science.quality(raw[certifying], truth),
                     "after": science.quality(held, truth)},
@@ -131,7 +131,7 @@ def fitted(
         "risk_coverage": risk_coverage(held, truth, threshold),
         "items": {"n": len(examples), "valid": int((~flawed).sum()),
                   "groups": len({e.group for e in examples}),
-                  "families": len({family_of(e) for e in examples})},
+                  "families": len(set(families))},
     }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Names = npt.NDArray[np.str_]
 
+FAMILIES = 3  # least number of which a domain's own temperature is taken
 COLDEST, WARMEST = 0.05, 100.0  # bounds of a temperature; labels that p separates have no optimum
 
 
@@ -103,14 +104,19 @@ def fit_temperature(log_odds: Floats, flawed: Bools) -> float:
 
 
 def fit_temperatures(
-    log_odds: Floats, flawed: Bools, domains: Names, enough: int
+    log_odds: Floats, flawed: Bools, domains: Names, families: Names, enough: int
 ) -> tuple[float, dict[str, float]]:
-    """The pooled temperature, and one for each domain with `enough` items of either label."""
+    """The pooled temperature, and one for each domain with `enough` items of either label.
+
+    And of `FAMILIES` families: what is fitted to one is that of the family and not of the domain,
+    and on others it is worse than the pooled one.
+    """
     pooled = fit_temperature(log_odds, flawed)
     own = {}
     for domain in np.unique(domains):
         rows = domains == domain
-        if min(int(flawed[rows].sum()), int((~flawed[rows]).sum())) >= enough:
+        several = len(np.unique(families[rows])) >= FAMILIES
+        if several and min(int(flawed[rows].sum()), int((~flawed[rows]).sum())) >= enough:
             own[str(domain)] = fit_temperature(log_odds[rows], flawed[rows])
     return pooled, own
 

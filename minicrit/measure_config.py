@@ -64,7 +64,8 @@ class CalibrateConfig:
             them; else alpha is kept over all items.
         temperature_share: share of the groups that temperatures are fitted on; the others are for
             the threshold.
-        domain_items: items of either label from which a domain gets a temperature of its own.
+        domain_items: items of either label from which a domain gets a temperature of its own, if
+            they are of three families of scenarios or more.
         max_risk: highest error rate outside of the band in which the critic abstains.
         batch_tokens: most prompt tokens in one forward pass.
     """

@@ -160,10 +160,13 @@ def test_a_domain_gets_its_own_temperature_only_with_enough_items() -> None:
     cold, warm = logits(1.0, 600), logits(3.0, 600, seed=6)
     z, flawed = (np.concatenate(pair) for pair in zip(cold, warm, strict=True))
     domains = np.repeat(["a", "b"], 600)
-    pooled, own = science.fit_temperatures(z, flawed, domains, 100)
+    families = np.tile(["f", "g", "h"], 400)
+    pooled, own = science.fit_temperatures(z, flawed, domains, families, 100)
     assert own["a"] < pooled < own["b"]
     assert own["b"] == pytest.approx(3, rel=0.2)
-    assert science.fit_temperatures(z, flawed, domains, 600) == (pooled, {})
+    assert science.fit_temperatures(z, flawed, domains, families, 600) == (pooled, {})
+    two = np.tile(["f", "g"], 600)  # what two scenarios say is not what the domain says
+    assert science.fit_temperatures(z, flawed, domains, two, 100) == (pooled, {})
 
 
 def test_one_row_of_each_group() -> None:
