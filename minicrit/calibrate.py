@@ -82,6 +82,19 @@ def fit(
     return found | {"form": FORM, "unscored": dict(scored.unscored)}, critic, examples
 
 
+def check_items(settings: CalibrateConfig, seed: int) -> None:
+    """Refuses items that cannot certify what is asked, for who trains a critic first.
+
+    Raises:
+        ValueError: if they are of another split or too few (it says how many are needed).
+    """
+    examples = _examples(settings, seed)
+    try:
+        _check_enough(settings, examples, *parted(examples, settings.temperature_share, seed))
+    except ValueError as error:
+        raise ValueError(f"{settings.data}: {error}") from error
+
+
 def parted(examples: Sequence[Example], share: float, seed: int) -> tuple[Rows, Rows]:
     """Rows for the temperatures and rows for the threshold: whole groups, by domain, by seed."""
     by_domain: dict[str, dict[str, None]] = defaultdict(dict)

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from minicrit.adapters_config import AdaptersConfig
-from minicrit.calibrate import calibrate
+from minicrit.calibrate import calibrate, check_items
 from minicrit.config import Recipe
 from minicrit.files import CALIBRATION, atomic_folder, sha256_file
 from minicrit.lora import WEIGHTS
@@ -42,19 +42,22 @@ def train_specialists(recipe: Recipe, train: Train) -> dict[str, Path]:
         The folder of each domain's adapter.
 
     Raises:
-        ValueError: if the settings name no domain, or one that has no training rows.
+        ValueError: if the settings name no domain, or one that has no rows, or too few to certify
+            its threshold; before anything is trained.
     """
     settings = recipe.adapters
     check_settings(settings)
     splits = ("train", "validation", *(["calibration"] if settings.calibrated else []))
     rows = {name: read_examples(settings.data / f"{name}.jsonl").examples for name in splits}
+    parts = {name: write_parts(settings, name, rows, recipe.seed) for name in settings.domains}
+    for folder in parts.values() if settings.calibrated else ():
+        check_items(_calibration(recipe, settings.start, folder), recipe.seed)
     found = {}
     for domain in tqdm(settings.domains, unit="adapter", desc="specialists"):
         log.info("specialist of %s", domain)
-        parts = write_parts(settings, domain, rows, recipe.seed)
-        found[domain] = train(_told(recipe, domain, parts))
+        found[domain] = train(_told(recipe, domain, parts[domain]))
         if settings.calibrated:
-            calibrate_once(recipe, found[domain], parts)
+            calibrate_once(recipe, found[domain], parts[domain])
     return found
 
 
@@ -129,14 +132,19 @@ def _told(recipe: Recipe, domain: str, parts: Path) -> Recipe:
     return replace(recipe, data=replace(recipe.data, folder=parts), sft=sft)
 
 
-def calibrate_once(recipe: Recipe, folder: Path, parts: Path) -> None:
-    """Fits an adapter's calibration on its domain, unless that is done already.
+def _calibration(recipe: Recipe, folder: Path, parts: Path) -> CalibrateConfig:
+    """How an adapter is calibrated on its domain.
 
     The limit on false positives is to hold in all domains at once, so they share its delta.
     """
     delta = recipe.calibrate.delta / len(recipe.adapters.domains)
-    told = replace(recipe.calibrate, model=folder, data=parts / "calibration.jsonl", delta=delta,
+    return replace(recipe.calibrate, model=folder, data=parts / "calibration.jsonl", delta=delta,
                    each_domain=False)  # fmt: skip
+
+
+def calibrate_once(recipe: Recipe, folder: Path, parts: Path) -> None:
+    """Fits an adapter's calibration on its domain, unless that is done already."""
+    told = _calibration(recipe, folder, parts)
     if _is_fitted(told, recipe.seed):
         log.info("%s is up to date", folder / CALIBRATION)
         return

@@ -32,6 +32,17 @@ def rows(split: str = "train", **counts: int) -> list[Example]:
     ]  # fmt: skip
 
 
+def calibration_rows(**counts: int) -> list[Example]:
+    """A valid and a flawed item a group, so many groups of each domain."""
+    return [
+        Example(id=f"{domain}{n}{label}", domain=domain, label=label, group=f"{domain}{n}",
+                rationale=f"{domain} {n} was {label}, so it is.", source="hand",
+                split="calibration", flaw_type="anchoring" if label == "flawed" else None,
+                severity="low" if label == "flawed" else None)
+        for domain, most in counts.items() for n in range(most) for label in ("valid", "flawed")
+    ]  # fmt: skip
+
+
 def test_a_share_of_other_domains_is_mixed_in():
     settings = AdaptersConfig(limit=24, mixed=0.25)
     every = rows(trading=20, medical=20, defense=20)
@@ -101,13 +112,7 @@ def test_a_calibration_is_fitted_once_and_shares_its_delta(tiny, tmp_path):
     made.base.folder, made.calibrate.alpha = tiny.folder.parent, 0.3
     made.adapters = AdaptersConfig(domains=["trading", "medical"])
     folder, parts = save_adapter(tiny, tmp_path / "medical", 3), tmp_path / "parts"
-    write_examples(parts / "calibration.jsonl", [
-        Example(id=f"{n}{label}", domain="medical", rationale=f"Ward {n} was {label}, so it is.",
-                label=label, group=str(n), source="hand", split="calibration",
-                flaw_type="anchoring" if label == "flawed" else None,
-                severity="low" if label == "flawed" else None)
-        for n in range(20) for label in ("valid", "flawed")
-    ])  # fmt: skip
+    write_examples(parts / "calibration.jsonl", calibration_rows(medical=20))
     calibrate_once(made, folder, parts)
     path = folder / "calibration.json"
     assert read_manifest(path)["settings"]["delta"] == made.calibrate.delta / 2
@@ -119,6 +124,16 @@ def test_a_calibration_is_fitted_once_and_shares_its_delta(tiny, tmp_path):
     calibrate_once(made, folder, parts)
     assert path.stat().st_mtime_ns > first
     assert json.loads(path.read_text())["certificate"]["alpha"] == 0.4
+
+
+def test_too_few_items_to_calibrate_are_refused_before_the_first_training(recipe):
+    settings = recipe.adapters
+    settings.calibrated = True
+    write_examples(settings.data / "calibration.jsonl", calibration_rows(trading=70, medical=20))
+    trained: list[Recipe] = []
+    with pytest.raises(ValueError, match=r"medical/calibration.jsonl: expected at least 45 valid"):
+        make_adapters(recipe, lambda told: trained.append(told) or told.sft.out)
+    assert not trained
 
 
 def test_a_run_killed_between_two_domains_goes_on(recipe, tiny):
