@@ -28,17 +28,22 @@ FORM = 1  # of the report; raise it when a key changes its meaning
 def ab(recipe: "Recipe") -> dict[str, Any]:
     """Prints how the experiment stands and writes the report; returns what `<out>.json` holds.
 
+    One that is begun before anything was asked is begun and no more: the service makes the store.
+
     Args:
         recipe: uses `ab` and `seed`.
 
     Raises:
-        ValueError: if there is no experiment and none is to begin, or no store.
+        ValueError: if there is no experiment and none is to begin, or no store of an older one.
     """
     settings = recipe.ab
     if settings.plan or settings.simulate:
         return _before(settings, recipe.seed)
-    experiment = _experiment(settings)
+    begins = not settings.experiment.is_file()
+    experiment = _begun(settings) if begins else _found(settings)
     if not settings.store.is_file():
+        if begins:
+            return {}
         raise ValueError(f"ab.store: expected a feedback database, got none at {settings.store}; "
                          "let make serve make one")  # fmt: skip
     with FeedbackStore(settings.store) as store:
@@ -64,14 +69,16 @@ def made(settings: ABConfig) -> Experiment:
     )  # fmt: skip
 
 
-def _experiment(settings: ABConfig) -> Experiment:
-    if settings.experiment.is_file():
-        found = Experiment.load(settings.experiment)
-        for key in ("name", "treatment"):
-            if (given := getattr(settings, key)) not in (None, held := getattr(found, key)):
-                raise ValueError(f"ab.{key}: expected {held}, which {found.path} holds, got {given}"
-                                 "; give a new one its own file, ab.experiment")  # fmt: skip
-        return found
+def _found(settings: ABConfig) -> Experiment:
+    found = Experiment.load(settings.experiment)
+    for key in ("name", "treatment"):
+        if (given := getattr(settings, key)) not in (None, held := getattr(found, key)):
+            raise ValueError(f"ab.{key}: expected {held}, which {found.path} holds, got {given}; "
+                             "give a new one its own file, ab.experiment")  # fmt: skip
+    return found
+
+
+def _begun(settings: ABConfig) -> Experiment:
     if not settings.name or not settings.treatment:
         raise ValueError(f"ab.experiment: expected {settings.experiment}, got no file; begin one "
                          "with make ab NAME=... MODEL_2=...")  # fmt: skip

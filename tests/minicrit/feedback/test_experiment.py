@@ -230,9 +230,12 @@ def test_the_command_begins_and_shows(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match=r"begin one with make ab NAME=... MODEL_2=..."):
         ab(recipe)
     recipe.ab.name, recipe.ab.treatment, recipe.ab.salt = "e", "new", "s"
+    assert main(["ab", "--ab.name", "e", "--ab.treatment", "new", "--ab.salt", "s"]) == 0
+    assert capsys.readouterr().out.startswith("begun: feedback/experiment.yaml; serve")
+    assert not (tmp_path / "reports").exists()  # there is nothing to tell yet
     with pytest.raises(ValueError, match="expected a feedback database, got none"):
         ab(recipe)
-    experiment = Experiment.load(tmp_path / "feedback/experiment.yaml")  # begun all the same
+    experiment = Experiment.load(tmp_path / "feedback/experiment.yaml")
     assert [row["event"] for row in experiment.entries()] == ["begun"]
     with FeedbackStore(tmp_path / "feedback/store.db") as store:
         fill(store, experiment, audited(180), {CONTROL: 0.97, TREATMENT: 0.5})
