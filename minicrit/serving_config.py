@@ -12,8 +12,8 @@ class ServeConfig:
     """The HTTP service.
 
     Attributes:
-        model: the critic that answers: an adapter, a quantized folder or a base. If it does not
-            load, nothing is served.
+        model: the critic that answers: an adapter, all weights, a quantized folder, an export of
+            format hf, a router or a base. If it does not load, nothing is served.
         unreleased: serve a quantized critic although its comparison did not release it.
         host: address to listen on; any but the loopback needs keys.
         port: to listen on; 0 for a free one.
@@ -22,7 +22,8 @@ class ServeConfig:
             none.
         answers_kept: most answers in it; those longest unused go first.
         key_file: file of API keys, hashed; there is no need for one on the loopback.
-        new_key: name of a key to make; it is printed once, and nothing is served.
+        new_key: name of a key to make; it is printed once and kept as a hash in key_file, or in
+            feedback/keys.json where none is named; nothing is served.
         precedents: folder in which rationales of the past are kept as vectors, so that like ones
             are found; null for none: embedding each costs a forward of a small model.
         experiment: file of an A/B experiment (make ab) whose control is the model above; its other

@@ -32,7 +32,7 @@ from minicrit.serving_config import ServeConfig
 
 log = logging.getLogger(__name__)
 
-_KEYS = Path("data/serving/keys.json")
+_KEYS = Path("feedback/keys.json")
 _WARM_UP = ("general", "Three of three swans were white, so all swans are white.")
 
 

@@ -63,13 +63,16 @@ def test_a_taken_address_is_named(tmp_path):
             pass
 
 
-def test_the_command_prints_the_key_and_serves_nothing(tmp_path, capsys):
+def test_the_command_prints_the_key_and_serves_nothing(tmp_path, capsys, monkeypatch):
     path = tmp_path / "keys.json"
     assert main(["serve", "--serve.key_file", str(path), "--serve.new_key", "ann"]) == 0
     key = capsys.readouterr().out.strip()
     assert Keys(path).owner(key) == "ann"
     assert main(["serve", "--serve.key_file", str(path), "--serve.new_key", "ann"]) == 1
     assert "expected a new name" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)  # where nobody says where: not below data/, which distclean removes
+    assert main(["serve", "--serve.new_key", "bob"]) == 0
+    assert Keys(tmp_path / "feedback/keys.json").owner(capsys.readouterr().out.strip()) == "bob"
 
 
 def test_a_service_with_keys_asks_for_them(critic, tmp_path):
