@@ -15,7 +15,7 @@ class FeedbackConfig:
         least_operators: fewest operators who must have decided on a rationale.
         least_agreement: share of them that must say the same; a tie is always left out.
         weigh: let a model of the operators' error rates (Dawid and Skene) decide in place of the
-            majority, where at least three operators decided on some of the same rationales.
+            majority, where at least ten rationales have three operators or more.
         certain: probability of the label that it must then have.
         least_right: share of `certain` labels that an operator must have met, among at least ten,
             for the critiques that they rewrote to be taken.

@@ -11,7 +11,8 @@ class BenchmarkConfig:
 
     Attributes:
         model_1: a critic (adapter, quantized or merged folder), a base to be read zero-shot, or
-            openai:http://HOST:PORT#MODEL behind a server that gives log-likelihoods.
+            openai:http://HOST:PORT/v1#NAME behind a server that gives log-likelihoods, with @FOLDER
+            of its export behind it.
         model_2: another one to compare with; null for none.
         data: Example files or folders, separated by commas.
         split: which rows to use: train, validation, calibration, test, or `all`.

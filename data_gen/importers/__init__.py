@@ -1,6 +1,6 @@
 """Importers of public sets in their published layouts, one a file; `IMPORTERS` has them by kind.
 
-A new set is a new file with an `IMPORTER`, a line below, and its kind in `minicrit/config.py`.
+A new set is a new file with an `IMPORTER`, a line below, and its kind in `minicrit/data_config.py`.
 """
 
 from data_gen.importers import (
