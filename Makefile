@@ -10,7 +10,8 @@
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 16 (bfloat16), 8 or 4; default 8
 #? FORMAT   of export: hf, gguf, ollama or vllm; default hf
-#? MODEL    critic to calibrate, quantize, export, try, look through, specialize or ask
+#? MODEL    critic to calibrate, quantize, export, try, look through, specialize or ask; default: that
+#?          of the run; for critique, serve and ab the released one if the run has none
 #? TARGET   critic that writes for speculative; default: that of the run; DRAFT: a smaller one, or
 #?          base, of the same tokenizer that drafts for it; default: none
 #? MODEL_1  critic to benchmark; default: that of the run; of a llama.cpp or vLLM server:
@@ -66,7 +67,6 @@ MODEL_NAME :=
 URL :=
 BUDGET_USD :=
 FOCUS :=
-JUDGE :=
 CANDIDATES :=
 N :=
 KEEP :=
@@ -469,7 +469,7 @@ test-browser: $(SETUP) ## report and console in a headless Chromium or Chrome, w
 	    exit 1; }
 	.venv/bin/python -m pytest -m browser $(ARGS)
 
-test-resume: $(SETUP) ## hundreds of kills over all stages: --kills 240 --seed 0 --stage sft
+test-resume: $(SETUP) ## hundreds of kills over eight stages: --kills 240 --seed 0 --stage sft
 	OMP_NUM_THREADS=1 .venv/bin/python -u -m tests.resume.campaign $(ARGS)
 
 test-slurm: $(SETUP) ## the batch files against a real Slurm of one machine, where it is installed
