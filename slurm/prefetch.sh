@@ -7,7 +7,8 @@
 #SBATCH -o slurm/logs/%x.%j.out
 #SBATCH --open-mode=append
 # Once a base: into the cache, as all other jobs are offline. If the nodes have no way out, run
-# `make prefetch` on a login node: it downloads and nothing else.
+# `HF_HOME=$SCRATCH/huggingface make setup prefetch RECIPE=vista` on a login node: it downloads and
+# nothing else.
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 source slurm/env.sh

@@ -1,4 +1,4 @@
-"""Kills every stage at random moments, starts it again until it is done, and compares the results.
+"""Kills eight stages at random moments, starts it again until it is done, and compares the results.
 
     make test-resume                                  # 240 kills
     make test-resume ARGS="--kills 30 --seed 7 --stage sft"
