@@ -79,8 +79,7 @@ def _precision(config: BaseConfig) -> dict[str, Any]:
 def precise(model: torch.nn.Module, precision: str) -> Iterator[None]:
     """The arithmetic that Lightning will train with."""
     if precision.endswith("-true"):
-        kinds = {"32": torch.float32, "64": torch.float64, "bf16": torch.bfloat16}
-        model.to(kinds[precision.split("-", maxsplit=1)[0]])
+        model.to(torch.float64 if precision == "64-true" else torch.float32)
         yield
         return
     with torch.autocast(str(model.device).partition(":")[0], torch.bfloat16):

@@ -69,9 +69,6 @@ def _refuse_low_precision(recipe: Recipe, stage: str, settings: TrainingConfig) 
         raise ValueError(f"base.dtype: expected float32 with lora.rank 0, got {recipe.base.dtype}, "
                          "in which small steps are lost; compute in bfloat16 by "
                          f"{stage}.precision bf16-mixed")  # fmt: skip
-    if settings.precision == "bf16-true":
-        raise ValueError(f"{stage}.precision: expected bf16-mixed or 32-true with lora.rank 0, got "
-                         "bf16-true, in which small steps are lost; set bf16-mixed")  # fmt: skip
     rate = settings.learning_rate  # type: ignore[attr-defined]
     if rate > _HIGH:
         log.warning("%s.learning_rate: %g is one for adapters; all weights mostly want 1e-6 to %g",

@@ -41,7 +41,7 @@ def test_sizes():
 def test_adapters_on_many_nodes():
     found = rows("LoRA, one copy a node (DDP)")
     assert [int(row[0]) for row in found] == list(NODES)
-    size = 2 * lora(64)
+    size = 4 * lora(64)  # float32
     compute = 4 * PARAMETERS * 16384 / (0.3 * PEAK)
     for nodes, row in zip(NODES, found, strict=True):
         seconds = ring(size, nodes) / NETWORK + 2 * (nodes - 1) * LATENCY * ceil(size / BUCKET)

@@ -75,6 +75,13 @@ def test_runs_of_two_recipes_never_share_a_folder(name):
     assert recipe.benchmark.model_2 == AGAINST.get(name, recipe.base.model)
 
 
+@pytest.mark.parametrize("stage", ["sft", "dpo", "rsf", "kto"])
+def test_weights_that_are_trained_are_never_rounded_to_bfloat16(stage):
+    expected = r"precision: expected one of 32-true, bf16-mixed, 64-true, got 'bf16-true'"
+    with pytest.raises(SettingsError, match=expected):
+        load_recipe(["vista"], [f"--{stage}.precision", "bf16-true"])
+
+
 def test_without_files_and_flags_all_is_default():
     assert load_recipe([], []) == Recipe()
     cpu = load_recipe(["cpu"], [])

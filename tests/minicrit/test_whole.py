@@ -131,7 +131,6 @@ def test_weights_are_gathered_once_and_a_plain_model_is_rebuilt(tiny, tmp_path):
         ({"lora": replace(WHOLE, targets="q_proj")}, {}, r"lora.targets: expected all-linear"),
         ({"lora": replace(WHOLE, alpha=64)}, {}, r"lora.alpha: expected 32.0 .* leave it out"),
         ({}, {"start": Path("x")}, r"sft.start: expected none .* take its folder as base.model"),
-        ({}, {"precision": "bf16-true"}, r"sft.precision: expected bf16-mixed .* set bf16-mixed"),
         ({"lora": LoraConfig()}, {"strategy": "fsdp"}, r"sft.strategy: .* set lora.rank 0, or ddp"),
     ],
 )
