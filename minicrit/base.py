@@ -1,4 +1,4 @@
-"""Base models: the embedded one, a tiny one for tests, any Hugging Face id, any local folder.
+"""Base models: the embedded one, a tiny one for tests, a Hugging Face id, a local folder.
 
 Every base ends up as a local folder in Hugging Face form (safetensors, tokenizer), so that it has
 one identity, the hash of its files. Remote code is never run.
@@ -18,10 +18,12 @@ from typing import Any, cast
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -32,6 +34,7 @@ from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json
 from minicrit.logprobs import token_logprobs
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.pins import pin, wanted
+from minicrit.reader import LONGEST
 from minicrit.taxonomy import FLAW_TYPES
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,9 @@ PARAGRAPH = (
     "and older people sit by the fire to read the newspapers."
 )
 PERPLEXITY_LIMIT = 30.0
+#: By these logits are more than `lm_head` of the last state, or attention is capped, of which
+#: packed attention and the readout know nothing. None and 1 change nothing.
+_SCALES = ("attn_logit_softcapping", "final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 @dataclass(frozen=True)
@@ -125,17 +131,54 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
 
 
-def load_model(base: Base, dtype: torch.dtype = torch.float32, **options: Any) -> PreTrainedModel:
-    """The causal LM of a base, in evaluation mode, with `packed` attention."""
+def load_model(
+    base: Base, dtype: torch.dtype = torch.float32, *, packed: bool = True, **options: Any
+) -> PreTrainedModel:
+    """The causal LM of a base, in evaluation mode.
+
+    Args:
+        base: that is prepared.
+        dtype: of its weights.
+        packed: with `packed` attention; else as transformers computes it, whatever it is.
+        options: for transformers.
+
+    Raises:
+        ValueError: if it is packed, but of another kind than packed code computes.
+    """
+    if packed:
+        config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+        _refuse_uncomputable(str(base.folder), config.get_text_config())
     model = AutoModelForCausalLM.from_pretrained(
         base.folder,
         dtype=dtype,
-        attn_implementation=attention.NAME,
+        attn_implementation=attention.NAME if packed else None,
         trust_remote_code=False,
         use_safetensors=True,
         **options,
     )
     return cast("PreTrainedModel", model.eval())
+
+
+def _refuse_uncomputable(where: str, config: PretrainedConfig) -> None:
+    """Refuses what packed attention or the readout would compute wrongly, without an error.
+
+    Raises:
+        ValueError: with what is in the way.
+    """
+    found = {
+        name: value for name in _SCALES if (value := getattr(config, name, None)) not in (None, 1)
+    }
+    layers = {*(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", ()))}
+    if others := sorted(layers - {"full_attention", "attention"}):
+        found["layer_types"] = others[0]
+    window = getattr(config, "sliding_window", None)
+    if window and window < LONGEST and getattr(config, "use_sliding_window", True):
+        found["sliding_window"] = window
+    if found:
+        got = ", ".join(f"{name} {value}" for name, value in found.items())
+        raise ValueError(f"{where}: expected a base of full attention whose logits are lm_head of "
+                         f"the last state, got {config.model_type} with {got}; choose a Llama, "
+                         "Qwen2 or Mistral base")  # fmt: skip
 
 
 def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> float:

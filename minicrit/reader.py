@@ -27,7 +27,7 @@ from minicrit.records import Example
 Item = tuple[str, str]  # (domain, rationale)
 _SCORED = 1024  # scored tokens whose logits exist at once
 _ROWS = 256  # the same, where their chances of all tokens are looked at
-LONGEST = 4096  # tokens of a prompt, unless an encoder says otherwise
+LONGEST = 4096  # tokens of a prompt, unless an encoder or fewer places of the base say otherwise
 
 
 class Reader:
@@ -43,7 +43,8 @@ class Reader:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model = torch.nn.Module.to(model, device)
         self.tokenizer = tokenizer
-        self.encoder = encoder or Encoder(tokenizer, max_tokens=LONGEST)
+        places = getattr(self.causal_lm.config, "max_position_embeddings", None) or LONGEST
+        self.encoder = encoder or Encoder(tokenizer, max_tokens=min(LONGEST, places))
 
     @property
     def causal_lm(self) -> PreTrainedModel:

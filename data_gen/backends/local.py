@@ -156,7 +156,7 @@ class Local:
     @cached_property
     def _model(self) -> PreTrainedModel:
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
-        loaded = load_model(self._base, dtype)
+        loaded = load_model(self._base, dtype, packed=False)
         torch.nn.Module.to(loaded, self._device)
         return loaded
 

@@ -9,15 +9,30 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+)
 
 from minicrit.base import (
     PARAGRAPH,
+    Base,
     identity_of,
     load_model,
     load_tokenizer,
     perplexity,
     prepare_base,
 )
+from minicrit.logprobs import scored_logprobs, token_logprobs
+from minicrit.packing import Tree, pack
+from minicrit.reader import Reader
+from minicrit.readout import scored
 
 
 def test_tiny_base_is_the_same_every_time(tiny, tmp_path):
@@ -53,6 +68,49 @@ def test_folder_with_code_of_its_own_or_pickled_weights_is_refused(tiny, tmp_pat
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"expected \*.safetensors"):
         identity_of(copy)
+
+
+SIZE = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0}  # fmt: skip
+
+
+def folder_of(config, path) -> Base:
+    """A base of random weights."""
+    AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    return Base(path, "random")
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    (GraniteConfig(**SIZE, logits_scaling=8), "granite with logits_scaling 8"),
+    (CohereConfig(**SIZE), "cohere with logit_scale 0.0625"),
+    (Gemma2Config(**SIZE, head_dim=8), "gemma2 with attn_logit_softcapping 50.0, final_logit_soft"),
+    (Gemma3TextConfig(**SIZE, head_dim=8), "gemma3_text with layer_types sliding_attention"),
+    (MistralConfig(**SIZE, sliding_window=512), "mistral with sliding_window 512"),
+])  # fmt: skip
+def test_what_packed_code_cannot_compute_is_refused_by_name(tmp_path, config, message):
+    base = folder_of(config, tmp_path)
+    with pytest.raises(ValueError, match=rf"expected a base of full attention .*, got {message}"):
+        load_model(base)
+    assert load_model(base, packed=False).config.model_type == config.model_type
+
+
+@pytest.mark.parametrize("config", [
+    Qwen2Config(**SIZE, sliding_window=512, use_sliding_window=False),
+    MistralConfig(**SIZE, sliding_window=4096), GraniteConfig(**SIZE),
+])  # fmt: skip
+def test_full_attention_with_plain_logits_is_packed_as_it_is_whole(tmp_path, config):
+    base = folder_of(config, tmp_path)
+    ids = torch.arange(1, 9)
+    batch = pack([Tree(tuple(ids[:4].tolist()), (scored(ids[4:].tolist()),))])
+    whole = load_model(base, packed=False)(ids[None]).logits[0]
+    found = scored_logprobs(load_model(base), batch)
+    torch.testing.assert_close(found, token_logprobs(whole[3:-1], ids[4:]))
+
+
+def test_no_more_is_read_than_a_base_has_places(tiny, tmp_path):
+    base = folder_of(LlamaConfig(**SIZE, max_position_embeddings=512), tmp_path)
+    assert Reader(load_model(base), load_tokenizer(tiny)).encoder.max_tokens == 512
+    assert Reader(load_model(tiny), load_tokenizer(tiny)).encoder.max_tokens == 4096
 
 
 def test_unknown_name_says_what_to_do(tmp_path):
