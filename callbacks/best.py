@@ -72,6 +72,9 @@ class Best(Callback):
             trainer.should_stop = True
 
     def _forget(self) -> None:
+        """Later ones than that of now are of an earlier run: no checkpoint that counts has them."""
+        assert self.step is not None
         steps = sorted(int(m[1]) for p in self.folder.iterdir() if (m := _NAME.fullmatch(p.name)))
-        for step in steps[: -KEEP - 1]:
+        kept = [step for step in steps if step <= self.step][-KEEP - 1 :]
+        for step in set(steps) - set(kept):
             shutil.rmtree(self.path(step))

@@ -72,6 +72,14 @@ def test_as_many_stay_as_a_restart_may_go_back_to(tmp_path, tiny_adapted):
     assert len(names) == KEEP + 1
 
 
+def test_what_an_earlier_run_has_left_does_not_take_the_place_of_the_new(tmp_path, tiny_adapted):
+    for step in (20, 30, 40):
+        (tmp_path / f"best-{step}").mkdir()
+    best = Best(Goal("val/f1"), tmp_path)
+    validated(best, tiny_adapted, SCORES[:2])
+    assert {p.name for p in tmp_path.iterdir()} == {"best-1", "best-2"}
+
+
 def test_only_process_zero_writes(tmp_path, tiny_adapted):
     best = Best(Goal("val/f1"), tmp_path)
     validated(best, tiny_adapted, SCORES, rank=1)
