@@ -33,7 +33,7 @@ def attach_lora(
     named: str | list[str] = targets if targets == "all-linear" else targets.split(",")
     settings = PeftLoraConfig(
         r=rank,
-        lora_alpha=int(alpha),
+        lora_alpha=int(alpha) if alpha == int(alpha) else alpha,  # type: ignore[arg-type]
         lora_dropout=dropout,
         target_modules=named,
         task_type="CAUSAL_LM",

@@ -30,6 +30,15 @@ def adapted(tiny, rank: int, seed: int):
     )
 
 
+@pytest.mark.parametrize(("alpha", "kept"), [(32.0, "32"), (0.5, "0.5"), (12.5, "12.5")])
+def test_the_scale_is_the_one_that_was_asked_for(tiny, alpha, kept):
+    model = attach_lora(
+        load_model(tiny), rank=4, alpha=alpha, dropout=0.0, targets="q_proj", seed=0
+    )
+    assert model.base_model.model.model.layers[0].self_attn.q_proj.scaling == {"default": alpha / 4}
+    assert repr(model.peft_config["default"].lora_alpha) == kept
+
+
 def test_a_saved_adapter_goes_on_where_it_was(tiny, tmp_path):
     saved, fresh = adapted(tiny, 4, seed=1), adapted(tiny, 4, seed=2)
     for name, p in saved.named_parameters():
