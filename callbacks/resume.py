@@ -1,9 +1,10 @@
 """Checkpoints from which a killed run goes on, bit for bit.
 
 A checkpoint is written beside its target, synced, renamed, and only then marked by a file with its
-SHA-256; names carry the step and are never overwritten. The newest one whose hash fits is resumed;
-a torn one is skipped with a warning. A checkpoint of a step at which validation runs is written
-after that validation, so that nothing of it is lost or done twice.
+SHA-256; names carry the step. The newest one whose hash fits is resumed and never overwritten; a
+torn one is skipped with a warning, and written anew when its step is reached. A checkpoint of a
+step at which validation runs is written after that validation, so that nothing of it is lost or
+done twice.
 """
 
 import logging
@@ -156,15 +157,18 @@ def _free(folder: Path) -> int:
 class Resume(Callback):
     """Saves every so many steps into a folder and keeps the newest few."""
 
-    def __init__(self, folder: Path, *, every: int, validate_every: int) -> None:
+    def __init__(self, folder: Path, *, every: int, validated: Sequence[int]) -> None:
+        """`validated`: steps after which validation runs."""
         self.folder = folder
         self.every = every
-        self.validate_every = validate_every
+        self.validated = frozenset(validated)
         self.saves, self.spent, self._begun = 0, 0.0, 0.0
+        self._saved = 0  # the step of the checkpoint that this process knows to be sound
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """From here on counts what saving takes of the time."""
+        """From here on counts what saving takes of the time; what was gone on from is saved."""
         self._begun = time.perf_counter()
+        self._saved = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Says it, to the log and to TensorBoard; a manifest holds no times."""
@@ -193,10 +197,13 @@ class Resume(Callback):
 
     def validates_after(self, step: int) -> bool:
         """Whether a validation follows this step."""
-        return bool(self.validate_every) and step % self.validate_every == 0
+        return step in self.validated
 
     def save(self, trainer: Trainer) -> None:
-        """Saves this step, unless it is saved; removes what is older than the newest few.
+        """Saves this step, unless this run has; removes what is older than the newest few.
+
+        One that an earlier run has left of this step is overwritten: it was not gone on from, so it
+        may be torn.
 
         Raises:
             ValueError: if the weights are no numbers any more or the disk is too full; what was
@@ -205,12 +212,12 @@ class Resume(Callback):
         begun = time.perf_counter()
         path = self.folder / f"step-{trainer.global_step}.ckpt"
         trained = [p for p in trainer.lightning_module.parameters() if p.requires_grad]
-        # Process zero decides: another one may look while the file is being written.
-        saved, free = trainer.strategy.broadcast((_marker(path).exists(), _free(self.folder)))
-        if not saved:
+        if trainer.global_step != self._saved:
             self._refuse_infinite(trainer, trained)
-            self._refuse_full_disk(free, trained)
+            # All decide by the disk of process zero, which writes.
+            self._refuse_full_disk(trainer.strategy.broadcast(_free(self.folder)), trained)
             trainer.save_checkpoint(path)
+            self._saved = trainer.global_step
             self.saves += 1
         if trainer.is_global_zero:
             io, steps = DurableIO(), _steps(self.folder)

@@ -92,6 +92,17 @@ class StepPlan:
         )
 
 
+def validation_steps(steps: int, every: int) -> tuple[int, ...]:
+    """The optimizer steps of a run after which it is validated: evenly spaced, the last at the end.
+
+    Args:
+        steps: of the run.
+        every: steps between them, as near as that goes; 0 for only at the end.
+    """
+    rounds = max(1, round(steps / every)) if every else 1
+    return tuple(steps * number // rounds for number in range(1, rounds + 1))
+
+
 def _cut(order: list[int], sizes: list[int], least: int) -> list[list[int]]:
     """Consecutive groups until a step holds at least `least` examples; the rest is a last step."""
     steps: list[list[int]] = []

@@ -19,7 +19,7 @@ from minicrit.lora import attach_reference, load_lora
 from minicrit.losses import PairSettings
 from minicrit.packing import PackedBatch
 from minicrit.pairing import choose_pairs, wide_enough
-from minicrit.plan import Group, StepPlan
+from minicrit.plan import Group, StepPlan, validation_steps
 from minicrit.preferring import Mixture, slack_of
 from minicrit.processes import (
     first_alone,
@@ -287,7 +287,6 @@ def _optimization(settings: Settings, steps: int) -> Optimization:
 class _Watchers:
     """The callbacks of a run that somebody asks for afterwards, and all in their order."""
 
-    every: int
     best: "Best | None"
     alarms: "PairAlarms | None"
     resume: "Resume"
@@ -305,11 +304,11 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
     from callbacks.samples import SampleCritiques
     from callbacks.stopping import Stopping
     from callbacks.throughput import Throughput
+    from callbacks.validating import Validating
 
     settings, work = run.settings, run.work
-    rounds = max(1, round(len(plan) / settings.validate_every)) if settings.validate_every else 1
-    every = len(plan) // rounds
-    resume = Resume(work, every=settings.save_every, validate_every=every)
+    validated = validation_steps(len(plan), settings.validate_every)
+    resume = Resume(work, every=settings.save_every, validated=validated)
     samples = SampleCritiques(
         validation[: settings.samples], at_start=isinstance(settings, DPOConfig)
     )
@@ -323,10 +322,10 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
             limits, length=settings.alarm_length, written=lambda: samples.mean_tokens
         )
     # Those whose state a checkpoint holds come before the one that writes it; stopping comes last.
-    order = [TQDMProgressBar(refresh_rate=5), Throughput(), HealthGuard(),
+    order = [TQDMProgressBar(refresh_rate=5), Validating(validated), Throughput(), HealthGuard(),
              History(work / "history.jsonl"), samples, alarms, best, resume,
              Stopping(resume, steps=len(plan))]  # fmt: skip
-    return _Watchers(every, best, alarms, resume, [one for one in order if one])
+    return _Watchers(best, alarms, resume, [one for one in order if one])
 
 
 def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
@@ -354,7 +353,7 @@ def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
         strategy=SharedOut() if shared else settings.strategy,
         logger=logger,
         log_every_n_steps=5,
-        val_check_interval=watchers.every,
+        val_check_interval=1,  # callbacks.validating says when
         num_sanity_val_steps=0,
         callbacks=watchers.callbacks,
         plugins=[DurableIO(), *double, *slurm],

@@ -154,7 +154,7 @@ def test_what_cannot_be_removed_is_named_and_goes_the_next_time(tmp_path, monkey
     work = tmp_path / "work"
     (work / "best-4").mkdir(parents=True)
     (work / "best-4" / "adapter").write_text("x")
-    resume = Resume(work, every=1, validate_every=0)
+    resume = Resume(work, every=1, validated=())
 
     def full(path, **_):
         raise OSError(errno.ENOSPC, "no room", path)

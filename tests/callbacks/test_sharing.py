@@ -78,7 +78,7 @@ def test_the_log_says_how_large_a_folder_was(tmp_path, caplog):
 
     caplog.set_level(logging.INFO)
     path = saved(tmp_path, 4)
-    resume = Resume(tmp_path, every=1, validate_every=0)
+    resume = Resume(tmp_path, every=1, validated=())
     resume.saves = 1
     trainer = SimpleNamespace(is_global_zero=True, loggers=[], global_step=4)
     resume.on_train_end(trainer, None)

@@ -3,7 +3,7 @@
 import pytest
 
 from minicrit.packing import Branch, Tree
-from minicrit.plan import Group, StepPlan, grouped
+from minicrit.plan import Group, StepPlan, grouped, validation_steps
 from minicrit.records import Example
 
 
@@ -50,6 +50,14 @@ def test_packs_respect_the_token_limit_unless_one_tree_is_longer():
     for number in range(len(plan())):
         for packed in plan().step(number).packs:
             assert packed.tokens <= 20
+
+
+@pytest.mark.parametrize(("steps", "every", "found"), [
+    (8, 3, (2, 5, 8)), (7, 3, (3, 7)), (350, 100, (87, 175, 262, 350)), (8, 4, (4, 8)),
+    (3, 1, (1, 2, 3)), (5, 0, (5,)), (5, 200, (5,)),
+])  # fmt: skip
+def test_validations_are_spaced_evenly_and_the_last_is_at_the_end(steps, every, found):
+    assert validation_steps(steps, every) == found
 
 
 def test_plan_is_the_same_for_the_same_seed_and_another_for_another():

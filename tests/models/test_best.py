@@ -89,6 +89,34 @@ def test_a_run_cut_off_keeps_and_stops_the_same(recipe, tmp_path, monkeypatch, c
     assert not (tmp_path / "sft.work").exists()
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(8, [2, 5, 8]), (7, [3, 7])])
+def test_the_last_validation_is_at_the_end_of_a_run_cut_off_twice(
+    recipe, monkeypatch, epochs, steps
+):
+    import minicrit.train
+    from callbacks.throughput import Throughput
+
+    told = replace(recipe.sft, batch_examples=12, epochs=epochs, validate_every=3, save_every=2,
+                   best=None, patience=0)  # fmt: skip
+    told = replace(recipe, sft=told)
+
+    def cut(self, trainer, *_):
+        if trainer.global_step == 6:
+            raise KeyboardInterrupt
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    for place, name, act in ((Throughput, "on_train_batch_end", cut),
+                             (minicrit.train, "save_trained", killed)):  # fmt: skip
+        with monkeypatch.context() as until:
+            until.setattr(place, name, act)
+            with pytest.raises(KeyboardInterrupt):
+                train_sft(told)
+    out = train_sft(told)
+    assert [row["step"] for _, row in read_lines(out / "history.jsonl")] == steps
+
+
 def test_scores_that_are_no_numbers_keep_the_last(recipe, monkeypatch, caplog):
     scripted(monkeypatch, [math.nan] * 6)
     told = replace(recipe, sft=replace(recipe.sft, patience=0))

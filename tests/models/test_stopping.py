@@ -162,6 +162,20 @@ def test_a_full_disk_stops_the_run_with_the_last_checkpoint(recipe, during, monk
     assert newest(work) == work / "step-1.ckpt"
 
 
+def test_a_checkpoint_that_was_spoilt_is_written_anew(recipe, during, caplog):
+    told = recipe("spoilt")
+    told.sft.save_every = 2
+    during(4, lambda _: os.kill(os.getpid(), signal.SIGUSR1))
+    with pytest.raises(Stopped):
+        train_sft(told)
+    last = told.sft.out.with_name("sft.work") / "step-4.ckpt"
+    last.write_bytes(last.read_bytes()[:-1])
+    assert newest(last.parent) == last.with_name("step-2.ckpt")
+    with pytest.raises(Stopped):
+        train_sft(told)
+    assert newest(last.parent) == last
+
+
 def test_other_data_than_before_are_refused(recipe, during):
     told = recipe("changed")
     during(3, lambda _: os.kill(os.getpid(), signal.SIGUSR1))
