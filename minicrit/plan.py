@@ -23,7 +23,7 @@ class StepBatch:
         weight: sum of the token weights of the whole step, over all processes.
         departures: texts of the whole step that depart from a twin. squares: groups that have such.
         examples: number of examples of the whole step.
-        tokens: number of tokens computed by this process.
+        tokens: number of tokens of the whole step.
         ids: where the step's trees come from (group names), for error messages.
     """
 
@@ -87,7 +87,7 @@ class StepPlan:
             departures=sum(tree.departures for tree in trees),
             squares=sum(tree.departures > 0 for tree in trees),
             examples=sum(group.examples for group in groups),
-            tokens=sum(p.tokens for p in packs),
+            tokens=sum(tree.tokens for tree in trees),
             ids=tuple(group.name for group in groups),
         )
 

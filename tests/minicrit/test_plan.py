@@ -41,6 +41,7 @@ def test_processes_share_a_step_without_gap_or_overlap(world):
         alone = whole.step(number)
         assert sorted(t for s in shares for t in targets(s)) == targets(alone)
         assert {s.weight for s in shares} == {alone.weight}
+        assert {s.tokens for s in shares} == {sum(p.tokens for p in alone.packs)}
         assert len({len(s.packs) for s in shares}) == 1
         scored = sum(float(p.weights.sum()) for s in shares for p in s.packs)
         assert scored == pytest.approx(alone.weight)
