@@ -12,8 +12,8 @@ _CRITIC = {
     "val/twin_consistency": True, "val/flaw_type_f1": True, "val/perplexity": False,
 }  # fmt: skip
 #: Scores of held-out pairs.
-_PAIRS = {"val/reward_accuracy": True, "val/reward_margin": True, "val/kl": False}
-SCORES = _CRITIC | _PAIRS
+PAIRED = {"val/reward_accuracy": True, "val/reward_margin": True, "val/kl": False}
+SCORES = _CRITIC | PAIRED
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def goal_of(stage: str, settings: TrainingConfig) -> Goal | None:
     if settings.best not in known:
         raise ValueError(f"{stage}.best: expected one of {', '.join(known)}, got "
                          f"{settings.best!r}; pick one, or null for the last adapter")  # fmt: skip
-    if settings.best in _PAIRS and isinstance(settings, DPOConfig) and not settings.held_out_pairs:
+    if settings.best in PAIRED and isinstance(settings, DPOConfig) and not settings.held_out_pairs:
         raise ValueError(f"{stage}.best: expected held-out pairs for {settings.best}, got none; "
                          f"raise {stage}.held_out_pairs")  # fmt: skip
     return Goal(settings.best)

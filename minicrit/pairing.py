@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from minicrit.comparisons import compared_whole, scorers
+from minicrit.goal import PAIRED
 from minicrit.records import Preference
 from minicrit.training_config import DPOConfig
 
@@ -63,10 +64,13 @@ def choose_pairs(
         seed: of the run.
 
     Raises:
-        ValueError: if a share is none.
+        ValueError: if a share is none, or nothing is held out for `best` to be decided by.
     """
     _check(settings)
     aside = held_out_groups((pair.group for pair in pairs), settings.held_out_pairs, seed)
+    if settings.best in PAIRED and not aside:
+        raise ValueError(f"dpo.best: expected pairs of two groups or more for {settings.best}, got "
+                         "one group, and none held out; take val/f1, or more pairs")  # fmt: skip
     train = [n for n, pair in enumerate(pairs) if pair.group not in aside]
     hard: set[int] = set()
     if settings.hardest:

@@ -42,6 +42,15 @@ def test_of_a_few_groups_one_is_held_out_and_one_stays(groups, share, count):
     assert len(held_out_groups(groups, share, 0)) == count
 
 
+def test_what_is_best_by_held_out_pairs_needs_some():
+    for best in ("val/reward_accuracy", "val/kl"):
+        with pytest.raises(
+            ValueError, match=rf"dpo.best: expected pairs of two .* for {best}, got one"
+        ):
+            choose_pairs([pair("a"), pair("a")], DPOConfig(best=best), never, 0)
+    assert not choose_pairs([pair("a")], DPOConfig(best="val/f1"), never, 0).held_out
+
+
 def test_every_pair_is_in_one_place():
     choice = choose_pairs(PAIRS, DPOConfig(held_out_pairs=0.2), never, 0)
     assert sorted(choice.train + choice.held_out) == list(range(40))
