@@ -3,7 +3,7 @@
 import copy
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -15,7 +15,7 @@ from minicrit.lora import attach_reference, save_lora
 from minicrit.losses import PairSettings
 from minicrit.packing import PackedBatch
 from minicrit.plan import StepBatch, StepPlan
-from minicrit.preferring import Mixture
+from minicrit.preferring import Mixture, slack_of
 from minicrit.reference import LiveReference, Reference, reference_logprobs
 from minicrit.schedule import Optimization
 from minicrit.twinning import TwinWeights
@@ -38,7 +38,7 @@ def train_ours(turns: Turns, case: Case, *, precomputed: bool = False) -> None:
     module = _module(case, critic, plan, precomputed=precomputed)
     trainer = Trainer(
         max_steps=case.steps,
-        precision="bf16-mixed" if case.precision == "bfloat16" else "32-true",
+        precision=_precision(case),
         accelerator="auto",
         devices=1,
         logger=False,
@@ -58,7 +58,13 @@ def _module(case: Case, critic: Critic, plan: StepPlan, *, precomputed: bool) ->
         return SFTModule(critic, optimization, TwinWeights(0.0, 0.0, 0.0))
     mixture = Mixture({"dpo": 1.0}, PairSettings(BETA))
     reference = _kept(case, critic, plan) if precomputed else _live(critic)
-    return DPOModule(critic, optimization, mixture, reference)
+    slack = slack_of(_precision(case), dropout=False)
+    return DPOModule(critic, optimization, mixture, reference, slack=slack)
+
+
+def _precision(case: Case) -> Literal["bf16-mixed", "32-true"]:
+    """Lightning's name of it."""
+    return "bf16-mixed" if case.precision == "bfloat16" else "32-true"
 
 
 def _kept(case: Case, critic: Critic, plan: StepPlan) -> Reference:

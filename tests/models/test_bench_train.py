@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from minicrit.config import BaseConfig, Recipe
+from minicrit.preferring import ROUNDED_SLACK, SLACK
 from minicrit.settings import load_recipe
 from minicrit.training_config import BenchTrainConfig, LoraConfig
 from models import bench_train as bench
@@ -57,6 +58,14 @@ def test_the_settings_for_a_gpu_run_on_a_small_model(small):
     ours, theirs = losses(train_ours, case), losses(train_trl, case)
     assert ours[0] == theirs[0] == pytest.approx(0.6931471805599453)
     torch.testing.assert_close(theirs, ours, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_start_may_be_as_far_off_as_rounding_goes(small, monkeypatch, precision):
+    allowed = []
+    monkeypatch.setattr("models.dpo.check_start", lambda _, slack: allowed.append(slack))
+    losses(train_ours, replace(small, precision=precision), precomputed=True)
+    assert allowed == [ROUNDED_SLACK if precision == "bfloat16" else SLACK]
 
 
 def test_lessons_have_the_lengths_that_were_asked_for():
