@@ -48,6 +48,13 @@ def let_go(started: list[Popen[bytes]]) -> None:
         process.wait()
 
 
+def take_gpu() -> None:
+    """Makes the GPU that is this process's, of several on a machine, the one that `cuda` means."""
+    if torch.cuda.is_available():
+        local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0")
+        torch.cuda.set_device(int(local))
+
+
 def meet() -> None:
     """Brings the processes of a run together, as torchrun says or, under Slurm, as srun does.
 
@@ -58,9 +65,7 @@ def meet() -> None:
         os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ["SLURM_JOB_ID"][-4:])))
         os.environ["RANK"] = os.environ["SLURM_PROCID"]
         os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
-    if torch.cuda.is_available():
-        local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0")
-        torch.cuda.set_device(int(local))
+    take_gpu()
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 

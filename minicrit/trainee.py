@@ -19,6 +19,7 @@ from minicrit.export.merged import save_model
 from minicrit.files import atomic_folder, write_atomic, write_json
 from minicrit.lora import POLICY, attach_lora, load_lora
 from minicrit.manifest import write_manifest
+from minicrit.processes import take_gpu
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.run import Run
 from minicrit.whole import SHARED, Tensors, rebuilt
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 def trainee(run: Run) -> Critic:
     """The base of a run with its adapter, fresh or as it starts; without one, all of it learns."""
     recipe, settings = run.recipe, run.settings
+    take_gpu()
     model = load_model(run.base, **_precision(recipe.base))
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -9,11 +9,36 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from minicrit.config import BaseConfig, Recipe
 from minicrit.jsonl import read_lines
 from minicrit.manifest import read_manifest
+from minicrit.run import run_of
+from minicrit.trainee import trainee
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(("told", "taken"), [
+    ({"LOCAL_RANK": "2", "SLURM_LOCALID": "1"}, 2), ({"SLURM_LOCALID": "1"}, 1), ({}, 0),
+])  # fmt: skip
+def test_the_base_goes_to_the_gpu_of_its_process(tiny, tmp_path, monkeypatch, told, taken):
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    seen = []
+
+    def load(*_, **__):
+        raise InterruptedError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
+    monkeypatch.setattr("minicrit.trainee.load_model", load)
+    recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent))
+    with pytest.raises(InterruptedError):
+        trainee(run_of(recipe, "sft", recipe.sft, tmp_path / "train.jsonl"))
+    assert seen == [taken]
 
 
 def trained(folder: Path, bases: Path, *stages: str) -> None:
