@@ -7,6 +7,7 @@ from pathlib import Path
 
 from minicrit.config import Recipe
 from minicrit.processes import first_alone
+from minicrit.run import refuse_out_of_range
 from minicrit.training_config import DPOConfig, RSFConfig
 
 #: Makes what a round learns from: (recipe, adapter, folder, number) -> folder.
@@ -25,8 +26,9 @@ def run_rounds(recipe: Recipe, select: Select, train: Callable[[Recipe], Path]) 
         The folder of the last adapter.
 
     Raises:
-        ValueError: if there are to be no rounds.
+        ValueError: if there are to be no rounds, or of settings out of range.
     """
+    refuse_out_of_range(recipe, "rsf")  # before the first critique is sampled
     settings = recipe.rsf
     adapter = settings.start
     for number, selection, out in _rounds("rsf", settings, settings.out, "selection"):

@@ -30,6 +30,9 @@ _NOT_PART_OF = {
 }
 #: Settings that do nothing at these values: an adapter from before they existed stays up to date.
 _OFF = {"best": None, "patience": 0}
+#: Settings by which, at 0, nothing would be learnt or be done, and below it be unlearnt.
+_ABOVE_ZERO = ("epochs", "batch_examples", "batch_pairs", "pack_tokens", "learning_rate", "clip",
+               "save_every", "verdict_weight", "beta")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,9 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
     """The training of a stage on a file of lessons.
 
     Raises:
-        ValueError: if base, start or goal are none that it can be done with.
+        ValueError: if settings, base, start or goal are none that it can be done with.
     """
+    refuse_out_of_range(recipe, stage)
     refuse_contradictions(recipe, stage, settings)
     base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
     files = {"train": lessons, "validation": recipe.data.folder / "validation.jsonl"}
@@ -126,6 +130,27 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
     run = Run(recipe, stage, settings, base, files)
     _ = run.goal, run.log_names  # refused now, not after the first validation
     return run
+
+
+def refuse_out_of_range(recipe: Recipe, stage: str) -> None:
+    """Refuses numbers with which a stage would teach nothing, or the contrary, and not say so.
+
+    Raises:
+        ValueError: with the setting to change.
+    """
+    settings = getattr(recipe, stage)
+    values = {f"{stage}.{name}": getattr(settings, name)
+              for name in _ABOVE_ZERO if hasattr(settings, name)}  # fmt: skip
+    if recipe.lora.rank:
+        values["lora.alpha"] = recipe.lora.alpha
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name}: expected more than 0, got {value}; raise it, or leave it "
+                             "out for its default")  # fmt: skip
+    flips = getattr(settings, "flips", 0.0)
+    if not 0 <= flips < 0.5:  # noqa: PLR2004 - of a half, a pair says nothing
+        raise ValueError(f"{stage}.flips: expected a share from 0 to under 0.5, got {flips}; 0 is "
+                         "to trust all pairs")  # fmt: skip
 
 
 def _check_start(name: str, folder: Path, base: Base, lora: LoraConfig) -> None:

@@ -105,6 +105,10 @@ def test_rounds_go_on_from_each_other(tmp_path):
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"rsf.rounds: expected at least 1, got 0"):
         run_rounds(replace(recipe, rsf=replace(recipe.rsf, rounds=0)), select, train)
+    seen.clear()
+    with pytest.raises(ValueError, match=r"rsf.clip: expected more than 0, got 0"):
+        run_rounds(replace(recipe, rsf=replace(recipe.rsf, clip=0.0)), select, train)
+    assert not seen
 
 
 def test_control_goes_the_same_rounds_without_the_samples(tmp_path):
