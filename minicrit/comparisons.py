@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from minicrit.encoding import Encoder, said
+from minicrit.encoding import Encoder, naming, said
 from minicrit.jsonl import BadLine, RefusedError, read_lines
 from minicrit.packing import Branch, grow
 from minicrit.plan import Group
@@ -100,7 +100,8 @@ def _branches(
     longest = max(map(len, completions))
     if not whole:
         completions = [[*encoder.lead_in, *encoder.verdict_words[said(text)]] for text in texts]
-    prompt = encoder.prompt(pair.domain, pair.rationale, reserve=longest)
+    with naming(f"pair {number + 1} of group {pair.group}"):
+        prompt = encoder.prompt(pair.domain, pair.rationale, reserve=longest)
     chosen, rejected = (
         replace(completion_branch(encoder, prompt, ids, 1.0), key=2 * number + side)
         for side, ids in enumerate(completions)
@@ -154,7 +155,8 @@ def _selected(
     row: dict[str, Any], encoder: Encoder, verdict_weight: float, *, weighted: bool
 ) -> Branch:
     completion = encoder.written(row["text"])
-    prompt = encoder.prompt(row["domain"], row["rationale"], reserve=len(completion))
+    with naming(f"a critique of group {row['group']}"):
+        prompt = encoder.prompt(row["domain"], row["rationale"], reserve=len(completion))
     worth = float(row["score"]) if weighted else 1.0
     word = len(encoder.verdict_words[said(row["text"])])
     branch = completion_branch(encoder, prompt, completion, worth)

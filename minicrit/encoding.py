@@ -1,7 +1,8 @@
 """From text to token ids. User text never becomes a control token; nothing is cut in silence."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,6 +21,15 @@ from minicrit.taxonomy import FLAW_TYPES
 
 class TooLongError(ValueError):
     """A text does not fit into the token limit and cutting it was not allowed."""
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Says of a text that is too long where it comes from."""
+    try:
+        yield
+    except TooLongError as error:
+        raise TooLongError(f"{name}: {error}") from error
 
 
 @dataclass

@@ -2,12 +2,14 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
-from minicrit.encoding import Encoder
+from minicrit.encoding import Encoder, naming
 from minicrit.packing import Branch, Tree, grow
 from minicrit.plan import Group, grouped
 from minicrit.prompts import critique_of
-from minicrit.records import Example
+from minicrit.readout import judging_tree
+from minicrit.records import Example, read_examples
 from minicrit.training_config import SFTConfig
 from minicrit.twinning import with_departures
 
@@ -34,6 +36,19 @@ def training_groups(
     return groups
 
 
+def validation_examples(path: Path, encoder: Encoder) -> list[Example]:
+    """The examples of a file, to validate on.
+
+    Raises:
+        TooLongError: if one does not fit; not only when it is validated for the first time.
+    """
+    examples = list(read_examples(path).examples)
+    for example in examples:
+        with naming(f"{path}: {example.id}"):
+            judging_tree(encoder, example)
+    return examples
+
+
 def _alone(branch: Branch) -> Tree:
     return Tree((), (branch,))
 
@@ -48,7 +63,8 @@ def sft_branch(
     """
     critique = critique_of(example)
     completion = encoder.completion(critique)
-    prompt = encoder.prompt(example.domain, example.rationale, reserve=len(completion))
+    with naming(example.id):
+        prompt = encoder.prompt(example.domain, example.rationale, reserve=len(completion))
     lead = len(encoder.lead_in)
     word = len(encoder.verdict_words[example.label])
     kept = completion if explained else completion[: encoder.opening_lines(critique)]

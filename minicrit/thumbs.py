@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from minicrit.comparisons import completion_branch
-from minicrit.encoding import Encoder, said
+from minicrit.encoding import Encoder, naming, said
 from minicrit.jsonl import BadLine, RefusedError, read_lines
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import kto
@@ -115,7 +115,8 @@ def thumb_groups(thumbs: Sequence[Thumb], encoder: Encoder) -> list[Group]:
         branches = []
         for number, thumb in members:
             ids = encoder.written(thumb.text)
-            prompt = encoder.prompt(thumb.domain, thumb.rationale, reserve=len(ids))
+            with naming(f"a thumb of group {name}"):
+                prompt = encoder.prompt(thumb.domain, thumb.rationale, reserve=len(ids))
             branches.append(replace(completion_branch(encoder, prompt, ids, 1.0), key=number))
         groups.append(Group(name, (grow(branches),), len(branches)))
     return groups

@@ -14,7 +14,7 @@ from minicrit.comparisons import encoded_pairs, grown, read_preferences, selecte
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import sha256_file, sha256_json
-from minicrit.lessons import training_groups
+from minicrit.lessons import training_groups, validation_examples
 from minicrit.lora import attach_reference, load_lora
 from minicrit.losses import PairSettings
 from minicrit.packing import PackedBatch
@@ -222,7 +222,7 @@ def _fit(
     from models.data import CriticData
 
     encoded = dict(critic.encoder.ledger)
-    validation = read_examples(run.files["validation"]).examples
+    validation = validation_examples(run.files["validation"], critic.encoder)
     data = CriticData(plan, validation, fingerprint=run.fingerprint, held_out=held_out)
     module: LightningModule = make_module(_optimization(run.settings, len(plan)))
     watchers = _watchers(run, plan, validation)

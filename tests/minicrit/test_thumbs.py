@@ -2,9 +2,10 @@
 
 import pytest
 
+from minicrit.encoding import Encoder, TooLongError
 from minicrit.jsonl import write_rows
 from minicrit.records import Preference
-from minicrit.thumbs import Thumb, counted, mismatched, read_thumbs, unpaired
+from minicrit.thumbs import Thumb, counted, mismatched, read_thumbs, thumb_groups, unpaired
 
 UP = {"domain": "trading", "rationale": "It rose.", "text": "Verdict: valid", "good": True,
       "group": "a"}  # fmt: skip
@@ -52,6 +53,14 @@ def test_one_group_alone_says_nothing_about_others(tmp_path):
     (tmp_path / "t.jsonl").write_text("{")
     with pytest.raises(ValueError, match=r"t.jsonl:1: expected"):
         read_thumbs(tmp_path / "t.jsonl")
+
+
+def test_a_thumb_that_is_too_long_is_named(tiny_encoder):
+    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=60)
+    with pytest.raises(
+        TooLongError, match=r"a thumb of group a: expected at most \d+ prompt tokens"
+    ):
+        thumb_groups([Thumb(**UP)], encoder)
 
 
 def test_mismatched_critiques_are_of_other_groups_and_drawn_by_seed():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import torch
 from data_gen.compose import compose
 from minicrit.config import BaseConfig, Recipe
 from minicrit.data_config import DataConfig
+from minicrit.encoding import Encoder, TooLongError
 from minicrit.files import folder_hashes
-from minicrit.lessons import sft_branch, training_groups
+from minicrit.lessons import sft_branch, training_groups, validation_examples
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import sft_loss
 from minicrit.manifest import write_manifest
@@ -23,8 +25,8 @@ from minicrit.packing import grow, pack
 from minicrit.plan import Group, StepPlan
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import write_examples
-from minicrit.train import train_sft
-from minicrit.training_config import SFTConfig
+from minicrit.train import train_dpo, train_kto, train_rsf, train_sft
+from minicrit.training_config import LoraConfig, SFTConfig
 
 OPTIONS = {"verdict_weight": 10.0, "explained": True}
 
@@ -108,6 +110,62 @@ def test_what_twins_teach_needs_their_shared_prefix(tiny_encoder, twins):
     assert [len(group.trees) for group in alone] == [4, 4]
     marked = training_groups(twins, tiny_encoder, SFTConfig(), 0)
     assert [tree.departures for group in marked for tree in group.trees] == [4, 4]
+
+
+def test_an_example_that_is_too_long_is_named_before_training(tiny_encoder, twins, tmp_path):
+    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=60)
+    with pytest.raises(
+        TooLongError, match=rf"^{twins[0].id}: expected at most .* got \d+; shorten"
+    ):
+        sft_branch(twins[0], encoder, **OPTIONS)
+    path = tmp_path / "validation.jsonl"
+    rows = [c.example for c in compose(4, 0, "validation")]
+    write_examples(path, rows)
+    assert validation_examples(path, tiny_encoder) == rows
+    with pytest.raises(TooLongError, match=rf"^{path}: {rows[0].id}: expected at most"):
+        validation_examples(path, encoder)
+
+
+def test_a_validation_example_that_is_too_long_stops_before_the_first_step(
+    tiny, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validation"):
+        rows = [c.example for c in compose(4, 0, split)]
+        if split == "validation":
+            rows[1] = replace(rows[1], rationale=rows[1].rationale + " It is so." * 2000)
+        write_examples(tmp_path / "data" / f"{split}.jsonl", rows)
+    recipe = Recipe(
+        base=BaseConfig(model="tiny", folder=tiny.folder.parent), lora=LoraConfig(rank=4),
+        data=DataConfig(folder=Path("data")), sft=SFTConfig(out=Path("run/sft")),
+    )  # fmt: skip
+    with pytest.raises(TooLongError, match=rf"validation.jsonl: {rows[1].id}: expected at most"):
+        train_sft(recipe)
+    assert not list(tmp_path.glob("run/*"))
+
+
+@pytest.mark.parametrize(("stage", "told", "said"), [
+    ("sft", {"clip": 0.0}, r"sft.clip: expected more than 0, got 0.0; raise it"),
+    ("sft", {"clip": -1.0}, r"sft.clip: expected more than 0, got -1.0"),
+    ("sft", {"verdict_weight": 0.0}, r"sft.verdict_weight: expected more than 0"),
+    ("sft", {"batch_examples": 0}, r"sft.batch_examples: expected more than 0"),
+    ("rsf", {"epochs": 0}, r"rsf.epochs: expected more than 0, got 0"),
+    ("rsf", {"verdict_weight": -1.0}, r"rsf.verdict_weight: expected more than 0"),
+    ("kto", {"save_every": 0}, r"kto.save_every: expected more than 0"),
+    ("kto", {"pack_tokens": -1}, r"kto.pack_tokens: expected more than 0, got -1"),
+    ("dpo", {"learning_rate": 0.0}, r"dpo.learning_rate: expected more than 0"),
+    ("dpo", {"batch_pairs": 0}, r"dpo.batch_pairs: expected more than 0"),
+    ("dpo", {"beta": 0.0}, r"dpo.beta: expected more than 0, got 0.0"),
+    ("dpo", {"flips": 0.5}, r"dpo.flips: expected a share from 0 to under 0.5, got 0.5"),
+    ("dpo", {"flips": -0.1}, r"dpo.flips: expected a share from 0 to under 0.5, got -0.1"),
+    ("lora", {"alpha": 0.0}, r"lora.alpha: expected more than 0, got 0.0"),
+])  # fmt: skip
+def test_settings_that_teach_nothing_are_refused_before_anything_is_loaded(stage, told, said):
+    recipe = Recipe(base=BaseConfig(model="none/such", folder=Path("nowhere")))
+    recipe = replace(recipe, **{stage: replace(getattr(recipe, stage), **told)})
+    train = {"rsf": train_rsf, "kto": train_kto, "dpo": train_dpo}.get(stage, train_sft)
+    with pytest.raises(ValueError, match=said):
+        train(recipe)
 
 
 RUN = """
