@@ -56,7 +56,7 @@ def test_one_group_alone_says_nothing_about_others(tmp_path):
 
 
 def test_a_thumb_that_is_too_long_is_named(tiny_encoder):
-    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=60)
+    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=20)
     with pytest.raises(
         TooLongError, match=r"a thumb of group a: expected at most \d+ prompt tokens"
     ):
