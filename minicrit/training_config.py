@@ -223,6 +223,8 @@ class BenchTrainConfig:
         ratios: mean prompt tokens for each completion token.
         batches: pairs or examples an optimizer step.
         adapters: lora, full.
+        sides: what is run, by the names in the report, such as `[ours live, trl live]`; none for
+            all, each with a model of its own in memory at the same time.
         completion: mean tokens of a completion.
         rounds: steps of each side that count, in turns, after one that does not.
         pack_tokens: most tokens of a forward pass of ours.
@@ -237,6 +239,7 @@ class BenchTrainConfig:
     ratios: list[float] = field(default_factory=lambda: [3.0, 1.0, 6.0])
     batches: list[int] = field(default_factory=lambda: [4, 8])
     adapters: list[str] = field(default_factory=lambda: ["lora", "full"])
+    sides: list[str] = field(default_factory=list)
     completion: int = 80
     rounds: int = 5
     pack_tokens: int = 4096

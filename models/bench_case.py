@@ -64,6 +64,7 @@ class Case:
         adapter: lora or full.
         completion: mean tokens of a completion.
         steps: optimizer steps.
+        sides: names of what is run; none for all.
         rank: of the adapter. alpha: of the adapter. targets: of the adapter.
         pack_tokens: most tokens of our forward pass.
         precision: of weights and arithmetic; in bfloat16 adapters are float32, under autocast.
@@ -79,6 +80,7 @@ class Case:
     adapter: Adapter
     completion: int = 80
     steps: int = 6
+    sides: tuple[str, ...] = ()
     rank: int = 16
     alpha: float = 32.0
     targets: str = "all-linear"

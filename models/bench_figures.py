@@ -97,8 +97,8 @@ def _compared(
 ) -> list[dict[str, Any]]:
     found = []
     for name, ours, theirs in COMPARISONS[case.task]:
-        well = [side for side in theirs if "seconds" in sides[side]]
-        if "seconds" not in sides[ours] or not well:
+        well = [side for side in theirs if "seconds" in sides.get(side, {})]
+        if "seconds" not in sides.get(ours, {}) or not well:
             continue
         best = min(well, key=lambda side: sides[side]["seconds"])
         pairs = zip(_seconds(ran[best], gpu), _seconds(ran[ours], gpu), strict=True)

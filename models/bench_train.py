@@ -65,6 +65,8 @@ def bench_train(recipe: Recipe) -> dict[str, Any]:
 def cases(recipe: Recipe) -> list[Case]:
     """The first of each list, and the others of each in its place, one at a time.
 
+    A task of which no side is to be run has none.
+
     Raises:
         ValueError: with the setting, what was expected, and what to do.
     """
@@ -77,11 +79,12 @@ def cases(recipe: Recipe) -> list[Case]:
         *((ratio, other, adapter) for other in told.batches[1:]),
         *((ratio, batch, other) for other in told.adapters[1:]),
     ]
-    return [
+    found = [
         Case(
             task=cast("Task", task), model=model, ratio=one[0], batch=one[1],
             adapter=cast("Adapter", one[2]),
-            completion=told.completion, steps=WARM_UP + told.rounds, rank=lora.rank,
+            completion=told.completion, steps=WARM_UP + told.rounds, sides=tuple(told.sides),
+            rank=lora.rank,
             alpha=lora.alpha, targets=lora.targets, pack_tokens=told.pack_tokens,
             precision=told.precision, checkpointing=told.gradient_checkpointing,
             threads=told.threads, seed=recipe.seed, base=recipe.base.model,
@@ -89,13 +92,16 @@ def cases(recipe: Recipe) -> list[Case]:
         )
         for model in told.models for one in star for task in told.tasks
     ]  # fmt: skip
+    return [case for case in found if _sides(case)]
 
 
 _NAMES = {
     "models": (*SHAPES, FROM_RECIPE),
     "adapters": ("lora", "full"),
     "tasks": ("dpo", "sft"),
-}
+    "sides": ("ours live", "ours precomputed", "trl live", "trl precomputed", "ours", "trl padded",
+              "trl padding-free"),
+}  # fmt: skip
 
 
 def _check(told: BenchTrainConfig, dropout: float) -> None:
@@ -103,7 +109,7 @@ def _check(told: BenchTrainConfig, dropout: float) -> None:
         if strange := sorted(set(getattr(told, name)) - set(known)):
             raise ValueError(f"bench_train.{name}: expected names of {', '.join(known)}, got "
                              f"{strange[0]}; pick one")  # fmt: skip
-    for name in (*_NAMES, "ratios", "batches"):
+    for name in ("models", "adapters", "tasks", "ratios", "batches"):
         if not getattr(told, name):
             raise ValueError(f"bench_train.{name}: expected at least one, got none; name one")
     for name in ("ratios", "batches", "rounds", "completion", "threads", "pack_tokens"):
@@ -141,17 +147,19 @@ def _done(path: Path, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _sides(case: Case) -> dict[str, Callable[[Turns], None]]:
     """What is measured in a case, by name. Each imports what it needs, in its own process."""
     if case.task == "sft":
-        return {
+        found = {
             "ours": partial(_ours, case=case),
             "trl padded": partial(_trl, case=case),
             "trl padding-free": partial(_trl, case=case, padding_free=True),
         }
-    return {
-        "ours live": partial(_ours, case=case),
-        "ours precomputed": partial(_ours, case=case, precomputed=True),
-        "trl live": partial(_trl, case=case),
-        "trl precomputed": partial(_trl, case=case, precomputed=True),
-    }
+    else:
+        found = {
+            "ours live": partial(_ours, case=case),
+            "ours precomputed": partial(_ours, case=case, precomputed=True),
+            "trl live": partial(_trl, case=case),
+            "trl precomputed": partial(_trl, case=case, precomputed=True),
+        }
+    return {name: run for name, run in found.items() if name in case.sides or not case.sides}
 
 
 def _ours(turns: Turns, case: Case, **options: bool) -> None:
@@ -184,7 +192,8 @@ def _measured(case: Case) -> dict[str, Any]:
             side.close()
     for name, side in sides.items():
         if side.failure:
-            log.warning("%s, %s: %s", case.name, name, side.failure)
+            log.warning("%s, %s: %s; if memory is short, run fewer at once: bench_train.sides",
+                        case.name, name, side.failure)  # fmt: skip
     ran = {name: Ran(tuple(steps[name]), side.failure) for name, side in sides.items()}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     figures = figures_of(case, ran, (body, head, scored), gpu)

@@ -171,6 +171,7 @@ def test_one_thing_is_varied_at_a_time():
     ({"models": ["70b"]}, "bench_train.models: expected names of tiny, .* got 70b"),
     ({"adapters": ["dora"]}, "bench_train.adapters: expected names of lora, full, got dora"),
     ({"tasks": []}, "bench_train.tasks: expected at least one, got none"),
+    ({"sides": ["theirs"]}, "bench_train.sides: expected names of ours live, .* got theirs"),
     ({"rounds": 0}, "bench_train.rounds: expected more than 0, got 0"),
     ({"ratios": [0.0]}, "bench_train.ratios: expected more than 0"),
 ])  # fmt: skip
@@ -191,6 +192,17 @@ def test_the_recipe_for_a_gpu_holds_shapes_that_exist():
     body, head, words = bench._weights(found[-1])
     assert body + 2 * head == pytest.approx(7.6e9, rel=0.01)
     assert words == 152064
+
+
+def test_some_sides_alone_are_run_and_compared():
+    told = BenchTrainConfig(models=["tiny"], ratios=[3.0], batches=[4], adapters=["lora"],
+                            sides=["ours precomputed", "trl live"])  # fmt: skip
+    (case,) = bench.cases(Recipe(bench_train=told))
+    assert case.task == "dpo"
+    assert list(bench._sides(case)) == told.sides
+    sides = {name: ran(1.0, 2.0, memory=2.0) for name in told.sides}
+    (row,) = figures_of(case, sides, (1, 1, 1), None)["compared"]
+    assert (row["what"], row["times_as_fast"]["median"]) == ("DPO, ours precomputed, TRL live", 1.0)
 
 
 def test_cases_that_are_done_are_kept_unless_a_side_failed(tmp_path, monkeypatch, tiny_folder):
