@@ -168,8 +168,8 @@ def _refuse_uncomputable(where: str, config: PretrainedConfig) -> None:
     found = {
         name: value for name in _SCALES if (value := getattr(config, name, None)) not in (None, 1)
     }
-    layers = {*(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", ()))}
-    if others := sorted(layers - {"full_attention", "attention"}):
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
+    if others := sorted({*kinds} - {"full_attention", "attention"}):
         found["layer_types"] = others[0]
     window = getattr(config, "sliding_window", None)
     if window and window < LONGEST and getattr(config, "use_sliding_window", True):
