@@ -148,9 +148,15 @@ def _gap(
                                                 math.nan)}  # fmt: skip
     gaps, rest = drawn[0][name] - drawn[1][name], left[0][name] - left[1][name]
     gap = paired.difference(value, gaps, rest, len(truth.flawed))
-    below, above = paired.one_sided(value, gaps, rest, margin)
+    below, above = paired.one_sided(value, gaps, rest, margin, _units(name, truth))
     return {"value": value, "low": gap.low, "high": gap.high, "p": gap.p,
             "p_below": below, "p_above": above}  # fmt: skip
+
+
+def _units(name: str, truth: Truth) -> int:
+    """Groups that a metric is over: those with valid items for FPR, with flawed ones for recall."""
+    rows = {"fpr": ~truth.flawed, "recall": truth.flawed}.get(name)
+    return len(set(truth.groups if rows is None else truth.groups[rows]))
 
 
 def _least_sure(units: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -72,11 +72,45 @@ def test_bca_covers_a_skewed_mean_better_than_percentiles() -> None:
 
 def test_one_sided_by_hand() -> None:
     """Of nine draws two are at most -0.1 and one is at least 0.1; 0.01 is their middle."""
-    drawn = np.array([-0.3, -0.1, -0.05, 0, 0.01, 0.02, 0.05, 0.09, 0.1, np.nan])
-    assert paired.one_sided(0.01, drawn, np.zeros(3), 0.1) == pytest.approx((0.3, 0.2))
-    assert np.isnan(paired.one_sided(0.0, np.array([np.nan]), np.zeros(3), 0.1)).all()
+    drawn = np.array([-0.3, -0.1, -0.05, 0, 0.01, 0.02, 0.05, 0.09, 0.1])
+    assert paired.one_sided(0.01, drawn, np.zeros(3), 0.1, 99) == pytest.approx((0.3, 0.2))
     with pytest.raises(ValueError, match="margin above 0"):
-        paired.one_sided(0.0, drawn, np.zeros(3), 0.0)
+        paired.one_sided(0.0, drawn, np.zeros(3), 0.0, 99)
+
+
+def test_one_sided_is_undefined_where_the_bounds_are() -> None:
+    """Beyond 5 % of undefined draws the others are the lucky ones."""
+    drawn = np.append(np.zeros(19), np.nan)
+    assert not np.isnan(paired.one_sided(0.0, drawn, np.zeros(3), 0.1, 99)).any()
+    for lost in (np.append(np.zeros(9), np.nan), np.array([np.nan])):
+        assert np.isnan(paired.one_sided(0.0, lost, np.zeros(3), 0.1, 99)).all()
+
+
+def test_few_units_without_a_change_show_little() -> None:
+    """0.98^n: 80 units may hide 2 % that are worse, 149 hardly; a gain must be undone as well."""
+    drawn = np.zeros(1000)
+    for units, p in ((10, 0.98**10), (80, 0.98**80), (148, 0.98**148), (149, 0.98**149)):
+        found = paired.one_sided(0.0, drawn, np.zeros(3), 0.02, units)
+        assert found == pytest.approx((p, p))
+        assert (max(found) <= 0.05) == (units == 149)
+    won = paired.one_sided(0.5, drawn + 0.5, np.full(3, 0.5), 0.02, 40)
+    assert won == pytest.approx((1 / 1001, 1.0))
+
+
+def test_units_without_a_worse_one_are_rarely_called_no_worse_at_the_margin() -> None:
+    """2 % of all units are worse: 80 of them show none in a fifth of all worlds, which says little.
+
+    Among 600 worlds of rare changes at most about 5 % are called no worse.
+    """
+    rng = np.random.default_rng(3)
+    for units in (80, 160):
+        claims = 0
+        for _ in range(300):
+            x = -(rng.random(units) < 0.02).astype(float)
+            drawn = x[rng.integers(0, units, (500, units))].mean(axis=1)
+            left_out = (x.sum() - x) / (units - 1)
+            claims += paired.one_sided(float(x.mean()), drawn, left_out, 0.02, units)[0] <= 0.05
+        assert claims <= stats.binom.ppf(0.999, 300, 0.05)
 
 
 def test_equivalence_agrees_with_two_t_tests() -> None:
@@ -85,7 +119,8 @@ def test_equivalence_agrees_with_two_t_tests() -> None:
     x = rng.normal(0.02, 0.5, 400)
     drawn = x[rng.integers(0, 400, (20_000, 400))].mean(axis=1)
     error = x.std(ddof=1) / 20
-    below, above = paired.one_sided(float(x.mean()), drawn, (x.sum() - x) / 399, 0.05)
+    below, above = paired.one_sided(float(x.mean()), drawn, (x.sum() - x) / 399, 0.05,
+                                    400)  # fmt: skip
     assert below == pytest.approx(stats.t.sf((x.mean() + 0.05) / error, 399), abs=0.01)
     assert above == pytest.approx(stats.t.cdf((x.mean() - 0.05) / error, 399), abs=0.01)
 
@@ -98,7 +133,7 @@ def test_equivalence_is_rarely_claimed_at_the_margin() -> None:
         x = rng.normal(0.1, 0.5, 100)
         drawn = x[rng.integers(0, 100, (1000, 100))].mean(axis=1)
         left_out = (x.sum() - x) / 99
-        claims += max(paired.one_sided(float(x.mean()), drawn, left_out, 0.1)) <= 0.05
+        claims += max(paired.one_sided(float(x.mean()), drawn, left_out, 0.1, 100)) <= 0.05
     low, high = stats.binom.interval(0.999, 600, 0.05)
     assert low <= claims <= high + 6
 

@@ -5,6 +5,7 @@ import pytest
 
 from minicrit import scores
 from minicrit.measures import Truth
+from minicrit.quantize_gate import flip_facts, gate
 from minicrit.versus import Side, compare, detectable_line, slice_tests
 from tests.minicrit.benchmark_case import FIRST, SECOND, small, twins
 
@@ -41,12 +42,28 @@ def test_unscored_items_leave_the_comparison_only() -> None:
     assert found["differences"]["fpr"]["value"] == pytest.approx(1 / 3 - 2 / 3)
 
 
-def test_a_judge_against_itself_is_equivalent() -> None:
-    a, _, truth = sides()
-    found = compare(a, a, truth, small(), margin=0.02, draws=500)
+@pytest.mark.parametrize("groups", [4, 80, 200])
+def test_a_judge_against_itself_is_equivalent_where_groups_suffice_to_say_so(groups: int) -> None:
+    """No draw moves, whatever their number: 0.92 for 4 groups, 0.20 for 80, 0.018 for 200."""
+    asked = [e for n in range(groups) for e in twins(n, (0, 0), (0, 0))]
+    p = np.random.default_rng(1).random(2 * groups)
+    a, truth = Side("a", p, 0.5), Truth.of(asked)
+    found = compare(a, a, truth, asked, margin=0.02, draws=500)
     for row in found["differences"].values():
         assert (row["value"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
-        assert row["p_apart"] == pytest.approx(1 / 501, abs=1e-6)
+        assert row["p_apart"] == pytest.approx(0.98**groups, abs=1e-6)
+    gated = gate(flip_facts(0, 2 * groups, 8), found["differences"], 0.02)
+    assert gated["status"] == ("released" if groups == 200 else "not released")
+
+
+def test_a_rate_is_over_the_groups_that_hold_its_items() -> None:
+    """Four twin groups and four with a valid item alone: 8 groups for FPR and F1, 4 for recall."""
+    asked = [e for n in range(4) for e in twins(n, (0, 0), (0, 0))]
+    asked += [twins(n, (0, 0), (0, 0))[0] for n in range(4, 8)]
+    a, truth = Side("a", np.full(12, 0.9), 0.5), Truth.of(asked)
+    found = compare(a, a, truth, asked, margin=0.02, draws=500)["differences"]
+    apart = [found[name]["p_apart"] for name in ("fpr", "cost", "recall")]
+    assert apart == pytest.approx([0.98**8, 0.98**8, 0.98**4], abs=1e-6)
 
 
 def world(rng: np.random.Generator, groups: int) -> tuple[Side, Side, Truth]:
