@@ -8,6 +8,7 @@ of other data or by other code is never met again.
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from tqdm import tqdm
 
-from minicrit.files import sha256_json
+from minicrit.files import open_alone, sha256_json
 from minicrit.jsonl import whole_rows
 
 T = TypeVar("T")
@@ -24,23 +25,33 @@ Fits = Sequence[Callable[[Row], bool]]
 
 
 class Kept:
-    """The lines of one step; `rows` are those that an earlier run has left, whole and fitting.
+    """The lines of one step; inside `with`, `rows` begins with those that an earlier run has left.
+
+    The file is locked meanwhile: lines that two runs add in turn would stand in each other's place.
 
     Args:
         out: the report that the step belongs to. part: which of its steps.
         key: all that decides the lines, as JSON values.
         fits: for each line there is to be, whether a row may be it; from the first that may not,
             all are dropped.
+
+    Raises:
+        ValueError: on entering, if another run has the file open.
     """
 
     def __init__(self, out: Path, part: str, key: Iterable[Any], fits: Fits) -> None:
         self.path = out.with_name(f"{out.name}.{sha256_json(list(key))[:16]}.{part}.jsonl")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = whole_rows(self.path, fits)
-        self.resumed = len(self.rows) > 0
+        self._fits = fits
+        self.rows: list[Row] = []
+        self.resumed = False
 
     def __enter__(self) -> Self:
-        self._file = self.path.open("a", encoding="utf-8")
+        with ExitStack() as stack:
+            file = stack.enter_context(open_alone(self.path))
+            self.rows = whole_rows(self.path, self._fits)
+            stack.pop_all()
+        self._file = file
+        self.resumed = len(self.rows) > 0
         return self
 
     def __exit__(
@@ -51,7 +62,7 @@ class Kept:
 
     def add(self, row: Row) -> None:
         """One line more; it survives a kill from here on."""
-        self._file.write(json.dumps(row) + "\n")
+        self._file.write((json.dumps(row) + "\n").encode())
         self._file.flush()
         self.rows.append(row)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minicrit.kept import in_passes, remove_kept
+from minicrit.kept import Kept, in_passes, remove_kept
 
 
 class Work:
@@ -63,6 +63,33 @@ def test_a_line_that_is_none_of_ours_is_made_again(tmp_path, line):
     later = Work()
     assert run(out, later) == whole
     assert len(later.passes) == 3
+
+
+def test_one_run_at_a_time_writes_the_lines(tmp_path):
+    out = tmp_path / "part"
+
+    def slow(rows):
+        with pytest.raises(ValueError, match=r"squares.jsonl: expected to be the only run"):
+            run(out, Work())
+        return Work()(rows)
+
+    whole = run(out, slow)
+    assert len(file_of(out).read_bytes().splitlines()) == 3
+    assert run(out, Work()) == whole
+
+
+def test_what_cannot_be_read_is_let_go(tmp_path):
+    """The lock of a run that failed on entering is free for the next one."""
+    out = tmp_path / "part"
+    whole = run(out, Work())
+
+    def breaks(row):
+        raise KeyError(row)
+
+    kept = Kept(out, "squares", ["k"], [breaks])
+    with pytest.raises(KeyError) as _caught, kept:  # whose frames hold what it opened
+        pass
+    assert run(out, Work()) == whole
 
 
 def test_nothing_to_do_is_nothing_done(tmp_path):
