@@ -13,7 +13,8 @@ The error is shared equally among the metrics: each bound is one of a confidence
 alpha / (number of metrics), so all bounds of all metrics hold at all times together with
 probability 1 - alpha, and any rule may look at all of them as often as it likes. The rules:
 
-    mismatch    the arms are not as frequent as they were drawn: something filters them
+    mismatch    the arms are not as frequent as they were drawn, among the decisions or, where they
+                are a metric, the outcomes: something filters them
     harm        a metric is worse
     success     the primary metric is better, and no other one worse by `margin` or more
     futility    a gain of `least` in the primary metric is ruled out
@@ -154,13 +155,13 @@ class Experiment:
         """What is known so far, as JSON values; `series` is a figure for every n."""
         found = gathered(self, store)
         metrics = {name: self._metric(found[name]) for name in self.metrics}
-        drawn = found[self.metrics[0]] if self.shadow else found["drawn"]
-        reason = self._rule(metrics, self._mismatch(drawn))
+        mismatch = self._mismatch(found)
         return {
             "name": self.name, "control": self.control, "treatment": self.treatment,
             "shadow": self.shadow, "share": self.share, "alpha": self.alpha,
             "alpha_each": self.alpha / len(self.metrics), "primary": self.primary,
-            "mismatch_p": plain(self._mismatch(drawn)), "metrics": metrics, "rule": reason,
+            "mismatch_p": plain(mismatch), "metrics": metrics,
+            "rule": self._rule(metrics, mismatch),
             "ended": self.ended(),
         }  # fmt: skip
 
@@ -199,12 +200,16 @@ class Experiment:
                 "p": plain(bounds.p[-1]), "n": len(found.psi), "arms": found.arms(),
                 "series": series}  # fmt: skip
 
-    def _mismatch(self, found: Evidence) -> float:
-        """Always-valid p that units reach the arms as often as they were drawn."""
-        if self.shadow or not len(found.treated):
+    def _mismatch(self, found: Mapping[str, Evidence]) -> float:
+        """Always-valid p that units reach the arms as often as they were drawn (Bonferroni)."""
+        if self.shadow:
             return 1.0
-        y = found.treated.astype(np.float64)
-        return float(min(1, np.exp(-log_capital(y, self.share, MISMATCH_LEVEL).max())))
+        looked = ["drawn", *(name for name in self.metrics if name == "outcome")]
+        level, p = MISMATCH_LEVEL / len(looked), 1.0
+        for y in (found[name].treated.astype(np.float64) for name in looked):
+            if len(y):
+                p = min(p, float(np.exp(-log_capital(y, self.share, level).max())) * len(looked))
+        return p
 
     def _rule(self, metrics: Mapping[str, Mapping[str, Any]], mismatch: float) -> str | None:
         primary = metrics[self.primary]

@@ -174,6 +174,23 @@ def test_arms_that_something_filters_are_no_experiment(tmp_path, store):
     assert state["mismatch_p"] < 0.001
 
 
+@pytest.mark.parametrize(("num_treated", "rule"), [(100, "mismatch"), (290, "success")])
+def test_outcomes_that_something_filters_are_no_experiment(tmp_path, store, num_treated, rule):
+    """Where only what passed has an outcome, the arms differ in what they are counted on."""
+    experiment = made(tmp_path, metrics=("outcome",), primary="outcome")
+    arms = [CONTROL] * 300 + [TREATMENT] * num_treated
+    random.Random(0).shuffle(arms)
+    store.add_requests([
+        Request(request_id=f"o{n}", domain="general", rationale=f"T {n}", result=result("valid"),
+                experiment="e", arm=arm) for n, arm in enumerate(arms)
+    ])  # fmt: skip
+    for n, arm in enumerate(arms):
+        store.add_outcome(f"o{n}", 1.0 if arm == TREATMENT else 0.2)
+    state = experiment.state(store)
+    assert state["rule"] == rule
+    assert (state["mismatch_p"] <= 0.001) == (rule == "mismatch")
+
+
 def test_in_shadow_both_are_compared_on_the_same_rationales(tmp_path, store):
     experiment = made(tmp_path, shadow=True)
     fill(store, experiment, audited(120), {CONTROL: 0.6, TREATMENT: 0.95})
