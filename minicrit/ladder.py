@@ -27,6 +27,7 @@ BASE = "base"
 #: Stages in the order of the ladder, and what each critic was made from.
 STARTS = {BASE: None, "plain": BASE, "sft": "plain", "dpo": "sft", "router": "sft", "rsf": "sft",
           "kto": "sft", "constitution": "sft", "int8": "sft", "int4": "sft"}  # fmt: skip
+SERVED = "openai:"  # begins the name of a critic behind a server
 COLUMNS = {"model_1": "p_1", "model_2": "p_2"}
 
 
@@ -74,13 +75,18 @@ def ladder_plots(folder: Path) -> list[tuple[str, Markup]]:
     for key, name in (("f1", "F1"), ("fpr", "False-positive rate")) if len(rungs) > 1 else ():
         known = [(rung.stage, one) for rung in rungs if (one := _at_half(rung, key))]
         dots = [Dot(stage, one["value"], one["low"], one["high"], one["n"])
-                for stage, one in known if one["value"] is not None]  # fmt: skip
+                for stage, one in known if one["low"] is not None]  # fmt: skip
         found.append((f"{name} at 0.5 by stage", dot_plot(dots, f"{name} at 0.5 by stage")))
     return found
 
 
 def stage_of(judge: Mapping[str, Any]) -> str:
-    """The stage that made a judge, by the name of its folder; a judge without adapter is a base."""
+    """The stage that made a judge, by the name of its folder; a judge without adapter is a base.
+
+    What is behind a server goes by its own name, as only the server knows what it is.
+    """
+    if judge["name"].startswith(SERVED):
+        return str(judge["name"])
     name = Path(judge["name"]).name
     return name if name in STARTS or judge.get("adapter") else BASE
 
@@ -133,13 +139,24 @@ def _right(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, bool]:
 
 
 def _before(rung: Rung, rungs: Sequence[Rung]) -> Rung | None:
-    """The nearest rung below, on the same items; a stage that was not judged is passed over."""
-    start = STARTS.get(rung.stage, "sft")
+    """The nearest rung below, on the same items; a stage that was not judged is passed over.
+
+    Of bases only the one that it was made from.
+    """
+    unknown = rung.stage.startswith(SERVED) and not rung.judge.get("adapter")
+    start = None if unknown else STARTS.get(rung.stage, "sft")
     while start:
-        if found := next((r for r in rungs if (r.stage, r.items) == (start, rung.items)), None):
-            return found
+        for other in rungs:
+            ours = start != BASE or _is_base_of(other.judge, rung.judge)
+            if (other.stage, other.items) == (start, rung.items) and ours:
+                return other
         start = STARTS[start]
     return None
+
+
+def _is_base_of(base: Mapping[str, Any], judge: Mapping[str, Any]) -> bool:
+    """By identity: that of a critic with an adapter is `<base>+<adapter>`, see `loading`."""
+    return str(judge["identity"]).startswith(f"{base['identity']}+")
 
 
 def _test(rung: Rung, other: Rung | None) -> tuple[int, int] | None:

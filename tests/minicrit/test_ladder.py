@@ -18,8 +18,9 @@ class Named(StandIn):
     def __init__(self, name: str, letter: str) -> None:
         super().__init__(letter)
         self.name = name
-        self.identity = name
-        self.adapter = None if name == "embedded" else name  # type: ignore[assignment]
+        is_base = not name.startswith("checkpoints/")
+        self.identity = name if is_base else f"embedded+{name}"
+        self.adapter = None if is_base else name  # type: ignore[assignment]
 
 
 def judged(folder: Path, file: str, *models: tuple[str, str], examples: object = None) -> None:
@@ -72,6 +73,29 @@ def test_all_are_read_at_half_whatever_their_own_threshold(tmp_path: Path) -> No
     assert [name for name, _ in ladder_plots(tmp_path / "reports")] == [
         "F1 at 0.5 by stage", "False-positive rate at 0.5 by stage"]  # fmt: skip
     assert ladder_plots(tmp_path / "reports")[0][1].count("dpo") >= 1
+
+
+def test_a_critic_is_held_against_the_base_it_was_made_from(tmp_path: Path) -> None:
+    """Another base comes first by name, and what is behind a server is nobody's base."""
+    judged(tmp_path, "benchmark", SFT, ("another", "a"))
+    judged(tmp_path, "benchmark-served", ("openai:http://127.0.0.1:1/v1#m", "a"))
+    found = ladder(tmp_path / "reports")
+    assert found is not None
+    assert [(row[0], row[6]) for row in found[1]] == [
+        ("base", "-"), ("sft", "-"), ("openai:http://127.0.0.1:1/v1#m", "-")]  # fmt: skip
+    judged(tmp_path, "benchmark-base", BASE)
+    found = ladder(tmp_path / "reports")
+    assert found is not None
+    assert [row[1] for row in found[1][:2]] == ["another", "embedded"]
+    assert found[1][2][6:9] == ("base", "4", "2")  # against another, which is as it is, 0 : 0
+
+
+def test_what_has_no_interval_is_not_drawn(tmp_path: Path) -> None:
+    """One group is not resampled: F1 has no bounds, the false-positive rate has Wilson's."""
+    judged(tmp_path, "benchmark", SFT, BASE, examples=small()[:2])
+    drawn = dict(ladder_plots(tmp_path / "reports"))
+    assert "sft" not in drawn["F1 at 0.5 by stage"]
+    assert "sft" in drawn["False-positive rate at 0.5 by stage"]
 
 
 def test_twins_are_held_against_plain_data(tmp_path: Path) -> None:
