@@ -13,7 +13,8 @@ class FeedbackConfig:
         out: folder of the examples and the preference pairs.
         validation: share of the rationales that is kept for validation, drawn by hash.
         least_operators: fewest operators who must have decided on a rationale.
-        least_agreement: share of them that must say the same; a tie is always left out.
+        least_agreement: share of them that must say the same, where labels are not weighed; a tie
+            is then left out, whatever this says.
         weigh: let a model of the operators' error rates (Dawid and Skene) decide in place of the
             majority, where at least ten rationales have three operators or more.
         certain: probability of the label that it must then have.
@@ -51,7 +52,8 @@ class ABConfig:
         alpha: chance that any bound of any metric is ever wrong.
         least: gain in the primary metric that would be worth it; futile once it is ruled out.
         margin: by how much another metric may be worse.
-        most: rationales after which the experiment ends without a result.
+        most: numbers of the primary metric after which the experiment ends without a result:
+            rationales decided on, valid ones alone for false_positives, or outcomes.
         outcome_low: least outcome that can be reported.
         outcome_high: greatest outcome.
         rate: value of the metric under control that a plan assumes.

@@ -18,6 +18,12 @@ LABELS = {
     "false_positives": "valid rationales let through",
     "outcome": "outcome",
 }
+#: By primary metric: what its numbers and `most` count, and what must be asked for them.
+COUNTED = {
+    "agreement": ("decisions", "rationales for them"),
+    "false_positives": ("valid rationales decided on", "valid rationales for them"),
+    "outcome": ("outcomes", "rationales for them"),
+}
 RULES = {
     "mismatch": "stopped: the arms are not as frequent as they were drawn, so something filters "
     "them",
@@ -96,8 +102,8 @@ def plan_markdown(found: Report, experiment: "Experiment") -> str:
          number(row["decisions"], 0), str(row["rationales"] or "-"))
         for row in found["rows"]
     ]  # fmt: skip
-    head: Row = ("true gain", f"found within {found['most']}", "decisions (median)",
-                 "rationales for them")  # fmt: skip
+    counted, asked = COUNTED[experiment.primary]
+    head: Row = ("true gain", f"found within {found['most']}", f"{counted} (median)", asked)
     mode = "shadow" if experiment.shadow else f"{100 * experiment.share:g} % treatment"
     return (f"# Plan: {experiment.primary} at {found['rate']:g}, {mode}, "
             f"{len(experiment.metrics)} metrics, {found['runs']} simulated experiments each\n\n"

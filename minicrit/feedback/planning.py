@@ -48,10 +48,13 @@ def plan(experiment: Experiment, rate: float, discordance: float, seed: int) -> 
         seed: of the simulation.
 
     Returns:
-        Per gain: power within `most`, median number of decisions where it is found (None if it
-        never is), and rationales that must be asked for so many of the audit.
+        Per gain: power within `most`, median number of `decisions` where it is found (None if it
+        never is), and rationales that must be asked for so many. What counts, for `most` as well,
+        is what the primary metric is over: decisions of the audit, of valid rationales alone for
+        `false_positives`, or outcomes, which any rationale may have.
     """
     rows = []
+    share = 1.0 if experiment.primary == "outcome" else AUDIT_SHARE
     for times in GAINS:
         gain = round(times * experiment.least, 6)
         apart = max(discordance, gain) if experiment.shadow else _independent(rate, gain)
@@ -64,7 +67,7 @@ def plan(experiment: Experiment, rate: float, discordance: float, seed: int) -> 
         power = wilson(int(found.sum()), RUNS)
         rows.append({"gain": gain, "power": plain(power.value), "low": plain(power.low),
                      "high": plain(power.high), "decisions": median,
-                     "rationales": None if median is None else round(median / AUDIT_SHARE)
+                     "rationales": None if median is None else round(median / share)
                      })  # fmt: skip
     if not rows:
         raise ValueError(f"ab.least: expected a gain that a rate of {rate} leaves room for, got "

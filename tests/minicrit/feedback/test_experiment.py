@@ -342,3 +342,19 @@ def test_a_plan_says_what_would_be_found_and_how_often_it_would_cry_wolf(tmp_pat
     settings.rate, settings.least = 0.9, 0.2
     with pytest.raises(ValueError, match=r"ab.least: expected a gain that a rate of 0.9 leaves"):
         ab(recipe)
+
+
+@pytest.mark.parametrize(("primary", "counted", "asked", "share"), [
+    ("agreement", "decisions", "rationales for them", AUDIT_SHARE),
+    ("false_positives", "valid rationales decided on", "valid rationales for them", AUDIT_SHARE),
+    ("outcome", "outcomes", "rationales for them", 1.0),
+])  # fmt: skip
+def test_a_plan_counts_what_its_metric_is_over(tmp_path, capsys, primary, counted, asked, share):
+    """Any rationale may have an outcome; decisions count in the audit alone."""
+    recipe = Recipe()
+    settings = recipe.ab
+    settings.out, settings.plan, settings.most = tmp_path / "ab", True, 200
+    settings.metrics, settings.primary, settings.least = [primary], primary, 0.035
+    row = ab(recipe)["plan"]["rows"][-1]
+    assert row["rationales"] == round(row["decisions"] / share)
+    assert f"| {counted} (median) | {asked} |" in capsys.readouterr().out
