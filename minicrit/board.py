@@ -41,8 +41,9 @@ def log_benchmark(folder: Path, report: Mapping[str, Any], p: Mapping[str, Float
     """
     from torch.utils.tensorboard.writer import SummaryWriter  # slow: not before it is needed
 
-    for key, judge in report["judges"].items():
+    for key in ("model_1", "model_2", "words"):  # all that there may be, not only these
         shutil.rmtree(folder / key, ignore_errors=True)
+    for key, judge in report["judges"].items():
         with SummaryWriter(str(folder / key)) as writer:
             _curves(writer, judge)
             _scores(writer, p[key], truth)

@@ -126,7 +126,7 @@ def worst(
 
     Only slices with a higher rate than their rest; `worse` says whether p over all is below ALPHA.
     """
-    if not len(slices.names) or not missed.any():
+    if not len(slices.names) or not missed.any() or shown < 1:
         return []
     groups = np.unique(truth.groups, return_inverse=True)[1]
     p = p_values(slices.masks, missed, groups)

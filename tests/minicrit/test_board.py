@@ -30,6 +30,15 @@ def read(folder: Path, judge: str) -> EventAccumulator:
     return found.Reload()
 
 
+def test_judges_of_an_earlier_run_are_gone(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    benchmark(made, load=StandIn, draws=5)
+    made.benchmark.model_2, made.benchmark.words = None, False
+    benchmark(made, load=StandIn, draws=5)
+    where = tmp_path / "runs" / "reports" / "benchmark"
+    assert [path.name for path in where.iterdir()] == ["model_1"]
+
+
 def test_every_judge_has_its_curves(folder: Path, report: dict[str, Any]) -> None:
     """Steps are the x axis in thousandths; by hand: critic a is at FPR .25, recall .75."""
     for key, judge in report["judges"].items():

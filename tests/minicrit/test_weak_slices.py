@@ -102,6 +102,7 @@ def test_a_planted_slice_is_found_first_and_what_it_explains_is_left_out():
     missed = rng.random(300) < np.where(planted, 0.8, 0.06)
     truth = Truth.of(examples)
     found = Slices.of(properties_of(examples, rng.uniform(0.01, 0.99, 300), 0.5), 10)
+    assert worst(found, missed, truth, shown=0) == []
     first, *others = worst(found, missed, truth, shown=8)
     assert first["slice"] == {"domain": "medical", "mechanism": "anchoring"}
     assert first["worse"]
