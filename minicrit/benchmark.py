@@ -30,6 +30,7 @@ from minicrit.jsonl import write_rows
 from minicrit.judging import Judge, load_judge, remove_partial, score_items
 from minicrit.manifest import provenance
 from minicrit.measures import DRAWS, HALF, Truth, measure, metrics, plain
+from minicrit.paired import check_margin
 from minicrit.records import Example
 from minicrit.selection import facts_of, input_hashes, lessons_of, select
 from minicrit.which_flaw import assess_types
@@ -62,6 +63,7 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
         draws: resamples of each interval.
     """
     settings = recipe.benchmark
+    check_margin("benchmark.margin", settings.margin)
     examples, left_out = select(settings, recipe.seed)
     truth = Truth.of(examples)
     _log.info("%s", versus.detectable_line(len(examples), settings.discordance))

@@ -32,6 +32,7 @@ from minicrit.gate_facts import (
 )
 from minicrit.gate_page import gate_html, gate_markdown
 from minicrit.judging import Judge, Scores, load_judge, remove_partial, score_items
+from minicrit.ledoit_wolf import LEAST_BLOCKS
 from minicrit.manifest import provenance
 from minicrit.measures import plain
 from minicrit.sharpe import sharpe_ratio
@@ -67,6 +68,10 @@ def sharpe(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
         raise ValueError(f"{settings.trades}: expected trades over at least {LEAST_PERIODS} periods"
                          f", got {len(book.starts)} of a {settings.period}; add trades or choose "
                          "a shorter sharpe.period")  # fmt: skip
+    if settings.block > len(book.starts) // LEAST_BLOCKS:
+        raise ValueError(f"sharpe.block: expected at most {len(book.starts) // LEAST_BLOCKS} of "
+                         f"{len(book.starts)} periods, got {settings.block}; leave it out for the "
+                         "default")  # fmt: skip
     judge = (load or partial(load_judge, base_folder=recipe.base.folder))(settings.model)
     scored = score_items(judge, trades, settings.out, batch_tokens=settings.batch_tokens)
     flagged = scored.p > judge.threshold  # what could not be read passes, and is counted

@@ -16,7 +16,7 @@ DRAWS = 4999
 _MOST_PERSISTENT = 0.97  # a singular value nearer to 1 would blow the recoloured estimate up
 _MAX_UNDEFINED = 0.05  # of the draws, as in `statistics`
 _CHUNK = 256  # draws at once
-_LEAST_BLOCKS = 4
+LEAST_BLOCKS = 4
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def sharpe_difference(
         seed: of the resampling.
     """
     block = block or math.ceil(len(pair) ** (1 / 3))
-    if not 1 <= block <= len(pair) // _LEAST_BLOCKS:
-        raise ValueError(f"expected blocks of 1 to {len(pair) // _LEAST_BLOCKS} periods (T / "
-                         f"{_LEAST_BLOCKS}), got {block} with T = {len(pair)}; use more data or "
+    if not 1 <= block <= len(pair) // LEAST_BLOCKS:
+        raise ValueError(f"expected blocks of 1 to {len(pair) // LEAST_BLOCKS} periods (T / "
+                         f"{LEAST_BLOCKS}), got {block} with T = {len(pair)}; use more data or "
                          "shorter blocks")  # fmt: skip
     value = float(_difference(_moments(pair).mean(axis=0))[0])
     error = standard_error(pair)

@@ -112,13 +112,19 @@ def one_sided(
     Returns:
         Both; nan as in `statistics.percentiles`.
     """
-    if not margin > 0:
-        raise ValueError(f"expected a margin above 0, got {margin:g}; say what is still as good")
+    check_margin("margin", margin)
     if math.isnan(percentiles(drawn, 0.95)[0]):
         return math.nan, math.nan
     found = Drawn.of(value, drawn, left_out)
     least = [max(0.0, 1 - margin - max(0.0, gain)) ** units for gain in (value, -value)]
     return max(found.at_most(-margin), least[0]), max(found.at_least(margin), least[1])
+
+
+def check_margin(name: str, margin: float) -> None:
+    """ValueError for a margin by which nothing can be shown; `name` is that of the setting."""
+    if not margin > 0:
+        raise ValueError(f"{name}: expected more than 0, got {margin:g}; say how much worse still "
+                         "counts as no worse")  # fmt: skip
 
 
 def holm(p: Sequence[float]) -> list[float]:

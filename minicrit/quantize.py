@@ -35,6 +35,7 @@ from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json,
 from minicrit.judging import remove_partial
 from minicrit.manifest import check_outputs, read_manifest, require, write_manifest
 from minicrit.measure_config import CalibrateConfig
+from minicrit.paired import check_margin
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantize_compare import (
     Sizes,
@@ -71,6 +72,7 @@ def quantize(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.quantize
     if settings.bits not in MOST_FLIPS:
         raise ValueError(f"quantize.bits: expected 16, 8 or 4, got {settings.bits}; choose one")
+    check_margin("quantize.margin", settings.margin)
     base, facts = _source(recipe)
     examples = _items(recipe)
     with atomic_folder(settings.out) as box:

@@ -48,6 +48,13 @@ def test_intervals_are_named_and_the_widest_is_shown(report: dict[str, Any]) -> 
     assert fpr["high"] == max(high for _, high in fpr["intervals"].values())
 
 
+def test_a_margin_that_shows_nothing_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    made.benchmark.margin = 0.0
+    with pytest.raises(ValueError, match=r"benchmark\.margin: expected more than 0, got 0;"):
+        run(made, load=pytest.fail)
+
+
 def test_facts_and_constants(report: dict[str, Any]) -> None:
     """Half flawed: `always flawed` has F1 2/3; a tied majority says valid."""
     facts = report["items"]

@@ -198,7 +198,7 @@ def test_too_few_periods_and_no_trades_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "value", "expected"), [
     ("trials", 0, "more than 0"), ("draws", -1, "more than 0"), ("placebos", 0, "more than 0"),
     ("gain", 0.0, "more than 0"), ("block", -1, "0 or more"), ("cost_bp", -5.0, "0 or more"),
-    ("trials_spread", -0.1, "0 or more"),
+    ("trials_spread", -0.1, "0 or more"), ("block", 11, "at most 10 of 40 periods"),
 ])  # fmt: skip
 def test_settings_are_checked_before_the_critic_is_asked(
     tmp_path: Path, name: str, value: float, expected: str

@@ -74,7 +74,7 @@ def test_one_sided_by_hand() -> None:
     """Of nine draws two are at most -0.1 and one is at least 0.1; 0.01 is their middle."""
     drawn = np.array([-0.3, -0.1, -0.05, 0, 0.01, 0.02, 0.05, 0.09, 0.1])
     assert paired.one_sided(0.01, drawn, np.zeros(3), 0.1, 99) == pytest.approx((0.3, 0.2))
-    with pytest.raises(ValueError, match="margin above 0"):
+    with pytest.raises(ValueError, match="margin: expected more than 0"):
         paired.one_sided(0.0, drawn, np.zeros(3), 0.0, 99)
 
 

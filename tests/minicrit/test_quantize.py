@@ -72,6 +72,13 @@ def recipe_of(world: Path, bits: int, name: str = "", critic: str = "critic") ->
     return recipe
 
 
+def test_a_margin_that_shows_nothing_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, 8)  # where there is no critic
+    recipe.quantize.margin = 0.0
+    with pytest.raises(ValueError, match=r"quantize\.margin: expected more than 0, got 0;"):
+        quantize(recipe)
+
+
 @pytest.fixture(scope="module", params=[16, 8, 4])
 def made(world: Path, request: pytest.FixtureRequest) -> tuple[Path, dict, int]:
     """(folder, report, bits)."""
