@@ -32,7 +32,8 @@ class Run:
     """What lies there of a run.
 
     Attributes:
-        name: of its folders. stages: manifest of each finished folder, by the folder's name.
+        name: of its folders.
+        stages: manifest of each finished folder, by the folder's name, in the order of descent.
         curves: last row of each learning curve. reports: the JSON reports, by name.
         minutes: of training, as logged; None if there are no logs.
     """
@@ -72,13 +73,28 @@ def find_runs(told: RunsConfig) -> Iterator[Run]:
     folders |= {p.parent.name for p in told.reports.glob("*/*.json")}
     for name in sorted(folders - {"base"}):
         below = sorted((told.checkpoints / name).glob("*/manifest.json"))
-        stages = {p.parent.name: read_manifest(p.parent) for p in below}
+        stages = _by_descent(name, {p.parent.name: read_manifest(p.parent) for p in below})
         curves = {n: last_row(told.checkpoints / name / n / "history.jsonl") for n in stages}
         reports = {p.stem: report for p in sorted((told.reports / name).glob("*.json"))
                    if (report := _report(p))}  # fmt: skip
         seconds = [seconds_logged(told.logs / name / stage) for stage in stages]
         known = [s for s in seconds if s is not None]
         yield Run(name, stages, curves, reports, sum(known) / 60 if known else None)
+
+
+def _by_descent(run: str, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The stages of a run, each behind the one it started from; by name where none decides."""
+
+    def line(name: str | None) -> int:
+        """How many stages it came through."""
+        through: list[str] = []
+        while name in stages and name not in through:
+            through.append(name)
+            start = Path(stages[name]["inputs"].get("start", {}).get("path", "")).parent
+            name = start.name if start.parent.name == run else None
+        return len(through)
+
+    return {name: stages[name] for name in sorted(stages, key=lambda name: (line(name), name))}
 
 
 def last_row(path: Path) -> dict[str, Any]:
@@ -90,7 +106,7 @@ def last_row(path: Path) -> dict[str, Any]:
 
 
 def metrics(run: Run) -> dict[str, float | None]:
-    """Values of the benchmark; where it was not run, of the last validation of the last stage."""
+    """Values of the benchmark; where it was not run, of the last stage's last validation."""
     judges = run.reports.get("benchmark", {}).get("judges", {})
     measured = judges.get("model_1", {}).get("metrics", {})
     if measured:

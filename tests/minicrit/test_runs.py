@@ -15,7 +15,9 @@ from minicrit.manifest import write_manifest
 from minicrit.runs import facts, find_runs, flat, table
 
 
-def stage(run: str, name: str, data: str, *, rank: int = 4, f1: float = 0.8) -> None:
+def stage(
+    run: str, name: str, data: str, *, rank: int = 4, f1: float = 0.8, start: str | None = None
+) -> None:
     folder = Path("checkpoints", run, name)
     folder.mkdir(parents=True)
     (folder / "history.jsonl").write_text(
@@ -24,8 +26,12 @@ def stage(run: str, name: str, data: str, *, rank: int = 4, f1: float = 0.8) -> 
     rows = Path("data", f"{data}.jsonl")
     rows.parent.mkdir(exist_ok=True)
     rows.write_text(data)
+    (folder / "adapter_model.safetensors").write_text(name)
+    inputs = {"train": rows}
+    if start:
+        inputs["start"] = folder.parent / start / "adapter_model.safetensors"
     settings = {"lora": {"rank": rank}, "seed": 0}
-    write_manifest(folder, stage="sft", inputs={"train": rows}, settings=settings,
+    write_manifest(folder, stage="sft", inputs=inputs, settings=settings,
                    facts={"steps": 2})  # fmt: skip
 
 
@@ -33,7 +39,7 @@ def stage(run: str, name: str, data: str, *, rank: int = 4, f1: float = 0.8) -> 
 def _two(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stage("one", "sft", "a")
-    stage("one", "dpo", "b", f1=0.9)
+    stage("one", "dpo", "b", f1=0.9, start="sft")
     stage("two", "sft", "a", rank=8)
     metrics = {"f1": {"value": 0.85, "low": 0.8, "high": 0.9}, "fpr": {"value": None}}
     report = {"judges": {"model_1": {"metrics": metrics}},
@@ -56,7 +62,7 @@ def test_one_line_a_run(capsys):
                        "minutes"]  # fmt: skip
     # The last stage's validation where nothing was benchmarked, marked so.
     assert rows[1][0] == "one"
-    assert rows[1][-5:] == ["0.800v", "-", "-", "-", "-"]
+    assert rows[1][-5:] == ["0.900v", "-", "-", "-", "-"]
     assert rows[2] == ["two", "mine.yaml", rows[2][2], "sft", "0.850", "-", "-", "-", "-"]
     assert rows[2][2] in rows[1]
     assert len(rows) == 3
@@ -79,7 +85,16 @@ def test_as_json(capsys):
     _, out, _ = run(capsys, "--runs.json", "true")
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["run"] for row in rows] == ["one", "two"]
-    assert rows[0]["stages"].split() == ["dpo", "sft"]
+    assert rows[0]["stages"].split() == ["sft", "dpo"]
+
+
+def test_stages_stand_in_the_order_of_descent(capsys):
+    """Whatever their folders are called; of two that end a line, the later by name is last."""
+    stage("one", "again", "b", f1=0.7, start="dpo")
+    stage("one", "kto", "b", f1=0.6, start="sft")
+    assert "sft dpo kto again  0.700v" in run(capsys)[1]
+    stage("one", "other", "b", f1=0.5, start="dpo")
+    assert "0.500v" in run(capsys)[1]
 
 
 @pytest.mark.parametrize("names", ["one", "one,two,one", "one,three", ""])
