@@ -117,6 +117,18 @@ class Critic(Reader):
                              f"bits that was not: {self.release}; use the float critic, or set "
                              "serve.unreleased")  # fmt: skip
 
+    def require_one_adapter(self) -> None:
+        """For whoever reads and writes past `routes`: refuses a router.
+
+        Raises:
+            ValueError: as such figures would be those of one adapter under the router's name.
+        """
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has an adapter or trained weights of its own; else a base, read zero-shot."""
+        return self.adapter is not None or self.fitted_to.keys() > {"prompt_version"}
+
     def merged(self, dtype: torch.dtype) -> "Critic":
         """A copy with the adapter merged into weights of this type: writes faster than it is exact.
 

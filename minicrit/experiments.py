@@ -49,13 +49,14 @@ def experiments(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
         load: how the critic is loaded; `Critic.load` unless given.
 
     Raises:
-        ValueError: if a setting is no use, or the items were trained on.
+        ValueError: if a setting is no use, the critic is a router, or the items were trained on.
     """
     settings = recipe.experiments
     _check(settings)
     examples = _items(settings, recipe.seed)
     few = limited(examples, settings.sampled, recipe.seed) if settings.sampled else examples
     critic = (load or partial(Critic.load, base_folder=recipe.base.folder))(settings.model)
+    critic.require_one_adapter()
     asked = _asked(critic, settings)
     folder = Path(f"{settings.out}.rows")
     arms = [(arm, examples) for arm in reading_arms(settings)]
@@ -112,7 +113,7 @@ def _items(settings: ExperimentsConfig, seed: int) -> list[Example]:
 def _model(critic: Critic) -> dict[str, Any]:
     told = {name: getattr(critic, name) for name in ("name", "identity", "adapter",
             "prompt_version", "threshold", "calibration")}  # fmt: skip
-    return {**told, "zero_shot": critic.adapter is None}
+    return {**told, "zero_shot": not critic.trained}
 
 
 def _facts(examples: Sequence[Example]) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def _facts(examples: Sequence[Example]) -> dict[str, Any]:
 
 def _figures(found: Sequence[Answers], critic: Critic, recipe: Recipe) -> dict[str, Any]:
     told: dict[str, Any] = {"seed": recipe.seed, "draws": recipe.experiments.draws}
-    own, trained = critic.threshold, critic.adapter is not None
+    own, trained = critic.threshold, critic.trained
     reading = [f for f in found if f.arm.experiment != TEMPERATURE]
     written = [sampling_figures.written_of(f) for f in found if f.arm.experiment == TEMPERATURE]
     arms = {f.arm.name: reading_figures.arm_row(f, own, trained=trained, **told) for f in reading}

@@ -81,14 +81,15 @@ def ladder_plots(folder: Path) -> list[tuple[str, Markup]]:
 
 
 def stage_of(judge: Mapping[str, Any]) -> str:
-    """The stage that made a judge, by the name of its folder; a judge without adapter is a base.
+    """The stage that made a judge, by the name of its folder; one that is not trained is a base.
 
     What is behind a server goes by its own name, as only the server knows what it is.
     """
     if judge["name"].startswith(SERVED):
         return str(judge["name"])
     name = Path(judge["name"]).name
-    return name if name in STARTS or judge.get("adapter") else BASE
+    trained = judge.get("trained") or judge.get("adapter")
+    return name if name in STARTS or trained else BASE
 
 
 def _facts(rung: Rung, most: str) -> tuple[str, ...]:

@@ -299,6 +299,11 @@ class Router(Critic):
         """No drafts: they are verified by forwards that know one adapter only."""
         return False
 
+    def require_one_adapter(self) -> None:
+        """See `Critic`."""
+        raise ValueError(f"{self.name}: expected a critic of one adapter, got a router; name one "
+                         "of its adapters")  # fmt: skip
+
     def merged(self, dtype: Any) -> Critic:
         """The router as it is: weights can be merged with one adapter only."""
         return self

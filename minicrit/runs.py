@@ -85,13 +85,13 @@ def find_runs(told: RunsConfig) -> Iterator[Run]:
 def _by_descent(run: str, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The stages of a run, each behind the one it started from; by name where none decides."""
 
-    def line(name: str | None) -> int:
+    def line(name: str) -> int:
         """How many stages it came through."""
         through: list[str] = []
         while name in stages and name not in through:
             through.append(name)
             start = Path(stages[name]["inputs"].get("start", {}).get("path", "")).parent
-            name = start.name if start.parent.name == run else None
+            name = start.name if start.parent.name == run else ""
         return len(through)
 
     return {name: stages[name] for name in sorted(stages, key=lambda name: (line(name), name))}

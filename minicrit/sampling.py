@@ -5,6 +5,7 @@ sample's number. So it does not matter what else is in the batch, nor in which o
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -47,13 +48,25 @@ class Manner:
     rows: int = 64
     dtype: str = "bfloat16"
 
+    def __post_init__(self) -> None:
+        """Refuses, with a ValueError, a manner in which nothing could be drawn."""
+        for name in ("copies", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}; raise "
+                                 "it")  # fmt: skip
+        heats = [f"{heat:g}" for heat in self.temperatures]
+        if not heats or not all(0 <= heat < math.inf for heat in self.temperatures):
+            raise ValueError("temperatures: expected numbers from 0 on, got "
+                             f"{', '.join(heats) or 'none'}; 0 is greedy")  # fmt: skip
+
     @property
     def heats(self) -> list[float]:
         """The temperature of each copy."""
         return list(islice(cycle(self.temperatures), self.copies))
 
     def writer(self, critic: Critic) -> Critic:
-        """The critic as it writes: merged, in `dtype`."""
+        """The critic as it writes: merged, in `dtype`; a ValueError for a router."""
+        critic.require_one_adapter()
         return critic.merged(getattr(torch, self.dtype))
 
 
@@ -173,7 +186,8 @@ def _write(
 
 def _next(logits: torch.Tensor, live: Sequence[_Draw], step: int) -> torch.Tensor:
     """The next token (rows,) of each: where the summed probabilities pass the row's own chance."""
-    heat = logits.new_tensor([draw.temperature for draw in live])
+    heats = [draw.temperature for draw in live]
+    heat = torch.tensor(heats, dtype=torch.float32, device=logits.device)
     shares = (logits.float() / heat.clamp(min=1e-6)[:, None]).softmax(-1).double().cumsum(-1)
     chances = torch.stack([draw.chances[step] for draw in live]).to(shares.device)
     drawn = torch.searchsorted(shares, (chances * shares[:, -1])[:, None], right=True)[:, 0]

@@ -101,6 +101,17 @@ def test_a_trained_critic_is_told_from_a_base(tmp_path, tiny_critic):
     assert "trained on the prompt `plain-1` alone" in page
 
 
+def test_a_critic_of_all_weights_is_no_base(tmp_path, tiny_critic):
+    def load(path: str) -> Critic:
+        critic = tiny_critic(path)
+        critic.fitted_to |= {"whole": "abc"}
+        return critic
+
+    report = experiments(made(tmp_path, arms=["formats"]), load=load)
+    assert report["model"]["zero_shot"] is False
+    assert report["arms"]["plain-1"]["trained"] is True
+
+
 def test_killed_and_run_again_it_asks_the_rest_and_says_the_same(case, tmp_path, tiny_critic):
     _, whole = case
     recipe = made(tmp_path)

@@ -154,3 +154,5 @@ def test_stages_by_name() -> None:
     assert stage_of({"name": "checkpoints/cpu/int8", "adapter": None}) == "int8"
     assert stage_of({"name": "Qwen/Qwen2.5-1.5B-Instruct", "adapter": None}) == "base"
     assert stage_of({"name": "checkpoints/released/embedded-2", "adapter": "f00"}) == "embedded-2"
+    whole = {"name": "checkpoints/mine/first", "adapter": None, "trained": True}
+    assert stage_of(whole) == "first"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from minicrit.base import Base, load_model
+from minicrit.config import Recipe
 from minicrit.critic import Critic
+from minicrit.experiments import experiments
 from minicrit.files import write_json
 from minicrit.manifest import write_manifest
 from minicrit.readout import reading
-from minicrit.records import Example
+from minicrit.records import Example, write_examples
 from minicrit.router import AUTO, FALLBACK, Route, Router
-from tests.minicrit.router_case import DOMAINS, ITEMS, make_router, save_adapter, sign
+from minicrit.sampling import Manner
+from tests.minicrit.router_case import DOMAINS, ITEMS, lessons, make_router, save_adapter, sign
 
 SICK = (AUTO, "The patient on the ward had a fever after the first dose.")
 
@@ -305,3 +309,14 @@ def test_a_calibration_of_the_whole_router_comes_first_and_ends_with_a_swap(tiny
 
 def test_the_router_is_not_merged(router):
     assert router.merged(torch.bfloat16) is router
+
+
+def test_figures_of_one_adapter_are_not_taken_for_the_routers(router, tmp_path):
+    said = "router: expected a critic of one adapter, got a router; name one of its adapters"
+    with pytest.raises(ValueError, match=said):
+        Manner(dtype="float32").writer(router)
+    recipe = Recipe()
+    write_examples(tmp_path / "test.jsonl", [replace(e, split="test") for e in lessons()])
+    recipe.experiments.data, recipe.experiments.out = tmp_path / "test.jsonl", tmp_path / "report"
+    with pytest.raises(ValueError, match=said):
+        experiments(recipe, load=lambda _: router)

@@ -1,7 +1,9 @@
 """Sampling: shared prompts change nothing, each sample stands by itself, chances are kept."""
 
+import math
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from minicrit.base import load_tokenizer
 from minicrit.critic import Critic
 from minicrit.decoding import Decoder, greedy
 from minicrit.logprobs import token_logprobs
-from minicrit.sampling import Manner, sample
+from minicrit.sampling import Manner, _next, sample
 
 ITEMS = [
     ("trading", "Rose three days in a row, so it will rise tomorrow."),
@@ -68,6 +70,26 @@ def test_temperatures_take_turns_and_zero_is_greedy(critic):
     )[0, len(ids):]  # fmt: skip
     new = [t for t in out.tolist() if t != encoder.end]
     assert greedy.text == critic.tokenizer.decode([*encoder.lead_in, *new]).lstrip()
+
+
+def test_temperatures_are_not_rounded_to_the_type_of_the_weights():
+    """Of two tokens at 0.7, the chance between the shares at 0.7 and at 0.69921875 tells them."""
+    logits = torch.tensor([[1.0, 0.0]], dtype=torch.bfloat16)
+    chance = sum(1 / (1 + math.exp(-1 / heat)) for heat in (0.7, 0.69921875)) / 2
+    draw = SimpleNamespace(temperature=0.7, chances=torch.tensor([chance], dtype=torch.float64))
+    assert _next(logits, [draw], 0).tolist() == [1]
+
+
+@pytest.mark.parametrize(("told", "said"), [
+    ({"copies": 0}, "copies: expected at least 1, got 0"),
+    ({"max_new_tokens": 0}, "max_new_tokens: expected at least 1, got 0"),
+    ({"temperatures": ()}, "temperatures: expected numbers from 0 on, got none"),
+    ({"temperatures": (0.7, -1.0)}, "temperatures: expected numbers from 0 on, got 0.7, -1"),
+    ({"temperatures": (math.nan,)}, "temperatures: expected numbers from 0 on, got nan"),
+])  # fmt: skip
+def test_a_manner_in_which_nothing_can_be_drawn_is_refused(told, said):
+    with pytest.raises(ValueError, match=said):
+        Manner(**told)
 
 
 def test_tokens_come_as_often_as_they_should(critic):

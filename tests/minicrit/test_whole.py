@@ -55,7 +55,9 @@ def test_the_folder_is_a_critic_that_needs_no_base(tiny, folder, tmp_path):
     critic = Critic.load(folder, base_folder=tmp_path / "nowhere")
     assert critic.identity == facts["whole"]
     assert critic.adapter is None
+    assert critic.trained
     before = Critic.load("tiny", base_folder=tiny.folder.parent)
+    assert not before.trained
     assert abs(critic.log_odds(ITEMS) - before.log_odds(ITEMS)).min() > 1e-4
     start, after = read_folder(tiny.folder), read_folder(folder)
     assert start.keys() == after.keys()  # the head that is the embedding is there once
