@@ -41,12 +41,15 @@ class Desk:
             await asyncio.to_thread(self._answers.close)
         return whole
 
-    async def judge(self, items: Sequence[Item], limit: int = 0) -> list[Result]:
+    async def judge(
+        self, items: Sequence[Item], limit: int = 0, places: Sequence[int] | None = None
+    ) -> list[Result]:
         """Answers to normalised items, in order.
 
         Args:
             items: (domain, rationale).
             limit: most tokens of a critique; 0 for plain verdicts.
+            places: of the items in their request, by which a refusal names them; None: all are its.
 
         Raises:
             RefusalError: if there is no room, or an item is too long for the critic.
@@ -55,7 +58,8 @@ class Desk:
         keys = [self._key(item, limit) for item in items]
         rows = [self._kept(key) for key in keys]
         missing = [at for at, row in enumerate(rows) if row is None]
-        found = await self._ask([_Pending(items[at], limit, keys[at]) for at in missing])
+        names = range(len(items)) if places is None else places
+        found = await self._ask([_Pending(items[at], limit, names[at], keys[at]) for at in missing])
         fresh = dict(zip(missing, found, strict=True))
         spent = 1000 * (time.perf_counter() - start)
         return [given(row if row is not None else fresh[at], latency_ms=spent,
@@ -101,8 +105,8 @@ class Desk:
 class _Pending(Ticket):
     """A ticket with somebody in the event loop who waits for it."""
 
-    def __init__(self, item: Item, limit: int, key: bytes) -> None:
-        super().__init__(item, limit)
+    def __init__(self, item: Item, limit: int, place: int, key: bytes) -> None:
+        super().__init__(item, limit, place)
         self.key = key
         self.row: Result | None = None
         self.waiter: asyncio.Future[None] | None = None

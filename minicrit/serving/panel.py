@@ -68,8 +68,9 @@ class Panel:
         rows: dict[int, Result] = {}
         for arm, desk in self._desks.items():
             numbers = [at for at, (_, own) in enumerate(drawn) if own == arm]
-            found = await desk.judge([items[at] for at in numbers], limit) if numbers else []
-            rows |= dict(zip(numbers, found, strict=True))
+            if numbers:
+                found = await desk.judge([items[at] for at in numbers], limit, numbers)
+                rows |= dict(zip(numbers, found, strict=True))
         results = [rows[at] | _named(*drawn[at]) for at in range(len(items))]
         return results, await self._unheard(items, [name for name, _ in drawn])
 

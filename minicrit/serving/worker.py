@@ -44,12 +44,13 @@ class Ticket:
     Attributes:
         item: (domain, rationale).
         limit: most new tokens of its critique; 0 for a plain verdict.
+        place: of the item in its request.
         answer: or error: set before `done` is called, in the thread of the critic.
         gone: set by a caller that no longer waits.
     """
 
-    def __init__(self, item: Item, limit: int = 0) -> None:
-        self.item, self.limit = item, limit
+    def __init__(self, item: Item, limit: int = 0, place: int = 0) -> None:
+        self.item, self.limit, self.place = item, limit, place
         self.answer: Answer | None = None
         self.error: RefusalError | None = None
         self.gone = False
@@ -223,8 +224,8 @@ class Worker:
         try:
             self.critic.encoder.prompt(*ticket.item)
         except TooLongError as error:
-            ticket.error = RefusalError("unprocessable", str(error).partition(";")[0],
-                                        "shorten the rationale or split it")  # fmt: skip
+            said = f"items[{ticket.place}].rationale: {str(error).partition(';')[0]}"
+            ticket.error = RefusalError("unprocessable", said, "shorten the rationale or split it")
         return ticket.error is None
 
     def _ask(self, batch: Sequence[Ticket]) -> None:

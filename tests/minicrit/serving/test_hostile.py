@@ -52,6 +52,13 @@ def test_bodies(live, path, body, status, code, said):
     assert said in refused(live.http.post(path, content=body, headers=JSON), status, code)
 
 
+def test_the_one_text_of_many_that_is_too_long_is_named(live):
+    rows = [{"rationale": text} for text in ("It rained.", "\u00e9\u4e2d" * 4000, "It snowed.")]
+    for kind in ("verdict", "critique"):
+        said = refused(live.ask(f"/v1/{kind}", {"items": rows}), 422, "unprocessable")
+        assert said.startswith("items[1].rationale: expected at most ")
+
+
 def test_a_form_of_another_site_is_no_json(live):
     answer = live.http.post("/v1/feedback", content=b"{}", headers={"Content-Type": "text/plain"})
     refused(answer, 415, "unsupported_media_type")

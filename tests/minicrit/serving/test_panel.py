@@ -60,6 +60,8 @@ def test_each_rationale_is_answered_by_the_critic_it_was_drawn_for(critic, other
     with running(critic, tmp_path, experiment=tmp_path / "e.yaml") as live:
         rows = live.judge(*asked)
         again = live.judge(*asked)
+        texts = [text for _, text in asked[:9]] + ["\u00e9\u4e2d" * 4000]
+        refused = live.ask("/v1/verdict", {"items": [{"rationale": text} for text in texts]})
         state = live.http.get("/v1/state").json()
         live.service.recorder.settle_all()
         stored = live.service.store.request(rows[0]["request_id"])
@@ -67,6 +69,7 @@ def test_each_rationale_is_answered_by_the_critic_it_was_drawn_for(critic, other
     p = critic.p_flawed(asked)
     expected = np.where(np.array(arms) == "control", p, 1 - p)
     assert {"control", "treatment"} == set(arms)
+    assert refused.json()["error"]["message"].startswith("items[9].rationale: expected")
     assert [row["arm"] for row in rows] == [row["arm"] for row in again] == arms
     assert {row["experiment"] for row in rows} == {"e1"}
     assert [row["p_flawed"] for row in rows] == pytest.approx(expected, abs=1e-6)
