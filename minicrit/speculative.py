@@ -58,10 +58,12 @@ def speculative(recipe: Recipe) -> dict[str, Any]:
         raise ValueError("speculative.target: expected a critic in float32, got "
                          f"{settings.target}; with rounder weights drafts change the text: take "
                          "the float critic")  # fmt: skip
-    arms = _arms(critic, settings, load(settings.draft) if settings.draft else None)
+    draft = load(settings.draft) if settings.draft else None
+    arms = _arms(critic, settings, draft)
     timed, more = examples[: settings.timed], examples[settings.timed :]
-    rows = _timed(critic, arms, timed, settings)
-    checked = _checked(critic, arms, more, settings)
+    asked = _asked(settings, draft)
+    rows = _timed(critic, arms, timed, settings, asked)
+    checked = _checked(critic, arms, more, settings, asked)
     batches = _batches(critic, arms, timed, settings)
     inputs = {p.as_posix(): sha256_file(p) for p in (settings.data, settings.phrases)
               if p and p.is_file()}  # fmt: skip
@@ -128,22 +130,22 @@ def _arms(critic: Critic, settings: SpeculativeConfig, draft: Critic | None) -> 
 
 
 def _timed(
-    critic: Critic, arms: Arms, examples: Sequence[Example], settings: SpeculativeConfig
-) -> list[dict[str, Any]]:
+    critic: Critic, arms: Arms, examples: Sequence[Example], settings: SpeculativeConfig,
+    asked: Sequence[Any],
+) -> list[dict[str, Any]]:  # fmt: skip
     """One row an item: its plain text, and what each way of writing cost."""
-    with keep(critic, examples, settings.out, "timed", *_asked(arms, settings)) as kept:
+    with keep(critic, examples, settings.out, "timed", *asked) as kept:
         for place in tqdm(range(len(kept.rows), len(examples)), unit="critique", desc="timed"):
             kept.add({"item": place, **_turn(critic, arms, examples[place], settings, place)})
     return kept.rows
 
 
-def _asked(arms: Arms, settings: SpeculativeConfig) -> list[Any]:
+def _asked(settings: SpeculativeConfig, draft: Critic | None) -> list[Any]:
     """All that decides what the arms write and cost."""
-    draft = settings.draft and str(settings.draft)
     phrases = settings.phrases
     book = sha256_file(phrases) if phrases and phrases.is_file() else None
-    return [list(arms), draft, book, settings.max_new_tokens, settings.most, settings.least,
-            settings.worth, settings.sure]  # fmt: skip
+    return [list(settings.arms), draft and draft.identity, book, settings.max_new_tokens,
+            settings.most, settings.least, settings.worth, settings.sure]  # fmt: skip
 
 
 def _turn(
@@ -198,8 +200,9 @@ def _flip(critic: Critic, example: Example, plain: Written, other: Written) -> A
 
 
 def _checked(
-    critic: Critic, arms: Arms, examples: Sequence[Example], settings: SpeculativeConfig
-) -> list[Any]:
+    critic: Critic, arms: Arms, examples: Sequence[Example], settings: SpeculativeConfig,
+    asked: Sequence[Any],
+) -> list[Any]:  # fmt: skip
     """The flip, or None, of the last arm on each item, against plain writing in passes."""
     name = settings.arms[-1]
 
@@ -215,8 +218,8 @@ def _checked(
                           "written": cost["written"]})  # fmt: skip
         return found
 
-    key = [critic.identity, critic.threshold, code_version(), *_asked(arms, settings),
-           settings.rows, *(item_of(e) for e in examples)]  # fmt: skip
+    key = [critic.identity, critic.threshold, code_version(), *asked, settings.rows,
+           *(item_of(e) for e in examples)]  # fmt: skip
     return in_passes(settings.out, "checked", key, examples, settings.rows, make, unit="critique")
 
 

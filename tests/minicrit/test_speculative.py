@@ -11,6 +11,7 @@ from minicrit.records import Example, write_examples
 from minicrit.speculative import speculative
 from minicrit.speculative_config import SpeculativeConfig
 from minicrit.speculative_figures import break_even, identity, speeds
+from tests.minicrit.router_case import save_adapter
 
 ARMS = ["lookup", "phrases", "model", "both"]
 
@@ -98,6 +99,18 @@ def test_what_other_drafts_have_cost_is_not_gone_on_from(recipe, monkeypatch, ot
     speculative(changed(few, **other))
     assert calls.count(1) == 2  # all that is timed, and three ways of each; and all that is checked
     assert calls.count(2) == 2 * 3 + 3
+
+
+def test_nor_is_what_another_draft_of_the_same_name_has_cost(recipe, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "remove_kept", lambda out: None)
+    calls, turn = [], stage._turn
+    monkeypatch.setattr(stage, "_turn", lambda *given: calls.append(1) or turn(*given))
+    folder = tmp_path / "draft"
+    few = changed(recipe, arms=["model"], draft=str(folder), phrases=None, checked=1, batches=[])
+    for seed in (1, 1, 2):
+        save_adapter(tiny, folder, seed)
+        speculative(few)
+    assert len(calls) == 2 * few.speculative.timed
 
 
 def test_a_text_that_speaks_as_the_critic_is_no_item(recipe, tmp_path):
