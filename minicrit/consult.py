@@ -30,12 +30,19 @@ Item = tuple[str, str]  # (domain, rationale)
 
 
 def consult(argv: Sequence[str]) -> None:
-    """Judges what the arguments name and prints an answer each, in order."""
+    """Judges what the arguments name and prints an answer each, in order.
+
+    Raises:
+        ValueError: if an input is no use, the critic does not load, or it is a quantized one that
+            was not released, unless it was asked for as such.
+    """
     options = _options(argv)
     items = list(_items(options))
     from minicrit.critic import Critic  # slow: not before the arguments are known to be right
 
     critic = Critic.load(options.model, base_folder=options.base_folder)
+    if not options.unreleased:
+        critic.require_released("--unreleased")
     if options.threshold is not None:
         critic.threshold = options.threshold
     show = as_json if options.json else readable
@@ -85,6 +92,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", default=RELEASED_CRITIC,
                         help="an adapter or quantized folder, a router or a base (default: "
                         "%(default)s)")  # fmt: skip
+    parser.add_argument("--unreleased", action="store_true",
+                        help="ask a quantized critic although its comparison did not release "
+                        "it")  # fmt: skip
     parser.add_argument("--base-folder", type=Path, default=Path("checkpoints/base"),
                         help="where bases are kept (default: checkpoints/base)")  # fmt: skip
     parser.add_argument("--threshold", type=_share, metavar="P",

@@ -106,16 +106,19 @@ class Critic(Reader):
         self._calibration, self.threshold = calibration, calibration.threshold
         self.identity += f"+{calibration.facts['sha256']}"
 
-    def require_released(self) -> None:
+    def require_released(self, unless: str) -> None:
         """For whoever hands verdicts on: refuses a critic that lost quality, or was not compared.
+
+        Args:
+            unless: the setting or flag with which the caller would not have asked.
 
         Raises:
             ValueError: with what its comparison found.
         """
         if not self.released:
             raise ValueError(f"{self.name}: expected a released critic, got one of {self.bits} "
-                             f"bits that was not: {self.release}; use the float critic, or set "
-                             "serve.unreleased")  # fmt: skip
+                             f"bits that was not: {self.release}; use the float critic, or "
+                             f"set {unless}")  # fmt: skip
 
     def require_one_adapter(self) -> None:
         """For whoever reads and writes past `routes`: refuses a router.
@@ -156,6 +159,15 @@ class Critic(Reader):
     def calibration(self) -> dict[str, Any] | None:
         """What the threshold is certified for, in short; None without a calibration."""
         return dict(self._calibration.facts) if self._calibration else None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether any of its verdicts are."""
+        return self._calibration is not None
+
+    def certificate(self, item: Item) -> dict[str, Any] | None:
+        """`calibration`, as it holds for this item."""
+        return self.calibration
 
     def p_flawed(
         self,

@@ -16,7 +16,7 @@ from minicrit.fused import fuse
 from minicrit.lora import ADAPTERS
 from minicrit.members import checked_adapter
 from minicrit.prompts import PROMPT_VERSION
-from minicrit.quantized import RELEASED, load_quantized
+from minicrit.quantized import RELEASED, load_quantized, on_cpu_alone
 
 
 def load_critic(path: str | Path, base_folder: Path, *, calibrated: bool = True) -> Critic:
@@ -72,12 +72,12 @@ def _from_quantized(folder: Path, record: dict[str, Any], calibrated: bool) -> C
     fitted_to = {"quantized": identity}
     calibration = _calibration(folder, fitted_to) if calibrated else None
     model, tokenizer = load_quantized(folder)
+    facts = record["facts"]
     critic = Critic(
-        model, tokenizer, name=str(folder), identity=identity,
-        adapter=record["facts"].get("adapter"), calibration=calibration,
+        model, tokenizer, name=str(folder), identity=identity, adapter=facts.get("adapter"),
+        calibration=calibration, device="cpu" if on_cpu_alone(model) else None,
     )  # fmt: skip
     critic.fitted_to |= fitted_to
-    facts = record["facts"]
     critic.bits, critic.released = facts.get("bits", 8), facts.get("status") == RELEASED
     critic.release = str(facts.get("reason", "not compared with the float critic"))
     return critic
@@ -89,7 +89,7 @@ def _from_export(folder: Path, record: dict[str, Any], calibrated: bool) -> Crit
         raise ValueError(f"{folder}: expected an export of format hf, got {facts['format']}; "
                          "serve it and ask the server, openai:http://HOST:PORT")  # fmt: skip
     fitted_to = {"export": facts["merged"]}
-    carried = facts["calibrated_as"] if _as_carried(folder) else None
+    carried = facts["calibrated_as"] if _as_carried(folder, facts["merged"]) else None
     calibration = _calibration(folder, carried or fitted_to) if calibrated else None
     found = Base(folder, facts["merged"])
     return _from_model(found, fitted_to, calibration, adapter=facts["adapter"])
@@ -131,7 +131,7 @@ def _calibration(folder: Path, fitted_to: dict[str, str]) -> Calibration | None:
     return read_calibration(folder, prompt_version=PROMPT_VERSION, **fitted_to)
 
 
-def _as_carried(folder: Path) -> bool:
-    """Whether the calibration of an export came with it: if fitted anew, it names the export."""
+def _as_carried(folder: Path, merged: str) -> bool:
+    """Whether the calibration of an export came with it: if fitted anew, it names these weights."""
     path = folder / CALIBRATION
-    return path.is_file() and "export" not in manifest.read_manifest(path)["facts"]
+    return path.is_file() and manifest.read_manifest(path)["facts"].get("export") != merged

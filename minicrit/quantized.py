@@ -83,6 +83,12 @@ def load_quantized(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     return model, tokenizer
 
 
+def on_cpu_alone(model: PreTrainedModel) -> bool:
+    """Whether it has layers of `int8`, whose packed weights no other device takes."""
+    return any(isinstance(module, Int8Embedding | Int8Linear | JoinedPart)
+               for module in model.modules())  # fmt: skip
+
+
 def build_model(config: AutoConfig, tensors: Tensors) -> PreTrainedModel:
     """A model of small layers; the weights of the skeleton are never in memory."""
     left = dict(tensors)

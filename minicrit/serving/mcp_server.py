@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> None:
     """Serves until standard input ends.
 
     Raises:
-        ValueError: if the critic does not load.
+        ValueError: if the critic does not load, or is a quantized one that was not released.
     """
     options = _options(argv)
     if options.url:
@@ -56,7 +56,8 @@ def run(argv: Sequence[str]) -> None:
         from minicrit.critic import Critic  # slow, and not needed to ask a service
 
         critic = Critic.load(options.model, base_folder=options.base_folder)
-        critic.require_released()
+        if not options.unreleased:
+            critic.require_released("--unreleased")
         judge = local(critic, options.max_new_tokens)
     asyncio.run(server_of(judge).run_stdio_async())
 
@@ -137,6 +138,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", default=RELEASED_CRITIC,
                         help="an adapter or quantized folder, a router or a base (default: "
                         "%(default)s)")  # fmt: skip
+    parser.add_argument("--unreleased", action="store_true",
+                        help="ask a quantized critic although its comparison did not release "
+                        "it")  # fmt: skip
     parser.add_argument("--base-folder", type=Path, default=Path("checkpoints/base"),
                         help="where bases are kept (default: checkpoints/base)")  # fmt: skip
     parser.add_argument("--url", help="ask the service there in place of a critic of its own; its "

@@ -27,20 +27,23 @@ def new_id() -> str:
 
 def result_of(critic: "Critic", domain: str, rationale: str, answer: "Answer") -> dict[str, Any]:
     """All fields that rest on the critic and the text alone."""
+    certificate = critic.certificate((domain, rationale))
     if answer.written is not None:
-        row = _row(critic, answer.written.verdict, answer.written.text)
+        row = _row(answer.written.verdict, answer.written.text, certificate)
         prompt = len(critic.encoder.prompt(domain, rationale))
         usage = {"prompt_tokens": prompt, "completion_tokens": answer.written.tokens}
         return {**row, "usage": usage}
     (verdict,) = critic.verdicts([(domain, rationale)], [answer.p_flawed])
-    row = _row(critic, verdict, None)
+    row = _row(verdict, None, certificate)
     if answer.flaw_type and verdict.label == "flawed":
         kind = FLAW_TYPES[answer.flaw_type]
         row |= {"flaw_type": kind.name, "flags": [kind.flag], "severity": kind.severity}
     return row
 
 
-def _row(critic: "Critic", verdict: "Verdict", text: str | None) -> dict[str, Any]:
+def _row(
+    verdict: "Verdict", text: str | None, certificate: dict[str, Any] | None
+) -> dict[str, Any]:
     flawed = verdict.label == "flawed"
     evidence = None
     if verdict.evidence:
@@ -54,7 +57,7 @@ def _row(critic: "Critic", verdict: "Verdict", text: str | None) -> dict[str, An
         "threshold": verdict.threshold,
         "calibrated": verdict.calibrated,
         "unsure": verdict.unsure,
-        "certificate": critic.calibration,
+        "certificate": certificate,
         "flaw_type": verdict.flaw_type,
         "flags": list(verdict.flags),
         "severity": verdict.severity,

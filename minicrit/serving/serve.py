@@ -56,7 +56,7 @@ def serve(recipe: Recipe) -> None:
         app = application(config, critic, keys, recipe.base.folder)
         host, port = listener.getsockname()[:2]
         log.info("serving %s on http://%s:%d (%s)", critic.name, host, port,
-                 "calibrated" if critic.calibration else "not calibrated")  # fmt: skip
+                 "calibrated" if critic.calibrated else "not calibrated")  # fmt: skip
         server_of(config, app).run(sockets=[listener])
 
 
@@ -155,7 +155,7 @@ def desk_of(config: ServeConfig, critic: Critic, instruments: Instruments) -> De
         ValueError: for a quantized critic that was not released, unless it was asked for as such.
     """
     if not config.unreleased:
-        critic.require_released()
+        critic.require_released("serve.unreleased")
     critic.verdict([_WARM_UP])
     answers = Answers(config.answers, config.answers_kept) if config.answers else None
     batching = Batching(config.most_waiting, config.batch_tokens, config.batch_critiques,

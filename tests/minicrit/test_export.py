@@ -228,6 +228,18 @@ def test_an_export_is_exported_further(folder, root, critic):
     assert Critic.load(root / "further").threshold == critic.threshold
 
 
+def test_a_rounded_export_with_a_calibration_of_its_own_is_exported_further(root, critic):
+    recipe = recipe_of(root, "hf", out="rounded")
+    recipe.export.dtype = "bfloat16"
+    merged = export(recipe)["facts"]["merged"]
+    calibrate_by_hand(root / "rounded", 0.25, export=merged)
+    wide = export(recipe_of(root, "hf", model="rounded", out="wide"))["facts"]
+    assert wide["calibrated_as"] == {"export": merged} != {"export": wide["merged"]}
+    assert Critic.load(root / "wide").threshold == 0.25
+    export(recipe_of(root, "hf", model="wide", out="wider"))
+    assert Critic.load(root / "wider").threshold == 0.25
+
+
 def test_what_is_quantized_is_not_merged_into(root, tmp_path, capsys):
     quantized = tmp_path / "int8"
     quantized.mkdir()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from minicrit.base import load_model, load_tokenizer, prepare_base
 from minicrit.calibrate import calibrate
+from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import folder_hashes
@@ -112,7 +113,7 @@ def test_a_critic_says_whether_it_was_released(made: tuple[Path, dict, int]) -> 
 
 
 def test_what_was_not_released_is_refused_unless_asked_for(
-    made: tuple[Path, dict, int], tmp_path: Path
+    made: tuple[Path, dict, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "lost"
     shutil.copytree(made[0], folder)
@@ -121,10 +122,28 @@ def test_what_was_not_released_is_refused_unless_asked_for(
     write_manifest(folder, stage="quantize", inputs={}, settings={}, facts=facts)
     critic = Critic.load(folder)  # whoever asks gets it
     with pytest.raises(ValueError, match=r"expected a released critic, got one of .* 9 of 40"):
-        critic.require_released()
+        critic.require_released("serve.unreleased")
+    asked = ["critique", "Buy now.", "--model", str(folder), "--max-new-tokens", "3"]
+    assert main(asked) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "9 of 40 verdicts flipped; use the float critic, or set --unreleased" in err
+    assert main([*asked, "--unreleased"]) == 0
+    assert "p(flawed)" in capsys.readouterr().out
     facts["status"] = "released"
     write_manifest(folder, stage="quantize", inputs={}, settings={}, facts=facts)
-    Critic.load(folder).require_released()
+    Critic.load(folder).require_released("serve.unreleased")
+
+
+def test_what_only_a_cpu_computes_stays_there(
+    made: tuple[Path, dict, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if made[2] == 16:
+        pytest.skip("bfloat16 goes to the GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    critic = Critic.load(made[0])
+    assert critic.causal_lm.device.type == "cpu"
+    assert len(critic.p_flawed([("trading", "Buy now.")])) == 1
 
 
 def test_siblings_are_computed_as_one(made: tuple[Path, dict, int]) -> None:
