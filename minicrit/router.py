@@ -260,6 +260,17 @@ class Router(Critic):
         odds, likely = self._odds_and_types(items, routes, tail, batch_tokens)
         return self._chances(odds, routes), [kinds[at] for at in likely.argmax(axis=1)]
 
+    @property
+    def calibrated(self) -> bool:
+        """See `Critic`; that of one adapter will do."""
+        members = self.members.by_key.values()
+        return self._calibration is not None or any(member.calibration for member in members)
+
+    def certificate(self, item: Item) -> dict[str, Any] | None:
+        """See `Critic`; of the adapter that judges the item, or of the router as a whole."""
+        found = self._calibration or self.member(self._route(*item)).calibration
+        return dict(found.facts) if found else None
+
     def _chances(self, odds: np.ndarray, routes: Sequence[Route]) -> np.ndarray:
         return super().chances(odds / np.array([self._heat(route) for route in routes]), None)
 

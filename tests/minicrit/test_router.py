@@ -20,6 +20,8 @@ from minicrit.readout import reading
 from minicrit.records import Example, write_examples
 from minicrit.router import AUTO, FALLBACK, Route, Router
 from minicrit.sampling import Manner
+from minicrit.serving.results import result_of
+from minicrit.serving.worker import Answer
 from tests.minicrit.router_case import DOMAINS, ITEMS, lessons, make_router, save_adapter, sign
 
 SICK = (AUTO, "The patient on the ward had a fever after the first dose.")
@@ -283,6 +285,10 @@ def test_every_adapter_brings_its_calibration(tiny, own, alone):
     np.testing.assert_allclose(router.p_flawed(ITEMS), 1 / (1 + np.exp(-odds / heats)), atol=1e-9)
     assert router.threshold == 0.7
     assert [v.calibrated for v in router.verdict(ITEMS)] == [True, False, False, True, False]
+    told = [result_of(router, *item, Answer(0.8))["certificate"] for item in ITEMS]
+    assert [one is not None for one in told] == [True, False, False, True, False]
+    assert [told[at]["temperature"]["pooled"] for at in (0, 3)] == [0.5, 2.0]
+    assert (router.calibrated, plain.calibrated) == (True, False)
     assert router.identity != plain.identity
     assert router.fitted_to == plain.fitted_to
     raw = Critic.load(own / "router", base_folder=tiny.folder.parent, calibrated=False)
@@ -298,6 +304,7 @@ def test_a_calibration_of_the_whole_router_comes_first_and_ends_with_a_swap(tiny
     odds = plain.log_odds(ITEMS)
     np.testing.assert_allclose(router.p_flawed(ITEMS), 1 / (1 + np.exp(-odds / 4)), atol=1e-9)
     assert all(v.calibrated for v in router.verdict(ITEMS))
+    assert router.certificate(ITEMS[1]) == router.calibration
     router.swap("medical", None)
     assert (router.threshold, router.calibration) == (0.5, None)
     write_json(own / "router" / "router.json",
