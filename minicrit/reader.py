@@ -92,7 +92,7 @@ class Reader:
         What prompts share, as twins do, is computed once.
         """
         found = np.empty((len(prompts), len(tail.leaves)))
-        groups = list(bundles(prompts))
+        groups = list(bundles(prompts, batch_tokens, tail.tokens))
         trees = [joined([prompts[row] for row in rows], tail) for rows in groups]
         for numbers in batches([tree.tokens for tree in trees], batch_tokens):
             rows = [row for number in numbers for row in groups[number]]

@@ -45,13 +45,24 @@ def _types(encoder: Encoder) -> Tree:
     return Tree(tuple(lines[0][:shared]), tuple(scored(line[shared:]) for line in lines))
 
 
-def bundles(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Rows of prompts that begin alike, as twins do, so that it is computed once."""
+def bundles(prompts: Sequence[Sequence[int]], most: int, tail: int = 0) -> Iterator[list[int]]:
+    """Rows of prompts that begin alike, as twins do, so that it is computed once.
+
+    Args:
+        prompts: token ids.
+        most: tokens of a bundle, what is shared counted once; a longer prompt is alone.
+        tail: tokens that are asked after each prompt.
+    """
     bundle: list[int] = []
+    shared = whole = 0  # tokens that all of the bundle begin with, and of all its texts, unshared
     for row in sorted(range(len(prompts)), key=lambda r: list(prompts[r])):
-        if bundle and common_length(prompts[bundle[-1]], prompts[row]) < _WORTH_SHARING:
-            yield bundle
-            bundle = []
+        more = len(prompts[row]) + tail
+        if bundle:
+            alike = min(shared, common_length(prompts[bundle[-1]], prompts[row]))
+            if alike < _WORTH_SHARING or whole + more - alike * len(bundle) > most:
+                yield bundle
+                bundle = []
+        shared, whole = (alike, whole + more) if bundle else (len(prompts[row]), more)
         bundle.append(row)
     if bundle:
         yield bundle

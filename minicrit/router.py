@@ -209,8 +209,8 @@ class Router(Critic):
         groups: list[tuple[str, list[int]]] = []
         for name in sorted(set(names)):
             mine = [row for row, other in enumerate(names) if other == name]
-            groups += [(name, [mine[at] for at in rows])
-                       for rows in bundles([prompts[row] for row in mine])]  # fmt: skip
+            alike = bundles([prompts[row] for row in mine], batch_tokens, tail.tokens)
+            groups += [(name, [mine[at] for at in rows]) for rows in alike]
         trees = [joined([prompts[row] for row in rows], tail) for _, rows in groups]
         for numbers in batches([tree.tokens for tree in trees], batch_tokens):
             numbers.sort()  # those of one adapter stand together

@@ -86,11 +86,33 @@ def test_twins_share_their_beginning_and_say_the_same(critic):
     alone = [critic.log_odds([item])[0] for item in twins]
     assert critic.log_odds(twins) == pytest.approx(alone, abs=1e-5)
     prompts = [critic.encoder.prompt(*item) for item in twins]
-    assert sorted(map(len, bundles(prompts))) == [1, 2]
-    (rows,) = [rows for rows in bundles(prompts) if len(rows) == 2]
+    assert sorted(map(len, bundles(prompts, 4096))) == [1, 2]
+    (rows,) = [rows for rows in bundles(prompts, 4096) if len(rows) == 2]
     tree = joined([prompts[row] for row in rows], reading(critic.encoder))
     assert tree.tokens < sum(len(prompts[row]) for row in rows)
-    assert list(bundles([])) == []
+    assert list(bundles([], 4096)) == []
+
+
+def test_many_that_begin_alike_are_still_read_in_bounded_forwards(critic):
+    start = "Of the 40 wards that were asked 36 had fewer falls after the new floors were laid. "
+    items = [("medical", f"{start} So it was on ward {n}. {'It is so. ' * n}") for n in range(40)]
+    prompts = [critic.encoder.prompt(*item) for item in items]
+    tail = reading(critic.encoder)
+    for most in (150, 400, 1000):
+        groups = list(bundles(prompts, most, tail.tokens))
+        assert sorted(row for rows in groups for row in rows) == list(range(40))
+        sizes = [joined([prompts[row] for row in rows], tail).tokens for rows in groups]
+        assert all(size <= most or len(g) == 1 for size, g in zip(sizes, groups, strict=True))
+        assert sum(sizes) < sum(len(prompt) + tail.tokens for prompt in prompts)
+    read = []
+    seen = critic.causal_lm.register_forward_pre_hook(
+        lambda _, given, named: read.append(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    found = critic.log_odds(items, batch_tokens=1000)
+    seen.remove()
+    assert max(read) <= 1000
+    alone = [critic.log_odds([item])[0] for item in items[::13]]
+    assert found[::13] == pytest.approx(alone, abs=1e-5)
 
 
 def test_the_same_text_twice_is_one_bundle(critic):
