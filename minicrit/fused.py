@@ -61,8 +61,8 @@ class _Fused:
 
     def __call__(self, x: torch.Tensor | Gated, *args: Any, **kwargs: Any) -> torch.Tensor:
         layer = self.layer
-        if not self.plain:
-            return LoraLinear.forward(layer, x, *args, **kwargs)
+        if not self.plain:  # then nobody gives it factors
+            return LoraLinear.forward(layer, cast("torch.Tensor", x), *args, **kwargs)
         name = layer.active_adapters[0]
         a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
         factors = x if isinstance(x, Gated) else (x,)
