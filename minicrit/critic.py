@@ -29,6 +29,7 @@ from minicrit.prompts import PROMPT_VERSION, Critique, attempt
 from minicrit.reader import LONGEST, Item, Reader
 from minicrit.readout import joined, reading
 from minicrit.scribe import Scribe
+from minicrit.speculation import Tally
 from minicrit.taxonomy import FLAW_TYPES
 from minicrit.verdict import Verdict, explained
 
@@ -270,8 +271,10 @@ class Critic(Reader):
         with decoder.shelf.keeping(len(asked)):
             sums = self._score([joined([prompt], reading(encoder))], decoder.shelf).cpu().numpy()
         p = float(self.chances(np.array([sums[1] - sums[0]]), [item[0]])[0])
-        pen = Alone(self, self.scribe, decoder, len(prompt))
+        pen = Alone(self, self.scribe, decoder, len(prompt), Tally(forwards=1))
         ((text, tokens),) = self._write(pen, [prompt], [item], [self._label(p)], max_new_tokens)
+        # Quoted tokens are not written by the scribe, and where it stops for them is no end.
+        pen.cost.tokens = tokens + (tokens < max_new_tokens)
         return self._written(item, p, text, tokens, 1000 * (time.perf_counter() - start))
 
     def _written(self, item: Item, p: float, text: str, tokens: int, spent: float) -> Written:

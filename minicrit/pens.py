@@ -51,7 +51,7 @@ class Alone(Together):
     Attributes:
         scribe: writes. decoder: may have read the prompt.
         start: where in the text the critique begins.
-        cost: of all that was written. closest: see `accepting.Greedy`.
+        cost: of all that was written, and of reading the prompt. closest: see `accepting.Greedy`.
     """
 
     scribe: Scribe

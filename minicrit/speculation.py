@@ -22,7 +22,7 @@ class Tally:
 
     Attributes:
         forwards: of the model, the reading of the prompt included.
-        tokens: written, the end tokens included.
+        tokens: written, the end tokens and what was quoted included.
         drafts: forwards of a text that had a draft.
         drafted: tokens guessed, by source. accepted: those of them that were right.
     """

@@ -218,6 +218,19 @@ def test_alone_with_drafts_it_is_the_same_text(quoting):
         assert parse_critique("\n".join(text.split("\n")[:4])).evidence in rationale
 
 
+@pytest.mark.parametrize("longest", [60, 25])
+def test_every_forward_and_every_token_is_told(quoting, longest):
+    seen = []
+    handle = quoting.causal_lm.model.register_forward_pre_hook(lambda *_: seen.append(1))
+    for item in ITEMS:
+        seen.clear()
+        (written,) = quoting.critique([item], max_new_tokens=longest)
+        cost = quoting.scribe.last
+        assert cost.forwards == len(seen)
+        assert cost.tokens == written.tokens + (written.tokens < longest)
+    handle.remove()
+
+
 def test_in_a_batch_of_any_size_it_is_the_same_text(quoting):
     one = [quoting.critique([i], max_new_tokens=40, drafts=False)[0].text for i in ITEMS]
     assert one == [w.text for w in quoting.critique(ITEMS, max_new_tokens=40, batch=3)]
