@@ -250,6 +250,7 @@ def test_the_same_data_give_the_same_page(tmp_path: Path) -> None:
     assert page_of(tmp_path) == page_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     limits = Limits(shown=2, probed=50, members=4, characters=200, groups=256, names=8)
 

@@ -185,6 +185,7 @@ def assert_mirrored(ours, theirs):
             assert round(1 - ours[one], 6) == theirs[two]
 
 
+@pytest.mark.slow
 def test_a_fifth_of_garbage_moves_nothing_and_shows_up(told, tmp_path):
     with JudgingServer(honest(by_text)) as server:
         clean = run(told, server)

@@ -95,6 +95,7 @@ def recipe(tiny, tmp_path_factory):
     return recipe
 
 
+@pytest.mark.slow
 def test_training_likes_what_was_liked_and_a_stopped_run_ends_in_the_same_bytes(
     recipe, tmp_path, monkeypatch
 ):

@@ -46,6 +46,7 @@ def curve(folder: Path) -> list[dict]:
     return [row for _, row in read_lines(folder / "history.jsonl")]
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_all_weights_give_what_one_gives(tiny, tmp_path):
     """Weights to 1e-6 in float64, through packs of unequal ends, clipping and probes."""
     trained(tmp_path, tiny.folder.parent, "one", "two")

@@ -45,6 +45,7 @@ def harmed(run, name: str, words: list[str], world: Path, folder: Path, moments)
     return record
 
 
+@pytest.mark.slow
 def test_training_killed_while_it_saves_and_after_its_last_step(run, world, tmp_path):
     moments = [("SIGKILL", 0.3, 0), (FULL, 0.15, 1001), (MEMORY, 0.1, 0), ("SIGKILL", 0.15, 0)]
     words = [*STAGES["sft"].words.split(), "--sft.epochs", "2"]
