@@ -457,7 +457,10 @@ audit: $(SETUP) ## ask for known holes in the pinned versions (needs pip-audit)
 	    ".venv/bin/python -m pip install pip-audit" >&2; exit 1; }
 	.venv/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt $(ARGS)
 
-test: lint types ## lint, types, fast tests
+# Types are checked beside the tests, which leave a core idle now and then.
+test: lint ## lint, types, fast tests
+	@$(MAKE) --no-print-directory -j2 types fast
+fast: $(SETUP) ## the fast tests alone
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-slow: $(SETUP) ## the tests that take minutes
