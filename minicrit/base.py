@@ -147,7 +147,7 @@ def load_model(
     """
     if packed:
         config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
-        _refuse_uncomputable(str(base.folder), config.get_text_config())
+        require_computable(str(base.folder), config.get_text_config())
     model = AutoModelForCausalLM.from_pretrained(
         base.folder,
         dtype=dtype,
@@ -159,8 +159,12 @@ def load_model(
     return cast("PreTrainedModel", model.eval())
 
 
-def _refuse_uncomputable(where: str, config: PretrainedConfig) -> None:
+def require_computable(where: str, config: PretrainedConfig) -> None:
     """Refuses what packed attention or the readout would compute wrongly, without an error.
+
+    Args:
+        where: the base, for the message.
+        config: of its language model.
 
     Raises:
         ValueError: with what is in the way.

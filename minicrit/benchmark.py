@@ -131,7 +131,7 @@ def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe)
         "name": critic.name,
         "identity": critic.identity,
         "adapter": critic.adapter,
-        "trained": getattr(critic, "trained", critic.adapter is not None),
+        "trained": critic.trained,
         "prompt_version": critic.prompt_version,
         "threshold": critic.threshold,
         "calibration": getattr(critic, "calibration", None),

@@ -56,6 +56,10 @@ class Judge(Protocol):
     prompt_version: str
     threshold: float
 
+    @property
+    def trained(self) -> bool:
+        """Whether it is known to be more than a base that is read zero-shot."""
+
     def p_flawed(
         self,
         items: Sequence[Item],

@@ -15,11 +15,12 @@ from peft import PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from minicrit.base import TINY, Base, load_tokenizer, prepare_base
+from minicrit.base import TINY, Base, load_tokenizer, prepare_base, require_computable
 from minicrit.fused import unfuse
 from minicrit.lora import attach_lora
 from minicrit.packing import Branch, Tree
@@ -143,6 +144,21 @@ def step_plan(case: Case, some: list[Lesson]) -> StepPlan:
                     seed=case.seed)  # fmt: skip
 
 
+def config_of(case: Case) -> PretrainedConfig:
+    """What the model of a case is made of; longer rows than a shape's default are let in.
+
+    Raises:
+        ValueError: if it is a base that the packed side would compute wrongly.
+    """
+    if case.model == FROM_RECIPE:
+        folder = prepare_base(case.base, case.base_folder).folder
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        require_computable(case.base, config.get_text_config())
+        return config
+    shape = dict(SHAPES[case.model])
+    return AutoConfig.for_model(shape.pop("model_type"), max_position_embeddings=8192, **shape)
+
+
 def build(case: Case, attention: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, without adapter, on the GPU if there is one, and a tokenizer."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -155,10 +171,7 @@ def build(case: Case, attention: str) -> tuple[PreTrainedModel, PreTrainedTokeni
         )
         model = torch.nn.Module.to(model, device)
     else:
-        shape = dict(SHAPES[case.model])
-        config = AutoConfig.for_model(
-            shape.pop("model_type"), max_position_embeddings=8192, **shape
-        )
+        config = config_of(case)
         torch.manual_seed(case.seed)
         with torch.device(device):
             model = AutoModelForCausalLM.from_config(config, **options)

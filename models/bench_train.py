@@ -23,14 +23,22 @@ from typing import Any, cast
 
 import torch
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from minicrit.base import prepare_base
 from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.latency import hardware
 from minicrit.training_config import BenchTrainConfig
-from models.bench_case import FROM_RECIPE, SHAPES, Adapter, Case, Task, lessons, sequence_tokens
+from models.bench_case import (
+    FROM_RECIPE,
+    SHAPES,
+    Adapter,
+    Case,
+    Task,
+    config_of,
+    lessons,
+    sequence_tokens,
+)
 from models.bench_figures import Ran, figures_of, page
 from models.bench_turns import Side, Step, Turns
 
@@ -202,11 +210,7 @@ def _measured(case: Case) -> dict[str, Any]:
 
 def _weights(case: Case) -> tuple[int, int, int]:
     """Numbers of weights in the layers and in the head, and of words."""
-    if case.model == FROM_RECIPE:
-        config = AutoConfig.from_pretrained(prepare_base(case.base, case.base_folder).folder)
-    else:
-        shape = dict(SHAPES[case.model])
-        config = AutoConfig.for_model(shape.pop("model_type"), **shape)
+    config = config_of(case)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     body = sum(p.numel() for p in model.model.layers.parameters())

@@ -100,6 +100,7 @@ class ServerJudge:
     """
 
     adapter: str | None = None
+    trained = False
     prompt_version = PROMPT_VERSION
     threshold = 0.5
     exported: Exported | None = None
@@ -152,7 +153,7 @@ class ServerJudge:
     def _trust(self, exported: Exported) -> None:
         """Uses the calibration of an export, once the server has proved to serve it."""
         exported.require([self._known(item) for item in PROBES])
-        self.exported, self.adapter = exported, exported.facts["adapter"]
+        self.exported, self.adapter, self.trained = exported, exported.facts["adapter"], True
         if exported.calibration:
             self.threshold = exported.calibration.threshold
             self.identity += f"+{exported.calibration.facts['sha256']}"

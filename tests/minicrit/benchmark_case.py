@@ -33,6 +33,7 @@ class StandIn:
 
     prompt_version = "plain-1"
     adapter = None
+    trained = False
 
     def __init__(self, letter: str, *, threshold: float = 0.5) -> None:
         self.name = f"critic {letter}"

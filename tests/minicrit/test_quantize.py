@@ -130,6 +130,8 @@ def test_what_was_not_released_is_refused_unless_asked_for(
     assert "9 of 40 verdicts flipped; use the float critic, or set --unreleased" in err
     assert main([*asked, "--unreleased"]) == 0
     assert "p(flawed)" in capsys.readouterr().out
+    assert main(["mcp", "--model", str(folder)]) == 1
+    assert "or set --unreleased" in capsys.readouterr().err
     facts["status"] = "released"
     write_manifest(folder, stage="quantize", inputs={}, settings={}, facts=facts)
     Critic.load(folder).require_released("serve.unreleased")

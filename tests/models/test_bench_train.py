@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, MistralConfig
 
 from minicrit.config import BaseConfig, Recipe
 from minicrit.preferring import ROUNDED_SLACK, SLACK
@@ -227,6 +228,19 @@ def test_cases_that_are_done_are_kept_unless_a_side_failed(tmp_path, monkeypatch
     assert asked == [*names, names[0], *names]
     assert json.loads((tmp_path / "deep/bench.json").read_text()) == found
     assert "times as fast" in (tmp_path / "deep/bench.md").read_text()
+
+
+def test_a_base_that_packed_code_computes_wrongly_is_refused_by_name(tmp_path, tiny_folder):
+    config = MistralConfig(
+        vocab_size=128, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, sliding_window=512,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "odd")
+    told = BenchTrainConfig(out=tmp_path / "b", models=["base"], tasks=["sft"], ratios=[1.0],
+                            batches=[1], rounds=1, completion=8)  # fmt: skip
+    recipe = Recipe(bench_train=told, base=BaseConfig(str(tmp_path / "odd"), folder=tiny_folder))
+    with pytest.raises(ValueError, match=r"odd: expected a base of full .* sliding_window 512"):
+        bench.bench_train(recipe)
 
 
 @pytest.mark.slow
