@@ -81,15 +81,20 @@ def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None) -> None
     from minicrit.critic import Critic
 
     settings = recipe.pairs
+    if settings.candidates < 0:
+        raise ValueError(f"pairs.candidates: expected 0 or more, got {settings.candidates}; 0 has "
+                         "twins alone make pairs")  # fmt: skip
     service = _judge(settings)  # now, not after the long sampling
     looked_at = settings.scouted or settings.rationales
     examples, screening = training_examples(recipe, settings.data, looked_at, "pairs")
     critic = Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False)
-    manner = Manner(settings.candidates, tuple(settings.temperatures), settings.max_new_tokens,
+    manner = Manner(settings.candidates or 1, tuple(settings.temperatures), settings.max_new_tokens,
                     recipe.seed, settings.rows, settings.dtype)  # fmt: skip
     work = settings.out.with_name(settings.out.name + ".work")
     counts: Counter[str] = Counter()
     criticized, compared = _worth(critic, examples, settings, manner, work, counts)
+    if not settings.candidates:
+        criticized = []
     samples = make_candidates(critic, criticized, manner, work)
     pools, ledger = _scored(criticized, samples), {}
     if service:

@@ -173,7 +173,7 @@ class PairsConfig:
             is not sure of the right one. 0 for none: all rationales count alike.
         sure: share of the scouted rationales that it is sure of whose twins make pairs all the
             same, so that it does not unlearn them.
-        candidates: critiques of each.
+        candidates: critiques of each; 0 for none, so that twins alone make pairs.
         temperatures: they are sampled at, in turn; 0 is greedy.
         max_new_tokens: longest critique, in tokens.
         rows: critiques that are written at the same time.

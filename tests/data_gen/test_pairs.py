@@ -101,7 +101,7 @@ def test_a_judge_that_goes_by_place_decides_nothing(ask):
 def recipe(tmp_path, tiny, **pairs):
     settings = PairsConfig(
         model=tiny.folder, data=tmp_path / "train.jsonl", out=tmp_path / "pairs",
-        candidates=2, max_new_tokens=6, rows=4, **{"rationales": 8, "scouted": 0, **pairs},
+        max_new_tokens=6, rows=4, **{"candidates": 2, "rationales": 8, "scouted": 0, **pairs},
     )  # fmt: skip
     return Recipe(pairs=settings, base=BaseConfig("tiny", folder=tiny.folder.parent))
 
@@ -118,6 +118,18 @@ def test_stage_writes_pairs_candidates_and_what_became_of_them(tmp_path, tiny, c
     # a random model writes nothing that parses, and that is said
     assert counts == {"candidates": 16, "no_pair_unscored": 8, "unparsed": 16, "verdict_right": 0}
     assert "| unparsed | 16 |" in capsys.readouterr().out
+
+
+def test_without_candidates_twins_alone_make_pairs(tmp_path, tiny):
+    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
+    make_pairs(recipe(tmp_path, tiny, candidates=0, rationales=0))
+    rows = [row for _, row in read_lines(tmp_path / "pairs" / "pairs.jsonl")]
+    assert [row["scorer"] for row in rows] == ["twins"] * 20
+    assert not list(read_lines(tmp_path / "pairs" / "candidates.jsonl"))
+    with pytest.raises(ValueError, match=r"pairs\.candidates: expected 0 or more, got -1"):
+        make_pairs(recipe(tmp_path, tiny, candidates=-1))
+    with pytest.raises(ValueError, match="expected at least one pair, got none"):
+        make_pairs(recipe(tmp_path, tiny, candidates=0, twins=False))
 
 
 def test_no_pair_at_all_and_rows_of_other_splits_stop_the_stage(tmp_path, tiny):
