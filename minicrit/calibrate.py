@@ -32,7 +32,7 @@ from minicrit.selection import limited
 from minicrit.selective import abstain_band, aurc, logit, risk_coverage
 from minicrit.statistics import Interval, cluster_bootstrap
 
-FORM = 1
+FORM = 2
 SPLIT = "calibration"
 Rows = npt.NDArray[np.intp]
 
@@ -117,9 +117,10 @@ def fitted(
     domains = np.array([e.domain for e in examples])
     odds = logit(raw)
     families = np.array([family_of(example) for example in examples])
-    pooled, own = science.fit_temperatures(odds[fitting], flawed[fitting], domains[fitting],
-                                           families[fitting], settings.domain_items)  # fmt: skip
-    p = science.tempered(odds, np.array([own.get(name, pooled) for name in domains]))
+    pooled, own = science.fit_scales(odds[fitting], flawed[fitting], domains[fitting],
+                                     families[fitting], settings.domain_items,
+                                     shifted=settings.shift)  # fmt: skip
+    p = science.scaled(odds, *np.array([own.get(name, pooled) for name in domains]).T)
     valid = _independent(examples, certifying, seed)
     certificate = science.certify(p[valid], settings.alpha, settings.delta)
     by_domain = science.domain_certificates(p[valid], domains[valid], settings.alpha,
@@ -129,7 +130,10 @@ def fitted(
     return {
         "threshold": threshold,
         "each_domain": settings.each_domain,
-        "temperature": {"pooled": pooled, "domains": own, "n": len(fitting)},
+        "temperature": {"pooled": pooled.temperature, "n": len(fitting),
+                        "domains": {name: one.temperature for name, one in own.items()}},
+        "shift": {"pooled": pooled.shift,
+                  "domains": {name: one.shift for name, one in own.items()}},
         "certificate": {**asdict(certificate), "unit": "one valid item of each group"},
         "domains": by_domain,
         "families": {
@@ -154,7 +158,8 @@ def lines(found: dict[str, Any]) -> str:
     before, after = found["quality"]["before"], found["quality"]["after"]
     over = len(shift["families"])
     said = [
-        f"temperature {found['temperature']['pooled']:.3f}; calibration error "
+        f"temperature {found['temperature']['pooled']:.3f}, shift of the log-odds "
+        f"{found['shift']['pooled']:+.3f}; calibration error "
         f"{before['ece']:.3f} before, {after['ece']:.3f} after",
         f"threshold {found['threshold']:.4f}: false positives <= {100 * c['alpha']:g} % with "
         f"confidence {100 * (1 - c['delta']):g} % (n = {c['n']} independent valid items, k = "

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minicrit import manifest
+from minicrit.calibration import Scale
 from minicrit.files import CALIBRATION, sha256_file
 from minicrit.jsonl import parse_object
 
@@ -24,21 +25,25 @@ class Calibration:
 
     Attributes:
         threshold: certified; flag what is above it.
-        temperature: of domains without one of their own, which are in `domains`.
+        scale: of the log-odds of domains without one of their own, which are in `domains`.
         band: (low, high) of the calibrated p between which verdicts cannot be relied on; None if
             there is no need for one, or none that would help.
         facts: the certificate in short, for reports.
     """
 
     threshold: float
-    temperature: float
-    domains: Mapping[str, float]
+    scale: Scale
+    domains: Mapping[str, Scale]
     band: tuple[float, float] | None
     facts: Mapping[str, Any]
 
-    def temperatures(self, domains: Sequence[str]) -> npt.NDArray[np.float64]:
-        """(n,) temperature of each domain."""
-        return np.array([self.domains.get(name, self.temperature) for name in domains])
+    def scaled(
+        self, odds: npt.NDArray[np.float64], domains: Sequence[str]
+    ) -> npt.NDArray[np.float64]:
+        """(n,) calibrated log-odds, from those read of items of these domains."""
+        scales = np.array([self.domains.get(name, self.scale) for name in domains])
+        temperature, shift = scales.reshape(-1, 2).T
+        return np.asarray(odds / temperature + shift)
 
     def is_unsure(self, p: float) -> bool:
         """Whether p lies strictly within the band."""
@@ -77,14 +82,16 @@ def calibration_of(row: Mapping[str, Any], digest: str) -> Calibration:
     """From what the stage `calibrate` found; the digest tells it from others."""
     try:
         certificate, temperature, band = row["certificate"], row["temperature"], row["abstain"]
+        shift = row.get("shift") or {"pooled": 0.0, "domains": {}}  # none before form 2
         facts = {key: certificate[key] for key in ("alpha", "delta", "n", "k")}
         return Calibration(
             threshold=float(row["threshold"]),
-            temperature=float(temperature["pooled"]),
-            domains={name: float(value) for name, value in temperature["domains"].items()},
+            scale=Scale(float(temperature["pooled"]), float(shift["pooled"])),
+            domains={name: Scale(float(value), float(shift["domains"].get(name, 0.0)))
+                     for name, value in temperature["domains"].items()},
             band=(float(band["low"]), float(band["high"])) if band else None,
             facts={**facts, "each_domain": row["each_domain"], "temperature": temperature,
-                   "abstain": band, "domains": row.get("domains"),
+                   "shift": shift, "abstain": band, "domains": row.get("domains"),
                    "sha256": digest},
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:

@@ -200,7 +200,7 @@ class Critic(Reader):
     def chances(self, odds: np.ndarray, domains: Sequence[str] | None) -> np.ndarray:
         """P(flawed) of log-odds (N,); calibrated if the critic is and the domains are given."""
         if self._calibration and domains is not None:
-            odds = odds / self._calibration.temperatures(domains)
+            odds = self._calibration.scaled(odds, domains)
         pairs = torch.from_numpy(np.stack([np.zeros_like(odds), odds], axis=1))
         return choice_logprobs(pairs)[:, 1].exp().numpy()
 

@@ -65,6 +65,9 @@ class CalibrateConfig:
             them; else alpha is kept over all items.
         temperature_share: share of the groups that temperatures are fitted on; the others are for
             the threshold.
+        shift: fit a shift of the log-odds, too, where the items show one, for a critic that learnt
+            from texts of which more, or fewer, are flawed; p of 0.5 is then no longer where it
+            thinks both words alike.
         domain_items: items of either label from which a domain gets a temperature of its own, if
             they are of three families of scenarios or more.
         max_risk: highest error rate outside of the band in which the critic abstains.
@@ -78,6 +81,7 @@ class CalibrateConfig:
     delta: float = 0.05
     each_domain: bool = False
     temperature_share: float = 0.3
+    shift: bool = False
     domain_items: int = 100
     max_risk: float = 0.05
     batch_tokens: int = 4096

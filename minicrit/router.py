@@ -272,12 +272,13 @@ class Router(Critic):
         return dict(found.facts) if found else None
 
     def _chances(self, odds: np.ndarray, routes: Sequence[Route]) -> np.ndarray:
-        return super().chances(odds / np.array([self._heat(route) for route in routes]), None)
+        read = [self._scaled(one, route) for one, route in zip(odds, routes, strict=True)]
+        return super().chances(np.array(read), None)
 
-    def _heat(self, route: Route) -> float:
-        """The temperature of an item's log-odds."""
+    def _scaled(self, odds: float, route: Route) -> float:
+        """The log-odds of an item as its adapter's calibration, or that of the whole, has them."""
         found = self._calibration or self.member(route).calibration
-        return float(found.temperatures([route.domain])[0]) if found else 1.0
+        return float(found.scaled(np.array([odds]), [route.domain])[0]) if found else odds
 
     def chances(self, odds: np.ndarray, domains: Sequence[str] | None) -> np.ndarray:
         """See `Critic`; log-odds without their texts are the general adapter's."""

@@ -67,9 +67,9 @@ class Exported:
                                 f"of the probes is up to {furthest:.3f} away (at most {most}); "
                                 "serve this folder's weights, or leave out @FOLDER")  # fmt: skip
 
-    def tempered(self, p: float, domain: str) -> float:
+    def calibrated(self, p: float, domain: str) -> float:
         """P(flawed) as calibrated for a domain."""
         if self.calibration is None or np.isnan(p):
             return p
-        odds = logit(np.array([p])) / self.calibration.temperatures([domain])
+        odds = self.calibration.scaled(logit(np.array([p])), [domain])
         return float(special.expit(odds)[0])

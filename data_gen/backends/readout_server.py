@@ -226,7 +226,7 @@ class ServerJudge:
         try:
             self._check_text(item)
             p = self._p(self.encoder.prompt(*item, reserve=self._reserve()))
-            return self.exported.tempered(p, item[0]) if self.exported else p
+            return self.exported.calibrated(p, item[0]) if self.exported else p
         except UnreadableError as error:
             self.reasons[item] = str(error)
         except TooLongError:

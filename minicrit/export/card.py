@@ -92,7 +92,7 @@ Append `{LEAD_IN}` to the prompt and take the log-probabilities of the two conti
 and `{flawed}` (with their blank; the sum over their tokens if a word has several):
 
     log_odds = logprob("{flawed}") - logprob("{valid}")
-    p_flawed = 1 / (1 + exp(-log_odds / temperature))        # temperature 1 without a calibration
+    p_flawed = 1 / (1 + exp(-(log_odds / temperature + shift)))     # 1 and 0 without a calibration
 
 Flawed is what is above the threshold. A critique is what is written after the word, greedily, to
 the end token: lines `Flaw`, `Severity`, `Evidence`, `Critique`, `Fix`, or `Strengths`, `Critique`.
@@ -114,12 +114,13 @@ def _threshold(box: Path, facts: Mapping[str, Any]) -> str:
     held = ("These weights are what it was fitted to." if facts["exact"] else
             f"It was fitted to float32 weights; for these, rounded to {facts['weights']}, it is "
             "used and not certified anew.")  # fmt: skip
-    own = ", ".join(f"{name} {value:.4f}" for name, value in found.domains.items())
+    own = ", ".join(f"{name} {t:.4f} {b:+.4f}" for name, (t, b) in found.domains.items())
     return f"""\
 ## Threshold and certificate
 
     threshold    {found.threshold:.6f}
-    temperature  {found.temperature:.6f}{f"  ({own})" if own else ""}
+    temperature  {found.scale.temperature:.6f}
+    shift        {found.scale.shift:+.6f}{f"  (of domains, both: {own})" if own else ""}
 
 From {c["n"]} calibration items (k = {c["k"]}): with confidence {1 - c["delta"]:.0%} at most
 {c["alpha"]:.1%} of valid rationales are flagged {where}, for new items of the calibration families.

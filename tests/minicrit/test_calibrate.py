@@ -22,6 +22,7 @@ from minicrit.lora import attach_lora
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import Example, write_examples
+from minicrit.selective import logit
 
 
 def save_adapter(tiny: Base, folder: Path, seed: int = 0, **inputs: Path) -> None:
@@ -72,7 +73,8 @@ def test_the_critic_uses_it(made: Path, tiny: Base) -> None:
     raw = Critic.load(made / "sft", base_folder=tiny.folder.parent, calibrated=False)
     critic = Critic.load(made / "sft", base_folder=tiny.folder.parent)
     items = [(e.domain, e.rationale) for e in composed()]
-    expected = 1 / (1 + np.exp(-raw.log_odds(items) / found["temperature"]["pooled"]))
+    temperature, shift = found["temperature"]["pooled"], found["shift"]["pooled"]
+    expected = 1 / (1 + np.exp(-(raw.log_odds(items) / temperature + shift)))
     p = critic.p_flawed(items)
     assert p == pytest.approx(expected, abs=1e-6)
     assert (critic.threshold, raw.threshold) == (found["threshold"], 0.5)
@@ -90,6 +92,24 @@ def test_the_critic_uses_it(made: Path, tiny: Base) -> None:
     assert len(valid) == found["certificate"]["n"] == 17  # one a group, 7 of 24 groups apart
     above = int((p[valid] > found["threshold"] + 1e-6).sum())
     assert above == found["certificate"]["k"] == 0
+
+
+def test_a_shift_is_fitted_if_asked_for_and_certifies_the_same_items(tiny: Base) -> None:
+    examples = composed(400)
+    settings = recipe(Path(), tiny).calibrate
+    rng = np.random.default_rng(3)
+    odds = np.array([1.0 if e.label == "flawed" else -1.0 for e in examples]) + 2.0
+    raw = 1 / (1 + np.exp(-odds - rng.normal(size=len(examples))))
+    rows = parted(examples, settings.temperature_share, 0)
+    plain = stage.fitted(settings, examples, raw, *rows, 0)
+    shifted = stage.fitted(replace(settings, shift=True), examples, raw, *rows, 0)
+    assert (plain["shift"]["pooled"], shifted["shift"]["pooled"] < -1) == (0.0, True)
+    assert shifted["quality"]["after"]["nll"] < plain["quality"]["after"]["nll"]
+    at = [f["temperature"]["pooled"] * (logit(np.array([f["threshold"]]))[0] - f["shift"]["pooled"])
+          for f in (plain, shifted)]  # fmt: skip
+    assert at[0] == pytest.approx(at[1], abs=1e-6)  # in log-odds as the critic has them
+    assert plain["recall"] == shifted["recall"]
+    assert f"shift of the log-odds {shifted['shift']['pooled']:+.3f}" in lines(shifted)
 
 
 def test_what_the_file_holds(made: Path) -> None:

@@ -143,7 +143,7 @@ def test_temperature_equals_logistic_regression_and_finds_the_truth(temperature:
     model = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(z[:, None], flawed)
     assert found == pytest.approx(1 / model.coef_[0, 0], rel=1e-4)
     assert found == pytest.approx(temperature, rel=0.1)
-    before, after = (science.quality(science.tempered(z, t), flawed) for t in (1.0, found))
+    before, after = (science.quality(science.scaled(z, t), flawed) for t in (1.0, found))
     assert after["nll"] <= before["nll"]
     if temperature == 3:
         assert after["ece"] < before["ece"] / 2
@@ -153,7 +153,32 @@ def test_temperature_stays_within_bounds_and_keeps_the_half() -> None:
     z = np.array([-2.0, -1.0, 1.0, 2.0])
     assert science.fit_temperature(z, z > 0) == pytest.approx(science.COLDEST, rel=1e-3)
     assert science.fit_temperature(z, z < 0) == pytest.approx(science.WARMEST, rel=1e-3)
-    assert science.tempered(np.zeros(1), 7.0)[0] == 0.5
+    assert science.scaled(np.zeros(1), 7.0)[0] == 0.5
+
+
+@pytest.mark.parametrize("shift", [-1.5, 0.4])
+def test_a_shift_is_that_of_logistic_regression_and_mends_the_calibration(shift: float) -> None:
+    """With an intercept: what is said of labels that are flawed more or less often than learnt."""
+    z, flawed = logits(2.0, 4000)
+    z -= 2.0 * shift
+    found = science.fit_scale(z, flawed)
+    model = LogisticRegression(C=np.inf, tol=1e-10).fit(z[:, None], flawed)
+    assert found.temperature == pytest.approx(1 / model.coef_[0, 0], rel=1e-4)
+    assert found.shift == pytest.approx(model.intercept_[0], rel=1e-3)
+    assert found.shift == pytest.approx(shift, abs=0.1)
+    alone = science.scaled(z, science.fit_temperature(z, flawed))
+    after = science.quality(science.scaled(z, *found), flawed)
+    assert after["nll"] < science.quality(alone, flawed)["nll"]
+    assert after["ece"] < 0.03 < science.quality(alone, flawed)["ece"]
+
+
+def test_few_items_or_separated_ones_make_up_no_shift() -> None:
+    taken = [science.fit_scale(*logits(1.5, 60, seed)).shift != 0 for seed in range(400)]
+    assert 0.01 < np.mean(taken) < 0.09  # 5 % by chance
+    z = np.array([-2.0, -1.0, 1.0, 2.0])
+    assert science.fit_scale(z, z > 0) == science.Scale(pytest.approx(science.COLDEST, rel=1e-3))
+    none = science.fit_scale(np.zeros(200), np.arange(200) < 150)  # all that is known is the share
+    assert science.scaled(np.zeros(1), *none)[0] == pytest.approx(0.75, abs=1e-4)
 
 
 def test_a_domain_gets_its_own_temperature_only_with_enough_items() -> None:
@@ -161,12 +186,16 @@ def test_a_domain_gets_its_own_temperature_only_with_enough_items() -> None:
     z, flawed = (np.concatenate(pair) for pair in zip(cold, warm, strict=True))
     domains = np.repeat(["a", "b"], 600)
     families = np.tile(["f", "g", "h"], 400)
-    pooled, own = science.fit_temperatures(z, flawed, domains, families, 100)
-    assert own["a"] < pooled < own["b"]
-    assert own["b"] == pytest.approx(3, rel=0.2)
-    assert science.fit_temperatures(z, flawed, domains, families, 600) == (pooled, {})
+    pooled, own = science.fit_scales(z, flawed, domains, families, 100)
+    assert own["a"].temperature < pooled.temperature < own["b"].temperature
+    assert own["b"].temperature == pytest.approx(3, rel=0.2)
+    assert {one.shift for one in (pooled, *own.values())} == {0.0}  # not asked for
+    assert science.fit_scales(z, flawed, domains, families, 600) == (pooled, {})
     two = np.tile(["f", "g"], 600)  # what two scenarios say is not what the domain says
-    assert science.fit_temperatures(z, flawed, domains, two, 100) == (pooled, {})
+    assert science.fit_scales(z, flawed, domains, two, 100) == (pooled, {})
+    z[600:] += 3 * 0.5  # the second says `flawed` too readily
+    _, own = science.fit_scales(z, flawed, domains, families, 100, shifted=True)
+    assert (own["a"].shift, own["b"].shift) == (0.0, pytest.approx(-0.5, abs=0.25))
 
 
 def test_one_row_of_each_group() -> None:

@@ -151,7 +151,7 @@ def test_the_card_holds_what_a_reader_needs(folder, critic):
     assert "Append `Verdict:`" in card
     assert 'logprob(" flawed") - logprob(" valid")' in card
     assert "threshold    0.432100" in card
-    assert "temperature  1.700000  (trading 2.5000)" in card
+    assert "temperature  1.700000\n    shift        -0.100000  (of domains, both: trading " in card
     assert "From 120 calibration items (k = 4): with confidence 95% at most\n8.0% of valid" in card
     assert "These weights are what it was fitted to." in card
     for digest in (facts["base"], facts["adapter"], facts["merged"], *facts["trained_on"].values()):

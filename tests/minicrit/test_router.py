@@ -263,26 +263,30 @@ def test_a_router_of_another_base_or_form_is_refused(tiny, own):
         load(own, tiny)
 
 
-def calibrate(folder: Path, threshold: float, temperature: float, **critic: str) -> None:
+def calibrate(
+    folder: Path, threshold: float, temperature: float, shift: float = 0.0, **critic: str
+) -> None:
     """A calibration as the stage writes it, with chosen numbers."""
     found = {"threshold": threshold, "each_domain": False, "abstain": {"low": 0.4, "high": 0.6},
              "certificate": {"alpha": 0.1, "delta": 0.05, "n": 50, "k": 1},
-             "temperature": {"pooled": temperature, "domains": {}, "n": 20}}  # fmt: skip
+             "temperature": {"pooled": temperature, "domains": {}, "n": 20},
+             "shift": {"pooled": shift, "domains": {}}}  # fmt: skip
     write_json(folder / "calibration.json", found)
     write_manifest(folder / "calibration.json", stage="calibrate", inputs={}, settings={},
                    facts={"prompt_version": "plain-1", **critic})  # fmt: skip
 
 
 def test_every_adapter_brings_its_calibration(tiny, own, alone):
-    """Each item by its own temperature; one threshold, the highest certified one."""
+    """Each item by its own temperature and shift; one threshold, the highest certified one."""
     plain = load(own, tiny)
-    for name, threshold, heat in (("medical", 0.55, 2.0), ("trading", 0.7, 0.5)):
+    for name, *numbers in (("medical", 0.55, 2.0, -0.7), ("trading", 0.7, 0.5, 0.0)):
         adapter = alone[name].adapter
-        calibrate(own / "adapters" / name, threshold, heat, base=tiny.identity, adapter=adapter)
+        calibrate(own / "adapters" / name, *numbers, base=tiny.identity, adapter=adapter)
     router = load(own, tiny)
     odds = plain.log_odds(ITEMS)
     heats = np.array([0.5, 1, 1, 2.0, 1])
-    np.testing.assert_allclose(router.p_flawed(ITEMS), 1 / (1 + np.exp(-odds / heats)), atol=1e-9)
+    expected = 1 / (1 + np.exp(-(odds / heats + np.array([0, 0, 0, -0.7, 0]))))
+    np.testing.assert_allclose(router.p_flawed(ITEMS), expected, atol=1e-9)
     assert router.threshold == 0.7
     assert [v.calibrated for v in router.verdict(ITEMS)] == [True, False, False, True, False]
     told = [result_of(router, *item, Answer(0.8))["certificate"] for item in ITEMS]
