@@ -1,7 +1,6 @@
 """Arms of experiments: which of them must be equal to what, exactly."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +17,8 @@ from minicrit.arms import (
     sampling_arms,
 )
 from minicrit.base import load_tokenizer
+from minicrit.calibrated import Calibration
+from minicrit.calibration import Scale
 from minicrit.critic import Critic
 from minicrit.formats import plain
 from minicrit.measure_config import ExperimentsConfig
@@ -70,12 +71,14 @@ def test_a_style_is_read_as_an_encoder_of_that_style_does(critic):
 
 def test_calibration_holds_for_the_trained_prompt_and_its_layouts_alone(critic):
     plainly = {name: arm.ask(asked(critic), EXAMPLES) for name, arm in reading().items()}
-    critic._calibration = SimpleNamespace(temperatures=lambda names: np.full(len(names), 2.0))
+    critic._calibration = Calibration(0.5, Scale(2.0, 0.3), {}, None, {})
     for name, arm in reading().items():
         for before, after in zip(plainly[name], arm.ask(asked(critic), EXAMPLES), strict=True):
-            halves = 2 if arm.own else 1
+            temperature, shift = (2, 0.3) if arm.own else (1, 0)
             assert after["log_odds"] == before["log_odds"]
-            assert after["p"] == pytest.approx(1 / (1 + np.exp(-before["log_odds"] / halves)))
+            assert after["p"] == pytest.approx(
+                1 / (1 + np.exp(-(before["log_odds"] / temperature + shift)))
+            )
     assert [arm.own for arm in reading().values()] == [True, *[False] * 4, *[True] * 10]
 
 
