@@ -8,15 +8,21 @@ the folder is: fitting it again makes nothing stale but itself.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from minicrit import manifest
-from minicrit.calibration import Scale
 from minicrit.files import CALIBRATION, sha256_file
 from minicrit.jsonl import parse_object
+
+
+class Scale(NamedTuple):
+    """How log-odds z are read: p(flawed) = 1 / (1 + exp(-(z / temperature + shift)))."""
+
+    temperature: float
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ among the calibration items. `family_shift` shows how much that matters.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from minicrit import scores
+from minicrit.calibrated import Scale
 from minicrit.statistics import wilson
 
 Floats = npt.NDArray[np.float64]
@@ -48,13 +49,6 @@ class Certificate:
     n: int
     k: int
     threshold: float
-
-
-class Scale(NamedTuple):
-    """How log-odds z are read: p(flawed) = 1 / (1 + exp(-(z / temperature + shift)))."""
-
-    temperature: float
-    shift: float = 0.0
 
 
 def largest_k(n: int, alpha: float, delta: float) -> int | None:

@@ -17,8 +17,7 @@ from minicrit.arms import (
     sampling_arms,
 )
 from minicrit.base import load_tokenizer
-from minicrit.calibrated import Calibration
-from minicrit.calibration import Scale
+from minicrit.calibrated import Calibration, Scale
 from minicrit.critic import Critic
 from minicrit.formats import plain
 from minicrit.measure_config import ExperimentsConfig

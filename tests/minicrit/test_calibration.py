@@ -6,6 +6,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from minicrit import calibration as science
+from minicrit.calibrated import Scale
 
 ALPHA, DELTA = 0.08, 0.05
 SIZES = (500, 1000, 2000, 5000, 10_000)
@@ -176,7 +177,7 @@ def test_few_items_or_separated_ones_make_up_no_shift() -> None:
     taken = [science.fit_scale(*logits(1.5, 60, seed)).shift != 0 for seed in range(400)]
     assert 0.01 < np.mean(taken) < 0.09  # 5 % by chance
     z = np.array([-2.0, -1.0, 1.0, 2.0])
-    assert science.fit_scale(z, z > 0) == science.Scale(pytest.approx(science.COLDEST, rel=1e-3))
+    assert science.fit_scale(z, z > 0) == Scale(pytest.approx(science.COLDEST, rel=1e-3))
     none = science.fit_scale(np.zeros(200), np.arange(200) < 150)  # all that is known is the share
     assert science.scaled(np.zeros(1), *none)[0] == pytest.approx(0.75, abs=1e-4)
 
