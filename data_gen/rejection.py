@@ -5,7 +5,7 @@ once; and only of rationales where some are right and some are wrong, as the oth
 (2504.11343). Best of N moves a policy by at most ln N - (N - 1) / N nats (2401.01879).
 
     selected.jsonl      critiques to learn from, with their scores
-    control.jsonl       reference critiques for the same compute: what the others have to beat
+    control.jsonl       reference critiques, or labels, for the same compute: what they have to beat
     candidates.jsonl    all of them
     report.json, manifest.json
 """
@@ -45,17 +45,22 @@ SELECTED, CONTROL = "selected.jsonl", "control.jsonl"
 
 @dataclass(frozen=True)
 class Kept:
-    """A critique to learn from. `score` is the oracle's, from 0 to 1."""
+    """A critique to learn from. `score` is the oracle's, from 0 to 1.
+
+    Without `finished` it is the beginning of one: where it ends is not learnt.
+    """
 
     example: Example
     text: str
     score: float
+    finished: bool = True
 
     def to_row(self) -> dict[str, Any]:
         """The JSON object."""
         e = self.example
         return {"id": e.id, "group": e.group, "domain": e.domain, "rationale": e.rationale,
-                "text": self.text, "score": round(self.score, 6)}  # fmt: skip
+                "text": self.text, "score": round(self.score, 6),
+                "finished": self.finished}  # fmt: skip
 
 
 def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
@@ -167,20 +172,23 @@ def control(
 ) -> Iterator[Kept]:
     """What rejection sampling has to beat: so many tokens of reference critiques, groups at random.
 
-    Whole groups, until the tokens are spent or the examples are used up.
+    Whole groups, until the tokens are spent or the examples are used up. If no example has a
+    reference critique, its labels are learnt: verdict, flaw type, severity and evidence.
     """
-    groups = grouped([e for e in examples if e.critique is not None])
+    told = [e for e in examples if e.critique is not None]
+    groups = grouped(told or examples)
     for members in sorted(groups, key=lambda some: order_key(f"{seed}/control", some[0].group)):
         if tokens <= 0:
             return
         for example in members:
-            one = Kept(example, render_critique(critique_of(example)), 1.0)
+            one = Kept(example, render_critique(critique_of(example)), 1.0, finished=bool(told))
             tokens -= _tokens(encoder, one)
             yield one
 
 
 def _tokens(encoder: Encoder, one: Kept) -> int:
-    return len(encoder.prompt(*item_of(one.example))) + len(encoder.written(one.text))
+    own = encoder.written(one.text) if one.finished else encoder.begun(one.text)
+    return len(encoder.prompt(*item_of(one.example))) + len(own)
 
 
 def rated(example: Example, samples: Sequence[Sample]) -> list[Kept]:

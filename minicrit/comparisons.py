@@ -124,7 +124,8 @@ def selected_groups(
     """One tree a group of the critiques that rejection sampling kept.
 
     Args:
-        path: rows of `group, domain, rationale, text, score`.
+        path: rows of `group, domain, rationale, text, score`, and `finished`: false where the text
+            is the beginning of a critique, so that the end token is not learnt.
         encoder: of the base.
         verdict_weight: weight of the verdict word; every later token has 1.
         weighted: weigh the tokens of each by its score instead of by 1.
@@ -154,7 +155,8 @@ _SELECTED = ("group", "domain", "rationale", "text", "score")
 def _selected(
     row: dict[str, Any], encoder: Encoder, verdict_weight: float, *, weighted: bool
 ) -> Branch:
-    completion = encoder.written(row["text"])
+    whole = row.get("finished", True)
+    completion = encoder.written(row["text"]) if whole else encoder.begun(row["text"])
     with naming(f"a critique of group {row['group']}"):
         prompt = encoder.prompt(row["domain"], row["rationale"], reserve=len(completion))
     worth = float(row["score"]) if weighted else 1.0

@@ -121,6 +121,17 @@ def test_control_gets_what_sampling_and_training_cost(tiny_encoder):
     most = list(control(EXAMPLES, encoder, 10**9, "s"))
     assert most[: len(one)] == one
     assert sorted(k.example.id for k in most) == sorted(e.id for e in EXAMPLES)
-    assert list(control([replace(e, critique=None) for e in EXAMPLES], encoder, 99, "s")) == []
     other = list(control(EXAMPLES, encoder, 10**9, "t"))
     assert [k.example.id for k in other] != [k.example.id for k in most]
+
+
+def test_without_reference_critiques_the_control_learns_the_labels(tiny_encoder):
+    bare = [replace(e, critique=None, fix=None, strengths=None) for e in EXAMPLES]
+    found = list(control(bare, tiny_encoder, 10**6, "s"))
+    assert {one.example.id for one in found} == {e.id for e in EXAMPLES}
+    assert not any(one.finished for one in found)  # nor that nothing more is to be said
+    flawed = next(one for one in found if one.example.label == "flawed")
+    assert [line.split(":")[0] for line in flawed.text.split("\n")] == [
+        "Verdict", "Flaw", "Severity", "Evidence"]  # fmt: skip
+    mixed = control([*EXAMPLES[:2], *bare[2:]], tiny_encoder, 10**6, "s")
+    assert {one.example.id for one in mixed} == {e.id for e in EXAMPLES[:2]}

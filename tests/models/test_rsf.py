@@ -56,6 +56,16 @@ def test_shared_rationales_give_the_likelihood_of_each_text(
     assert found.item() == pytest.approx(total, rel=1e-6)
 
 
+def test_of_a_text_that_goes_on_the_end_is_not_learnt(tmp_path, tiny_encoder):
+    rows = [KEPT[1].to_row(), replace(KEPT[1], finished=False).to_row()]
+    ids = []
+    for number, row in enumerate(rows):
+        write_rows(tmp_path / f"{number}.jsonl", [row])
+        (tree,) = selected_groups(tmp_path / f"{number}.jsonl", tiny_encoder)[0].trees
+        ids.append([*tree.prefix, *tree.branches[0].ids])
+    assert ids[0] == [*ids[1], tiny_encoder.end]
+
+
 def test_a_row_without_a_text_is_named(tmp_path, tiny_encoder):
     write_rows(tmp_path / "s.jsonl", [{k: v for k, v in KEPT[0].to_row().items() if k != "text"}])
     with pytest.raises(ValueError, match=r"s.jsonl:1: expected text, got none; select again"):
