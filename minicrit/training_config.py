@@ -183,7 +183,8 @@ class RSFConfig(TrainingConfig):
         keep_scope: `rationale`: the best of each rationale; `global`: the best of all.
         weighted: weigh each by its score instead of alike.
         control: train instead, for the compute that the rounds have taken, on reference critiques
-            drawn at random, or the labels where there are none; the adapter goes beside `out`, with `-control` in its name.
+            drawn at random, or on labels where there are none; the adapter goes beside `out`, with
+            `-control` in its name.
         verdict_weight: weight of the verdict word in the loss; every other token has 1.
         batch_examples: critiques an optimizer step, over all devices; whole groups.
         learning_rate: peak learning rate of AdamW.
