@@ -1,4 +1,4 @@
-"""Whether a written critique explains what it says: evidence, reasons, figures.
+"""Whether a written critique explains what it says: evidence, reasons, figures, sums.
 
 A figure may stand in the rationale or in the reference critique, or follow from the figures of the
 rationale in one step of arithmetic: sum, difference, product, ratio, a share or a change in
@@ -6,11 +6,12 @@ percent, a rate per 1,000. With many figures in a text nearly anything follows f
 them, so few figures are called stray, and those surely are.
 """
 
-from data_gen.oracle import score
+from data_gen.oracle import prose_of, score
 from minicrit.figures import figures, follow
 from minicrit.misses import Explanation
-from minicrit.prompts import Critique, UnparsedError, parse_critique
+from minicrit.prompts import UnparsedError, parse_critique
 from minicrit.records import Example
+from minicrit.sums import stated_sums
 from minicrit.written import is_verbatim
 
 #: Figures that need no source.
@@ -31,14 +32,15 @@ def explanation_of(example: Example, text: str, *, ended: bool) -> Explanation:
         critique = parse_critique(text)
     except UnparsedError as error:
         return Explanation(text, broken=f"unparsed: {error}")
-    parts = score(example, text).parts
+    parts, prose = score(example, text).parts, prose_of(critique)
     return Explanation(
         text,
         evidence=critique.evidence,
         overlap=parts.get("evidence"),
         verbatim=is_verbatim(example, critique.evidence) if critique.evidence else None,
         reasons=parts.get("content"),
-        stray=tuple(sorted(_cited(critique) - given(example))),
+        stray=tuple(sorted(figures(prose) - given(example))),
+        miscounted=tuple(one.text for one in stated_sums(prose) if not one.holds),
     )
 
 
@@ -53,11 +55,4 @@ def said_type(text: str) -> str | None:
 def given(example: Example) -> set[float]:
     """Figures that a critique may cite."""
     stated = figures(example.rationale)
-    reference = " ".join(filter(None, (example.strengths, example.critique, example.fix)))
-    return stated | figures(reference) | set(follow(stated)) | _CONSTANTS
-
-
-def _cited(critique: Critique) -> set[float]:
-    """Figures in the prose, to the decimals printed."""
-    prose = " ".join(filter(None, (critique.strengths, critique.critique, critique.fix)))
-    return figures(prose)
+    return stated | figures(prose_of(example)) | set(follow(stated)) | _CONSTANTS

@@ -37,18 +37,19 @@ from minicrit.selection import limited, of_split
 from minicrit.statistics import cluster_bootstrap, wilson
 from minicrit.tables import cell
 
-FORM = "explanations-1"
+FORM = "explanations-2"
 #: Name of each figure, over which items it goes, and what it says.
 FIGURES = {
     "parsed": "of all: complete and in the fixed form",
     "verdict_right": "of all: the verdict is that of the label",
     "no_invented_figure": "of all: every figure stands in the text or follows from it",
+    "no_false_sum": "of all: every sum that is stated comes to what is said",
     "flaw_type_right": "of flawed whose flaw is known: it names the flaw",
     "evidence_overlap": "of flawed: F1 over the characters of the evidence, 0 without any",
     "evidence_verbatim": "of flawed: the evidence stands in the text word for word",
     "reasons": "of flawed: share of the reference's reasons that is given",
-    "flawed_right": "of flawed: verdict, type, place and figures all right",
-    "valid_right": "of valid: verdict and figures right",
+    "flawed_right": "of flawed: verdict, type, place, figures and sums all right",
+    "valid_right": "of valid: verdict, figures and sums right",
 }
 
 _log = logging.getLogger(__name__)
@@ -68,8 +69,10 @@ class Read:
         """What counts of it, 0 to 1, by the names of `FIGURES`; only what applies."""
         found = self.explanation
         whole = found.broken is None
-        sober = whole and not found.stray
-        every = {"parsed": whole, "verdict_right": self.verdict_right, "no_invented_figure": sober}
+        sourced, summed = whole and not found.stray, whole and not found.miscounted
+        sober = sourced and summed
+        every = {"parsed": whole, "verdict_right": self.verdict_right,
+                 "no_invented_figure": sourced, "no_false_sum": summed}  # fmt: skip
         if self.example.label == "valid":
             return _numbers({**every, "valid_right": self.verdict_right and sober})
         part = _numbers({**every, "evidence_verbatim": bool(found.verbatim)})

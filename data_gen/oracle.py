@@ -69,7 +69,7 @@ def score(example: Example, text: str, *, whole: bool = True) -> Score:
 
 
 def _parts(example: Example, critique: Critique) -> dict[str, float]:
-    prose, reference = _prose(critique), _prose(example)
+    prose, reference = prose_of(critique), prose_of(example)
     own = QUOTED.sub(" ", prose)
     parts = {
         "figures": _figures_right(example, prose),
@@ -92,21 +92,22 @@ def _parts(example: Example, critique: Critique) -> dict[str, float]:
 
 def gives_reasons(example: Example) -> bool:
     """Whether its reference gives any; some public sets give none, or a bare formula."""
-    return bool(stems(_prose(example)))
+    return bool(stems(prose_of(example)))
 
 
 def _first_person(text: str) -> set[str]:
     return set(_FIRST_PERSON.findall(text))
 
 
-def _prose(said: Example | Critique) -> str:
+def prose_of(said: Example | Critique) -> str:
+    """What a critique says in words of its own, evidence and names apart."""
     return " ".join(filter(None, (said.strengths, said.critique, said.fix)))
 
 
 def _figures_right(example: Example, prose: str) -> float:
     """Share of the figures cited that stand in the rationale or in its reference critique."""
     cited = figures(prose)
-    given = figures(example.rationale) | figures(_prose(example))
+    given = figures(example.rationale) | figures(prose_of(example))
     return len(cited & given) / len(cited) if cited else 1.0
 
 

@@ -196,7 +196,7 @@ def error_rows(found: Analysis, bars: Bars) -> Iterator[dict[str, Any]]:
                         for one in found.near[at]],
             "critique": None if said is None else {
                 "text": said.text, "overlap": _maybe(said.overlap), "reasons": _maybe(said.reasons),
-                "stray": list(said.stray),
+                "stray": list(said.stray), "miscounted": list(said.miscounted),
             },
         }  # fmt: skip
 

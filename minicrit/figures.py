@@ -26,17 +26,18 @@ def follow(stated: Iterable[float]) -> Iterator[float]:
     """
     known = list(stated)
     for one in known:
-        yield from _rounded(100 - one)
+        yield from rounded(100 - one)
         for other in known:
-            yield from _rounded(one + other)
-            yield from _rounded(one - other)
-            yield from _rounded(one * other)
+            yield from rounded(one + other)
+            yield from rounded(one - other)
+            yield from rounded(one * other)
             if other:
                 for scale in (1, 100, 1000):
-                    yield from _rounded(scale * one / other)
-                yield from _rounded(100 * (one - other) / other)
+                    yield from rounded(scale * one / other)
+                yield from rounded(100 * (one - other) / other)
 
 
-def _rounded(value: float) -> Iterator[float]:
+def rounded(value: float) -> Iterator[float]:
+    """The size of a value to no, one and two decimals."""
     if math.isfinite(value):
         yield from (abs(round(value, digits)) for digits in (0, 1, 2))

@@ -3,14 +3,15 @@
 Left to itself a critic misquotes by a word, and prints figures that stand nowhere. Here it writes
 greedily with two restrictions. Where it opens a quotation, the span is read off likelihoods
 (`spans`), word for word from the rationale. And a figure is written only if it stands in the
-rationale or follows from figures there in one step of arithmetic (`figures.follow`); else the next
-likeliest token is taken. That a figure has a source does not make it the right one.
+rationale or follows from figures there in one step of arithmetic (`figures.follow`), and as result
+of a sum that the text has begun only if it is the right one (`sums`); else the next likeliest token
+is taken. That a figure has a source does not make it the one that matters.
 """
 
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -24,9 +25,10 @@ from minicrit.figures import NUMBER, figures, follow, value_printed
 from minicrit.packing import Tree
 from minicrit.prompts import escaped
 from minicrit.spans import Quoting, closings, likeliest
+from minicrit.sums import called_for, stated_sums
 
 #: Names this way of writing; changes whenever another text may come of it.
-MANNER = "grounded-1"
+MANNER = "grounded-2"
 #: What stands before a quotation in a critique, see `prompts.render_critique`.
 MARK = '\nEvidence: "'
 #: Figures that need no source: the whole, and what rates are given per.
@@ -66,16 +68,10 @@ class Sources:
     @cached_property
     def _forms(self) -> list[str]:
         """The values as they may be printed, and the runs, sorted."""
-        found = set(self._runs)
-        for value in self.values:
-            exact = np.format_float_positional(value, trim="-")
-            for form in (exact, f"{value:.1f}", f"{value:.2f}"):
-                if value_printed(form) == value:
-                    found |= {form, f"{int(value):,}{form.removeprefix(str(int(value)))}"}
-        return sorted(found)
+        return sorted({*self._runs, *_printed(self.values)})
 
     def lets(self, before: str, text: str) -> bool:
-        """Whether a text that goes on from `before` adds no figure without source.
+        """Whether a text that goes on from `before` adds no figure without source and no false sum.
 
         A figure at its end may still become another one, so it counts by what it can become.
         """
@@ -83,30 +79,57 @@ class Sources:
             return True
         last = _RUN.search(text)
         done = text[: last.start()] if last else text
-        known = figures(before[: found.start()] if (found := _RUN.search(before)) else before)
-        if any(value not in self.values for value in figures(done) - known):
+        said = before[: found.start()] if (found := _RUN.search(before)) else before
+        if _false(done) > _false(said) or any(
+            value not in self.values for value in figures(done) - figures(said) - _results(done)
+        ):
             return False
-        return last is None or self._begins(last.group())
+        return last is None or self._begins(done, last.group())
 
     def ends(self, text: str) -> bool:
-        """Whether the figure at the end of a finished text, if there is one, has a source."""
+        """Whether the figure at the end of a finished text, if there is one, may stand there."""
         last = _RUN.search(text)
-        return last is None or all(
-            value_printed(m.group()) in self.values for m in NUMBER.finditer(last.group())
-        )
+        if last is None:
+            return True
+        called = called_for(text[: last.start()])
+        return all(value_printed(m.group()) in (self.values if called is None else called)
+                   for m in NUMBER.finditer(last.group()))  # fmt: skip
 
-    def _begins(self, run: str) -> bool:
+    def _begins(self, done: str, run: str) -> bool:
+        """Whether a figure that may stand after `done` begins so."""
+        called = called_for(done)
+        values = self.values if called is None else called
+        forms = self._forms if called is None else sorted(_printed(called))
         bare = run.rstrip(".,:")
         if bare != run:  # the stop of a sentence
-            sourced = NUMBER.fullmatch(bare) and value_printed(bare) in self.values
-            if sourced or bare in self._runs:
+            sourced = NUMBER.fullmatch(bare) and value_printed(bare) in values
+            if sourced or (called is None and bare in self._runs):
                 return True
-        at = bisect_left(self._forms, run)
-        return at < len(self._forms) and self._forms[at].startswith(run)
+        at = bisect_left(forms, run)
+        return at < len(forms) and forms[at].startswith(run)
+
+
+def _printed(values: Iterable[float]) -> Iterator[str]:
+    """The ways in which values may be printed: with and without commas, to two decimals at most."""
+    for value in values:
+        exact = np.format_float_positional(value, trim="-")
+        for form in (exact, f"{value:.1f}", f"{value:.2f}"):
+            if value_printed(form) == value:
+                yield form
+                yield f"{int(value):,}{form.removeprefix(str(int(value)))}"
+
+
+def _false(text: str) -> int:
+    return sum(not one.holds for one in stated_sums(text))
+
+
+def _results(text: str) -> set[float]:
+    """What the sums of a text come to: a figure computed has a source."""
+    return {value_printed(one.said) for one in stated_sums(text) if one.holds}
 
 
 class Grounded(Greedy):
-    """The likeliest token that adds no figure without source; at a quotation it stops."""
+    """The likeliest token that adds no stray figure, no false sum; at a quotation it stops."""
 
     def __init__(
         self, encoder: Encoder, sources: Sources, *, quotes: bool, watch: bool = False

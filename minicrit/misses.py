@@ -57,6 +57,7 @@ class Explanation:
         reasons: share of the reference's reasons that is given, see `data_gen.reasons`; None
             where the reference gives none.
         stray: figures that neither stand in the rationale nor follow from it.
+        miscounted: sums as stated whose result is not theirs, see `sums`.
     """
 
     text: str
@@ -66,6 +67,7 @@ class Explanation:
     verbatim: bool | None = None
     reasons: float | None = None
     stray: tuple[float, ...] = ()
+    miscounted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ def poor(found: Explanation, bars: Bars) -> tuple[str, ...]:
     if found.stray:
         figures = ", ".join(f"{figure:g}" for figure in found.stray)
         why.append(f"figures from nowhere: {figures}")
+    if found.miscounted:
+        why.append(f"false sums: {', '.join(found.miscounted)}")
     return tuple(why)
 
 

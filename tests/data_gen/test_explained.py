@@ -69,6 +69,18 @@ def test_a_figure_stands_there_or_follows_in_one_step(figure, stray):
     assert explanation_of(FLAWED, text, ended=True).stray == stray
 
 
+@pytest.mark.parametrize(("claim", "false"), [
+    ("30 of 40 is 75%", ()),
+    ("30 of 40 is 30%", ("30 of 40 is 30%",)),
+    ("40 plus 30 is 70, and 40 minus 30 is 40", ("40 minus 30 is 40",)),
+])  # fmt: skip
+def test_a_sum_has_to_come_to_what_is_said(claim, false):
+    """Though every figure in it has a source."""
+    text = TEXT.replace("So few Mondays are no rule", f"So few Mondays are no rule: {claim}")
+    found = explanation_of(FLAWED, text, ended=True)
+    assert (found.stray, found.miscounted) == ((), false)
+
+
 def test_a_text_without_figures_gives_none_to_cite():
     plain = Example(id="a", domain="trading", group="g", source="s", split="test", label="valid",
                     rationale="It rose.")  # fmt: skip

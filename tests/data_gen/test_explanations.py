@@ -71,6 +71,7 @@ def test_every_figure_by_hand(tmp_path):
         "parsed": (8 / 10, 10),
         "verdict_right": (9 / 10, 10),
         "no_invented_figure": (6 / 10, 10),
+        "no_false_sum": (8 / 10, 10),
         "flaw_type_right": (3 / 5, 5),
         "evidence_overlap": (3 / 5, 5),
         "evidence_verbatim": (4 / 5, 5),

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from data_gen.compose import compose
 from minicrit.accepting import Greedy
 from minicrit.critic import Critic
 from minicrit.figures import figures
 from minicrit.grounding import MARK, Asked, Grounded, Sources, write
 from minicrit.pens import Together
 from minicrit.prompts import parse_critique
+from minicrit.sums import stated_sums
 
 RATIONALE = "In 1,200 runs there were 5 faults, at 12:30 in all. So it is safe."
 SOURCES = Sources(RATIONALE)
@@ -38,6 +40,43 @@ def test_a_figure_that_may_go_on_must_be_one_itself_at_the_end():
     assert not SOURCES.ends("it is 24")
     assert SOURCES.ends("it is 240")
     assert SOURCES.ends("nothing")
+
+
+def passes(sources, begin, text):
+    """Whether a text may be written after another one, letter by letter."""
+    whole = begin + text
+    return all(sources.lets(whole[: at - 1], whole[:at])
+               for at in range(len(begin) + 1, len(whole) + 1)) and sources.ends(whole)  # fmt: skip
+
+
+@pytest.mark.parametrize(("begin", "right", "wrong"), [
+    ("20 a day for 8 days makes ", "160, not 220", "220, not 160"),
+    ("8 times 20 is ", "160.", "20."),
+    ("1,220 times 20 is ", "24,400", "1,220"),
+    ("8 of 20 is ", "40%", "8%"),
+    ("8 of 220, which is ", "3.6%", "8%"),
+    ("20% of 220 is ", "44", "20"),
+    ("220 minus 20 is ", "200", "220"),
+])  # fmt: skip
+def test_a_sum_comes_to_what_it_makes(begin, right, wrong):
+    """Whatever figures have a source: those here all have one, or are results."""
+    sources = Sources("A crew packs 20 a day for 8 days, in all 220 of 1,220, so they say.")
+    assert passes(sources, begin, right)
+    assert not passes(sources, begin, wrong)
+    assert passes(sources, begin.rstrip(" ") + " about ", wrong)  # that states no sum
+
+
+def test_the_critiques_that_are_taught_state_no_false_sum():
+    said = 0
+    for example in (c.example for c in compose(400, 3, "train")):
+        sources = Sources(example.rationale)
+        for text in filter(None, (example.strengths, example.critique, example.fix)):
+            found = list(stated_sums(text))
+            said += len(found)
+            assert all(one.holds for one in found), text
+            for one in found:
+                assert passes(sources, one.text.removesuffix(one.said), one.said), one
+    assert said > 20
 
 
 def test_what_the_rationale_has_of_digits_may_be_copied():

@@ -64,6 +64,7 @@ def test_a_flaw_without_a_known_type_needs_no_name():
     (Explanation("", evidence="x", overlap=0.3, verbatim=True, reasons=0.25), ()),
     (Explanation("", reasons=0.24, stray=(6.0, 2.5)),
      ("other reasons than the reference", "figures from nowhere: 6, 2.5")),
+    (Explanation("", miscounted=("2 times 3 is 5",)), ("false sums: 2 times 3 is 5",)),
 ])  # fmt: skip
 def test_what_is_wrong_with_an_explanation(found, why):
     assert poor(found, BARS) == why

@@ -1,0 +1,125 @@
+"""Sums that a text states in words, such as `80 times 5 is 400` or `24 of 40, which is 60%`.
+
+Language models state sums and get them wrong; a program need not. So what a critique may print as
+the result of a sum that it has begun is computed (`grounding`), and what others wrote is checked.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from minicrit.figures import NUMBER, rounded, value_printed
+
+#: What makes a sum of two figures; None where there is no telling.
+Act = Callable[[str, str], float | None]
+
+_N = r"(\d+(?:,\d{3})*(?:\.\d+)?%?)"
+#: The first figure of a sum belongs to no longer one: `2 * 3 + 4 = 10` is not `3 + 4 = 10`.
+_FIRST = rf"(?<![\w.,:+*/\u00d7=^(-])(?<![+*/\u00d7=^x-] ){_N}"
+_UNITS = r"(?: [a-z][\w-]*){0,2}"
+_IS = r"(?:is|are|makes?|gives?|equals|=|comes? to)"
+#: With what a sum ends that waits for its result.
+_ENDS = ("is ", "are ", "make ", "makes ", "give ", "gives ", "equals ", "= ", "come to ",
+         "comes to ")  # fmt: skip
+_PERCENT = re.compile(r"%| ?per ?cent")
+#: A begun sum is shorter than this.
+_LONGEST = 160
+
+
+def _plainly(act: Callable[[float, float], float]) -> Act:
+    """Of two figures without percent signs; of others nothing is known."""
+
+    def result(one: str, other: str) -> float | None:
+        if "%" in one + other:
+            return None
+        try:
+            return act(value_printed(one), value_printed(other))
+        except ZeroDivisionError:
+            return None
+
+    return result
+
+
+def _share(part: str, whole: str) -> float | None:
+    """Of `24 of 40` the percentage, of `60% of 40` the number."""
+    one, other = value_printed(part), value_printed(whole)
+    if part.endswith("%"):
+        return one * other / 100
+    return 100 * one / other if other else None
+
+
+_times = _plainly(lambda one, other: one * other)
+#: How sums are begun, up to their result.
+_BEGUN: tuple[tuple[re.Pattern[str], Act], ...] = tuple(
+    (re.compile(rf"{_FIRST}{words} \Z"), act)
+    for words, act in (
+        (rf" (?:times|x|\u00d7|\*|multiplied by) {_N}{_UNITS},? {_IS}", _times),
+        (rf"{_UNITS} (?:an?|per|each|every) [a-z]+ for {_N} [a-z]+,? {_IS}", _times),
+        (rf" (?:plus|\+) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one + other)),
+        (rf" (?:minus|-) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one - other)),
+        (rf" (?:divided by|/) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one / other)),
+        (rf" of {_N}{_UNITS}(?:,? which)? (?:is|are|makes?)", _share),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum as stated, its result as printed, and the value of it."""
+
+    text: str
+    said: str
+    value: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the result is right to the decimals printed."""
+        decimals = len(self.said.rstrip("%").partition(".")[2])
+        return bool(abs(self.value - value_printed(self.said)) <= 0.5001 * 10**-decimals)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What a text ends in that waits for its result; `share`: in percent."""
+
+    text: str
+    value: float
+    share: bool
+
+
+def _begun(before: str) -> _Begun | None:
+    if not before.endswith(_ENDS):
+        return None
+    for words, act in _BEGUN:
+        if found := words.search(before[-_LONGEST:]):
+            value = act(*found.groups())
+            # Nobody prints what is less than nothing without a word more.
+            if value is None or value < 0:
+                return None
+            return _Begun(found.group(), value, act is _share and not found[1].endswith("%"))
+    return None
+
+
+def called_for(text: str) -> frozenset[float] | None:
+    """What a figure that follows has to be, rounded to no, one or two decimals.
+
+    Args:
+        text: what stands before it.
+
+    Returns:
+        The values, or None if the text ends in no sum.
+    """
+    begun = _begun(text)
+    return None if begun is None else frozenset(rounded(begun.value))
+
+
+def stated_sums(text: str) -> Iterator[Sum]:
+    """The sums of a text whose results are printed, in order."""
+    for figure in NUMBER.finditer(text):
+        begun = _begun(text[: figure.start()])
+        if begun is None:
+            continue
+        percent = figure.group().endswith("%") or bool(_PERCENT.match(text, figure.end()))
+        # `3 of 40 is 37 too few` states no share, nor `8 times 5 is 40%` a product.
+        if percent == begun.share:
+            yield Sum(begun.text + figure.group(), figure.group(), begun.value)

@@ -1,0 +1,65 @@
+"""Sums that a text states: which they are, what they come to, whether they hold."""
+
+import pytest
+
+from minicrit.sums import called_for, stated_sums
+
+
+@pytest.mark.parametrize(("text", "said", "value"), [
+    ("80 times 5 is 400.", "400", 400),
+    ("So 1,200 x 3 = 3,600 in all", "3,600", 3600),
+    ("20 a day for 8 days makes 160, not 220.", "160", 160),
+    ("60 forms a week for 11 weeks makes 660", "660", 660),
+    ("30 plus 12 is 42", "42", 42),
+    ("30 minus 12 euros is 18 euros", "18", 18),
+    ("45 divided by 7 is 6.43", "6.43", 45 / 7),
+    ("24 of 40, which is 60%", "60%", 60),
+    ("2 of 3 is 67 percent", "67", 200 / 3),
+    ("12% of 50 is 6", "6", 6),
+    ("1 - 0.939 = 0.061", "0.061", 0.061),
+])  # fmt: skip
+def test_a_sum_that_holds(text, said, value):
+    (found,) = stated_sums(text)
+    assert found.said == said
+    assert found.value == pytest.approx(value)
+    assert found.holds
+    assert found.text in text
+
+
+@pytest.mark.parametrize("text", [
+    "80 times 5 is 300", "150 a day for 13 days makes 1,850", "48 of 50, which is 90%",
+    "2 of 3 is 66%", "45 divided by 7 is 6.42", "12% of 50 is 6.5",
+])  # fmt: skip
+def test_a_sum_that_does_not_hold(text):
+    (found,) = stated_sums(text)
+    assert (found.holds, found.text) == (False, text)
+
+
+@pytest.mark.parametrize("text", [
+    "3 of 40 is 37 too few",  # states no share
+    "2 * 3 + 4 = 10",  # of which 3 + 4 = 10 is no part
+    "(x^2 - 16 = 9)",
+    "8 times 5 is 40% more work",
+    "7 divided by 0 is 3",
+    "5 minus 8 is 3 under",
+    "version 1.2.3 of 5 is 6",
+    "80 times, and 5 is 300",
+    "the 80 and the 5 make 300",
+    "3% times 4 is 12",
+])  # fmt: skip
+def test_what_states_no_sum(text):
+    assert list(stated_sums(text)) == []
+
+
+def test_the_result_of_a_begun_sum_is_called_for():
+    assert called_for("In all 2 of 3 is ") == {67, 66.7, 66.67}
+    assert called_for("8 a day for 20 days makes ") == {160}
+    assert called_for("2 of 3 are") is None
+    assert called_for("it is ") is None
+    assert called_for("7 divided by 0 is ") is None
+
+
+def test_all_sums_of_a_text_in_order():
+    text = "First 2 times 3 is 6, then 6 plus 1 is 8; in all 7 of 14, which is 50%."
+    assert [(one.said, one.holds) for one in stated_sums(text)] == [
+        ("6", True), ("8", False), ("50%", True)]  # fmt: skip
