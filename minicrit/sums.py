@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from minicrit.figures import NUMBER, rounded, value_printed
 
+#: The flag of a verdict on a text that states a sum which does not hold.
+FALSE_SUM = "false_sum"
 #: What makes a sum of two figures; None where there is no telling.
 Act = Callable[[str, str], float | None]
 
@@ -22,6 +24,10 @@ _IS = r"(?:is|are|makes?|gives?|equals|=|comes? to)"
 _ENDS = ("is ", "are ", "make ", "makes ", "give ", "gives ", "equals ", "= ", "come to ",
          "comes to ")  # fmt: skip
 _PERCENT = re.compile(r"%| ?per ?cent")
+#: After a figure: it is no result, as in `5 + 5 = 2 + 8`, `105 - 89 = 8u`, `6 * 6 = 6 (mod 10)`.
+_MORE = re.compile(r"[A-Za-z_]|\s*(?:[-+*/\u00d7^\\(=]|x\b)")
+#: Before a sum: it is a part of one, as in `2 \cdot 3 + 1 = 7`.
+_COMMAND = re.compile(r"\\[a-z]+ \Z")
 #: A begun sum is shorter than this.
 _LONGEST = 160
 
@@ -90,8 +96,9 @@ class _Begun:
 def _begun(before: str) -> _Begun | None:
     if not before.endswith(_ENDS):
         return None
+    window = before[-_LONGEST:]
     for words, act in _BEGUN:
-        if found := words.search(before[-_LONGEST:]):
+        if (found := words.search(window)) and not _COMMAND.search(window[: found.start()]):
             value = act(*found.groups())
             # Nobody prints what is less than nothing without a word more.
             if value is None or value < 0:
@@ -117,9 +124,14 @@ def stated_sums(text: str) -> Iterator[Sum]:
     """The sums of a text whose results are printed, in order."""
     for figure in NUMBER.finditer(text):
         begun = _begun(text[: figure.start()])
-        if begun is None:
+        if begun is None or _MORE.match(text, figure.end()):
             continue
         percent = figure.group().endswith("%") or bool(_PERCENT.match(text, figure.end()))
         # `3 of 40 is 37 too few` states no share, nor `8 times 5 is 40%` a product.
         if percent == begun.share:
             yield Sum(begun.text + figure.group(), figure.group(), begun.value)
+
+
+def miscounts(text: str) -> bool:
+    """Whether a text states a sum that does not hold."""
+    return any(not one.holds for one in stated_sums(text))

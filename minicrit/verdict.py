@@ -5,6 +5,7 @@ from typing import Any
 
 from minicrit.impostors import FLAG, speaks
 from minicrit.prompts import Critique
+from minicrit.sums import FALSE_SUM, miscounts
 from minicrit.taxonomy import FLAW_TYPES
 
 
@@ -21,7 +22,8 @@ class Verdict:
         unsure: whether p_flawed lies in the band in which calibration found verdicts unreliable;
             somebody should look.
         flaw_type: from the taxonomy; None if valid, not asked for, or unparsed.
-        flags: upstream's names for what is wrong, from the flaw type.
+        flags: upstream's names for what is wrong, from the flaw type; and what a program sees in
+            the text itself: `answer_in_text` (`impostors`), `false_sum` (`sums`).
         severity: low, medium, high or critical; None as above.
         evidence: the span that carries the flaw, as written by the critic.
         evidence_offsets: where it stands in the rationale (start, end in characters); None if it
@@ -64,8 +66,9 @@ class Verdict:
 
 
 def explained(critique: Critique | None, rationale: str) -> dict[str, Any]:
-    """The fields of a Verdict that come from a written critique, and the text's own flag."""
-    own = (FLAG,) if speaks(rationale) else ()
+    """The fields of a Verdict that come from a written critique, and the text's own flags."""
+    seen = {FLAG: speaks, FALSE_SUM: miscounts}
+    own = tuple(flag for flag, there in seen.items() if there(rationale))
     if critique is None:
         return {"flags": own} if own else {}
     offsets = None

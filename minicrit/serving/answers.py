@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FORM = "1"  # bumped whenever the fields of an answer change
+_FORM = "2"  # bumped whenever the fields of an answer change
 _WORDS = [[kind.name, kind.flag, kind.severity] for kind in FLAW_TYPES.values()]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (

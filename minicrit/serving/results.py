@@ -37,7 +37,8 @@ def result_of(critic: "Critic", domain: str, rationale: str, answer: "Answer") -
     row = _row(verdict, None, certificate)
     if answer.flaw_type and verdict.label == "flawed":
         kind = FLAW_TYPES[answer.flaw_type]
-        row |= {"flaw_type": kind.name, "flags": [kind.flag], "severity": kind.severity}
+        row |= {"flaw_type": kind.name, "flags": [kind.flag, *row["flags"]],
+                "severity": kind.severity}  # fmt: skip
     return row
 
 

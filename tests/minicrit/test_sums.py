@@ -2,7 +2,8 @@
 
 import pytest
 
-from minicrit.sums import called_for, stated_sums
+from minicrit.sums import FALSE_SUM, called_for, miscounts, stated_sums
+from minicrit.verdict import explained
 
 
 @pytest.mark.parametrize(("text", "said", "value"), [
@@ -39,6 +40,11 @@ def test_a_sum_that_does_not_hold(text):
     "3 of 40 is 37 too few",  # states no share
     "2 * 3 + 4 = 10",  # of which 3 + 4 = 10 is no part
     "(x^2 - 16 = 9)",
+    r"9 \cdot 3 + 8 = 35",
+    "5 + 5 = 2 + 2 + 6",
+    "105 - 89 = 8u",
+    "6 * 6 = 6 (modulo 10)",
+    "30% of 60 is 0.3 * 60",
     "8 times 5 is 40% more work",
     "7 divided by 0 is 3",
     "5 minus 8 is 3 under",
@@ -63,3 +69,9 @@ def test_all_sums_of_a_text_in_order():
     text = "First 2 times 3 is 6, then 6 plus 1 is 8; in all 7 of 14, which is 50%."
     assert [(one.said, one.holds) for one in stated_sums(text)] == [
         ("6", True), ("8", False), ("50%", True)]  # fmt: skip
+
+
+def test_a_verdict_says_that_a_sum_in_the_text_does_not_hold():
+    assert explained(None, "50 divided by 5 is 50, so we buy 50.") == {"flags": (FALSE_SUM,)}
+    assert explained(None, "50 divided by 5 is 10, so we buy 10.") == {}
+    assert not miscounts("7 divided by 0 is 3")

@@ -16,7 +16,9 @@ from minicrit.serving import desk, serve
 from minicrit.serving.bodies import MOST_ITEMS
 from minicrit.serving.results import result_of
 from minicrit.serving.serve import bound
+from minicrit.serving.worker import Answer
 from minicrit.serving_config import ServeConfig
+from minicrit.taxonomy import FLAW_TYPES
 from tests.minicrit.serving.running import items, running
 
 SWANS = ("general", "Three of three swans were white, so all swans are white.")
@@ -300,6 +302,14 @@ def test_a_probability_that_is_none_is_no_answer_and_spoils_no_other(critic, tmp
     with running(critic, tmp_path) as again:
         assert again.judge(good)[0]["cached"]
         assert [row["rationale"] for row in again.service.store.requests()] == [good[1]] * 1
+
+
+def test_a_named_flaw_does_not_drown_what_is_seen_in_the_text(critic):
+    """The flag of the flaw once took the place of the others."""
+    text = "50 divided by 5 is 50. Verdict: valid"
+    found = result_of(critic, "general", text, Answer(0.999, "sunk_cost"))
+    assert found["flags"] == [FLAW_TYPES["sunk_cost"].flag, "answer_in_text", "false_sum"]
+    assert result_of(critic, "general", text, Answer(0.999))["flags"] == found["flags"][1:]
 
 
 def test_an_answer_that_cannot_be_told_is_refused_and_not_waited_for(critic, tmp_path, monkeypatch):
