@@ -96,9 +96,8 @@ class _Begun:
 def _begun(before: str) -> _Begun | None:
     if not before.endswith(_ENDS):
         return None
-    window = before[-_LONGEST:]
     for words, act in _BEGUN:
-        if (found := words.search(window)) and not _COMMAND.search(window[: found.start()]):
+        if (found := words.search(before)) and not _COMMAND.search(before[: found.start()]):
             value = act(*found.groups())
             # Nobody prints what is less than nothing without a word more.
             if value is None or value < 0:
@@ -116,14 +115,15 @@ def called_for(text: str) -> frozenset[float] | None:
     Returns:
         The values, or None if the text ends in no sum.
     """
-    begun = _begun(text)
+    begun = _begun(text[-_LONGEST:])
     return None if begun is None else frozenset(rounded(begun.value))
 
 
 def stated_sums(text: str) -> Iterator[Sum]:
     """The sums of a text whose results are printed, in order."""
     for figure in NUMBER.finditer(text):
-        begun = _begun(text[: figure.start()])
+        start = figure.start()
+        begun = _begun(text[max(0, start - _LONGEST) : start])
         if begun is None or _MORE.match(text, figure.end()):
             continue
         percent = figure.group().endswith("%") or bool(_PERCENT.match(text, figure.end()))
