@@ -24,6 +24,7 @@ from minicrit.formats import REFORMATTINGS, Format
 from minicrit.judging import TOO_LONG, item_of
 from minicrit.measure_config import ExperimentsConfig
 from minicrit.prompts import PROMPT_VERSION, STYLES
+from minicrit.reader import Item
 from minicrit.records import Example
 from minicrit.sampling import Manner, sample_pass
 from minicrit.thinking import go_on, prompt_ids, reasoning
@@ -132,7 +133,7 @@ def _read(form: Format, own: bool, asked: Asked, examples: Sequence[Example]) ->
         except TooLongError:
             found.append({"unscored": TOO_LONG})
         else:
-            found.append(_readout(asked.critic, prompt, example.domain if own else None))
+            found.append(_readout(asked.critic, prompt, item_of(example) if own else None))
     return found
 
 
@@ -161,10 +162,10 @@ def _thought(critic: Critic, prompt: Sequence[int], ids: Sequence[int]) -> Answe
     return {**answer, "read": read, "wrote": len(ids), "text": text, "ended": ended}
 
 
-def _readout(critic: Critic, prompt: Sequence[int], domain: str | None) -> Answer:
-    """The answer after a prompt; without a domain, p is not calibrated."""
+def _readout(critic: Critic, prompt: Sequence[int], item: Item | None) -> Answer:
+    """The answer after a prompt; without its item, p is not calibrated."""
     odds = critic.odds_after([prompt])
-    p = critic.chances(odds, None if domain is None else [domain])
+    p = critic.chances(odds, None if item is None else [item])
     read = len(prompt) + len(critic.encoder.lead_in)
     return {"log_odds": float(odds[0]), "p": float(p[0]), "read": read, "wrote": 0}
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from minicrit import calibration as science
 from minicrit.config import Recipe
@@ -28,11 +29,12 @@ from minicrit.manifest import read_manifest, write_manifest
 from minicrit.measure_config import CalibrateConfig
 from minicrit.measures import family_of, plain
 from minicrit.records import Example, read_examples
+from minicrit.recount import either, miscounted
 from minicrit.selection import limited
 from minicrit.selective import abstain_band, aurc, logit, risk_coverage
 from minicrit.statistics import Interval, cluster_bootstrap
 
-FORM = 2
+FORM = 3
 SPLIT = "calibration"
 Rows = npt.NDArray[np.intp]
 
@@ -121,6 +123,10 @@ def fitted(
                                      families[fitting], settings.domain_items,
                                      shifted=settings.shift)  # fmt: skip
     p = science.scaled(odds, *np.array([own.get(name, pooled) for name in domains]).T)
+    false = miscounted([e.rationale for e in examples])
+    sums = science.believed(flawed[fitting][false[fitting]]) if settings.sums else None
+    if sums:
+        p = np.where(false, special.expit(either(logit(p), sums["believed"])), p)
     valid = _independent(examples, certifying, seed)
     certificate = science.certify(p[valid], settings.alpha, settings.delta)
     by_domain = science.domain_certificates(p[valid], domains[valid], settings.alpha,
@@ -134,6 +140,7 @@ def fitted(
                         "domains": {name: one.temperature for name, one in own.items()}},
         "shift": {"pooled": pooled.shift,
                   "domains": {name: one.shift for name, one in own.items()}},
+        "sums": sums,
         "certificate": {**asdict(certificate), "unit": "one valid item of each group"},
         "domains": by_domain,
         "families": {
@@ -161,6 +168,7 @@ def lines(found: dict[str, Any]) -> str:
         f"temperature {found['temperature']['pooled']:.3f}, shift of the log-odds "
         f"{found['shift']['pooled']:+.3f}; calibration error "
         f"{before['ece']:.3f} before, {after['ece']:.3f} after",
+        *_about_sums(found["sums"]),
         f"threshold {found['threshold']:.4f}: false positives <= {100 * c['alpha']:g} % with "
         f"confidence {100 * (1 - c['delta']):g} % (n = {c['n']} independent valid items, k = "
         f"{c['k']}) for new items of these {found['items']['families']} families",
@@ -176,6 +184,13 @@ def lines(found: dict[str, Any]) -> str:
     else:
         said.append("no band to abstain in leaves few enough errors outside of it")
     return "".join(f"{line}\n" for line in said)
+
+
+def _about_sums(sums: dict[str, Any] | None) -> list[str]:
+    if sums is None:
+        return []
+    return [f"texts that state a sum which does not hold: {sums['k']} of {sums['n']} flawed; "
+            f"believed at {sums['believed']:.3f}"]  # fmt: skip
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from minicrit import manifest
 from minicrit.files import CALIBRATION, sha256_file
 from minicrit.jsonl import parse_object
+from minicrit.prompts import Critique
+from minicrit.recount import either, miscounted, recounted
 
 
 class Scale(NamedTuple):
@@ -34,6 +36,8 @@ class Calibration:
         scale: of the log-odds of domains without one of their own, which are in `domains`.
         band: (low, high) of the calibrated p between which verdicts cannot be relied on; None if
             there is no need for one, or none that would help.
+        believed: chance that a text is flawed which states a sum that does not hold (`recount`);
+            None where sums do not count.
         facts: the certificate in short, for reports.
     """
 
@@ -42,14 +46,23 @@ class Calibration:
     domains: Mapping[str, Scale]
     band: tuple[float, float] | None
     facts: Mapping[str, Any]
+    believed: float | None = None
 
     def scaled(
-        self, odds: npt.NDArray[np.float64], domains: Sequence[str]
+        self, odds: npt.NDArray[np.float64], items: Sequence[tuple[str, str]]
     ) -> npt.NDArray[np.float64]:
-        """(n,) calibrated log-odds, from those read of items of these domains."""
-        scales = np.array([self.domains.get(name, self.scale) for name in domains])
+        """(n,) calibrated log-odds, from those read of these items, (domain, rationale) each."""
+        scales = np.array([self.domains.get(domain, self.scale) for domain, _ in items])
         temperature, shift = scales.reshape(-1, 2).T
-        return np.asarray(odds / temperature + shift)
+        found = np.asarray(odds / temperature + shift)
+        if self.believed is None:
+            return found
+        false = miscounted([rationale for _, rationale in items])
+        return np.where(false, either(found, self.believed), found)
+
+    def recounted(self, rationale: str) -> Critique | None:
+        """What is to be said of a text that states a false sum; None of others, or without it."""
+        return None if self.believed is None else recounted(rationale)
 
     def is_unsure(self, p: float) -> bool:
         """Whether p lies strictly within the band."""
@@ -89,6 +102,7 @@ def calibration_of(row: Mapping[str, Any], digest: str) -> Calibration:
     try:
         certificate, temperature, band = row["certificate"], row["temperature"], row["abstain"]
         shift = row.get("shift") or {"pooled": 0.0, "domains": {}}  # none before form 2
+        sums = row.get("sums")  # none before form 3
         facts = {key: certificate[key] for key in ("alpha", "delta", "n", "k")}
         return Calibration(
             threshold=float(row["threshold"]),
@@ -96,8 +110,9 @@ def calibration_of(row: Mapping[str, Any], digest: str) -> Calibration:
             domains={name: Scale(float(value), float(shift["domains"].get(name, 0.0)))
                      for name, value in temperature["domains"].items()},
             band=(float(band["low"]), float(band["high"])) if band else None,
+            believed=float(sums["believed"]) if sums else None,
             facts={**facts, "each_domain": row["each_domain"], "temperature": temperature,
-                   "shift": shift, "abstain": band, "domains": row.get("domains"),
+                   "shift": shift, "sums": sums, "abstain": band, "domains": row.get("domains"),
                    "sha256": digest},
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:

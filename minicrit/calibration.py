@@ -162,6 +162,15 @@ def fit_scales(
     return pooled, own
 
 
+def believed(flawed: Bools) -> dict[str, Any]:
+    """The chance that a text with a false sum is flawed, from those seen: (k + 1) / (n + 2).
+
+    That of Laplace: with none seen it is even, and it is never certain.
+    """
+    n, k = len(flawed), int(flawed.sum())
+    return {"believed": (k + 1) / (n + 2), "n": n, "k": k}
+
+
 def domain_certificates(
     p: Floats, domains: Names, alpha: float, delta: float
 ) -> dict[str, dict[str, Any]]:

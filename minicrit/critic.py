@@ -25,7 +25,7 @@ from minicrit.grounding import write as write_grounded
 from minicrit.impostors import Spread
 from minicrit.logprobs import choice_logprobs
 from minicrit.pens import Alone, Together
-from minicrit.prompts import PROMPT_VERSION, Critique, attempt
+from minicrit.prompts import PROMPT_VERSION, Critique, attempt, render_critique
 from minicrit.reader import LONGEST, Item, Reader
 from minicrit.readout import joined, reading
 from minicrit.scribe import Scribe
@@ -74,6 +74,7 @@ class Critic(Reader):
         self.grounded = True
         """Whether what it writes quotes and counts only what the rationale holds (`grounding`)."""
         self._calibration: Calibration | None = None
+        self._lent: Calibration | None = None  # of whose merged copy this is, for its sums alone
         self.bits = 32  # of a weight; as its folder says if that is of a quantized critic
         self.released = True
         """Whether its quality was shown to be that of the float critic; only a quantized critic,
@@ -148,7 +149,7 @@ class Critic(Reader):
         identity = f"{self.identity}+merged-{dtype}"
         merged = Critic(model, self.tokenizer, name=self.name, identity=identity,
                         adapter=self.adapter, encoder=self.encoder)  # fmt: skip
-        merged.grounded = self.grounded
+        merged.grounded, merged._lent = self.grounded, self._calibration
         return merged
 
     @property
@@ -183,7 +184,7 @@ class Critic(Reader):
 
     def p_of(self, odds: np.ndarray, items: Sequence[Item]) -> np.ndarray:
         """`p_flawed` of items whose log-odds (N,) are known."""
-        return self.chances(odds, [domain for domain, _ in items])
+        return self.chances(odds, items)
 
     def p_and_types(
         self, items: Sequence[Item], *, batch_tokens: int = 4096
@@ -195,12 +196,27 @@ class Critic(Reader):
         sums = sums[spread.worst(sums[:, 1] - sums[:, 0])]
         names = list(FLAW_TYPES)
         types = [names[at] for at in sums[:, 2:].argmax(axis=1)]
-        return self.chances(sums[:, 1] - sums[:, 0], [domain for domain, _ in items]), types
+        return self.chances(sums[:, 1] - sums[:, 0], items), self._types(types, items)
 
-    def chances(self, odds: np.ndarray, domains: Sequence[str] | None) -> np.ndarray:
-        """P(flawed) of log-odds (N,); calibrated if the critic is and the domains are given."""
-        if self._calibration and domains is not None:
-            odds = self._calibration.scaled(odds, domains)
+    def _types(self, read: Sequence[str], items: Sequence[Item]) -> list[str]:
+        """The flaw types of items as read, or that of a sum that a program found to be false."""
+        counted = [self._recounted(item) for item in items]
+        return [told.flaw_type if told and told.flaw_type else one
+                for one, told in zip(read, counted, strict=True)]  # fmt: skip
+
+    def _recounted(self, item: Item) -> Critique | None:
+        """The critique of a false sum in an item, if sums count (see `recount`)."""
+        found = self._fitted(item) or self._lent
+        return found.recounted(item[1]) if found and self.grounded else None
+
+    def _fitted(self, item: Item) -> Calibration | None:
+        """The calibration that holds for an item."""
+        return self._calibration
+
+    def chances(self, odds: np.ndarray, items: Sequence[Item] | None) -> np.ndarray:
+        """P(flawed) of log-odds (N,); calibrated if the critic is and the items are given."""
+        if self._calibration and items is not None:
+            odds = self._calibration.scaled(odds, items)
         pairs = torch.from_numpy(np.stack([np.zeros_like(odds), odds], axis=1))
         return choice_logprobs(pairs)[:, 1].exp().numpy()
 
@@ -270,7 +286,9 @@ class Critic(Reader):
         decoder = self.scribe.start([asked], max_new_tokens + longest)
         with decoder.shelf.keeping(len(asked)):
             sums = self._score([joined([prompt], reading(encoder))], decoder.shelf).cpu().numpy()
-        p = float(self.chances(np.array([sums[1] - sums[0]]), [item[0]])[0])
+        p = float(self.chances(np.array([sums[1] - sums[0]]), [item])[0])
+        if told := self._by_count(item, self._label(p)):
+            return self._written(item, p, told, 0, 1000 * (time.perf_counter() - start))
         pen = Alone(self, self.scribe, decoder, len(prompt), Tally(forwards=1))
         ((text, tokens),) = self._write(pen, [prompt], [item], [self._label(p)], max_new_tokens)
         # Quoted tokens are not written by the scribe, and where it stops for them is no end.
@@ -288,9 +306,25 @@ class Critic(Reader):
         """Critiques that begin with these verdicts: (text, new tokens) each.
 
         Greedy, and `grounded` unless that is switched off. What has `max_new_tokens` was cut off.
+        What is flagged and states a false sum is told so by a program, where sums count
+        (`recount`), with no token written.
         """
+        told = [self._by_count(item, label) for item, label in zip(items, labels, strict=True)]
+        left = [row for row, text in enumerate(told) if text is None]
+        texts = iter(self._write_all([items[row] for row in left], [labels[row] for row in left],
+                                     max_new_tokens) if left else [])  # fmt: skip
+        return [next(texts) if text is None else (text, 0) for text in told]
+
+    def _by_count(self, item: Item, label: str) -> str | None:
+        """What a program says of an item with this verdict; None where it is the critic's turn."""
+        told = self._recounted(item) if label == "flawed" else None
+        return render_critique(told) if told else None
+
+    def _write_all(
+        self, items: Sequence[Item], labels: Sequence[str], longest: int
+    ) -> list[tuple[str, int]]:
         prompts = [self.encoder.prompt(*item) for item in items]
-        return self._write(Together(self), prompts, items, labels, max_new_tokens)
+        return self._write(Together(self), prompts, items, labels, longest)
 
     def _write(
         self,

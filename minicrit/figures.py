@@ -41,3 +41,9 @@ def rounded(value: float) -> Iterator[float]:
     """The size of a value to no, one and two decimals."""
     if math.isfinite(value):
         yield from (abs(round(value, digits)) for digits in (0, 1, 2))
+
+
+def printed(value: float) -> str:
+    """A value to two decimals at most, with commas: 1,200 or 4.5."""
+    text = f"{value:,.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text

@@ -28,7 +28,7 @@ from minicrit.spans import Quoting, closings, likeliest
 from minicrit.sums import called_for, stated_sums
 
 #: Names this way of writing; changes whenever another text may come of it.
-MANNER = "grounded-2"
+MANNER = "grounded-3"
 #: What stands before a quotation in a critique, see `prompts.render_critique`.
 MARK = '\nEvidence: "'
 #: Figures that need no source: the whole, and what rates are given per.

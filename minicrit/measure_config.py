@@ -68,6 +68,8 @@ class CalibrateConfig:
         shift: fit a shift of the log-odds, too, where the items show one, for a critic that learnt
             from texts of which more, or fewer, are flawed; p of 0.5 is then no longer where it
             thinks both words alike.
+        sums: recompute the sums that a text states, and let one that does not hold count beside
+            what the critic thinks.
         domain_items: items of either label from which a domain gets a temperature of its own, if
             they are of three families of scenarios or more.
         max_risk: highest error rate outside of the band in which the critic abstains.
@@ -82,6 +84,7 @@ class CalibrateConfig:
     each_domain: bool = False
     temperature_share: float = 0.3
     shift: bool = False
+    sums: bool = True
     domain_items: int = 100
     max_risk: float = 0.05
     batch_tokens: int = 4096

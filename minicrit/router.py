@@ -249,7 +249,7 @@ class Router(Critic):
 
     def p_of(self, odds: np.ndarray, items: Sequence[Item]) -> np.ndarray:
         """See `Critic`; calibrated as the adapter of each item is, or the router as a whole."""
-        return self._chances(odds, self.routes(items))
+        return self._chances(odds, self.routes(items), items)
 
     def p_and_types(
         self, items: Sequence[Item], *, batch_tokens: int = 4096
@@ -258,7 +258,8 @@ class Router(Critic):
         routes = self.routes(items)
         tail, kinds = reading(self.encoder, types=True), list(FLAW_TYPES)
         odds, likely = self._odds_and_types(items, routes, tail, batch_tokens)
-        return self._chances(odds, routes), [kinds[at] for at in likely.argmax(axis=1)]
+        types = [kinds[at] for at in likely.argmax(axis=1)]
+        return self._chances(odds, routes, items), self._types(types, items)
 
     @property
     def calibrated(self) -> bool:
@@ -268,31 +269,37 @@ class Router(Critic):
 
     def certificate(self, item: Item) -> dict[str, Any] | None:
         """See `Critic`; of the adapter that judges the item, or of the router as a whole."""
-        found = self._calibration or self.member(self._route(*item)).calibration
+        found = self._fitted(item)
         return dict(found.facts) if found else None
 
-    def _chances(self, odds: np.ndarray, routes: Sequence[Route]) -> np.ndarray:
-        read = [self._scaled(one, route) for one, route in zip(odds, routes, strict=True)]
+    def _fitted(self, item: Item) -> Calibration | None:
+        return self._calibration or self.member(self._route(*item)).calibration
+
+    def _chances(
+        self, odds: np.ndarray, routes: Sequence[Route], items: Sequence[Item]
+    ) -> np.ndarray:
+        read = [self._scaled(one, route, text)
+                for one, route, (_, text) in zip(odds, routes, items, strict=True)]  # fmt: skip
         return super().chances(np.array(read), None)
 
-    def _scaled(self, odds: float, route: Route) -> float:
+    def _scaled(self, odds: float, route: Route, text: str) -> float:
         """The log-odds of an item as its adapter's calibration, or that of the whole, has them."""
         found = self._calibration or self.member(route).calibration
-        return float(found.scaled(np.array([odds]), [route.domain])[0]) if found else odds
+        return float(found.scaled(np.array([odds]), [(route.domain, text)])[0]) if found else odds
 
-    def chances(self, odds: np.ndarray, domains: Sequence[str] | None) -> np.ndarray:
-        """See `Critic`; log-odds without their texts are the general adapter's."""
-        if domains is None:
+    def chances(self, odds: np.ndarray, items: Sequence[Item] | None) -> np.ndarray:
+        """See `Critic`; where the items are given, log-odds are the general adapter's."""
+        if items is None:
             return super().chances(odds, None)
-        return self._chances(odds, [Route(FALLBACK, domain) for domain in domains])
+        return self._chances(odds, [Route(FALLBACK, domain) for domain, _ in items], items)
 
-    def write(
-        self, items: Sequence[Item], labels: Sequence[str], max_new_tokens: int
+    def _write_all(
+        self, items: Sequence[Item], labels: Sequence[str], longest: int
     ) -> list[tuple[str, int]]:
         """See `Critic`; all critiques are written in the same forwards, each by its adapter."""
         routes = self.routes(items)
         pen = _Mixed(self, [self.member(route).name for route in routes])
-        return self._write(pen, self._prompts(items, routes), items, labels, max_new_tokens)
+        return self._write(pen, self._prompts(items, routes), items, labels, longest)
 
     def read_by(
         self, names: Sequence[str], trees: Sequence[Tree], also: Sequence[int]

@@ -1,7 +1,8 @@
 """Sums that a text states in words, such as `80 times 5 is 400` or `24 of 40, which is 60%`.
 
 Language models state sums and get them wrong; a program need not. So what a critique may print as
-the result of a sum that it has begun is computed (`grounding`), and what others wrote is checked.
+the result of a sum that it has begun is computed (`grounding`), and what others wrote is checked
+(`recount`).
 """
 
 import re
@@ -10,8 +11,6 @@ from dataclasses import dataclass
 
 from minicrit.figures import NUMBER, rounded, value_printed
 
-#: The flag of a verdict on a text that states a sum which does not hold.
-FALSE_SUM = "false_sum"
 #: What makes a sum of two figures; None where there is no telling.
 Act = Callable[[str, str], float | None]
 
@@ -71,9 +70,10 @@ _BEGUN: tuple[tuple[re.Pattern[str], Act], ...] = tuple(
 
 @dataclass(frozen=True)
 class Sum:
-    """A sum as stated, its result as printed, and the value of it."""
+    """A sum as stated, where it stands, its result as printed, and the value of it."""
 
     text: str
+    start: int
     said: str
     value: float
 
@@ -129,9 +129,5 @@ def stated_sums(text: str) -> Iterator[Sum]:
         percent = figure.group().endswith("%") or bool(_PERCENT.match(text, figure.end()))
         # `3 of 40 is 37 too few` states no share, nor `8 times 5 is 40%` a product.
         if percent == begun.share:
-            yield Sum(begun.text + figure.group(), figure.group(), begun.value)
-
-
-def miscounts(text: str) -> bool:
-    """Whether a text states a sum that does not hold."""
-    return any(not one.holds for one in stated_sums(text))
+            yield Sum(begun.text + figure.group(), start - len(begun.text), figure.group(),
+                      begun.value)  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 
 from minicrit.impostors import FLAG, speaks
 from minicrit.prompts import Critique
-from minicrit.sums import FALSE_SUM, miscounts
+from minicrit.recount import FALSE_SUM, miscounts
 from minicrit.taxonomy import FLAW_TYPES
 
 
@@ -23,7 +23,7 @@ class Verdict:
             somebody should look.
         flaw_type: from the taxonomy; None if valid, not asked for, or unparsed.
         flags: upstream's names for what is wrong, from the flaw type; and what a program sees in
-            the text itself: `answer_in_text` (`impostors`), `false_sum` (`sums`).
+            the text itself: `answer_in_text` (`impostors`), `false_sum` (`recount`).
         severity: low, medium, high or critical; None as above.
         evidence: the span that carries the flaw, as written by the critic.
         evidence_offsets: where it stands in the rationale (start, end in characters); None if it

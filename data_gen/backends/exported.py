@@ -67,9 +67,9 @@ class Exported:
                                 f"of the probes is up to {furthest:.3f} away (at most {most}); "
                                 "serve this folder's weights, or leave out @FOLDER")  # fmt: skip
 
-    def calibrated(self, p: float, domain: str) -> float:
-        """P(flawed) as calibrated for a domain."""
+    def calibrated(self, p: float, item: tuple[str, str]) -> float:
+        """P(flawed) as calibrated, of an item: (domain, rationale)."""
         if self.calibration is None or np.isnan(p):
             return p
-        odds = self.calibration.scaled(logit(np.array([p])), [domain])
+        odds = self.calibration.scaled(logit(np.array([p])), [item])
         return float(special.expit(odds)[0])

@@ -45,6 +45,7 @@ from minicrit.prompts import (
     VERDICT_WORDS,
     Critique,
     attempt,
+    render_critique,
 )
 from minicrit.sampling import readable
 from minicrit.verdict import Verdict, explained
@@ -226,7 +227,7 @@ class ServerJudge:
         try:
             self._check_text(item)
             p = self._p(self.encoder.prompt(*item, reserve=self._reserve()))
-            return self.exported.calibrated(p, item[0]) if self.exported else p
+            return self.exported.calibrated(p, item) if self.exported else p
         except UnreadableError as error:
             self.reasons[item] = str(error)
         except TooLongError:
@@ -305,6 +306,10 @@ class ServerJudge:
         begin = time.perf_counter()
         p, _ = self._timed(item)
         label = "flawed" if p > self.threshold else "valid"
+        calibration = self.exported.calibration if self.exported else None
+        if label == "flawed" and calibration and (told := calibration.recounted(item[1])):
+            said = self._verdict(item, p, 1000 * (time.perf_counter() - begin), told)
+            return Written(said, render_critique(told), told, None, 0)
         head = [*self.encoder.lead_in, *self.encoder.verdict_words[label]]
         prompt = self.encoder.prompt(*item, reserve=len(head) + max_new_tokens)
         rest, tokens = self.server.write([*prompt, *head], max_new_tokens)

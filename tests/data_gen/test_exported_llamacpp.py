@@ -80,6 +80,15 @@ def test_verdicts_are_those_of_the_critic_by_its_threshold(judge, critic):
     assert judge.calibration == {**critic.calibration, "rounded": None}
 
 
+def test_a_false_sum_is_told_as_by_the_critic(judge, critic):
+    items = [("general", "We have 3 + 4 = 8, so eight will do.")]
+    ((here,), (there,)) = critic.critique(items), judge.critique(items)
+    assert there.verdict.p_flawed == pytest.approx(here.verdict.p_flawed, abs=1e-4)
+    assert there.verdict.p_flawed > 0.9
+    assert (there.text, there.tokens) == (here.text, 0)
+    assert there.verdict.evidence == "3 + 4 = 8"
+
+
 def test_without_its_folder_nothing_is_calibrated(name, judge, root):
     alone = ServerJudge.open(name)
     raw = Critic.load(root / "critic", base_folder=root / "base", calibrated=False)

@@ -48,7 +48,7 @@ def calibrate_by_hand(folder: Path, threshold: float = 0.4321, **fitted_to: str)
         "threshold": threshold, "temperature": {"pooled": 1.7, "domains": {"trading": 2.5}},
         "shift": {"pooled": -0.1, "domains": {"trading": 0.2}},
         "certificate": {"alpha": 0.08, "delta": 0.05, "n": 120, "k": 4}, "each_domain": False,
-        "abstain": {"low": 0.4, "high": 0.45},
+        "abstain": {"low": 0.4, "high": 0.45}, "sums": {"believed": 0.9, "n": 8, "k": 8},
     })  # fmt: skip
     write_manifest(path, stage="calibrate", inputs={}, settings={},
                    facts={"prompt_version": PROMPT_VERSION, **fitted_to})  # fmt: skip

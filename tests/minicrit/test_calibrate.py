@@ -22,6 +22,7 @@ from minicrit.lora import attach_lora
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import Example, write_examples
+from minicrit.recount import miscounted
 from minicrit.selective import logit
 
 
@@ -75,6 +76,8 @@ def test_the_critic_uses_it(made: Path, tiny: Base) -> None:
     items = [(e.domain, e.rationale) for e in composed()]
     temperature, shift = found["temperature"]["pooled"], found["shift"]["pooled"]
     expected = 1 / (1 + np.exp(-(raw.log_odds(items) / temperature + shift)))
+    false = miscounted([rationale for _, rationale in items])
+    expected[false] = 1 - (1 - expected[false]) * (1 - found["sums"]["believed"])
     p = critic.p_flawed(items)
     assert p == pytest.approx(expected, abs=1e-6)
     assert (critic.threshold, raw.threshold) == (found["threshold"], 0.5)

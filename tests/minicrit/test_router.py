@@ -143,7 +143,8 @@ def test_log_odds_without_texts_are_the_general_adapters(router, alone):
     prompt = router.encoder.prompt("general", "No domain is told.")
     one = alone[FALLBACK].odds_after([prompt])
     np.testing.assert_allclose(router.odds_after([prompt]), one, atol=1e-6)
-    np.testing.assert_allclose(router.chances(one, ["general"]), 1 / (1 + np.exp(-one)))
+    item = ("general", "No domain is told.")
+    np.testing.assert_allclose(router.chances(one, [item]), 1 / (1 + np.exp(-one)))
 
 
 def test_a_swap_leaves_no_trace(tiny, own):
@@ -264,13 +265,15 @@ def test_a_router_of_another_base_or_form_is_refused(tiny, own):
 
 
 def calibrate(
-    folder: Path, threshold: float, temperature: float, shift: float = 0.0, **critic: str
-) -> None:
+    folder: Path, threshold: float, temperature: float, shift: float = 0.0,
+    sums: float | None = None, **critic: str,
+) -> None:  # fmt: skip
     """A calibration as the stage writes it, with chosen numbers."""
     found = {"threshold": threshold, "each_domain": False, "abstain": {"low": 0.4, "high": 0.6},
              "certificate": {"alpha": 0.1, "delta": 0.05, "n": 50, "k": 1},
              "temperature": {"pooled": temperature, "domains": {}, "n": 20},
-             "shift": {"pooled": shift, "domains": {}}}  # fmt: skip
+             "shift": {"pooled": shift, "domains": {}},
+             "sums": sums and {"believed": sums, "n": 8, "k": 8}}  # fmt: skip
     write_json(folder / "calibration.json", found)
     write_manifest(folder / "calibration.json", stage="calibrate", inputs={}, settings={},
                    facts={"prompt_version": "plain-1", **critic})  # fmt: skip
@@ -316,6 +319,22 @@ def test_a_calibration_of_the_whole_router_comes_first_and_ends_with_a_swap(tiny
     resign(own / "router")
     with pytest.raises(ValueError, match="expected the calibration of this critic"):
         load(own, tiny)
+
+
+def test_a_false_sum_counts_where_the_adapter_that_judges_lets_it(tiny, own, alone):
+    plain = load(own, tiny)
+    adapter = alone["medical"].adapter
+    calibrate(own / "adapters" / "medical", 0.5, 1.0, base=tiny.identity, adapter=adapter, sums=0.8)
+    router = load(own, tiny)
+    items = [(domain, "We need 3 + 4 = 8 beds.") for domain in ("medical", "trading")]
+    before, (counted, other) = plain.p_flawed(items), router.p_flawed(items)
+    assert counted == pytest.approx(1 - 0.2 * (1 - before[0]))
+    assert other == pytest.approx(before[1])
+    assert router.p_and_types(items)[1][0] == "calculation_error"
+    first, second = router.critique(items, max_new_tokens=4)
+    assert first.verdict.critique == "3 + 4 = 7, not 8."
+    assert first.verdict.adapter == adapter
+    assert second.verdict.critique is None
 
 
 def test_the_router_is_not_merged(router):

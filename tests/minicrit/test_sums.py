@@ -2,8 +2,7 @@
 
 import pytest
 
-from minicrit.sums import FALSE_SUM, called_for, miscounts, stated_sums
-from minicrit.verdict import explained
+from minicrit.sums import called_for, stated_sums
 
 
 @pytest.mark.parametrize(("text", "said", "value"), [
@@ -24,7 +23,7 @@ def test_a_sum_that_holds(text, said, value):
     assert found.said == said
     assert found.value == pytest.approx(value)
     assert found.holds
-    assert found.text in text
+    assert text[found.start :].startswith(found.text)
 
 
 @pytest.mark.parametrize("text", [
@@ -69,9 +68,3 @@ def test_all_sums_of_a_text_in_order():
     text = "First 2 times 3 is 6, then 6 plus 1 is 8; in all 7 of 14, which is 50%."
     assert [(one.said, one.holds) for one in stated_sums(text)] == [
         ("6", True), ("8", False), ("50%", True)]  # fmt: skip
-
-
-def test_a_verdict_says_that_a_sum_in_the_text_does_not_hold():
-    assert explained(None, "50 divided by 5 is 50, so we buy 50.") == {"flags": (FALSE_SUM,)}
-    assert explained(None, "50 divided by 5 is 10, so we buy 10.") == {}
-    assert not miscounts("7 divided by 0 is 3")

@@ -1,0 +1,131 @@
+"""Equations that a text states in figures, such as `(8 - 5) * 4 = 3 * 4 = 15`, and recomputes.
+
+Only what is plain arithmetic on both sides is looked at: a letter, a power, a unit within, a
+percent sign or a second division without brackets, and nothing is said about the equation.
+"""
+
+import ast
+import operator
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+#: A side is shorter than this, so that no text makes the reading of it slow.
+_LONGEST = 160
+_SIDE = r"[\d.,+\-*/\u00d7\u00f7\u2212\u22c5\u00b7()\[\]$x \t]"
+_BEFORE = re.compile(rf"{_SIDE}{{1,{_LONGEST}}}\Z")
+_AFTER = re.compile(rf"{_SIDE}{{1,{_LONGEST}}}")
+_SIGNS = str.maketrans({"\u00d7": "*", "\u22c5": "*", "\u00b7": "*", "\u00f7": "/",
+                        "\u2212": "-", "[": "(", "]": ")", "$": None})  # fmt: skip
+_TIMES = re.compile(r"(?<=[\d)])(\s*)x(?=\s*[\d(])")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_PLAIN = re.compile(r"-?\d+(?:\.(\d+))?")
+_NOT_SAID = re.compile(r"[^\d.+\-*/() \t]|\d[ \t]+\d|\)[ \t]*[\d(]|\d[ \t]*\(|\*\*|//|\.\.")
+_ACTS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+         ast.Div: operator.truediv}  # fmt: skip
+_ACT = re.compile(r"[\d)] *[-+*/] *[(-]*\d")
+#: What follows a figure that is not all of the result.
+_MORE = re.compile(
+    r"[A-Za-z%^\\_{|<>\u221a\u00b0!'/:\u2026]|\s*(?:%|per ?cent|hundred|thousand|million|billion|"
+    r"dozen|and\b(?= \d)|or\b|rem|r\b|mod|\(mod|to\b|[<>\u2248\u2264\u2265])",
+    re.IGNORECASE,
+)
+_EXACT = Fraction(1, 10**6)
+_ROUGH = Fraction(1, 100)  # of a result whose terms may have been rounded
+
+
+@dataclass(frozen=True)
+class Equation:
+    """Two sides as printed, what the left one comes to, and where both stand.
+
+    Attributes:
+        left: without brackets around all of it. right: as printed. value: of the left side.
+        other: value of the right side. start, end: offsets of both with the sign between them.
+        holds: whether the right side is the left one, to the decimals printed.
+    """
+
+    left: str
+    right: str
+    value: Fraction
+    other: Fraction
+    start: int
+    end: int
+    holds: bool
+
+
+def equations(text: str) -> Iterator[Equation]:
+    """Those that can be recomputed, in order; of a chain each link."""
+    at = text.find("=")
+    while at >= 0:
+        if found := _equation(text, at):
+            yield found
+        at = text.find("=", at + 1)
+
+
+def _equation(text: str, at: int) -> Equation | None:
+    before = _BEFORE.search(text, max(0, at - _LONGEST), at)
+    after = _AFTER.match(text, at + 1)
+    if not before or not after or len(before.group()) == _LONGEST:
+        return None
+    if _MORE.match(text, at + 1 + len(after.group().rstrip(" \t.,"))):
+        return None
+    if before.start() and not _begins(text[: before.start()][-20:], before.group()):
+        return None
+    left, right = before.group().strip(" \t.,$"), after.group().strip(" \t.,$")
+    value, other = _value(left), _value(right)
+    if value is None or other is None or not _ACT.search(left.translate(_SIGNS).replace("x", "*")):
+        return None
+    close = _close(left, right, value, other)
+    if close is None:
+        return None
+    start = before.start() + len(before.group()) - len(before.group().lstrip(" \t.,"))
+    end = at + 1 + len(after.group().rstrip(" \t.,("))
+    return Equation(left, right, value, other, start, end, close)
+
+
+def _begins(ahead: str, side: str) -> bool:
+    """Whether the side is whole: `2y + 3 + 4 = 9` has no side `3 + 4`."""
+    bare = side.lstrip(" \t")
+    joined = bare == side and ahead[-1:] not in "\n:;=\"'\u201c\u2018~"
+    signed = bare[:1] in "+-*/x\u00d7\u00f7\u2212\u22c5\u00b7.,)]"
+    attached = bare[:1] in "-\u2212" and bare[1:2].isdigit() and ahead.rstrip()[-1:] in ":;=\n"
+    return not joined and (attached or not signed)
+
+
+def _value(side: str) -> Fraction | None:
+    """Of plain arithmetic; None of anything else."""
+    plain = _TIMES.sub(r"\1*", _THOUSANDS.sub("", side).translate(_SIGNS)).strip()
+    if _NOT_SAID.search(plain) or (plain.count("/") > 1 and "(" not in plain):
+        return None
+    try:
+        return _worth(ast.parse(plain, mode="eval").body)
+    except (SyntaxError, ValueError, ZeroDivisionError, MemoryError, RecursionError):
+        return None
+
+
+def _worth(node: ast.expr) -> Fraction:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return Fraction(str(node.value))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_worth(node.operand)
+    if isinstance(node, ast.BinOp) and type(node.op) in _ACTS:
+        return Fraction(_ACTS[type(node.op)](_worth(node.left), _worth(node.right)))
+    raise ValueError(f"expected plain arithmetic, got {ast.dump(node)}")
+
+
+def _close(left: str, right: str, value: Fraction, other: Fraction) -> bool | None:
+    """Whether the sides agree as far as they are printed; None where that cannot be told."""
+    plain = _PLAIN.fullmatch(_THOUSANDS.sub("", right).translate(_SIGNS).strip(" ()"))
+    if plain is None:
+        first = _PLAIN.match(_THOUSANDS.sub("", right).translate(_SIGNS))
+        # `16 + 5 = 21 / 3 = 7` goes on with what it has come to.
+        if first and Fraction(first.group()) == value:
+            return None
+        return None if "." in left + right else value == other
+    limit = _EXACT
+    if value.denominator != 1:
+        limit = Fraction(5001, 10000) / 10 ** len(plain[1] or "")
+    if "." in left:
+        limit = max(limit, _ROUGH * abs(value))
+    return abs(value - other) <= limit

@@ -1,0 +1,111 @@
+"""What a program can count again in a rationale, and what follows from a sum that does not hold.
+
+Language models count badly, and a program does not: a text that states `300 a minute for 6 minutes
+makes 1,200` is flawed whatever a critic thinks of it. Sums in words (`sums`), equations in figures
+(`equations`) and totals of a rate and a time that stand sentences apart (`rates`) are recomputed.
+Where one fails, the calibrated p(flawed) is that of either reason, and the critique names the sum.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from minicrit.equations import Equation, equations
+from minicrit.figures import printed
+from minicrit.prompts import Critique
+from minicrit.rates import Total, totals
+from minicrit.sums import Sum, stated_sums
+from minicrit.taxonomy import FLAW_TYPES
+
+#: The flag of a verdict on a text that states a sum which does not hold.
+FALSE_SUM = "false_sum"
+#: The flaw that such a text has.
+MISCOUNTED = "calculation_error"
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FalseSum:
+    """A sum of a text that does not hold.
+
+    Attributes:
+        start, end: where it stands. why: what it comes to. fix: what would mend it.
+    """
+
+    start: int
+    end: int
+    why: str
+    fix: str
+
+
+@lru_cache(maxsize=1024)
+def false_sum(text: str) -> FalseSum | None:
+    """The first sum of a text that does not hold; None where all that can be recomputed do."""
+    return min(_false_sums(text), key=lambda found: found.start, default=None)
+
+
+def miscounts(text: str) -> bool:
+    """Whether a text states a sum that does not hold."""
+    return false_sum(text) is not None
+
+
+def miscounted(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """`miscounts` of each, (n,)."""
+    return np.array([miscounts(text) for text in texts], dtype=bool)
+
+
+def _false_sums(text: str) -> Iterator[FalseSum]:
+    yield from (_of_sum(one) for one in stated_sums(text) if not one.holds)
+    yield from (_of_equation(one) for one in equations(text) if not one.holds)
+    yield from (_of_total(one) for one in totals(text) if not one.holds)
+
+
+def _of_sum(found: Sum) -> FalseSum:
+    begun = found.text.removesuffix(found.said)
+    right = printed(found.value) + ("%" if found.said.endswith("%") else "")
+    return FalseSum(found.start, found.start + len(found.text),
+                    f"{begun}{right}, not {found.said}.", _instead(right, found.said))  # fmt: skip
+
+
+def _of_equation(found: Equation) -> FalseSum:
+    right, other = printed(float(found.value)), printed(float(found.other))
+    if other == found.right:
+        why = f"{found.left} is {right}, not {other}."
+    else:
+        why = f"{found.left} is {right}, but {found.right} is {other}."
+    return FalseSum(found.start, found.end, why, _instead(right, other))
+
+
+def _of_total(found: Total) -> FalseSum:
+    right = printed(found.value)
+    why = (f"{found.rate} a {found.period} for {found.periods} {found.period}s makes {right}, "
+           f"not {found.said}.")  # fmt: skip
+    return FalseSum(found.start, found.end, why, _instead(right, found.said))
+
+
+def _instead(right: str, said: str) -> str:
+    return f"Use {right}, and redo whatever was built on {said}."
+
+
+def recounted(text: str) -> Critique | None:
+    """The critique of a text that states a sum which does not hold; None of any other."""
+    found = false_sum(text)
+    if found is None:
+        return None
+    return Critique("flawed", MISCOUNTED, FLAW_TYPES[MISCOUNTED].severity,
+                    text[found.start : found.end], None, found.why, found.fix)  # fmt: skip
+
+
+def either(log_odds: Floats, believed: float) -> Floats:
+    """Log-odds (n,) that one of two independent reasons holds: 1 - (1 - p)(1 - believed).
+
+    Args:
+        log_odds: of p, what the critic thinks.
+        believed: chance that a text with a false sum is flawed, in [0, 1).
+    """
+    log_neither = np.log1p(-believed) - np.logaddexp(0.0, log_odds)
+    return np.asarray(np.log(-np.expm1(log_neither)) - log_neither)

@@ -1,0 +1,61 @@
+"""Totals of a rate and a time that stand apart: which are recomputed, and which are left alone."""
+
+import time
+
+import pytest
+
+from minicrit.rates import totals
+
+
+@pytest.mark.parametrize(("text", "value", "holds"), [
+    ("The desk reads 40 files a day. The plan runs over 6 days. So the total is 240 files.", 240,
+     True),
+    ("The desk reads 40 files a day. The plan runs over 6 days. So the total is 280 files.", 240,
+     False),
+    ("There are 12 nights to go.\n\nThe grips lay 1,500 metres of track per night.\n\nThat makes "
+     "18,000 metres of track in all.", 18000, True),
+    ("2. Line 3 packs 80 crates every minute, and we have 6 minutes.\n3. We shall come to 720 "
+     "crates.", 480, False),
+    ("Nurses give 2.5 litres an hour, for 3 hours; 7.5 litres is what we can plan with.", 7.5,
+     True),
+    ("We lose 20 trucks each Sunday. For 4 Sundays that makes 90 trucks.", 80, False),
+])  # fmt: skip
+def test_a_total_is_recomputed(text, value, holds):
+    (found,) = totals(text)
+    assert found.value == pytest.approx(value)
+    assert found.holds is holds
+
+
+def test_the_claim_is_told_from_what_ties_it_to_the_text():
+    text = "It reads 40 files a day. We have 6 days. Therefore, we shall come to 280 files. Bye."
+    (found,) = totals(text)
+    assert text[found.start : found.end] == "we shall come to 280 files"
+    assert (found.rate, found.period, found.periods, found.said) == ("40", "day", "6", "280")
+
+
+@pytest.mark.parametrize("text", [
+    # another unit, another thing, or nothing claimed
+    "The desk reads 40 files a day. It runs for 6 weeks. So the total is 280 files.",
+    "The desk reads 40 files a day. It runs for 6 days. So the total is 280 pages.",
+    "The desk reads 40 files a day. It runs for 6 days. A clerk found 280 files in the cellar.",
+    # figures more: a stock, a loss, a second team or time
+    "There are 40 files here. It reads 40 files a day for 6 days. So the total is 280 files.",
+    "The desk reads 40 files a day, 10 more than planned, for 6 days. That makes 280 files.",
+    "One reads 40 files a day, one reads 30 files a day. In 6 days that makes 420 files.",
+    "The desk reads 40 files a day for 6 days, and then 2 days. So the total is 280 files.",
+    "The desk reads 40 files a day. It runs for 6 days. Less 5% that makes 228 files.",
+    # a rate is no total
+    "The desk reads 40 files a day for 6 days; so it is 280 files a week.",
+])  # fmt: skip
+def test_what_may_be_meant_otherwise_is_left_alone(text):
+    assert list(totals(text)) == []
+
+
+@pytest.mark.parametrize("text", [
+    "9" * 20000, "5 a" * 7000, "40 files a day for 6 days. So " + "280 files, " * 2000,
+    "1 " + "a" * 20000, "40 files a day. " * 1000 + "6 days.",
+])  # fmt: skip
+def test_no_text_is_slow(text):
+    begin = time.process_time()
+    list(totals(text))
+    assert time.process_time() - begin < 1
