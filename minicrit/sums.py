@@ -21,7 +21,7 @@ _UNITS = r"(?: [a-z][\w-]*){0,2}"
 _IS = r"(?:is|are|makes?|gives?|equals|=|comes? to)"
 #: With what a sum ends that waits for its result.
 _ENDS = ("is ", "are ", "make ", "makes ", "give ", "gives ", "equals ", "= ", "come to ",
-         "comes to ")  # fmt: skip
+         "comes to ", "comes up in ")  # fmt: skip
 _PERCENT = re.compile(r"%| ?per ?cent")
 #: After a figure: it is no result, as in `5 + 5 = 2 + 8`, `105 - 89 = 8u`, `6 * 6 = 6 (mod 10)`.
 _MORE = re.compile(r"[A-Za-z_]|\s*(?:[-+*/\u00d7^\\(=]|x\b)")
@@ -53,6 +53,12 @@ def _share(part: str, whole: str) -> float | None:
     return 100 * one / other if other else None
 
 
+def _row(hits: str, tries: str) -> float | None:
+    """Of `3 of 3` how often such a run comes up at an even chance, in percent."""
+    row = value_printed(hits)
+    return 100 * 0.5**row if hits == tries and "%" not in hits and row < _LONGEST else None
+
+
 _times = _plainly(lambda one, other: one * other)
 #: How sums are begun, up to their result.
 _BEGUN: tuple[tuple[re.Pattern[str], Act], ...] = tuple(
@@ -64,6 +70,7 @@ _BEGUN: tuple[tuple[re.Pattern[str], Act], ...] = tuple(
         (rf" (?:minus|-) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one - other)),
         (rf" (?:divided by|/) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one / other)),
         (rf" of {_N}{_UNITS}(?:,? which)? (?:is|are|makes?)", _share),
+        (rf" of {_N}(?=[ ,:;])[^.]{{0,90}}even chance such a run comes up in", _row),
     )
 )
 
@@ -102,7 +109,8 @@ def _begun(before: str) -> _Begun | None:
             # Nobody prints what is less than nothing without a word more.
             if value is None or value < 0:
                 return None
-            return _Begun(found.group(), value, act is _share and not found[1].endswith("%"))
+            share = act is _row or (act is _share and not found[1].endswith("%"))
+            return _Begun(found.group(), value, share)
     return None
 
 

@@ -115,13 +115,16 @@ def _threshold(box: Path, facts: Mapping[str, Any]) -> str:
             f"It was fitted to float32 weights; for these, rounded to {facts['weights']}, it is "
             "used and not certified anew.")  # fmt: skip
     own = ", ".join(f"{name} {t:.4f} {b:+.4f}" for name, (t, b) in found.domains.items())
+    sums = ("" if found.believed is None else f"    believed     {found.believed:.6f}\n\n"
+            "Texts that state a sum which does not hold (`minicrit.recount`) have 1 - (1 - p) "
+            "(1 - believed) here, which a server does not know of.\n")  # fmt: skip
     return f"""\
 ## Threshold and certificate
 
     threshold    {found.threshold:.6f}
     temperature  {found.scale.temperature:.6f}
     shift        {found.scale.shift:+.6f}{f"  (of domains, both: {own})" if own else ""}
-
+{sums}
 From {c["n"]} calibration items (k = {c["k"]}): with confidence {1 - c["delta"]:.0%} at most
 {c["alpha"]:.1%} of valid rationales are flagged {where}, for new items of the calibration families.
 {held} Everything else is in `calibration.json`.

@@ -17,6 +17,7 @@ from minicrit.sums import called_for, stated_sums
     ("2 of 3 is 67 percent", "67", 200 / 3),
     ("12% of 50 is 6", "6", 6),
     ("1 - 0.939 = 0.061", "0.061", 0.061),
+    ("3 of 3 is little: at an even chance such a run comes up in 12% of cases", "12%", 12.5),
 ])  # fmt: skip
 def test_a_sum_that_holds(text, said, value):
     (found,) = stated_sums(text)
@@ -29,6 +30,7 @@ def test_a_sum_that_holds(text, said, value):
 @pytest.mark.parametrize("text", [
     "80 times 5 is 300", "150 a day for 13 days makes 1,850", "48 of 50, which is 90%",
     "2 of 3 is 66%", "45 divided by 7 is 6.42", "12% of 50 is 6.5",
+    "4 of 4, and at even chance such a run comes up in 3%",
 ])  # fmt: skip
 def test_a_sum_that_does_not_hold(text):
     (found,) = stated_sums(text)
@@ -59,6 +61,8 @@ def test_what_states_no_sum(text):
 def test_the_result_of_a_begun_sum_is_called_for():
     assert called_for("In all 2 of 3 is ") == {67, 66.7, 66.67}
     assert called_for("8 a day for 20 days makes ") == {160}
+    assert called_for("3 of 3: even at an even chance such a run comes up in ") == {12, 12.5}
+    assert called_for("3 of 4: even at an even chance such a run comes up in ") is None
     assert called_for("2 of 3 are") is None
     assert called_for("it is ") is None
     assert called_for("7 divided by 0 is ") is None
