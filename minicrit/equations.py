@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 #: A side is shorter than this, so that no text makes the reading of it slow.
 _LONGEST = 160
@@ -31,6 +32,15 @@ _MORE = re.compile(
     r"dozen|and\b(?= \d)|or\b|rem|r\b|mod|\(mod|to\b|[<>\u2248\u2264\u2265])",
     re.IGNORECASE,
 )
+_INNER = r"[-\d.+*/() ]{1,40}"
+_FRACTION = re.compile(rf"\\[dt]?frac\{{({_INNER})\}}\{{({_INNER})\}}")
+#: How LaTeX writes what is written otherwise in plain text.
+_WRITTEN = (
+    (re.compile(r"\\(?:times|cdot)\b"), "*"),
+    (re.compile(r"\\div\b"), "/"),
+    (re.compile(r"\\(?:left|right|[,;!])"), " "),
+    (re.compile(r"\\[$()\[\]]"), "$"),
+)
 _EXACT = Fraction(1, 10**6)
 _ROUGH = Fraction(1, 100)  # of a result whose terms may have been rounded
 
@@ -40,8 +50,9 @@ class Equation:
     """Two sides as printed, what the left one comes to, and where both stand.
 
     Attributes:
-        left: without brackets around all of it. right: as printed. value: of the left side.
-        other: value of the right side. start, end: offsets of both with the sign between them.
+        left, right: as printed, the signs of LaTeX as plain ones.
+        value, other: of the two.
+        start, end: offsets of both with the sign between them.
         holds: whether the right side is the left one, to the decimals printed.
     """
 
@@ -56,11 +67,32 @@ class Equation:
 
 def equations(text: str) -> Iterator[Equation]:
     """Those that can be recomputed, in order; of a chain each link."""
+    text = _plainly(text)
     at = text.find("=")
     while at >= 0:
         if found := _equation(text, at):
             yield found
         at = text.find("=", at + 1)
+
+
+def _plainly(text: str) -> str:
+    """The text with the signs of LaTeX as plain ones, each as long as before."""
+    if "\\" not in text:
+        return text
+    for pattern, sign in _WRITTEN:
+        text = pattern.sub(partial(_as_long, sign), text)
+    for _ in range(2):  # fractions of fractions
+        text = _FRACTION.sub(_quotient, text)
+    return text
+
+
+def _as_long(sign: str, found: re.Match[str]) -> str:
+    return sign.rjust(len(found.group()))
+
+
+def _quotient(found: re.Match[str]) -> str:
+    inner = f"({found[1]})/({found[2]})"
+    return f"({inner.rjust(len(found.group()) - 2)})"
 
 
 def _equation(text: str, at: int) -> Equation | None:
@@ -70,17 +102,19 @@ def _equation(text: str, at: int) -> Equation | None:
         return None
     if _MORE.match(text, at + 1 + len(after.group().rstrip(" \t.,"))):
         return None
-    if before.start() and not _begins(text[: before.start()][-20:], before.group()):
+    ahead = text[max(0, before.start() - 20) : before.start()]
+    if ahead and not _begins(ahead, before.group()):
         return None
-    left, right = before.group().strip(" \t.,$"), after.group().strip(" \t.,$")
+    start = at - len(before.group().lstrip(" \t.,$"))
+    end = at + 1 + len(after.group().rstrip(" \t.,$("))
+    left, right = (" ".join(side.strip(" \t$").split()).replace("( ", "(")
+                   for side in (text[start:at], text[at + 1 : end]))  # fmt: skip
     value, other = _value(left), _value(right)
     if value is None or other is None or not _ACT.search(left.translate(_SIGNS).replace("x", "*")):
         return None
     close = _close(left, right, value, other)
     if close is None:
         return None
-    start = before.start() + len(before.group()) - len(before.group().lstrip(" \t.,"))
-    end = at + 1 + len(after.group().rstrip(" \t.,("))
     return Equation(left, right, value, other, start, end, close)
 
 
@@ -124,8 +158,8 @@ def _close(left: str, right: str, value: Fraction, other: Fraction) -> bool | No
             return None
         return None if "." in left + right else value == other
     limit = _EXACT
-    if value.denominator != 1:
-        limit = Fraction(5001, 10000) / 10 ** len(plain[1] or "")
+    if value.denominator != 1:  # rounded or cut off
+        limit = Fraction(9999, 10000) / 10 ** len(plain[1] or "")
     if "." in left:
         limit = max(limit, _ROUGH * abs(value))
     return abs(value - other) <= limit

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
+_DECIMALS = 8  # of what is nearly nothing
 #: A figure as it is printed: 1,200 or 4.5 or 90%.
 NUMBER = re.compile(r"(?<![\w.,:])\d+(?:,\d{3})*(?:\.\d+)?%?(?![\d:])")
 
@@ -44,6 +45,9 @@ def rounded(value: float) -> Iterator[float]:
 
 
 def printed(value: float) -> str:
-    """A value to two decimals at most, with commas: 1,200 or 4.5."""
-    text = f"{value:,.2f}".rstrip("0").rstrip(".")
+    """A value to two decimals, or four digits below one, with commas: 1,200 or 4.5 or 0.0129."""
+    decimals = 2
+    if 0 < abs(value) < 1:
+        decimals = min(3 + math.ceil(-math.log10(abs(value))), _DECIMALS)
+    text = f"{value:,.{decimals}f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

@@ -6,6 +6,7 @@ makes 1,200` is flawed whatever a critic thinks of it. Sums in words (`sums`), e
 Where one fails, the calibrated p(flawed) is that of either reason, and the critique names the sum.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,7 @@ FALSE_SUM = "false_sum"
 MISCOUNTED = "calculation_error"
 
 Floats = npt.NDArray[np.float64]
+_PRINTED = re.compile(r"-?[\d.,]+")
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ def _of_sum(found: Sum) -> FalseSum:
 
 def _of_equation(found: Equation) -> FalseSum:
     right, other = printed(float(found.value)), printed(float(found.other))
-    if other == found.right:
-        why = f"{found.left} is {right}, not {other}."
-    else:
-        why = f"{found.left} is {right}, but {found.right} is {other}."
+    if _PRINTED.fullmatch(found.right):
+        return FalseSum(found.start, found.end, f"{found.left} is {right}, not {found.right}.",
+                        _instead(right, found.right))  # fmt: skip
+    why = f"{found.left} is {right}, but {found.right} is {other}."
     return FalseSum(found.start, found.end, why, _instead(right, other))
 
 

@@ -15,7 +15,11 @@ from minicrit.equations import equations
     ("1,200 + 300 = 1,500", 1500, True),
     ("10 / 3 = 3.33", 10 / 3, True),
     ("10 / 3 = 3", 10 / 3, True),
-    ("10 / 3 = 3.34", 10 / 3, False),
+    ("37 / 15 = 2.46", 37 / 15, True),  # cut off
+    ("10 / 3 = 3.35", 10 / 3, False),
+    (r"\(3 \times 4 = 13\)", 12, False),
+    (r"$\frac{3}{15} + \frac{10}{15} = \frac{12}{15}$", 13 / 15, False),
+    (r"\[\frac{\frac{1}{2}}{2} = \left(1 - \dfrac{3}{4}\right)\]", 0.25, True),
     ("8 \u00d7 (-4) = -32", -32, True),
     ("8 \u00d7 (\u22124) = 32", -32, False),
     ("2 * 3 + 4 = 10", 10, True),
