@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
+from minicrit.figures import agree
+from minicrit.statement import stands
+
 #: A side is shorter than this, so that no text makes the reading of it slow.
 _LONGEST = 160
 _SIDE = r"[\d.,+\-*/\u00d7\u00f7\u2212\u22c5\u00b7()\[\]$x \t]"
@@ -26,12 +29,12 @@ _NOT_SAID = re.compile(r"[^\d.+\-*/() \t]|\d[ \t]+\d|\)[ \t]*[\d(]|\d[ \t]*\(|\*
 _ACTS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
          ast.Div: operator.truediv}  # fmt: skip
 _ACT = re.compile(r"[\d)] *[-+*/] *[(-]*\d")
-#: What follows a figure that is not all of the result.
-_MORE = re.compile(
-    r"[A-Za-z%^\\_{|<>\u221a\u00b0!'/:\u2026]|\s*(?:%|per ?cent|hundred|thousand|million|billion|"
-    r"dozen|and\b(?= \d)|or\b|rem|r\b|mod|\(mod|to\b|[<>\u2248\u2264\u2265])",
-    re.IGNORECASE,
-)
+#: A range, a score or a date, no difference and no quotient: `5-10 = 6 pages`.
+_RANGE = re.compile(r"\$?\d+(?:[-/]\$?\d+)+ +")
+_HEX = re.compile(r"(?<![\d.])0x")
+#: A side that begins with a sign, and with what a text may end before that.
+_SIGNED = re.compile(r"[-+*/x\u00d7\u00f7\u2212\u22c5\u00b7]([ \t]?)")
+_BEFORE_SIGN = (":", ";", "=", "(", "$", ",")
 _INNER = r"[-\d.+*/() ]{1,40}"
 _FRACTION = re.compile(rf"\\[dt]?frac\{{({_INNER})\}}\{{({_INNER})\}}")
 #: How LaTeX writes what is written otherwise in plain text.
@@ -41,8 +44,6 @@ _WRITTEN = (
     (re.compile(r"\\(?:left|right|[,;!])"), " "),
     (re.compile(r"\\[$()\[\]]"), "$"),
 )
-_EXACT = Fraction(1, 10**6)
-_ROUGH = Fraction(1, 100)  # of a result whose terms may have been rounded
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,13 @@ def _equation(text: str, at: int) -> Equation | None:
     after = _AFTER.match(text, at + 1)
     if not before or not after or len(before.group()) == _LONGEST:
         return None
-    if _MORE.match(text, at + 1 + len(after.group().rstrip(" \t.,"))):
-        return None
-    ahead = text[max(0, before.start() - 20) : before.start()]
-    if ahead and not _begins(ahead, before.group()):
-        return None
     start = at - len(before.group().lstrip(" \t.,$"))
     end = at + 1 + len(after.group().rstrip(" \t.,$("))
+    signed = _SIGNED.match(text, start)
+    if signed and (signed[1] or not text[:start].rstrip(" \t").endswith(_BEFORE_SIGN)):
+        return None  # a point of a list, or a part of a longer side
+    if not stands(text, start, end) or _RANGE.fullmatch(text[start:at]):
+        return None
     left, right = (" ".join(side.strip(" \t$").split()).replace("( ", "(")
                    for side in (text[start:at], text[at + 1 : end]))  # fmt: skip
     value, other = _value(left), _value(right)
@@ -118,19 +119,10 @@ def _equation(text: str, at: int) -> Equation | None:
     return Equation(left, right, value, other, start, end, close)
 
 
-def _begins(ahead: str, side: str) -> bool:
-    """Whether the side is whole: `2y + 3 + 4 = 9` has no side `3 + 4`."""
-    bare = side.lstrip(" \t")
-    joined = bare == side and ahead[-1:] not in "\n:;=\"'\u201c\u2018~"
-    signed = bare[:1] in "+-*/x\u00d7\u00f7\u2212\u22c5\u00b7.,)]"
-    attached = bare[:1] in "-\u2212" and bare[1:2].isdigit() and ahead.rstrip()[-1:] in ":;=\n"
-    return not joined and (attached or not signed)
-
-
 def _value(side: str) -> Fraction | None:
     """Of plain arithmetic; None of anything else."""
     plain = _TIMES.sub(r"\1*", _THOUSANDS.sub("", side).translate(_SIGNS)).strip()
-    if _NOT_SAID.search(plain) or (plain.count("/") > 1 and "(" not in plain):
+    if _HEX.search(side) or _NOT_SAID.search(plain) or (plain.count("/") > 1 and "(" not in plain):
         return None
     try:
         return _worth(ast.parse(plain, mode="eval").body)
@@ -157,9 +149,6 @@ def _close(left: str, right: str, value: Fraction, other: Fraction) -> bool | No
         if first and Fraction(first.group()) == value:
             return None
         return None if "." in left + right else value == other
-    limit = _EXACT
-    if value.denominator != 1:  # rounded or cut off
-        limit = Fraction(9999, 10000) / 10 ** len(plain[1] or "")
-    if "." in left:
-        limit = max(limit, _ROUGH * abs(value))
-    return abs(value - other) <= limit
+    if right.startswith("(") and value == -other:
+        return None  # as books print what is owed
+    return agree(float(value), float(other), decimals=len(plain[1] or ""), rough="." in left)

@@ -51,3 +51,16 @@ def printed(value: float) -> str:
         decimals = min(3 + math.ceil(-math.log10(abs(value))), _DECIMALS)
     text = f"{value:,.{decimals}f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def agree(value: float, said: float, *, decimals: int, rough: bool = False) -> bool:
+    """Whether a result is that of a sum as far as it is printed, rounded or cut off.
+
+    Args:
+        value: what the sum comes to.
+        said: the result.
+        decimals: printed of it.
+        rough: whether the terms may have been rounded, so that a fiftieth more or less will do.
+    """
+    limit = 1e-6 if value == round(value) else 0.9999 * 10**-decimals
+    return abs(value - said) <= max(limit, 0.02 * abs(value) if rough else 0.0)

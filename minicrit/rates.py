@@ -19,21 +19,37 @@ _PERIOD = r"([A-Za-z][a-z]{2,14})"  # or a clerk, a truck: whatever there are se
 _RATE = re.compile(rf"{_FIGURE} {_THING} (?:an?|per|each|every) {_PERIOD}\b")
 _COUNT = re.compile(rf"{_FIGURE} {_PERIOD}s\b")
 _ANY = re.compile(r"(?<![\w.,:])\d[\d.,]*%?")
-_STOP = re.compile(r"[.!?](?=\s|$)|\n")
+_STOP = re.compile(r"[.!?;](?=\s|$)|\n")
 #: Before a figure that names or numbers: `Line 3`, `2. ` at the start of a line.
 _NAME = re.compile(
     r"(?:\b(?!(?:Add|And|But|For|In|Less|Minus|Of|Only|Or|Over|Plus|With) )[A-Z][a-z]+ |\A\s*)\Z"
 )
-#: Where a total is claimed, not counted or wished for.
-_CLAIM = re.compile(
-    r"\b(?:in all|in total|the total|altogether|makes?|com(?:e|es|ing) to|amounts? to|adds? up to|"
-    r"works out at|so|therefore|thus|hence|accordingly|it follows|plan with|count on|gives?|"
-    r"yields?)\b", re.IGNORECASE)  # fmt: skip
+_SEEN = 24  # characters in which such a name is looked for
 #: With what a conclusion is tied to what it is drawn from; no part of what is claimed.
-_TIE = re.compile(
-    r"\s*(?:\d{1,3}\.\s+)?(?:[A-Z][a-z]+: )?(?:(?:so|thus|hence|therefore|accordingly|and|then|"
-    r"consequently|in short|all told|on that footing|that means that|it follows that|"
-    r"this means that),?\s+)+", re.IGNORECASE)  # fmt: skip
+_TIE = (r"(?:\d{1,3}\.\s+)?(?:[A-Z][a-z]+: )?(?:(?:so|thus|hence|therefore|accordingly|and|then|"
+        r"consequently|in short|all told|on that footing|that means that|it follows that|"
+        r"this means that),?\s+)*")  # fmt: skip
+#: What a sentence that claims a total says, and nothing else.
+_CLAIM = re.compile(
+    rf"\s*{_TIE}(?P<claim>(?:for \d+ [A-Za-z]+,? )?(?:"
+    r"(?:that|this|it|which) (?:makes|gives|comes to|adds up to|amounts to) _(?: in all| in total|"
+    r" altogether)?|we (?:(?:shall|will|can|should) )?(?:come|get) to _|"
+    r"the total (?:is|comes to|will be) _|(?:in all|in total|altogether),? (?:(?:it|that) is )?_|"
+    r"_ (?:is|are) what (?:we|you|they) can (?:plan with|count on|expect)|_ in (?:all|total)))\s*",
+    re.IGNORECASE,
+)
+_NUMBER = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|several|other|more"
+#: More than one of what works at the rate, or not all the time.
+_OTHERWISE = re.compile(
+    rf"\b(?:{_NUMBER}|hundred|dozen|both|half|halves|third|twice|thrice|double[ds]?|another|about|"
+    r"nearly|roughly|up to|at (?:most|least)|if|(?<!a )second)\b"
+    r"(?! (?:\d+ )?(?:days|weeks|nights|hours) to go)", re.IGNORECASE)  # fmt: skip
+#: What there was before, is lost on the way, or comes to an end: anywhere in between.
+_BESIDES = re.compile(
+    r"\b(?:backlog|in stock|in hand|already|reserves?|scrap\w*|reject\w*|spoil\w*|sent back|"
+    r"breakage|ramp-up|lost|overtime|holidays?|of which)\b", re.IGNORECASE)  # fmt: skip
+_MOST = 20  # rates, times or totals of which a text may have so many
+_FILLER = frozenset({"the", "each", "every", "and", "has", "our", "with", "that", "this"})
 
 
 @dataclass(frozen=True)
@@ -62,35 +78,37 @@ class Total:
 
 def totals(text: str) -> Iterator[Total]:
     """The totals of a text that are claimed of one rate and one time."""
-    rates = list(_RATE.finditer(text))
+    rates, times = list(_RATE.finditer(text)), list(_COUNT.finditer(text))
+    if len(rates) > _MOST or len(times) > 2 * _MOST:
+        return
     for period in sorted({found[3] for found in rates}):
         mine = [found for found in rates if found[3] == period]
-        times = [found for found in _COUNT.finditer(text) if found[2] == period]
-        if len(mine) == len(times) == 1:
-            yield from _totals(text, mine[0], times[0])
+        long = [found for found in times if found[2] == period]
+        if len(mine) == len(long) == 1:
+            yield from _totals(text, mine[0], long[0])
 
 
 def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Total]:
-    known = {rate.start(1), time.start(1)}
     sentences = _Sentences(text)
-    given = {sentences.around(start) for start in known}
-    behind = max(rate.end(), time.end())
+    known = {rate.start(1), time.start(1)}
     claims = re.compile(rf"{_FIGURE} {re.escape(rate[2])}\b(?! (?:an?|per|each|every) )")
     found = list(claims.finditer(text))
-    if any(one.start() < behind for one in found):
+    if len(found) > _MOST or any(one.start() < max(rate.end(), time.end()) for one in found):
         return  # a stock that the rate adds to, or the like
     value = value_printed(rate[1]) * value_printed(time[1])
+    worker = _others_like(text[sentences.around(rate.start())[0] : rate.start()])
     for one in found:
         start, end = sentences.around(one.start())
-        figures = known | {one.start(1)}
-        if not _CLAIM.search(text, start, end) or any(
-            _others(text, *place, figures) for place in (*given, (start, end))
-        ):
+        claim = _CLAIM.fullmatch(f"{text[start : one.start()]}_{text[one.end() : end]}")
+        given = {sentences.around(at) for at in known} - {(start, end)}
+        first = min(at for at, _ in (*given, (start, end)))
+        if claim is None or any(_unclear(text, *place, known) for place in given):
             continue
-        tie = _TIE.match(text, start, one.start())
-        start = tie.end() if tie else start
-        start += len(text[start:end]) - len(text[start:end].lstrip())
-        yield Total(rate[1], rate[3], time[1], one[1], value, start, end)
+        if worker.search(text) or _BESIDES.search(text, first, end):
+            continue
+        at = start + claim.start("claim")
+        stop = start + claim.end("claim") - 1 + len(one.group())
+        yield Total(rate[1], rate[3], time[1], one[1], value, at, stop)
 
 
 class _Sentences:
@@ -107,10 +125,17 @@ class _Sentences:
         return self._starts[number], self._ends[number]
 
 
-def _others(text: str, start: int, end: int, known: set[int]) -> bool:
-    """Whether a sentence has a figure more that is a quantity."""
-    return any(
-        found.start() not in known
-        and (found.group().endswith("%") or not _NAME.search(text[start : found.start()]))
+def _others_like(subject: str) -> re.Pattern[str]:
+    """Several of what works at the rate, by the words before it: `3 desks` of `The desk reads`."""
+    words = {*re.findall(r"[a-z]{3,}", subject.lower()[-60:])} - _FILLER
+    named = "|".join(sorted(words)) or "_"
+    return re.compile(rf"\b(?:\d+|{_NUMBER}) (?:[a-z-]+ )?(?:{named})(?:e?s)\b", re.IGNORECASE)
+
+
+def _unclear(text: str, start: int, end: int, known: set[int]) -> bool:
+    """Whether a sentence has a figure more that is a quantity, or a word for one."""
+    return _OTHERWISE.search(text, start, end) is not None or any(
+        found.start() not in known and (found.group().endswith("%") or not _NAME.search(
+            text[max(start, found.start() - _SEEN) : found.start()]))
         for found in _ANY.finditer(text, start, end)
-    )
+    )  # fmt: skip

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from minicrit.equations import Equation, equations
-from minicrit.figures import printed
+from minicrit.figures import agree, printed, value_printed
 from minicrit.prompts import Critique
 from minicrit.rates import Total, totals
+from minicrit.statement import meant, stands
 from minicrit.sums import Sum, stated_sums
 from minicrit.taxonomy import FLAW_TYPES
 
@@ -27,6 +28,8 @@ FALSE_SUM = "false_sum"
 MISCOUNTED = "calculation_error"
 
 Floats = npt.NDArray[np.float64]
+_POINT = re.compile(r"(?<=\d)\.(?=\d{3}(?!\d))")
+_COMMA = re.compile(r"(?<=\d),(?=\d)")
 _PRINTED = re.compile(r"-?[\d.,]+")
 
 
@@ -35,19 +38,30 @@ class FalseSum:
     """A sum of a text that does not hold.
 
     Attributes:
-        start, end: where it stands. why: what it comes to. fix: what would mend it.
+        start, end: where it stands.
+        why: what it comes to.
+        right, said: its result, as it would be printed and as it is.
     """
 
     start: int
     end: int
     why: str
-    fix: str
+    right: str
+    said: str
+
+    @property
+    def fix(self) -> str:
+        """What would mend it."""
+        return f"Use {self.right}, and redo whatever was built on {self.said}."
 
 
 @lru_cache(maxsize=1024)
 def false_sum(text: str) -> FalseSum | None:
     """The first sum of a text that does not hold; None where all that can be recomputed do."""
-    return min(_false_sums(text), key=lambda found: found.start, default=None)
+    known = (found for found in _false_sums(text)
+             if meant(text, found.start, found.end, found.right)
+             and not _holds_elsewhere(text[found.start : found.end]))  # fmt: skip
+    return min(known, key=lambda found: found.start, default=None)
 
 
 def miscounts(text: str) -> bool:
@@ -61,36 +75,52 @@ def miscounted(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def _false_sums(text: str) -> Iterator[FalseSum]:
-    yield from (_of_sum(one) for one in stated_sums(text) if not one.holds)
+    for one in stated_sums(text):
+        end = one.start + len(one.text)
+        if not (_agrees(one) or not stands(text, one.start, end)):
+            yield _of_sum(one)
     yield from (_of_equation(one) for one in equations(text) if not one.holds)
     yield from (_of_total(one) for one in totals(text) if not one.holds)
+
+
+def _holds_elsewhere(text: str) -> bool:
+    """Whether a sum holds if its points set off thousands, or its commas decimals."""
+    for other in (_POINT.sub("", text), _COMMA.sub(".", text)):
+        found = [*(_agrees(one) for one in stated_sums(other)),
+                 *(one.holds for one in equations(other))]  # fmt: skip
+        if other != text and found and all(found):
+            return True
+    return False
+
+
+def _agrees(found: Sum) -> bool:
+    """Whether a sum in words holds, if its terms or its result may be rounded."""
+    terms = found.text.removesuffix(found.said)
+    said = value_printed(found.said)
+    return agree(found.value, said, decimals=found.decimals, rough="." in terms)
 
 
 def _of_sum(found: Sum) -> FalseSum:
     begun = found.text.removesuffix(found.said)
     right = printed(found.value) + ("%" if found.said.endswith("%") else "")
-    return FalseSum(found.start, found.start + len(found.text),
-                    f"{begun}{right}, not {found.said}.", _instead(right, found.said))  # fmt: skip
+    why = f"{begun}{right}, not {found.said}."
+    return FalseSum(found.start, found.start + len(found.text), why, right, found.said)
 
 
 def _of_equation(found: Equation) -> FalseSum:
-    right, other = printed(float(found.value)), printed(float(found.other))
-    if _PRINTED.fullmatch(found.right):
-        return FalseSum(found.start, found.end, f"{found.left} is {right}, not {found.right}.",
-                        _instead(right, found.right))  # fmt: skip
-    why = f"{found.left} is {right}, but {found.right} is {other}."
-    return FalseSum(found.start, found.end, why, _instead(right, other))
+    right, said = printed(float(found.value)), found.right
+    why = f"{found.left} is {right}, not {said}."
+    if not _PRINTED.fullmatch(said):
+        said = printed(float(found.other))
+        why = f"{found.left} is {right}, but {found.right} is {said}."
+    return FalseSum(found.start, found.end, why, right, said)
 
 
 def _of_total(found: Total) -> FalseSum:
     right = printed(found.value)
     why = (f"{found.rate} a {found.period} for {found.periods} {found.period}s makes {right}, "
            f"not {found.said}.")  # fmt: skip
-    return FalseSum(found.start, found.end, why, _instead(right, found.said))
-
-
-def _instead(right: str, said: str) -> str:
-    return f"Use {right}, and redo whatever was built on {said}."
+    return FalseSum(found.start, found.end, why, right, found.said)
 
 
 def recounted(text: str) -> Critique | None:

@@ -17,7 +17,10 @@ Act = Callable[[str, str], float | None]
 _N = r"(\d+(?:,\d{3})*(?:\.\d+)?%?)"
 #: The first figure of a sum belongs to no longer one: `2 * 3 + 4 = 10` is not `3 + 4 = 10`.
 _FIRST = rf"(?<![\w.,:+*/\u00d7=^(-])(?<![+*/\u00d7=^x-] ){_N}"
-_UNITS = r"(?: [a-z][\w-]*){0,2}"
+#: No unit: what makes another figure of the one before it, or another sum.
+_NO_UNIT = (r"(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|bn|per|percent|pct|"
+            r"times|plus|minus|less|squared|cubed|to)\b")  # fmt: skip
+_UNITS = rf"(?: (?!{_NO_UNIT})[a-z][\w-]*){{0,2}}"
 _IS = r"(?:is|are|makes?|gives?|equals|=|comes? to)"
 #: With what a sum ends that waits for its result.
 _ENDS = ("is ", "are ", "make ", "makes ", "give ", "gives ", "equals ", "= ", "come to ",
@@ -47,6 +50,8 @@ def _plainly(act: Callable[[float, float], float]) -> Act:
 
 def _share(part: str, whole: str) -> float | None:
     """Of `24 of 40` the percentage, of `60% of 40` the number."""
+    if whole.endswith("%"):
+        return None
     one, other = value_printed(part), value_printed(whole)
     if part.endswith("%"):
         return one * other / 100
@@ -65,7 +70,11 @@ _BEGUN: tuple[tuple[re.Pattern[str], Act], ...] = tuple(
     (re.compile(rf"{_FIRST}{words} \Z"), act)
     for words, act in (
         (rf" (?:times|x|\u00d7|\*|multiplied by) {_N}{_UNITS},? {_IS}", _times),
-        (rf"{_UNITS} (?:an?|per|each|every) [a-z]+ for {_N} [a-z]+,? {_IS}", _times),
+        (
+            rf"{_UNITS} (?:an?|per|each|every) (?P<unit>[a-z]+?)(?:e?s)? (?:for|over) {_N} "
+            rf"(?P=unit)(?:e?s)?,? {_IS}",
+            _times,
+        ),
         (rf" (?:plus|\+) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one + other)),
         (rf" (?:minus|-) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one - other)),
         (rf" (?:divided by|/) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one / other)),
@@ -87,8 +96,12 @@ class Sum:
     @property
     def holds(self) -> bool:
         """Whether the result is right to the decimals printed."""
-        decimals = len(self.said.rstrip("%").partition(".")[2])
-        return bool(abs(self.value - value_printed(self.said)) <= 0.5001 * 10**-decimals)
+        return bool(abs(self.value - value_printed(self.said)) <= 0.5001 * 10**-self.decimals)
+
+    @property
+    def decimals(self) -> int:
+        """So many are printed of the result."""
+        return len(self.said.rstrip("%").partition(".")[2])
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,7 @@ def _begun(before: str) -> _Begun | None:
         return None
     for words, act in _BEGUN:
         if (found := words.search(before)) and not _COMMAND.search(before[: found.start()]):
-            value = act(*found.groups())
+            value = act(found[1], found[found.re.groups])
             # Nobody prints what is less than nothing without a word more.
             if value is None or value < 0:
                 return None

@@ -8,7 +8,7 @@ from minicrit.equations import equations
 
 
 @pytest.mark.parametrize(("text", "value", "holds"), [
-    ("So 3 * 4 = 12 eggs.", 12, True),
+    ("So 3 * 4 = 12, and more.", 12, True),
     ("3 x 4 = 13", 12, False),
     ("(8 - 5) * 4 = 12", 12, True),
     ("$100 + $125 + $175 = $300.", 400, False),
