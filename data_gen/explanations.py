@@ -37,7 +37,7 @@ from minicrit.selection import limited, of_split
 from minicrit.statistics import cluster_bootstrap, wilson
 from minicrit.tables import cell
 
-FORM = "explanations-2"
+FORM = "explanations-3"
 #: Name of each figure, over which items it goes, and what it says.
 FIGURES = {
     "parsed": "of all: complete and in the fixed form",

@@ -104,7 +104,8 @@ def _equation(text: str, at: int) -> Equation | None:
     start = at - len(before.group().lstrip(" \t.,$"))
     end = at + 1 + len(after.group().rstrip(" \t.,$("))
     signed = _SIGNED.match(text, start)
-    if signed and (signed[1] or not text[:start].rstrip(" \t").endswith(_BEFORE_SIGN)):
+    ahead = text[max(0, start - _LONGEST) : start].rstrip(" \t")
+    if signed and (signed[1] or not ahead.endswith(_BEFORE_SIGN)):
         return None  # a point of a list, or a part of a longer side
     if not stands(text, start, end) or _RANGE.fullmatch(text[start:at]):
         return None
