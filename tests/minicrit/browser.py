@@ -92,8 +92,11 @@ class Browser:
                   deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
         scheme_of = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=scheme_of)
+        self._go_to("about:blank")  # what the page before still asked for is not this one's
+        self._go_to(page if isinstance(page, str) else page.resolve().as_uri())
+
+    def _go_to(self, url: str) -> None:
         self.events.clear()
-        url = page if isinstance(page, str) else page.resolve().as_uri()
         self.call("Page.navigate", url=url)
         while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
             self.events.append(self._message())
