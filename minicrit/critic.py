@@ -28,6 +28,7 @@ from minicrit.pens import Alone, Together
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt, render_critique
 from minicrit.reader import LONGEST, Item, Reader
 from minicrit.readout import joined, reading
+from minicrit.recount import miscounts
 from minicrit.scribe import Scribe
 from minicrit.speculation import Tally
 from minicrit.taxonomy import FLAW_TYPES
@@ -205,9 +206,11 @@ class Critic(Reader):
                 for one, told in zip(read, counted, strict=True)]  # fmt: skip
 
     def _recounted(self, item: Item) -> Critique | None:
-        """The critique of a false sum in an item, if sums count (see `recount`)."""
+        """The critique of a false sum in an item, if sums count and it does not write freely."""
+        if not (self.grounded and miscounts(item[1])):  # hardly ever: only then is it routed again
+            return None
         found = self._fitted(item) or self._lent
-        return found.recounted(item[1]) if found and self.grounded else None
+        return found.recounted(item[1]) if found else None
 
     def _fitted(self, item: Item) -> Calibration | None:
         """The calibration that holds for an item."""

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minicrit.figures import value_printed
+from minicrit.figures import agree, value_printed
 
 _FIGURE = r"(?<![\w.,:/-])(\d{1,9}(?:,\d{3}){0,3}(?:\.\d{1,4})?)"
 _THING = r"([a-z][a-z'\u2019-]{1,24}(?: [a-z][a-z'\u2019-]{0,24}){0,3}?)"
@@ -71,9 +71,10 @@ class Total:
 
     @property
     def holds(self) -> bool:
-        """Whether the total is right to the decimals printed."""
+        """Whether the total is right as far as it is printed."""
         decimals = len(self.said.partition(".")[2])
-        return bool(abs(self.value - value_printed(self.said)) <= 0.5001 * 10**-decimals)
+        return agree(self.value, value_printed(self.said), decimals=decimals,
+                     rough="." in self.rate + self.periods)  # fmt: skip
 
 
 def totals(text: str) -> Iterator[Total]:

@@ -33,6 +33,7 @@ from data_gen.backends.address import check_address, warn_of_plain_key
 from data_gen.backends.completions import Completions
 from data_gen.backends.exported import Exported
 from data_gen.backends.protocol import HopelessError, UnanswerableError
+from minicrit.calibrated import Calibration
 from minicrit.critic import LONGEST, Written
 from minicrit.encoding import Encoder, TooLongError
 from minicrit.export.probes import PROBES
@@ -306,7 +307,7 @@ class ServerJudge:
         begin = time.perf_counter()
         p, _ = self._timed(item)
         label = "flawed" if p > self.threshold else "valid"
-        calibration = self.exported.calibration if self.exported else None
+        calibration = self._calibration
         if label == "flawed" and calibration and (told := calibration.recounted(item[1])):
             said = self._verdict(item, p, 1000 * (time.perf_counter() - begin), told)
             return Written(said, render_critique(told), told, None, 0)
@@ -318,12 +319,16 @@ class ServerJudge:
         spent = 1000 * (time.perf_counter() - begin)
         return Written(self._verdict(item, p, spent, parsed), text, parsed, reason, tokens)
 
+    @property
+    def _calibration(self) -> Calibration | None:
+        return self.exported.calibration if self.exported else None
+
     def _verdict(
         self, item: Item, p: float, spent: float, parsed: Critique | None = None
     ) -> Verdict:
         domain, rationale = item
         asked = "\0".join((self.identity, self.prompt_version, domain, rationale))
-        calibration = self.exported.calibration if self.exported else None
+        calibration = self._calibration
         return Verdict(
             label="flawed" if p > self.threshold else "valid", p_flawed=p,
             threshold=self.threshold, domain=domain, model=self.name, adapter=self.adapter,
