@@ -105,7 +105,7 @@ def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None) -> None
     if settings.twins:
         wanted = {example.id for example in compared}
         pairs += [p for group in grouped(examples) for p in twin_pairs(group, wanted)]
-    known = {"critic": critic.identity, **(facts or {})}
+    known = {"critic": critic.identity, "dtype": manner.dtype, **(facts or {})}
     _write(recipe, pools, pairs, counts, ledger, known, screening)
 
 

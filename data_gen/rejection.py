@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from minicrit.config import Recipe
     from minicrit.critic import Critic
 
+#: Raise it with any change of what is kept, or of the control: older selections are made anew.
+RULES = "2"
 #: What is learnt from, and what the control learns from.
 SELECTED, CONTROL = "selected.jsonl", "control.jsonl"
 
@@ -78,6 +80,10 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     if not 0 < settings.keep <= 1:
         raise ValueError(f"rsf.keep: expected a share above 0 up to 1, got {settings.keep:g}; "
                          "write 25 % as 0.25")  # fmt: skip
+    if not VERDICT <= settings.least_score < 1:
+        raise ValueError(f"rsf.least_score: expected a score from {VERDICT:g}, the verdict alone, "
+                         f"to under 1, got {settings.least_score:g}; 0.9 asks for a critique that "
+                         "is argued well")  # fmt: skip
     manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
                     recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
     decides = _decides(recipe, model, number)
@@ -91,16 +97,17 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     critic = Critic.load(model, base_folder=recipe.base.folder, calibrated=False)
     examples, samples, looks = _sampled(critic, looked_at, settings, manner, out, number)
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
-    kept = list(select(pools, settings.keep, settings.keep_scope))
+    kept = list(select(pools, settings.keep, settings.keep_scope, settings.least_score))
     if not kept:
         raise ValueError(f"{settings.data}: expected critiques to learn from, got none: of no "
                          "rationale were some right and some wrong; take a critic in training, "
-                         "raise rsf.temperatures or rsf.rationales")  # fmt: skip
+                         "raise rsf.temperatures or rsf.rationales; of one that is nearly always "
+                         "right, raise rsf.least_score")  # fmt: skip
     read = [*(looked_at if settings.scouted else ()), *examples]
     tokens = equal_tokens(critic.encoder, read, samples, kept)
     instead = list(control(everything, critic.encoder, tokens, seed))
-    report = looks | facts(examples, samples, pools, kept) | {
-        "control_tokens": tokens, "control_critiques": len(instead),
+    report = looks | facts(examples, samples, pools, kept, settings.least_score) | {
+        "control_tokens": tokens, "control_critiques": len(instead), "dtype": manner.dtype,
     }  # fmt: skip
     with atomic_folder(out) as box:
         write_rows(box / SELECTED, (one.to_row() for one in kept))
@@ -116,7 +123,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
 
 
 _DECIDE = ("rationales", "scouted", "drawn", "dtype", "temperatures", "max_new_tokens", "rows",
-           "keep", "keep_scope")  # fmt: skip
+           "keep", "keep_scope", "least_score")  # fmt: skip
 
 
 def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
@@ -128,7 +135,7 @@ def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
         "settings": {k: str(getattr(settings, k)) for k in _DECIDE},
         "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
         "model": sha256_file(weights_of(model)),
-        "oracle": VERSION, "filters": asked(recipe.filters),
+        "oracle": VERSION, "rules": RULES, "filters": asked(recipe.filters),
         "held_out": [sha256_file(path) for path in held_out_inputs(recipe.filters).values()],
     }  # fmt: skip
 
@@ -200,18 +207,21 @@ def rated(example: Example, samples: Sequence[Sample]) -> list[Kept]:
             for text, whole in ended.items()]  # fmt: skip
 
 
-def select(pools: Sequence[Sequence[Kept]], keep: float, scope: str) -> Iterator[Kept]:
+def select(
+    pools: Sequence[Sequence[Kept]], keep: float, scope: str, least: float = VERDICT
+) -> Iterator[Kept]:
     """The best share of what is right, of rationales where not all is right or all wrong.
 
     Args:
         pools: for each rationale its different critiques.
         keep: share of the critiques, 0 to 1; of a rationale at least one.
         scope: `rationale` or `global`.
+        least: score from which a critique is right; `VERDICT`: if its verdict is.
     """
-    mixed = [pool for pool in pools if len({one.score >= VERDICT for one in pool}) > 1]
+    mixed = [pool for pool in pools if len({one.score >= least for one in pool}) > 1]
     groups = mixed if scope == "rationale" else [[one for pool in mixed for one in pool]]
     for group in groups:
-        right = [one for one in group if one.score >= VERDICT]
+        right = [one for one in group if one.score >= least]
         ranked = sorted(right, key=lambda one: (-one.score, one.example.id, one.text))
         yield from ranked[: max(1, round(keep * len(group)))]
 
@@ -221,18 +231,19 @@ def facts(
     samples: Sequence[Sequence[Sample]],
     pools: Sequence[Sequence[Kept]],
     kept: Sequence[Kept],
+    least: float = VERDICT,
 ) -> dict[str, Any]:
     """What became of the critiques, how different they are, how far best of N may move."""
     drawn = [one for some in samples for one in some]
     scores = _scores(samples, pools)
-    right = Counter(sum(one.score >= VERDICT for one in pool) for pool in pools)
+    right = Counter(sum(one.score >= least for one in pool) for pool in pools)
     n = len(samples[0])
     return {
         "rationales": len(examples),
         "critiques": len(drawn),
         "different": sum(map(len, pools)),
         "finished": sum(one.finished for one in drawn),
-        "right": sum(one.score >= VERDICT for pool in pools for one in pool),
+        "right": sum(one.score >= least for pool in pools for one in pool),
         "rationales_with_none_right": right[0],
         "kept": len(kept),
         "kept_of_rationales": len({one.example.id for one in kept}),

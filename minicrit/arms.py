@@ -23,6 +23,7 @@ from minicrit.encoding import TooLongError
 from minicrit.formats import REFORMATTINGS, Format
 from minicrit.judging import TOO_LONG, item_of
 from minicrit.measure_config import ExperimentsConfig
+from minicrit.precision import settled
 from minicrit.prompts import PROMPT_VERSION, STYLES
 from minicrit.reader import Item
 from minicrit.records import Example
@@ -84,7 +85,7 @@ def reading_arms(settings: ExperimentsConfig) -> list[Arm]:
         most, each = settings.thought_tokens, max(1, settings.rows // 4)
         arms.append(Arm(THINKING, THOUGHT, f"{most} tokens of reasoning at most, then the verdict",
                         own=False, ask=partial(_think, most), each=each,
-                        settings=(most, each, settings.dtype)))  # fmt: skip
+                        settings=(most, each, settled(settings.dtype))))  # fmt: skip
     if REFORMATTING in asked:
         arms += [reformatted(name, form) for name, form in REFORMATTINGS.items()]
     return arms if {FORMATS, THOUGHT, REFORMATTING} & set(asked) else []

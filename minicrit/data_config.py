@@ -177,7 +177,8 @@ class PairsConfig:
         temperatures: they are sampled at, in turn; 0 is greedy.
         max_new_tokens: longest critique, in tokens.
         rows: critiques that are written at the same time.
-        dtype: of the weights while they are written.
+        dtype: of the weights while they are written; `auto`: bfloat16 where this machine
+            multiplies it, else float32. Other types, other texts.
         scorer: `oracle` (labels are known), or a back end whose model judges in both orders:
             `anthropic`, `ollama`, `openai`.
         gate: with a judge, a critique whose verdict is wrong scores 0 whatever it says.
@@ -202,7 +203,7 @@ class PairsConfig:
     temperatures: list[float] = field(default_factory=lambda: [0.7, 1.0])
     max_new_tokens: int = 160
     rows: int = 64
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     scorer: Literal["oracle", "anthropic", "ollama", "openai"] = "oracle"
     gate: bool = True
     margin: float = 0.1

@@ -32,6 +32,7 @@ from minicrit.judging import item_of
 from minicrit.manifest import provenance
 from minicrit.measure_config import ExperimentsConfig
 from minicrit.measures import Truth
+from minicrit.precision import settled
 from minicrit.records import Example, read_examples
 from minicrit.selection import limited
 
@@ -97,7 +98,8 @@ def _check(settings: ExperimentsConfig) -> None:
 def _asked(critic: Critic, settings: ExperimentsConfig) -> Asked:
     """With a copy that writes, if an arm writes."""
     writes = {TEMPERATURE, THOUGHT} & set(settings.arms)
-    return Asked(critic, critic.merged(getattr(torch, settings.dtype)) if writes else critic)
+    dtype = getattr(torch, settled(settings.dtype))
+    return Asked(critic, critic.merged(dtype) if writes else critic)
 
 
 def _items(settings: ExperimentsConfig, seed: int) -> list[Example]:

@@ -165,7 +165,8 @@ class ExperimentsConfig:
         max_new_tokens: longest critique, in tokens.
         thought_tokens: longest reasoning before the verdict, in tokens.
         rows: critiques that are written at the same time.
-        dtype: of the weights while they are written; verdicts are read with the critic as it is.
+        dtype: of the weights while they are written, `auto`: bfloat16 where this machine multiplies
+            it, else float32; verdicts are read with the critic as it is.
         draws: resamples of each interval and test.
         out: report without ending; .json and .md are written, and the folder .rows with every
             answer, from which a killed run goes on.
@@ -183,7 +184,7 @@ class ExperimentsConfig:
     max_new_tokens: int = 160
     thought_tokens: int = 120
     rows: int = 64
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     draws: int = 4000
     out: Path = Path("reports/cpu/experiments")
 

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from minicrit.goal import Goal, goal_of
 from minicrit.jsonl import shown
 from minicrit.lora import ADAPTERS
 from minicrit.manifest import check_outputs, read_manifest, require
+from minicrit.precision import SETTLED, settled_training
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, RSFConfig, SFTConfig
 from minicrit.whole import refuse_contradictions
@@ -29,7 +30,7 @@ _NOT_PART_OF = {
     "dpo": {"rounds", "alarm_chosen", "alarm_kl", "alarm_margin", "alarm_length"},
 }
 #: Settings that do nothing at these values: an adapter from before they existed stays up to date.
-_OFF = {"best": None, "patience": 0}
+_OFF = {"best": None, "patience": 0, "least_score": 0.5}
 #: Settings by which, at 0, nothing would be learnt or be done, and below it be unlearnt.
 _ABOVE_ZERO = ("epochs", "batch_examples", "batch_pairs", "pack_tokens", "learning_rate", "clip",
                "save_every", "verdict_weight", "beta")  # fmt: skip
@@ -107,11 +108,18 @@ class Run:
         recover_folder(out)
         if not (out / "manifest.json").is_file():
             return False
-        if read_manifest(out)["facts"].get("fingerprint") != self.fingerprint:
+        if read_manifest(out)["facts"].get("fingerprint") not in self._accepted():
             return False
         log.info("%s is up to date", out)
         shutil.rmtree(self.work, ignore_errors=True)
         return True
+
+    def _accepted(self) -> list[str]:
+        """Its fingerprint; of an automatic precision, that of the other machines as well."""
+        told = getattr(self.recipe, self.stage).precision
+        choices = SETTLED if told == "auto" else (self.settings.precision,)
+        return [replace(self, settings=replace(self.settings, precision=one)).fingerprint
+                for one in choices]  # fmt: skip
 
 
 def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run:
@@ -127,6 +135,7 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
     if settings.start:
         _check_start(f"{stage}.start", settings.start, base, recipe.lora)
         files["start"] = settings.start / "adapter_model.safetensors"
+    settings = replace(settings, precision=settled_training(settings.precision))
     run = Run(recipe, stage, settings, base, files)
     _ = run.goal, run.log_names  # refused now, not after the first validation
     return run

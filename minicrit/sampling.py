@@ -15,6 +15,7 @@ import torch
 from minicrit.critic import Critic, Item
 from minicrit.decoding import Decoder
 from minicrit.logprobs import token_logprobs
+from minicrit.precision import Written, settled
 from minicrit.prompts import LEAD_IN
 
 #: A model may write any character; those that no record may hold are shown as unreadable.
@@ -38,7 +39,7 @@ class Manner:
         max_new_tokens: longest critique, without what it was given to begin with.
         seed: of the draws.
         rows: samples that are written at the same time.
-        dtype: of the weights while they are written.
+        dtype: of the weights while they are written; `auto` becomes what this machine multiplies.
     """
 
     copies: int = 4
@@ -46,10 +47,11 @@ class Manner:
     max_new_tokens: int = 160
     seed: int = 0
     rows: int = 64
-    dtype: str = "bfloat16"
+    dtype: Written = "auto"
 
     def __post_init__(self) -> None:
-        """Refuses, with a ValueError, a manner in which nothing could be drawn."""
+        """Settles the type; a ValueError for a manner in which nothing could be drawn."""
+        object.__setattr__(self, "dtype", settled(self.dtype))
         for name in ("copies", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}; raise "

@@ -103,7 +103,7 @@ def train_dpo(recipe: Recipe) -> Path:
     def module(optimization: Optimization) -> DPOModule:
         return DPOModule(
             critic, optimization, mixture, reference, loss_chunk=settings.loss_chunk,
-            slack=slack_of(settings.precision, dropout=recipe.lora.dropout > 0), seed=recipe.seed,
+            slack=_slack(run), seed=recipe.seed,
         )  # fmt: skip
 
     return _fit(run, critic, plan, module, {"pairs": facts}, aside)
@@ -154,10 +154,14 @@ def train_kto(recipe: Recipe) -> Path:
     def module(optimization: Optimization) -> KTOModule:
         return KTOModule(
             critic, optimization, opinions, beside, loss_chunk=settings.loss_chunk,
-            slack=slack_of(settings.precision, dropout=recipe.lora.dropout > 0), seed=recipe.seed,
+            slack=_slack(run), seed=recipe.seed,
         )  # fmt: skip
 
     return _fit(run, critic, plan, module, {"thumbs": counted(thumbs)})
+
+
+def _slack(run: Run) -> float | None:
+    return slack_of(run.settings.precision, dropout=run.recipe.lora.dropout > 0)
 
 
 def _plan(run: Run, groups: Sequence[Group], batch: int) -> StepPlan:
@@ -338,6 +342,7 @@ def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
     from callbacks.sharing import SharedOut
 
     settings = run.settings
+    assert settings.precision != "auto"  # `run_of` has settled it
     name, version = run.log_names
     logger = TensorBoardLogger(settings.log_folder, name=name, version=version)
     # Lightning's own way is to save and requeue inside of the signal handler.

@@ -34,8 +34,9 @@ class TrainingConfig:
         final_rate: share of the peak that is left at the last step (cosine in between).
         weight_decay: of AdamW.
         clip: largest gradient norm.
-        precision: of the forward pass; see Lightning's `precision`. There is no bf16-true: what is
-            trained stays in float32, as small steps are lost in weights of 8 bits.
+        precision: of the forward pass; see Lightning's `precision`. `auto`: bf16-mixed where this
+            machine multiplies bfloat16, else 32-true. There is no bf16-true: what is trained stays
+            in float32, as small steps are lost in weights of 8 bits.
         validate_every: optimizer steps between validations, rounded so that they are evenly spaced
             and the last falls at the end; 0 for only at the end.
         best: score of the validations by which the adapter is kept that was best, e.g. `val/f1`
@@ -58,7 +59,7 @@ class TrainingConfig:
     final_rate: float = 0.2
     weight_decay: float = 0.0
     clip: float = 1.0
-    precision: Literal["32-true", "bf16-mixed", "64-true"] = "bf16-mixed"
+    precision: Literal["auto", "32-true", "bf16-mixed", "64-true"] = "auto"
     validate_every: int = 200
     best: str | None = None
     patience: int = 0
@@ -178,9 +179,12 @@ class RSFConfig(TrainingConfig):
         temperatures: they are drawn at, in turn; 0 is greedy.
         max_new_tokens: longest critique, in tokens.
         rows: critiques that are written at the same time.
-        dtype: of the weights while they are written.
+        dtype: of the weights while they are written; `auto`: bfloat16 where this machine
+            multiplies it, else float32. Other types, other texts.
         keep: share of the critiques that is learnt from.
         keep_scope: `rationale`: the best of each rationale; `global`: the best of all.
+        least_score: score from which a critique counts as right, by the oracle: 0.5 if its verdict
+            is right; more, if it is argued well too, for a critic whose verdicts mostly are.
         weighted: weigh each by its score instead of alike.
         control: train instead, for the compute that the rounds have taken, on reference critiques
             drawn at random, or on labels where there are none; the adapter goes beside `out`, with
@@ -200,9 +204,10 @@ class RSFConfig(TrainingConfig):
     temperatures: list[float] = field(default_factory=lambda: [1.0])
     max_new_tokens: int = 160
     rows: int = 64
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     keep: float = 0.25
     keep_scope: Literal["rationale", "global"] = "rationale"
+    least_score: float = 0.5
     weighted: bool = False
     control: bool = False
     verdict_weight: float = 10.0
@@ -297,7 +302,8 @@ class ConstitutionConfig:
         hint: the critic is given the right verdict where its own is wrong; else it draws anew.
         max_new_tokens: longest critique, in tokens.
         rows: critiques that are written at the same time.
-        dtype: of the weights while they are written.
+        dtype: of the weights while they are written; `auto`: bfloat16 where this machine
+            multiplies it, else float32. Other types, other texts.
         model: name of the model that revises.
         url: address of its server; null for that of the back end's own package.
         scorer: who must prefer the revision: `oracle` (labels are known), `judge` or `both`.
@@ -328,7 +334,7 @@ class ConstitutionConfig:
     hint: bool = True
     max_new_tokens: int = 160
     rows: int = 64
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     model: str | None = None
     url: str | None = None
     scorer: Literal["oracle", "judge", "both"] = "oracle"

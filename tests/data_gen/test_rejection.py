@@ -54,6 +54,14 @@ def test_best_quarter_of_all():
     assert list(select(POOLS[1:3], 0.5, "global")) == []
 
 
+def test_a_critique_may_have_to_be_argued_well_to_count_as_right():
+    # of the third rationale all verdicts are right, but only one critique is worth 0.85
+    assert texts(select(POOLS, 0.25, "rationale", 0.85)) == [(0, "3"), (0, "0"), (2, "0")]
+    assert list(select(POOLS, 0.25, "rationale", 0.97)) == []
+    found = facts(EXAMPLES[:1], [[sample_of("text 0")] * 2], POOLS[2:3], POOLS[2][:1], 0.85)
+    assert (found["right"], found["rationales_with_none_right"]) == (1, 0)
+
+
 def sample_of(text):
     return Sample(text, (1, 2), 1.0, True, -3.0)
 
@@ -80,6 +88,8 @@ def test_a_critique_that_was_cut_off_is_not_learnt_from():
     [
         ({"keep": 25.0}, "rsf.keep: expected a share above 0 up to 1, got 25"),
         ({"keep": 0.0}, "keep"),
+        ({"least_score": 0.4}, "rsf.least_score: expected a score from 0.5"),
+        ({"least_score": 1.0}, "least_score"),
     ],
 )
 def test_settings_are_looked_at_before_anything_is_read(tmp_path, told, words):

@@ -77,7 +77,7 @@ def test_runs_of_two_recipes_never_share_a_folder(name):
 
 @pytest.mark.parametrize("stage", ["sft", "dpo", "rsf", "kto"])
 def test_weights_that_are_trained_are_never_rounded_to_bfloat16(stage):
-    expected = r"precision: expected one of 32-true, bf16-mixed, 64-true, got 'bf16-true'"
+    expected = r"precision: expected one of auto, 32-true, bf16-mixed, 64-true, got 'bf16-true'"
     with pytest.raises(SettingsError, match=expected):
         load_recipe(["vista"], [f"--{stage}.precision", "bf16-true"])
 
@@ -163,7 +163,7 @@ def test_mistakes_in_a_file(tmp_path, text, message):
     (["--sft.epochs", "x"], "--sft.epochs: expected a whole number, got 'x'"),
     (["--sft.clip", ".inf"], "--sft.clip: expected a number, got inf"),
     (["--sft.epochs=null"], "--sft.epochs: expected a whole number, got 'None'"),
-    (["--sft.precision", "16-true"], "--sft.precision: expected one of 32-true, bf16-mixed"),
+    (["--sft.precision", "16-true"], "--sft.precision: expected one of auto, 32-true, bf16-mixed"),
 ])  # fmt: skip
 def test_mistakes_in_flags(flags, message):
     with pytest.raises(SettingsError) as caught:

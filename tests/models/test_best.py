@@ -139,3 +139,24 @@ def test_every_precision_trains(recipe, precision):
     told = replace(recipe.sft, precision=precision, batch_examples=6, best="val/brier", patience=0)
     out = train_sft(replace(recipe, sft=told))
     assert read_manifest(out)["facts"]["best"]["value"] < 1
+
+
+@pytest.mark.parametrize(("multiplied", "precision", "other"), [
+    (True, "bf16-mixed", "32-true"), (False, "32-true", "bf16-mixed"),
+])  # fmt: skip
+def test_left_to_the_machine_it_is_what_that_is_fast_in(
+    recipe, monkeypatch, multiplied, precision, other
+):
+    def train(precision, *, multiplied):
+        monkeypatch.setattr("minicrit.precision.multiplies_bfloat16", lambda: multiplied)
+        told = replace(recipe.sft, precision=precision, batch_examples=6, best=None, patience=0)
+        out = train_sft(replace(recipe, sft=told))
+        return read_manifest(out)["settings"]["sft"]["precision"], (out / "manifest.json").stat()
+
+    made, first = train("auto", multiplied=multiplied)
+    assert made == precision
+    # Nor is it made again on a machine that has settled otherwise, or if the same is named.
+    for again in (train("auto", multiplied=not multiplied), train(precision, multiplied=True)):
+        assert again == (precision, first)
+    made, anew = train(other, multiplied=multiplied)
+    assert (made, anew.st_mtime_ns > first.st_mtime_ns) == (other, True)

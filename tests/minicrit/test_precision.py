@@ -1,0 +1,52 @@
+"""A critic writes in the type that its machine multiplies."""
+
+import pytest
+import torch
+
+from minicrit.precision import settled
+from minicrit.sampling import Manner
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Makes this machine one without a GPU whose processor has these instructions."""
+
+    def has(**instructions):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
+
+    return has
+
+
+@pytest.mark.parametrize(("instructions", "dtype"), [
+    ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "float32"),
+    ({"avx512_bf16": True}, "bfloat16"),
+    ({"avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
+    ({"neon": True, "bf16": True}, "bfloat16"),
+    ({}, "float32"),
+])  # fmt: skip
+def test_without_instructions_for_it_nothing_is_written_in_bfloat16(processor, instructions, dtype):
+    processor(**instructions)
+    assert settled("auto") == dtype
+    assert Manner().dtype == dtype
+
+
+def test_a_gpu_that_only_emulates_it_gets_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for native, dtype in ((True, "bfloat16"), (False, "float32")):
+        asked = lambda including_emulation=True, native=native: native or including_emulation  # noqa: E731
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", asked)
+        assert settled("auto") == dtype
+
+
+def test_what_is_named_is_taken_at_its_word(processor):
+    processor()
+    assert Manner(dtype="bfloat16").dtype == settled("bfloat16") == "bfloat16"
+    processor(avx512_bf16=True)
+    assert Manner(dtype="float32").dtype == settled("float32") == "float32"
+
+
+def test_a_torch_that_cannot_tell_is_on_the_safe_side(processor, monkeypatch):
+    processor(avx512_bf16=True)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert settled("auto") == "float32"
