@@ -77,13 +77,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     from minicrit.critic import Critic
 
     settings = recipe.rsf
-    if not 0 < settings.keep <= 1:
-        raise ValueError(f"rsf.keep: expected a share above 0 up to 1, got {settings.keep:g}; "
-                         "write 25 % as 0.25")  # fmt: skip
-    if not VERDICT <= settings.least_score < 1:
-        raise ValueError(f"rsf.least_score: expected a score from {VERDICT:g}, the verdict alone, "
-                         f"to under 1, got {settings.least_score:g}; 0.9 asks for a critique that "
-                         "is argued well")  # fmt: skip
+    _refuse_out_of_range(settings)
     manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
                     recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
     decides = _decides(recipe, model, number)
@@ -120,6 +114,16 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
                        facts={"key": key, **report, **screening.facts()})  # fmt: skip
     sys.stdout.write(f"round {number}: {report}\n{screening.lines()}")
     return out
+
+
+def _refuse_out_of_range(settings: RSFConfig) -> None:
+    if not 0 < settings.keep <= 1:
+        raise ValueError(f"rsf.keep: expected a share above 0 up to 1, got {settings.keep:g}; "
+                         "write 25 % as 0.25")  # fmt: skip
+    if not VERDICT <= settings.least_score < 1:
+        raise ValueError(f"rsf.least_score: expected a score from {VERDICT:g}, the verdict alone, "
+                         f"to under 1, got {settings.least_score:g}; 0.9 asks for a critique that "
+                         "is argued well")  # fmt: skip
 
 
 _DECIDE = ("rationales", "scouted", "drawn", "dtype", "temperatures", "max_new_tokens", "rows",

@@ -17,7 +17,7 @@ from pathlib import Path
 from minicrit.base import EMBEDDED, TINY
 from minicrit.config import Recipe
 from minicrit.findings import Finding, fail, lines, ok, refuse_failures, warn
-from minicrit.graphics import check_bitsandbytes, check_cuda
+from minicrit.graphics import check_bitsandbytes, check_cuda, check_precision
 from minicrit.manifest import read_manifest
 from minicrit.pins import wanted
 from minicrit.wheels import check_wheels
@@ -58,6 +58,7 @@ def examine(recipe: Recipe, servers: Mapping[str, Reach]) -> Iterator[Finding]:
     yield from check_place()
     yield from check_wheels()
     yield check_cuda()
+    yield check_precision()
     yield check_bitsandbytes()
     yield from check_disks(Path("checkpoints"), told.least_disk)
     yield check_memory(available_memory(), told.least_memory)

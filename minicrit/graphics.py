@@ -1,4 +1,4 @@
-"""The GPU: driver, whether torch can use it, and whether the 4-bit kernels work."""
+"""What computes: GPU, driver, whether torch can use it, in which precision, the 4-bit kernels."""
 
 import shutil
 import subprocess
@@ -6,6 +6,7 @@ import subprocess
 import torch
 
 from minicrit.findings import Finding, fail, ok, warn
+from minicrit.precision import multiplies_bfloat16
 
 _QUERY = ("--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
 #: Oldest driver of each CUDA, by its major number.
@@ -44,6 +45,15 @@ def judge_cuda(found: list[str], cuda: str | None, *, available: bool) -> Findin
                     f"it needs driver {least} or later: take an older CUDA (PIP_INDEX_URL="
                     "https://download.pytorch.org/whl/cu129), make setup")  # fmt: skip
     return ok("cuda", said)
+
+
+def check_precision() -> Finding:
+    """What `auto` means on this machine, for training and for critics that write."""
+    where = "the GPU" if torch.cuda.is_available() else "the processor"
+    if multiplies_bfloat16():
+        return ok("precision", f"{where} multiplies bfloat16: auto is bf16-mixed and bfloat16")
+    return ok("precision", f"{where} does not multiply bfloat16: auto is 32-true and float32; what "
+              "asks for bfloat16 by name is many times slower")  # fmt: skip
 
 
 def check_bitsandbytes() -> Finding:

@@ -5,6 +5,8 @@ from typing import Literal, cast
 
 import torch
 
+from minicrit.processes import take_gpu
+
 #: Of the weights while a critic writes; `auto` is settled by the machine.
 Written = Literal["auto", "bfloat16", "float32"]
 #: Of the forward pass in training, as Lightning names them; `auto` is settled by the machine too.
@@ -34,6 +36,7 @@ def settled_training(precision: Trained) -> Trained:
 def multiplies_bfloat16() -> bool:
     """Whether the device that critics run on, the GPU if there is one, multiplies bfloat16."""
     if torch.cuda.is_available():
+        take_gpu()  # else each process of several would open the first GPU to ask it
         return cast("bool", torch.cuda.is_bf16_supported(including_emulation=False))
     # Not every torch that will do can tell; then float32 is the safe side.
     found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()

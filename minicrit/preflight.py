@@ -21,7 +21,7 @@ from torch import distributed
 from minicrit.care_config import PreflightConfig
 from minicrit.config import Recipe
 from minicrit.findings import Finding, fail, lines, ok, refuse_failures
-from minicrit.graphics import check_bitsandbytes, check_cuda
+from minicrit.graphics import check_bitsandbytes, check_cuda, check_precision
 from minicrit.processes import meet, started_outside
 
 MB = 1 << 20
@@ -56,7 +56,8 @@ def preflight(recipe: Recipe) -> None:
 def about() -> list[Finding]:
     """What this process is and what it can use."""
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    return [ok("machine", f"{socket.gethostname()}, {threads}"), check_cuda(), check_bitsandbytes()]
+    return [ok("machine", f"{socket.gethostname()}, {threads}"), check_cuda(), check_precision(),
+            check_bitsandbytes()]  # fmt: skip
 
 
 def disks(told: PreflightConfig) -> list[Finding]:

@@ -346,7 +346,7 @@ def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[Scripted
 
 
 @pytest.mark.parametrize(
-    ("count", "kills"), [(60, 2), pytest.param(10_000, 5, marks=pytest.mark.slow)]
+    ("count", "kills"), [(60, 1), pytest.param(10_000, 5, marks=pytest.mark.slow)]
 )
 def test_killed_runs_end_complete_without_a_double_and_with_a_true_ledger(count, kills, tmp_path):
     server, out = killed_and_restarted(count, kills, tmp_path)

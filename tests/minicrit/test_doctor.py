@@ -26,7 +26,7 @@ from minicrit.doctor import (
     examine,
 )
 from minicrit.findings import Finding, fail, lines, ok, refuse_failures, warn
-from minicrit.graphics import check_bitsandbytes, gpus, judge_cuda
+from minicrit.graphics import check_bitsandbytes, check_precision, gpus, judge_cuda
 from minicrit.wheels import MALWARE, check_wheels, installed
 
 SERVERS = {"Ollama": lambda _: "ConnectError", "hub": lambda _: None}
@@ -50,8 +50,8 @@ def test_this_machine_is_examined_and_every_key_stays_hidden(capsys, monkeypatch
     doctor(recipe, SERVERS)
     out = capsys.readouterr().out
     assert {line.split()[1] for line in out.splitlines()} == {
-        "python", "wheels", "cuda", "bitsandbytes", "disk", "temporary", "memory", "key", "base",
-        "Ollama", "hub",
+        "python", "wheels", "cuda", "precision", "bitsandbytes", "disk", "temporary", "memory",
+        "key", "base", "Ollama", "hub",
     }  # fmt: skip
     assert out.count(" is set\n") == len(KEYS)
     assert "canary" not in out
@@ -127,6 +127,15 @@ def test_torch_and_the_driver_must_see_the_same(found, cuda, available, level, s
     assert finding.level == level
     assert said in finding.said
     assert ("driver 580" in finding.remedy) == (said == "cannot use it")
+
+
+@pytest.mark.parametrize(("multiplied", "words"), [
+    (True, "auto is bf16-mixed and bfloat16"), (False, "auto is 32-true and float32"),
+])  # fmt: skip
+def test_it_says_what_auto_means_here(monkeypatch, multiplied, words):
+    monkeypatch.setattr("minicrit.graphics.multiplies_bfloat16", lambda: multiplied)
+    finding = check_precision()
+    assert (finding.name, words in finding.said) == ("precision", True)
 
 
 def test_what_nvidia_smi_says_is_read(tmp_path, monkeypatch):

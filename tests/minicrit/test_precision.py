@@ -33,9 +33,11 @@ def test_without_instructions_for_it_nothing_is_written_in_bfloat16(processor, i
 
 def test_a_gpu_that_only_emulates_it_gets_float32(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     for native, dtype in ((True, "bfloat16"), (False, "float32")):
-        asked = lambda including_emulation=True, native=native: native or including_emulation  # noqa: E731
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", asked)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported",
+                            lambda including_emulation=True, native=native:
+                            native or including_emulation)  # fmt: skip
         assert settled("auto") == dtype
 
 

@@ -28,7 +28,7 @@ def test_one_process_checks_itself(capsys):
     preflight(recipe())
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [
-        "machine", "cuda", "bitsandbytes", "disk", "disk", "network",
+        "machine", "cuda", "precision", "bitsandbytes", "disk", "disk", "network",
     ]  # fmt: skip
     assert lines[-1].endswith("one process, nothing to sum")
 

@@ -74,8 +74,10 @@ def gradients(model, loss):
     return torch.autograd.grad(loss, trained, retain_graph=True)
 
 
-@pytest.mark.parametrize("chunk", [0, 50])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("chunk", "checkpointing"), [
+    (0, False), (50, True), *(pytest.param(*other, marks=pytest.mark.slow)
+                              for other in ((50, False), (0, True))),
+])  # fmt: skip
 def test_packed_and_shared_equals_one_text_at_a_time(
     tiny_adapted, tiny_encoder, pairs, chunk, checkpointing
 ):
