@@ -32,6 +32,7 @@ from minicrit.manifest import code_version, provenance
 from minicrit.measure_config import ExplainConfig
 from minicrit.measures import entry, family_of
 from minicrit.misses import Explanation
+from minicrit.precision import settled
 from minicrit.records import Example
 from minicrit.selection import limited, of_split
 from minicrit.statistics import cluster_bootstrap, wilson
@@ -165,7 +166,8 @@ def _texts(
     critic: Critic, known: Sequence[tuple[Example, float]], settings: ExplainConfig
 ) -> list[tuple[str, int]]:
     """Text and tokens of each, by a copy of the critic in the type that is asked for."""
-    writer = critic.merged(getattr(torch, settings.dtype)) if settings.dtype else critic
+    dtype = settled(settings.dtype) if settings.dtype else None
+    writer = critic.merged(getattr(torch, dtype)) if dtype else critic
     writer.grounded = settings.grounded
     rows = [(*item_of(e), "flawed" if p > critic.threshold else "valid") for e, p in known]
     key = [writer.identity, critic.identity, critic.prompt_version, code_version(),

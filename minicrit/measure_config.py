@@ -268,7 +268,8 @@ class ExplainConfig:
         batch: critiques that are written at the same time.
         batch_tokens: most prompt tokens in one forward pass, for verdicts.
         dtype: the texts (not the verdicts) come from a copy with merged weights of this type,
-            which is faster and not the same to the letter; null for the critic as it is.
+            which is faster (`auto`: what this machine multiplies) and not the same to the letter;
+            null for the critic as it is.
         grounded: whether evidence and figures are held to the rationale, as in use; false shows
             what the critic writes when left to itself.
         overlap: least F1 (characters) of the evidence with the reference's for a right critique.
@@ -282,7 +283,7 @@ class ExplainConfig:
     max_new_tokens: int = 160
     batch: int = 8
     batch_tokens: int = 4096
-    dtype: Literal["bfloat16", "float32"] | None = None
+    dtype: Literal["auto", "bfloat16", "float32"] | None = None
     grounded: bool = True
     overlap: float = 0.6
     out: Path = Path("reports/cpu/explain")
