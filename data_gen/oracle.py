@@ -2,7 +2,8 @@
 
 The verdict decides: a critique with the wrong one scores 0, with the right one at least 1/2, and
 the rest says how well it is argued: above all whether it names the flaw and gives the reasons that
-the reference gives (`reasons`). Words are never searched for a verdict; see `prompts`.
+the reference gives (`reasons`). One that states a sum which does not hold is worth its verdict
+alone. Words are never searched for a verdict; see `prompts`.
 """
 
 import re
@@ -12,10 +13,11 @@ from data_gen.reasons import reasons_f1, stems
 from minicrit.figures import figures
 from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Example
+from minicrit.sums import stated_sums
 from minicrit.written import evidence_f1
 
 #: Raise it with any change of a score: what was selected by another version is selected anew.
-VERSION = "3"
+VERSION = "4"
 #: What each part counts among those that apply.
 WEIGHTS = {
     "flaw_type": 3.0, "content": 3.0, "evidence": 2.0, "severity": 0.5, "figures": 1.0,
@@ -63,6 +65,8 @@ def score(example: Example, text: str, *, whole: bool = True) -> Score:
     if critique.label != example.label:
         return Score(0.0, {"verdict": 0.0})
     parts = _parts(example, critique)
+    if any(not one.holds for one in stated_sums(prose_of(critique))):
+        return Score(VERDICT, {"verdict": 1.0, **parts, "figures": 0.0})
     weight = sum(WEIGHTS[name] for name in parts)
     argued = sum(WEIGHTS[name] * value for name, value in parts.items()) / weight
     return Score(VERDICT + (1 - VERDICT) * argued, {"verdict": 1.0, **parts})

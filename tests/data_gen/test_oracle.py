@@ -125,6 +125,16 @@ def others(made, example, *, alike):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("said", "total", "figures"), [
+    ("22 of 40 is 55%.", 1.0, 1.0), ("22 of 40, which is 95%.", VERDICT, 0.0),
+])  # fmt: skip
+def test_with_a_false_sum_the_verdict_alone_counts(said, total, figures):
+    record = replace(FLAWED, rationale="Of 40 forecasts 22 came true. So the next will for sure.",
+                     evidence="the next will for sure", critique="22 of 40 is 55%.")  # fmt: skip
+    found = score(record, render_critique(replace(critique_of(record), critique=said)))
+    assert (found.total, found.parts["figures"]) == (total, figures)
+
+
 def test_oracle_goes_by_the_verdict_first():
     wrong = "Verdict: valid\nStrengths: It counts.\nCritique: Three Mondays are enough."
     assert score(FLAWED, wrong).total == 0.0
