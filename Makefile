@@ -482,8 +482,9 @@ lint: $(SETUP) ## ruff: rules and format
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
+# The first time takes a minute and more of one core; later ones, from its cache, gain nothing by two.
 types: $(SETUP) ## mypy, strict
-	.venv/bin/mypy
+	.venv/bin/mypy $(if $(wildcard .mypy_cache),,-n auto)
 
 tensorboard: $(SETUP) ## show training curves, on this machine only
 	.venv/bin/tensorboard --logdir runs --host 127.0.0.1 $(ARGS)
