@@ -4,6 +4,7 @@ import { differing, fill, make, spanOf, visible } from "./text.js";
 
 export const percent = (value) => `${Number((100 * value).toFixed(value < 0.1 ? 1 : 0))} %`;
 const number = (value) => value.toFixed(3).replace(/0$/, "");
+const count = (n) => n.toLocaleString("en-US");
 const spaced = (name) => name.replaceAll("_", " ");
 
 /** A chip; kinds are those of the report page: good, bad, open, unknown. */
@@ -114,8 +115,8 @@ export function promise(result) {
   const band = found.abstain ? ` Between ${number(found.abstain.low)} and `
     + `${number(found.abstain.high)} verdicts cannot be relied on.` : "";
   return `Certified: of sound rationales at most ${percent(found.alpha)} are flagged ${where}, with `
-    + `confidence ${percent(1 - found.delta)}, for texts like the ${found.n} sound ones of the `
-    + `calibration, of which it flags ${found.k}.${band}`;
+    + `confidence ${percent(1 - found.delta)}, for texts like the ${count(found.n)} sound ones of the `
+    + `calibration, of which it flags ${count(found.k)}.${band}`;
 }
 
 /** Why: type with its description, evidence, critique, fix; and where the answer comes from. */
