@@ -110,6 +110,7 @@ class CriticData(LightningDataModule):
         if state["fingerprint"] != self.fingerprint:
             raise ValueError(
                 "checkpoint: expected the data and settings it was made with, got others; remove "
-                "the checkpoints of this run to start again"
+                "the checkpoints of this run to start again, or if it began on another machine, "
+                "where precision auto meant another one, name that precision"
             )
         self.first = int(state["step"])
