@@ -40,4 +40,5 @@ def multiplies_bfloat16() -> bool:
         return cast("bool", torch.cuda.is_bf16_supported(including_emulation=False))
     # Not every torch that will do can tell; then float32 is the safe side.
     found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(found.get(name) for name in _CPU)
+    # It is oneDNN that makes use of them.
+    return torch.backends.mkldnn.is_available() and any(found.get(name) for name in _CPU)

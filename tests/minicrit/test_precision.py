@@ -41,6 +41,12 @@ def test_a_gpu_that_only_emulates_it_gets_float32(monkeypatch):
         assert settled("auto") == dtype
 
 
+def test_without_a_library_that_uses_them_instructions_are_no_use(processor, monkeypatch):
+    processor(neon=True, bf16=True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert settled("auto") == "float32"
+
+
 def test_what_is_named_is_taken_at_its_word(processor):
     processor()
     assert Manner(dtype="bfloat16").dtype == settled("bfloat16") == "bfloat16"
