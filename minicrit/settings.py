@@ -38,18 +38,29 @@ def load_recipe(config: Sequence[str], flags: Sequence[str]) -> Recipe:
     Raises:
         SettingsError: with file and line or the flag, and the nearest right one.
     """
-    parser = build_parser(_sections())
-    for name in config:
-        _apply(parser, recipe_file(name))
+    files = [(path, _known_settings(path)) for path in map(recipe_file, config)]
+    sections = _spoken_of([key for _, settings in files for key in settings], flags)
+    parser = build_parser(sections)
+    for path, settings in files:
+        _apply(parser, path, settings)
     try:
         found = parser.parse_args(list(flags))
     except ArgumentError as error:
         raise _refused_flag(error, flags) from error
-    for key, hint in known_keys().items():
-        if not _possible(found[key], hint):
-            raise _wrong_type("--", key, str(found[key]))
-    sections = {name: make(**vars(found[name])) for name, make in _sections().items()}
-    return Recipe(**{key: found[key] for key in known_keys() if "." not in key}, **sections)
+    top = {key: found[key] for key in known_keys() if "." not in key}
+    told = top | {f"{name}.{key}": value for name in sections
+                  for key, value in vars(found[name]).items()}  # fmt: skip
+    for key, value in told.items():
+        if not _possible(value, known_keys()[key]):
+            raise _wrong_type("--", key, str(value))
+    made = {name: make(**vars(found[name])) for name, make in sections.items()}
+    return Recipe(**top, **made)
+
+
+def _spoken_of(keys: Iterable[str], flags: Iterable[str]) -> dict[str, Any]:
+    """The sections that keys or flags name; a parser of all of them takes a second to build."""
+    names = {word.lstrip("-").partition(".")[0] for word in (*keys, *flags)}
+    return {name: section for name, section in _sections().items() if name in names}
 
 
 def recipe_file(name: str) -> Path:
@@ -75,8 +86,10 @@ def shipped_recipes() -> list[tuple[str, str]]:
 def explain(sections: Sequence[str], config: Sequence[str], usage: str, description: str) -> str:
     """The help text of a stage: its sections of the recipe, with the values of the files given."""
     parser = build_parser(sections, usage=usage, description=description)
-    for name in config:
-        _apply(parser, recipe_file(name), only=sections)
+    for path in map(recipe_file, config):
+        settings = {key: setting for key, setting in _known_settings(path).items()
+                    if "." not in key or key.partition(".")[0] in sections}  # fmt: skip
+        _apply(parser, path, settings)
     # jsonargparse names a type by its repr where it is not a builtin.
     return re.sub(r"<class\s+'Path'>", "path", parser.format_help())
 
@@ -119,13 +132,9 @@ def _sections() -> dict[str, Any]:
 
 
 def _apply(
-    parser: jsonargparse.ArgumentParser, path: Path, only: Sequence[str] | None = None
+    parser: jsonargparse.ArgumentParser, path: Path, settings: Mapping[str, Setting]
 ) -> None:
     """Makes the values of a file the parser's defaults."""
-    settings = {
-        key: setting for key, setting in _known_settings(path).items()
-        if only is None or "." not in key or key.partition(".")[0] in only
-    }  # fmt: skip
     for key, setting in settings.items():
         hint = known_keys()[key]
         # jsonargparse would read text in the way of YAML 1.1, `12:30` as 750.

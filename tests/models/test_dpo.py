@@ -287,7 +287,7 @@ def curves(folder):
     ],
 )  # fmt: skip
 def test_stopped_and_gone_on_ends_in_the_same_bytes(recipe, tmp_path, monkeypatch, told):
-    told = {**told, "validate_every": 3}
+    told = {**told, "validate_every": 3, "epochs": 5}
     whole = replace(recipe, dpo=replace(recipe.dpo, out=tmp_path / "whole", **told))
     train_dpo(whole)
     cut = replace(recipe, dpo=replace(recipe.dpo, out=tmp_path / "cut", **told))
@@ -296,7 +296,7 @@ def test_stopped_and_gone_on_ends_in_the_same_bytes(recipe, tmp_path, monkeypatc
     step = DPOModule.training_step
 
     def stopped(self, batch, batch_idx):
-        if self.global_step == 10 and not (tmp_path / "stopped").exists():
+        if self.global_step == 7 and not (tmp_path / "stopped").exists():
             (tmp_path / "stopped").touch()
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)

@@ -129,8 +129,9 @@ def test_training_likes_what_was_liked_and_a_stopped_run_ends_in_the_same_bytes(
 
 
 def test_another_stage_may_go_on_from_it(recipe, tmp_path):
-    train_kto(recipe)
-    again = replace(recipe.kto, start=recipe.kto.out, out=tmp_path / "again", epochs=1)
+    first = replace(recipe.kto, out=tmp_path / "first", epochs=1)
+    train_kto(replace(recipe, kto=first))
+    again = replace(first, start=first.out, out=tmp_path / "again")
     assert read_manifest(train_kto(replace(recipe, kto=again)))["stage"] == "kto"
     nowhere = replace(recipe.kto, start=tmp_path / "none", out=tmp_path / "x")
     with pytest.raises(ValueError, match=r"kto.start: expected the folder of a trained adapter"):
