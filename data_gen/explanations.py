@@ -30,12 +30,11 @@ from minicrit.judging import item_of, remove_partial, score_items
 from minicrit.kept import in_passes
 from minicrit.manifest import code_version, provenance
 from minicrit.measure_config import ExplainConfig
-from minicrit.measures import entry, family_of
+from minicrit.measures import Truth, mean_of
 from minicrit.misses import Explanation
 from minicrit.precision import settled
 from minicrit.records import Example
 from minicrit.selection import limited, of_split
-from minicrit.statistics import cluster_bootstrap, wilson
 from minicrit.tables import cell
 
 FORM = "explanations-3"
@@ -124,31 +123,15 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
 
 
 def figures_of(reads: Sequence[Read], overlap: float, seed: int) -> dict[str, dict[str, Any]]:
-    """Each figure with n and its intervals: resampled by group and by family, the wider counts.
-
-    Where all groups fare alike a resample knows no spread, so shares have Wilson's interval too.
-    """
+    """Each figure with n and its intervals, of which the widest counts (`measures.mean_of`)."""
     rows = [(read.example, read.figures(overlap)) for read in reads]
     found = {}
     for name in FIGURES:
         those = [(example, row[name]) for example, row in rows if name in row]
         if those:
-            found[name] = _figure([e for e, _ in those], np.array([v for _, v in those]), seed)
+            truth = Truth.of([example for example, _ in those])
+            found[name] = mean_of(np.array([v for _, v in those], dtype=float), truth, seed=seed)
     return found
-
-
-def _figure(examples: Sequence[Example], values: Any, seed: int) -> dict[str, Any]:
-    units = {"group": [e.group for e in examples], "family": [family_of(e) for e in examples]}
-    intervals = {unit: cluster_bootstrap(partial(_mean, values), np.array(names), seed=seed)
-                 for unit, names in units.items()}  # fmt: skip
-    if set(values) <= {0.0, 1.0}:
-        intervals["wilson"] = wilson(values.sum(), len(values))
-    return entry(float(values.mean()), len(values), intervals)
-
-
-def _mean(values: Any, weights: Any) -> float:
-    total = float(weights.sum())
-    return float(values @ weights) / total if total else float("nan")
 
 
 def _check(settings: ExplainConfig) -> None:

@@ -26,7 +26,7 @@ from minicrit.files import sha256_file, write_atomic, write_json
 from minicrit.judging import Judge, load_judge, remove_partial, score_items
 from minicrit.manifest import provenance
 from minicrit.measures import entry, plain
-from minicrit.statistics import Interval, clopper_pearson, cluster_bootstrap
+from minicrit.statistics import Interval, clopper_pearson, cluster_bootstrap, wilson
 from minicrit.tabular import write_table
 
 Floats = npt.NDArray[np.float64]
@@ -182,25 +182,34 @@ def _coverage(judged: Compared) -> list[dict[str, Any]]:
     return rows
 
 
+def _rate_of(found: Interval, n: int, units: int) -> dict[str, Any]:
+    """A rate over the decisions on some rationales, with Wilson's interval for so many of those.
+
+    Operators who agree on every rationale leave resampling no spread.
+    """
+    alone = wilson(found.value * units, units) if units else found
+    return entry(found.value, n, {"wilson": alone, "bootstrap": found})
+
+
 def _operators(cases: Sequence[Case], judged: Compared, recipe: Recipe) -> dict[str, Any]:
     """What operators say of each other (the ceiling), and each of them against the critic."""
     flawed = np.array([float(case.flawed) for case in cases])
     ratings = np.array([float(len(case.decisions)) for case in cases])
     bootstrap = partial(cluster_bootstrap, draws=recipe.agreement.draws, seed=recipe.seed)
     several = int(np.sum(ratings > 1))
-    among = {
-        name: entry(found.value, several, {"bootstrap": found})
-        for name, statistic in (("alpha", raters.krippendorff_alpha),
-                                ("pairwise", raters.pairwise_rate))
-        for found in [bootstrap(partial(statistic, flawed, ratings), np.arange(len(cases)))]
-    }  # fmt: skip
+    every = np.arange(len(cases))
+    alpha, pairwise = (bootstrap(partial(statistic, flawed, ratings), every)
+                       for statistic in (raters.krippendorff_alpha,
+                                         raters.pairwise_rate))  # fmt: skip
+    among = {"alpha": entry(alpha.value, several, {"bootstrap": alpha}),
+             "pairwise": _rate_of(pairwise, several, several)}  # fmt: skip
     alone = [(number, decision.flawed == others)
              for number, case in enumerate(cases) for decision in case.decisions
              if (others := case.others(decision)) is not None]  # fmt: skip
     if alone:
         units, same = np.array([a for a, _ in alone]), np.array([b for _, b in alone])
         rate = bootstrap(partial(raters.agreement_rate, same, np.ones_like(same)), units)
-        among["against_the_others"] = entry(rate.value, len(same), {"bootstrap": rate})
+        among["against_the_others"] = _rate_of(rate, len(same), len(np.unique(units)))
     held = judged.only(np.array([len(case.decisions) > 1 for case in judged.cases]))
     if held.cases:
         rate = clopper_pearson(int(held.agree.sum()), len(held.cases))

@@ -109,7 +109,7 @@ def probe(
         raise ValueError("expected twins to share a family, got a pair from two; name the family")
     features = _features(texts)
     p = _out_of_fold(features, labels, fold, _classifier(seed, C=PROBE_C))
-    items = cluster_bootstrap(lambda w: scores.auroc(p, labels, weights=w), family, seed=seed)
+    items = cluster_bootstrap(partial(_auc_within, p, labels, fold), family, seed=seed)
     wins = _wins(features[pairs[:, 0]] - features[pairs[:, 1]], fold[pairs[:, 0]], seed)
     twins = Interval(math.nan, math.nan, math.nan, len(pairs))
     if len(wins):
@@ -156,13 +156,26 @@ def shortcuts(
     found = {}
     for name, columns in features.items():
         p = _out_of_fold(columns, labels, fold, _classifier(seed, C=PROBE_C))
-        auc = partial(_weighted_auc, p, labels)
+        auc = partial(_auc_within, p, labels, fold)
         found[name] = cluster_bootstrap(auc, cluster, draws=draws, seed=seed)
     return found
 
 
-def _weighted_auc(p: Floats, labels: Bools, weights: Floats) -> float:
-    return scores.auroc(p, labels, weights=weights)
+def _auc_within(p: Floats, labels: Bools, fold: Numbers, weights: Floats) -> float:
+    """AUC over the pairs of a flawed and a valid item that one model has judged; nan without any.
+
+    Over pairs from two parts it would be below chance by itself: a part with more flawed items than
+    the rest is judged by a model that has seen fewer of them.
+    """
+    won = pairs = 0.0
+    for number in np.unique(fold):
+        part = fold == number
+        flawed, own = labels[part], weights[part]
+        both = float(own[flawed].sum() * own[~flawed].sum())
+        if both:
+            won += both * scores.auroc(p[part], flawed, weights=own)
+            pairs += both
+    return won / pairs if pairs else math.nan
 
 
 def _classifier(seed: int, **options: float) -> LogisticRegression:

@@ -7,7 +7,8 @@ are the widest of its intervals, and `intervals` holds each of them. An undefine
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from minicrit import scores
 from minicrit.records import Example
 from minicrit.resampling import Codes, Counts, cluster_counts, leave_one_out, metrics_under
 from minicrit.selective import aurc
-from minicrit.statistics import Interval, percentiles, wilson
+from minicrit.statistics import Interval, cluster_bootstrap, percentiles, wilson
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -25,6 +26,7 @@ Metric = Callable[[Floats, "Truth"], float]
 
 COMPOSER = "composer"
 DRAWS = 10_000
+MEAN_DRAWS = 2000
 HALF = 0.5
 #: What a missed flaw costs, in false alarms; a flaw of unknown severity counts as medium.
 MISS_COST = {"low": 1.0, "medium": 2.0, "high": 4.0, "critical": 8.0}
@@ -99,16 +101,20 @@ def measure(
                **rate_counts(p, truth, threshold)}  # fmt: skip
     drawn = {unit: draw(p, truth, threshold, clusters, seed=seed, draws=draws)
              for unit, clusters in truth.units().items()}  # fmt: skip
+    alone = {"f1": f1_alone(p, truth, threshold), "f1_threshold_half": f1_alone(p, truth, HALF),
+             **{name: wilson(*count) for name, count in counted.items()}}  # fmt: skip
     found = {}
     for name, metric in metrics(threshold).items():
         value, n = metric(p, truth), len(p)
+        bounds = reflected if name == "ece" else bounds_of
         intervals = {
-            unit: Interval(value, *bounds_of(value, metrics_drawn.get(name)), n)
+            unit: Interval(value, *bounds(value, metrics_drawn.get(name)), n)
             for unit, metrics_drawn in drawn.items()
         }
         if name in counted:
             n = counted[name][1]
-            intervals = {"wilson": wilson(*counted[name]), **intervals}
+        if name in alone:
+            intervals = {"wilson": alone[name], **intervals}
         found[name] = entry(value, n, intervals)
     return found
 
@@ -152,6 +158,29 @@ def bounds_of(value: float, drawn: Floats | None) -> tuple[float, float]:
     return percentiles(drawn, 0.95)
 
 
+def reflected(value: float, drawn: Floats | None) -> tuple[float, float]:
+    """Bounds (95 %) of a number that chance raises and that is not below 0: the basic bootstrap's.
+
+    Chance makes every bin look miscalibrated, the draws' own once more: their percentiles lie above
+    the truth (simulated on 1,200 items with a true error of 0.026 they hold it in 11 % of
+    repetitions, with 0.078 in 91 %). Reflected at the value the bounds held it in 88 and 93 %.
+    """
+    low, high = bounds_of(value, drawn)
+    return float(np.maximum(2 * value - high, 0)), float(np.maximum(2 * value - low, 0))
+
+
+def f1_alone(p: Floats, truth: Truth, threshold: float) -> Interval:
+    """F1 with Wilson's interval, items as independent.
+
+    F1 = 2 J / (1 + J), where J = TP / (TP + FP + FN) is a rate: that of the found among all that
+    are flawed or flagged.
+    """
+    counts = scores.confusion(p, truth.flawed, threshold)
+    share = wilson(counts.tp, int(counts.tp + counts.fp + counts.fn))
+    value, low, high = (2 * j / (1 + j) for j in (share.value, share.low, share.high))
+    return Interval(value, low, high, len(p))
+
+
 def _columns(p: Floats, truth: Truth, threshold: float) -> dict[str, Floats]:
     """What each item adds to the sums that the linear metrics are made of."""
     flawed = truth.flawed
@@ -191,15 +220,43 @@ def rate_counts(p: Floats, truth: Truth, threshold: float) -> dict[str, tuple[in
 
 
 def entry(value: float, n: int, intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    """One metric for the report; low and high are the widest of the defined intervals."""
-    defined = [found for found in intervals.values() if not math.isnan(found.low)]
+    """One metric for the report; low and high are the widest of its intervals.
+
+    One without width is none: a resample in which no draw differs has seen no spread, which does
+    not say that there is none.
+    """
+    known = {k: found if found.low < found.high else replace(found, low=math.nan, high=math.nan)
+             for k, found in intervals.items()}  # fmt: skip
+    defined = [found for found in known.values() if not math.isnan(found.low)]
     return {
         "value": plain(value),
         "low": plain(min((found.low for found in defined), default=math.nan)),
         "high": plain(max((found.high for found in defined), default=math.nan)),
         "n": n,
-        "intervals": {k: [plain(v.low), plain(v.high)] for k, v in intervals.items()},
+        "intervals": {k: [plain(v.low), plain(v.high)] for k, v in known.items()},
     }
+
+
+def mean_of(
+    values: Floats, truth: Truth, *, seed: int = 0, draws: int = MEAN_DRAWS
+) -> dict[str, Any]:
+    """A mean over items for the report: resampled by each unit and, if it is a rate, Wilson's.
+
+    Where all groups fare alike only the latter stands (`entry`).
+    """
+    intervals = {
+        unit: cluster_bootstrap(partial(weighted_mean, values), clusters, seed=seed, draws=draws)
+        for unit, clusters in truth.units().items()
+    }
+    if set(values) <= {0.0, 1.0}:
+        intervals = {"wilson": wilson(float(values.sum()), len(values)), **intervals}
+    return entry(float(values.mean()), len(values), intervals)
+
+
+def weighted_mean(values: Floats, weights: Floats) -> float:
+    """The mean under a resample's weights; nan where they are all 0."""
+    total = float(weights.sum())
+    return float(values @ weights) / total if total else math.nan
 
 
 def plain(value: float) -> float | None:

@@ -5,7 +5,7 @@ Pure functions of drawn differences and of p values.
 
 # mypy: disable-error-code="import-untyped"
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +16,8 @@ from scipy import optimize, special
 from minicrit.statistics import Difference, percentiles
 
 Floats = npt.NDArray[np.float64]
+#: Loss of a metric -> probability that none of the items that it takes is among those drawn.
+Unseen = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -69,45 +71,52 @@ class Drawn:
 
 
 def _p(count: int, draws: int, bias: float, bend: float) -> float:
-    """(1 + count) / (1 + draws), corrected as the bounds are."""
-    share = (1 + count) / (1 + draws)
+    """(1 + count) / (1 + draws), corrected as the bounds are; never below 1 / (1 + draws).
+
+    The correction of a share that no draw backs is a matter of the normal's far tail alone.
+    """
+    least = 1 / (1 + draws)
+    share = (1 + count) * least
     away = float(special.ndtri(share)) - bias
     if share >= 1 or 1 + bend * away <= 0:
         return share
-    return float(special.ndtr(away / (1 + bend * away) - bias))
+    return max(least, float(special.ndtr(away / (1 + bend * away) - bias)))
 
 
 def difference(value: float, drawn: Floats, left_out: Floats, n: int) -> Difference:
     """A difference with BCa bounds (95 %) and the two-sided p at which a bound touches zero.
 
-    Undefined as in `statistics.percentiles`.
+    G clusters that all speak for the same judge do so by chance with probability 2^(1 - G), so no p
+    is below that, however far from zero the bounds are: 0.03 from six. Undefined as in
+    `statistics.percentiles`.
     """
     if math.isnan(percentiles(drawn, 0.95)[0]):
         return Difference(value, math.nan, math.nan, math.nan, n)
     found = Drawn.of(value, drawn, left_out)
-    p = min(1.0, 2 * min(found.at_most(0.0), found.at_least(0.0)))
+    p = min(1.0, max(2 * min(found.at_most(0.0), found.at_least(0.0)), 2.0 ** (1 - len(left_out))))
     return Difference(value, *found.bounds(), p, n)
 
 
 def one_sided(
-    value: float, drawn: Floats, left_out: Floats, margin: float, units: int
+    value: float, drawn: Floats, left_out: Floats, margin: float, unseen: tuple[Unseen, Unseen]
 ) -> tuple[float, float]:
     """P that the difference is at most -margin, and p that it is at least +margin.
 
     Two one-sided tests (Schuirmann 1987): the first, if small, says that A is not below B by the
     margin; the second that it is not above; the larger of them, that they are equivalent.
 
-    Draws know only what was seen to differ. Where a share w of all units is worse, and b better, n
-    units show none that is worse with probability (1 - w)^n; to be worse by the margin takes
-    w = margin + b. So neither p is below (1 - margin - b)^units, with b the gain that was seen:
-    without one 0.20 for a margin of 0.02 and 80 units, and at most 0.05 from 149 units on.
+    Draws know only what was seen to differ. What would take a judge from the difference that was
+    seen to the margin may by chance not be among the items at all, and neither p is below the
+    probability of that. Where a share w of all units is worse n units show none of them with
+    probability (1 - w)^n: of a plain rate, without a gain, 0.20 for a margin of 0.02 and 80 units,
+    and at most 0.05 from 149 units on.
 
     Args:
         value: the difference, A minus B.
         drawn: (B,) of it.
         left_out: (G,) it without each group.
         margin: above 0.
-        units: independent ones that the value is over, each of which moves it by at most 1 / units.
+        unseen: of A and of B, by how much of the metric it would have to lose.
 
     Returns:
         Both; nan as in `statistics.percentiles`.
@@ -116,8 +125,14 @@ def one_sided(
     if math.isnan(percentiles(drawn, 0.95)[0]):
         return math.nan, math.nan
     found = Drawn.of(value, drawn, left_out)
-    least = [max(0.0, 1 - margin - max(0.0, gain)) ** units for gain in (value, -value)]
+    least = [hidden(margin + max(0.0, gain))
+             for hidden, gain in zip(unseen, (value, -value), strict=True)]  # fmt: skip
     return max(found.at_most(-margin), least[0]), max(found.at_least(margin), least[1])
+
+
+def none_of(share: float, units: int) -> float:
+    """Probability that `units` drawn independently show none of a share of all."""
+    return float(max(0.0, 1 - share) ** units)
 
 
 def check_margin(name: str, margin: float) -> None:

@@ -7,7 +7,8 @@ of one group from one (`scores.twin_consistency` is such a statistic). Any funct
 fits: `cluster_bootstrap(lambda w: auroc(p, flawed, weights=w), families)`.
 
 The bootstrap knows only the spread it sees. Where every group scores the same (no errors at all)
-its interval has no width: give a bare rate `wilson` or `clopper_pearson`. Percentile intervals are
+its interval has no width, and `measures.entry` does not show it: give a bare rate `wilson` or
+`clopper_pearson`. Percentile intervals are
 too narrow for few groups: simulated on F1 and AUROC with strong group effects, a 95 % interval
 covers 87 % with 10 groups, 91 % with 20, 92 % with 50 and 93 % with 100.
 """

@@ -99,9 +99,8 @@ def _sharpe(report: Report | None, benchmark: Report | None) -> Card:
         "value": "-" if gap["value"] is None else f"{gap['value']:+.2f}",
         "detail": f"{between}, {report['trades']['n']} trades" + _other_critic(report, benchmark),
         "target": goal,
-        "status": OPEN if gap["value"] is not None and low is None
-        else _status(gap["value"], low, high, MIN_SHARPE, below=False),
-    }  # fmt: skip
+        "status": _status(gap["value"], low, high, MIN_SHARPE, below=False),
+    }
 
 
 def _missing(name: str, target: str, remedy: str) -> Card:
@@ -139,10 +138,11 @@ def summary(
 def _status(
     value: float | None, low: float | None, high: float | None, target: float, *, below: bool
 ) -> str:
-    """`met` or `missed` if the whole interval is on one side, else `open`."""
+    """`met` or `missed` if the whole interval is on one side, else, or without one, `open`."""
     if value is None:
         return UNKNOWN
-    low, high = (value if low is None else low), (value if high is None else high)
+    if low is None or high is None:
+        return OPEN
     best, worst = (low, high) if below else (-high, -low)
     limit = target if below else -target
     return MET if worst < limit else MISSED if best >= limit else OPEN

@@ -6,7 +6,7 @@ the judges' scores, and turned round afterwards.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from minicrit import paired, slices
 from minicrit.measures import DRAWS, Floats, Truth, draw, metrics, plain, without
 from minicrit.records import Example
 from minicrit.statistics import mcnemar_exact
+from minicrit.unseen import Side, unseen
 
 Bools = npt.NDArray[np.bool_]
 
@@ -23,15 +24,6 @@ Bools = npt.NDArray[np.bool_]
 COMPARED = {"f1": True, "fpr": False, "recall": True, "auroc": True, "ece": False, "aurc": False,
             "cost": False}  # fmt: skip
 POWER = 0.8
-
-
-@dataclass(frozen=True)
-class Side:
-    """A judge in a comparison: its name in the report, p (n,) with nan where unscored."""
-
-    name: str
-    p: Floats
-    threshold: float
 
 
 def compare(
@@ -148,15 +140,10 @@ def _gap(
                                                 math.nan)}  # fmt: skip
     gaps, rest = drawn[0][name] - drawn[1][name], left[0][name] - left[1][name]
     gap = paired.difference(value, gaps, rest, len(truth.flawed))
-    below, above = paired.one_sided(value, gaps, rest, margin, _units(name, truth))
+    hidden = (unseen(name, sides[0], truth), unseen(name, sides[1], truth))
+    below, above = paired.one_sided(value, gaps, rest, margin, hidden)
     return {"value": value, "low": gap.low, "high": gap.high, "p": gap.p,
             "p_below": below, "p_above": above}  # fmt: skip
-
-
-def _units(name: str, truth: Truth) -> int:
-    """Groups that a metric is over: those with valid items for FPR, with flawed ones for recall."""
-    rows = {"fpr": ~truth.flawed, "recall": truth.flawed}.get(name)
-    return len(set(truth.groups if rows is None else truth.groups[rows]))
 
 
 def _least_sure(units: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -157,12 +157,10 @@ def _rates(masks: Bools, missed: Bools) -> Floats:
 def rate_of(missed: Bools, inside: Bools, truth: Truth, seed: int) -> dict[str, Any]:
     """The rate of misses in a slice: Wilson's interval and that by group, the widest as low, high.
 
-    Where all or none of the items are misses resampling knows no spread, and Wilson's stands alone.
+    Where all or none of the items are misses Wilson's stands alone.
     """
     hits = missed[inside].astype(np.float64)
     groups = np.unique(truth.groups[inside], return_inverse=True)[1]
     found = {"wilson": wilson(int(hits.sum()), len(hits))}
-    if 0 < hits.mean() < 1:
-        found["by group"] = cluster_bootstrap(lambda w: float(w @ hits / w.sum()), groups,
-                                              seed=seed)  # fmt: skip
+    found["by group"] = cluster_bootstrap(lambda w: float(w @ hits / w.sum()), groups, seed=seed)
     return entry(float(hits.mean()), len(hits), found)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minicrit.measures import DRAWS, Truth, bounds_of, entry
+from minicrit.measures import DRAWS, Truth, bounds_of, entry, mean_of
 from minicrit.records import Example
 from minicrit.resampling import cluster_counts
-from minicrit.statistics import Interval, wilson
+from minicrit.statistics import Interval
 
 Floats = npt.NDArray[np.float64]
 VALID = "valid"
@@ -69,13 +69,13 @@ def assess_types(
     if not flawed:
         return None
     alone = Named([true[n] for n in flawed], [likeliest[n] for n in flawed])
-    right = sum(a == b for a, b in zip(alone.true, alone.said, strict=True))
+    right = np.array([a == b for a, b in zip(alone.true, alone.said, strict=True)], dtype=float)
+    those = Truth.of([asked[n] for n in flawed])
     settings = {"seed": seed, "draws": draws}
     return {
         "macro_f1": _macro_f1(Named(true, said), Truth.of(asked), **settings),
-        "macro_f1_if_flawed": _macro_f1(alone, Truth.of([asked[n] for n in flawed]), **settings),
-        "right_if_flawed": entry(right / len(flawed), len(flawed),
-                                 {"wilson": wilson(right, len(flawed))}),
+        "macro_f1_if_flawed": _macro_f1(alone, those, **settings),
+        "right_if_flawed": mean_of(right, those, seed=seed),
         "confusion": confusion(true, said),
     }  # fmt: skip
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from minicrit.judging import Judge, item_of, keep
-from minicrit.measures import plain
+from minicrit.measures import Truth, mean_of, plain
 from minicrit.prompts import attempt, critique_of, render_critique
 from minicrit.records import Example
 from minicrit.scores import macro_f1
-from minicrit.statistics import wilson
 from minicrit.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -88,33 +88,27 @@ def _again(row: dict[str, Any]) -> "Written":
 
 
 def assess(texts: Texts) -> dict[str, Any]:
-    """Shares with Wilson intervals, the reasons of what did not parse, and the samples."""
+    """Shares with the widest of their intervals, why some did not parse, and the samples."""
     pairs = list(zip(texts.examples, texts.written, strict=True))
     typed = [(e, w) for e, w in pairs if e.flaw_type]
-    parsed = [(e, w.parsed) for e, w in pairs if w.parsed]
-    quoted = [(e, c.evidence) for e, c in parsed if c.evidence]
-    located = [(e, w) for e, w in pairs if e.evidence]
+    read = [(e, w, w.parsed) for e, w in pairs if w.parsed]
+    quoted = [(e, c.evidence) for e, _, c in read if c.evidence]
     overlaps = [
-        evidence_f1(e.rationale, e.evidence or "", (w.parsed and w.parsed.evidence) or "")
-        for e, w in located
+        (e, evidence_f1(e.rationale, e.evidence, (w.parsed and w.parsed.evidence) or ""))
+        for e, w in pairs
+        if e.evidence
     ]
     return {
         "n": len(pairs),
-        "parsed": _share(len(parsed), len(pairs)),
+        "parsed": _mean((e, w.parsed is not None) for e, w in pairs),
         "unparsed_reasons": dict(Counter(w.reason or "unknown" for _, w in pairs if not w.parsed)),
-        "text_agrees_with_readout": _share(
-            sum(w.parsed.label == w.verdict.label for _, w in pairs if w.parsed), len(parsed)
-        ),
-        "flaw_type_right": _share(
-            sum(w.parsed is not None and w.parsed.flaw_type == e.flaw_type for e, w in typed),
-            len(typed),
+        "text_agrees_with_readout": _mean((e, c.label == w.verdict.label) for e, w, c in read),
+        "flaw_type_right": _mean(
+            (e, w.parsed is not None and w.parsed.flaw_type == e.flaw_type) for e, w in typed
         ),
         "flaw_type_macro_f1": {"value": _macro(typed), "n": len(typed)},
-        "evidence_verbatim": _share(sum(is_verbatim(e, x) for e, x in quoted), len(quoted)),
-        "evidence_overlap": {
-            "value": plain(sum(overlaps) / len(overlaps)) if overlaps else None,
-            "n": len(overlaps),
-        },
+        "evidence_verbatim": _mean((e, is_verbatim(e, x)) for e, x in quoted),
+        "evidence_overlap": _mean(overlaps),
         "samples": [_sample(e, w) for e, w in pairs],
     }
 
@@ -151,9 +145,12 @@ def _macro(typed: "Sequence[tuple[Example, Written]]") -> float | None:
     return plain(macro_f1(said, [str(e.flaw_type) for e, _ in typed]))
 
 
-def _share(hits: int, n: int) -> dict[str, Any]:
-    found = wilson(hits, n)
-    return {k: plain(getattr(found, k)) for k in ("value", "low", "high")} | {"n": n}
+def _mean(found: Iterable[tuple[Example, float]]) -> dict[str, Any]:
+    rows = list(found)
+    if not rows:
+        return {"value": None, "low": None, "high": None, "n": 0}
+    values = np.array([float(value) for _, value in rows])
+    return mean_of(values, Truth.of([example for example, _ in rows]))
 
 
 def _sample(example: Example, written: "Written") -> dict[str, Any]:

@@ -179,3 +179,19 @@ def test_the_command_with_a_real_critic(tmp_path: Path, tiny: Base, capsys) -> N
     recipe.agreement.log.write_text("rationale\n")
     assert main(command) == 1
     assert "expected a column domain" in capsys.readouterr().err
+
+
+def test_operators_who_always_agree_prove_no_more_than_their_number(tmp_path: Path) -> None:
+    """Twelve rationales, two operators of one mind: Wilson from 0.758, no interval of kappas."""
+    recipe = made(tmp_path)
+    recipe.agreement.log.write_text("\n".join(
+        [HEAD, *(f"Case {n} a={0.9 if n % 2 else 0.1} .,trading,{name},{'r' if n % 2 else 'a'},q{n}"
+                 for n in range(12) for name in ("ann", "bob"))]
+    ).replace(",r,", ",reject,").replace(",a,", ",accept,") + "\n")  # fmt: skip
+    report = agreement(recipe, load=StandIn)
+    among = report["operators"]["among"]
+    for name in ("pairwise", "against_the_others"):
+        assert (among[name]["value"], among[name]["high"]) == (1, 1)
+        assert among[name]["low"] == pytest.approx(0.7575, abs=1e-4)
+    assert [among["alpha"][key] for key in ("value", "low", "high")] == [1, None, None]
+    assert [report["kappa"][key] for key in ("value", "low", "high")] == [1, None, None]

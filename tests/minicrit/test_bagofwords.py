@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from minicrit.bagofwords import WORD, BagOfWords, ProbeResult, lengths, probe
+from minicrit.bagofwords import WORD, BagOfWords, ProbeResult, lengths, probe, shortcuts
 
 Rng = np.random.Generator
 SURE = 0.95
@@ -97,6 +97,24 @@ def test_a_digit_more_is_seen() -> None:
     number = iter(range(10_000, 99_999))
     result = probe(*twins(lambda rng: ("rises", f"id{next(number)}", "rises", "idabcde"), 200))
     assert result.within_twins_auc > SURE
+
+
+def test_parts_with_other_shares_of_flawed_items_say_nothing() -> None:
+    """Noise in families of which 10 to 90 % are flawed: over all pairs AUC would be 0.2 to 0.4."""
+    rng = np.random.default_rng(2)
+    flawed, families, texts, sources = [], [], [], []
+    for number, share in enumerate((0.1, 0.3, 0.5, 0.7, 0.9)):
+        for _ in range(200):
+            flawed.append(bool(rng.random() < share))
+            families.append(f"f{number}")
+            texts.append(
+                " ".join(f"word{i}" for i in rng.integers(0, 60, int(rng.integers(8, 20))))
+            )
+            sources.append(f"s{rng.integers(3)}")
+    for interval in shortcuts(texts, flawed, sources, families, draws=50).values():
+        assert interval.value == pytest.approx(0.5, abs=0.06)
+    names = [str(n) for n in range(1000)]
+    assert probe(texts, flawed, names, families).auc == pytest.approx(0.5, abs=0.06)
 
 
 def test_identical_twins_are_ties() -> None:

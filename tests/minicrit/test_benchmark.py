@@ -103,7 +103,12 @@ def test_critiques_by_hand(report: dict[str, Any]) -> None:
     # one type occurs: its F1 is 2 hits / (said + true) = 2 h / (h + 2)
     assert found["flaw_type_macro_f1"] == {
         "value": pytest.approx(2 * len(hits) / (len(hits) + 2), abs=1e-6), "n": 2}  # fmt: skip
-    assert found["evidence_overlap"] == {"value": len(hits) / 2, "n": 2}
+    overlap = found["evidence_overlap"]
+    assert (overlap["value"], overlap["n"]) == (len(hits) / 2, 2)
+    wilson = 0.342380  # of 2 of 2 by hand: 1 / (1 + 1.96^2 / 2)
+    assert (found["parsed"]["low"], found["parsed"]["high"]) == (pytest.approx(0.5101, abs=1e-4), 1)
+    if len(hits) == 2:
+        assert overlap["low"] == pytest.approx(wilson)
     assert found["evidence_verbatim"]["n"] == len(said)
 
 

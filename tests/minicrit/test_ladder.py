@@ -91,8 +91,8 @@ def test_a_critic_is_held_against_the_base_it_was_made_from(tmp_path: Path) -> N
 
 
 def test_what_has_no_interval_is_not_drawn(tmp_path: Path) -> None:
-    """One group is not resampled: F1 has no bounds, the false-positive rate has Wilson's."""
-    judged(tmp_path, "benchmark", SFT, BASE, examples=small()[:2])
+    """No flawed item: F1 has no bounds, the false-positive rate has Wilson's."""
+    judged(tmp_path, "benchmark", SFT, BASE, examples=small()[:1])
     drawn = dict(ladder_plots(tmp_path / "reports"))
     assert "sft" not in drawn["F1 at 0.5 by stage"]
     assert "sft" in drawn["False-positive rate at 0.5 by stage"]

@@ -70,30 +70,45 @@ def test_bca_covers_a_skewed_mean_better_than_percentiles() -> None:
     assert hits[0] >= hits[1]
 
 
+def rate_of(units: int) -> tuple[paired.Unseen, paired.Unseen]:
+    """Of a plain rate over so many units, for both judges."""
+    return (lambda loss: paired.none_of(loss, units),) * 2
+
+
+@pytest.mark.parametrize(("clusters", "p"), [(6, 2**-5), (11, 2**-10), (40, 2 / 4001)])
+def test_p_is_not_below_what_draws_and_clusters_can_show(clusters: int, p: float) -> None:
+    """All clusters speak for one judge: 2 / 2^G of all signs, 2 / (1 + draws) of all draws do."""
+    x = np.append(np.full(clusters - 1, 0.01), 0.3)
+    drawn = x[np.random.default_rng(0).integers(0, clusters, (4000, clusters))].mean(axis=1)
+    left_out = (x.sum() - x) / (clusters - 1)
+    assert paired.difference(float(x.mean()), drawn, left_out, clusters).p == pytest.approx(p)
+
+
 def test_one_sided_by_hand() -> None:
     """Of nine draws two are at most -0.1 and one is at least 0.1; 0.01 is their middle."""
     drawn = np.array([-0.3, -0.1, -0.05, 0, 0.01, 0.02, 0.05, 0.09, 0.1])
-    assert paired.one_sided(0.01, drawn, np.zeros(3), 0.1, 99) == pytest.approx((0.3, 0.2))
+    found = paired.one_sided(0.01, drawn, np.zeros(3), 0.1, rate_of(99))
+    assert found == pytest.approx((0.3, 0.2))
     with pytest.raises(ValueError, match="margin: expected more than 0"):
-        paired.one_sided(0.0, drawn, np.zeros(3), 0.0, 99)
+        paired.one_sided(0.0, drawn, np.zeros(3), 0.0, rate_of(99))
 
 
 def test_one_sided_is_undefined_where_the_bounds_are() -> None:
     """Beyond 5 % of undefined draws the others are the lucky ones."""
     drawn = np.append(np.zeros(19), np.nan)
-    assert not np.isnan(paired.one_sided(0.0, drawn, np.zeros(3), 0.1, 99)).any()
+    assert not np.isnan(paired.one_sided(0.0, drawn, np.zeros(3), 0.1, rate_of(99))).any()
     for lost in (np.append(np.zeros(9), np.nan), np.array([np.nan])):
-        assert np.isnan(paired.one_sided(0.0, lost, np.zeros(3), 0.1, 99)).all()
+        assert np.isnan(paired.one_sided(0.0, lost, np.zeros(3), 0.1, rate_of(99))).all()
 
 
 def test_few_units_without_a_change_show_little() -> None:
     """0.98^n: 80 units may hide 2 % that are worse, 149 hardly; a gain must be undone as well."""
     drawn = np.zeros(1000)
     for units, p in ((10, 0.98**10), (80, 0.98**80), (148, 0.98**148), (149, 0.98**149)):
-        found = paired.one_sided(0.0, drawn, np.zeros(3), 0.02, units)
+        found = paired.one_sided(0.0, drawn, np.zeros(3), 0.02, rate_of(units))
         assert found == pytest.approx((p, p))
         assert (max(found) <= 0.05) == (units == 149)
-    won = paired.one_sided(0.5, drawn + 0.5, np.full(3, 0.5), 0.02, 40)
+    won = paired.one_sided(0.5, drawn + 0.5, np.full(3, 0.5), 0.02, rate_of(40))
     assert won == pytest.approx((1 / 1001, 1.0))
 
 
@@ -109,7 +124,8 @@ def test_units_without_a_worse_one_are_rarely_called_no_worse_at_the_margin() ->
             x = -(rng.random(units) < 0.02).astype(float)
             drawn = x[rng.integers(0, units, (500, units))].mean(axis=1)
             left_out = (x.sum() - x) / (units - 1)
-            claims += paired.one_sided(float(x.mean()), drawn, left_out, 0.02, units)[0] <= 0.05
+            below, _ = paired.one_sided(float(x.mean()), drawn, left_out, 0.02, rate_of(units))
+            claims += below <= 0.05
         assert claims <= stats.binom.ppf(0.999, 300, 0.05)
 
 
@@ -120,7 +136,7 @@ def test_equivalence_agrees_with_two_t_tests() -> None:
     drawn = x[rng.integers(0, 400, (20_000, 400))].mean(axis=1)
     error = x.std(ddof=1) / 20
     below, above = paired.one_sided(float(x.mean()), drawn, (x.sum() - x) / 399, 0.05,
-                                    400)  # fmt: skip
+                                    rate_of(400))  # fmt: skip
     assert below == pytest.approx(stats.t.sf((x.mean() + 0.05) / error, 399), abs=0.01)
     assert above == pytest.approx(stats.t.cdf((x.mean() - 0.05) / error, 399), abs=0.01)
 
@@ -133,7 +149,8 @@ def test_equivalence_is_rarely_claimed_at_the_margin() -> None:
         x = rng.normal(0.1, 0.5, 100)
         drawn = x[rng.integers(0, 100, (1000, 100))].mean(axis=1)
         left_out = (x.sum() - x) / 99
-        claims += max(paired.one_sided(float(x.mean()), drawn, left_out, 0.1, 100)) <= 0.05
+        sides = paired.one_sided(float(x.mean()), drawn, left_out, 0.1, rate_of(100))
+        claims += max(sides) <= 0.05
     low, high = stats.binom.interval(0.999, 600, 0.05)
     assert low <= claims <= high + 6
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from minicrit import scores
 from minicrit.measures import Truth
@@ -51,19 +52,55 @@ def test_a_judge_against_itself_is_equivalent_where_groups_suffice_to_say_so(gro
     found = compare(a, a, truth, asked, margin=0.02, draws=500)
     for row in found["differences"].values():
         assert (row["value"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
-        assert row["p_apart"] == pytest.approx(0.98**groups, abs=1e-6)
+    for name in ("fpr", "recall", "auroc", "ece", "cost"):
+        assert found["differences"][name]["p_apart"] == pytest.approx(0.98**groups, abs=1e-6)
     gated = gate(flip_facts(0, 2 * groups, 8), found["differences"], 0.02)
     assert gated["status"] == ("released" if groups == 200 else "not released")
 
 
 def test_a_rate_is_over_the_groups_that_hold_its_items() -> None:
-    """Four twin groups and four with a valid item alone: 8 groups for FPR and F1, 4 for recall."""
+    """Four twin groups and four with a valid item alone: 8 groups for FPR, 4 for recall.
+
+    A mean cost of 0.02 of 12 items is 0.24: three in a hundred of the 8 valid ones flagged at 1, or
+    of the 4 flawed ones missed at 2.
+    """
     asked = [e for n in range(4) for e in twins(n, (0, 0), (0, 0))]
     asked += [twins(n, (0, 0), (0, 0))[0] for n in range(4, 8)]
     a, truth = Side("a", np.full(12, 0.9), 0.5), Truth.of(asked)
     found = compare(a, a, truth, asked, margin=0.02, draws=500)["differences"]
     apart = [found[name]["p_apart"] for name in ("fpr", "cost", "recall")]
-    assert apart == pytest.approx([0.98**8, 0.98**8, 0.98**4], abs=1e-6)
+    assert apart == pytest.approx([0.98**8, 0.97**4, 0.98**4], abs=1e-6)
+
+
+def test_f1_of_few_flawed_items_takes_fewer_faults() -> None:
+    """200 items, 20 flawed, all found: F1 40 / 40. 0.98 = 2 (20 - d) / (40 - d): d = 0.784 of 20.
+
+    Or 0.98 = 40 / (40 + d): d = 0.816 of the 180 valid ones, none of whom show it with 0.441.
+    """
+    asked = [twins(n, (0, 0), (0, 0))[n < 20] for n in range(200)]
+    a, truth = (
+        Side("a", np.array([e.label == "flawed" for e in asked], float), 0.5),
+        Truth.of(asked),
+    )
+    assert int(truth.flawed.sum()) == 20
+    found = compare(a, a, truth, asked, margin=0.02, draws=500)["differences"]["f1"]
+    missed, alarms = (1 - 0.8 / 1.02 / 20) ** 20, (1 - 0.8 / 0.98 / 180) ** 180
+    assert found["p_below"] == pytest.approx(max(missed, alarms), abs=1e-6)
+    assert found["p_below"] > 0.4
+
+
+def test_f1_is_rarely_called_no_worse_where_it_is() -> None:
+    """True F1 falls by 0.02 (3.9 % of 20 flawed items of 200 are missed): at most 5 % of worlds."""
+    asked = [twins(n, (0, 0), (0, 0))[n < 20] for n in range(200)]
+    truth = Truth.of(asked)
+    before = Side("b", truth.flawed.astype(float), 0.5)
+    rng, claims = np.random.default_rng(5), 0
+    for seed in range(60):
+        missed = truth.flawed & (rng.random(200) < 0.8 / 1.02 / 20)
+        after = Side("a", np.where(missed, 0.0, before.p), 0.5)
+        row = compare(after, before, truth, asked, margin=0.02, seed=seed, draws=200)
+        claims += row["differences"]["f1"]["p_below"] <= 0.05
+    assert claims <= stats.binom.ppf(0.999, 60, 0.05)
 
 
 def world(rng: np.random.Generator, groups: int) -> tuple[Side, Side, Truth]:

@@ -2,6 +2,7 @@
 
 # mypy: disable-error-code="import-untyped"
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,20 @@ def test_both_macro_f1_equal_sklearn(seed: int) -> None:
     for row, name in enumerate([*NAMES, "valid"]):
         for column, other in enumerate([*NAMES, "valid"]):
             assert found["confusion"].get(name, {}).get(other, 0) == table[row, column]
+
+
+def test_the_share_named_rightly_is_resampled_by_family_too() -> None:
+    """Right in all items of six families and in none of six: items alone would say 0.44 to 0.56."""
+    examples = [item(n, "anchoring", str(n)) for n in range(300)]
+    examples = [replace(e, source=f"composer/trading/family_{n % 12}/x")
+                for n, e in enumerate(examples)]  # fmt: skip
+    said = ["anchoring" if n % 12 < 6 else "overfitting" for n in range(300)]
+    found = assess_types(said, np.ones(300), examples, 0.5, draws=20)
+    assert found is not None
+    right = found["right_if_flawed"]
+    assert right["intervals"]["wilson"] == pytest.approx([0.4437, 0.5563], abs=1e-4)
+    assert right["low"] < 0.3
+    assert right["high"] > 0.7
 
 
 def test_by_hand() -> None:
