@@ -75,11 +75,18 @@ class Materials:
 
         return Critic.load(adapter, base_folder=self.recipe.base.folder, calibrated=False)
 
-    def manner(self, copies: int, temperatures: Sequence[float], number: int) -> Manner:
-        """How critics write in a round."""
+    def manner(
+        self, copies: int, temperatures: Sequence[float], number: int, *, again: bool = False
+    ) -> Manner:
+        """How critics write in a round; `again` for a second text of the same rationales.
+
+        The chances of a second text are other ones: from those of the draft a revision that begins
+        as it did would mostly repeat it, and it is asked for where the draft was wrong.
+        """
         settings = self.recipe.constitution
-        return Manner(copies, tuple(temperatures), settings.max_new_tokens,
-                      self.recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
+        seed = self.recipe.seed + 1000 * number + 500 * again
+        return Manner(copies, tuple(temperatures), settings.max_new_tokens, seed, settings.rows,
+                      settings.dtype)  # fmt: skip
 
     def first_drafts(
         self, critic: "Critic", examples: Sequence[Example], temperature: float, number: int

@@ -81,6 +81,9 @@ def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None) -> None
     from minicrit.critic import Critic
 
     settings = recipe.pairs
+    if not settings.margin >= 0:
+        raise ValueError(f"pairs.margin: expected 0 or more, got {settings.margin}; 0 takes every "
+                         "difference")  # fmt: skip
     if settings.candidates < 0:
         raise ValueError(f"pairs.candidates: expected 0 or more, got {settings.candidates}; 0 has "
                          "twins alone make pairs")  # fmt: skip
@@ -146,8 +149,9 @@ def _worth(
     found = scout(manner.writer(critic), examples, manner, work)
     counts.update(found.facts())
     few = round(settings.sure * len(found.sure))  # 0 of `drawn` are all
-    kept = drawn(found.sure, few, "sure") if few else []
-    return drawn(found.undecided, settings.rationales, "undecided"), [*found.unsure, *kept]
+    kept = drawn(found.sure, few, f"{manner.seed}/sure") if few else []
+    undecided = drawn(found.undecided, settings.rationales, f"{manner.seed}/undecided")
+    return undecided, [*found.unsure, *kept]
 
 
 def training_examples(

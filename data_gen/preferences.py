@@ -49,7 +49,7 @@ def pair_of(
         return "unscored" if unscored else "alike"
     ranked = sorted(texts.items(), key=lambda pair: (-pair[1], _order(example, pair[0])))
     chosen, best = ranked[0]
-    worse = [(text, score) for text, score in ranked if best - score >= margin > 0]
+    worse = [(text, score) for text, score in ranked if best > score and best - score >= margin]
     if not worse:
         return "tie"
     aim = _aim([score for _, score in ranked])

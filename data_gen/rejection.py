@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from minicrit.critic import Critic
 
 #: Raise it with any change of what is kept, or of the control: older selections are made anew.
-RULES = "2"
+RULES = "3"
 #: What is learnt from, and what the control learns from.
 SELECTED, CONTROL = "selected.jsonl", "control.jsonl"
 
@@ -83,13 +83,13 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     decides = _decides(recipe, model, number)
     key = sha256_json(decides)
     recover_folder(out)
-    if (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key:
+    if _made_by(out, key):
         return out
     everything, screening = training_examples(recipe, settings.data, 0, str(number))
     seed = f"{recipe.seed}/{number}"
     looked_at = draw_groups(everything, settings.scouted or settings.rationales, seed)
     critic = Critic.load(model, base_folder=recipe.base.folder, calibrated=False)
-    examples, samples, looks = _sampled(critic, looked_at, settings, manner, out, number)
+    examples, samples, looks = _sampled(critic, looked_at, settings, manner, out)
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
     kept = list(select(pools, settings.keep, settings.keep_scope, settings.least_score))
     if not kept:
@@ -114,6 +114,26 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
                        facts={"key": key, **report, **screening.facts()})  # fmt: skip
     sys.stdout.write(f"round {number}: {report}\n{screening.lines()}")
     return out
+
+
+def check_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
+    """The folder, if `make_selection` would leave it as it is.
+
+    Raises:
+        ValueError: if it is not there, or was made by another adapter or with other settings.
+    """
+    if not (out / "manifest.json").is_file():
+        raise ValueError(f"rsf.control: expected {out}, got none; make rsf first, with the same "
+                         "settings")  # fmt: skip
+    if not _made_by(out, sha256_json(_decides(recipe, model, number))):
+        raise ValueError(f"rsf.control: expected {out} to be made with these settings, this data "
+                         f"and {model}, got another selection, whose compute says nothing of this "
+                         "run; make rsf first, with the same settings")  # fmt: skip
+    return out
+
+
+def _made_by(out: Path, key: str) -> bool:
+    return (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key
 
 
 def _refuse_out_of_range(settings: RSFConfig) -> None:
@@ -145,15 +165,14 @@ def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
 
 
 def _sampled(
-    critic: "Critic", looked_at: list[Example], settings: RSFConfig, manner: Manner, out: Path,
-    number: int,
+    critic: "Critic", looked_at: list[Example], settings: RSFConfig, manner: Manner, out: Path
 ) -> tuple[list[Example], list[list[Sample]], dict[str, int]]:  # fmt: skip
     """The examples criticized, the critiques of each, and what looking first has found."""
     work, looks = out.with_name(out.name + ".work"), {}
     if settings.scouted:
         found = scout(manner.writer(critic), looked_at, manner, work)
         looks = found.facts()
-        looked_at = drawn(found.undecided, settings.rationales, str(number))
+        looked_at = drawn(found.undecided, settings.rationales, f"{manner.seed}/undecided")
     return looked_at, make_candidates(critic, looked_at, manner, work), looks
 
 

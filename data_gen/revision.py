@@ -148,7 +148,7 @@ def _revised(
     wanted = [d for d in drafts if d and (d.review.broken or not own)]
     reviser: Reviser
     if own:
-        manner = materials.manner(settings.revisions, settings.temperatures, number)
+        manner = materials.manner(settings.revisions, settings.temperatures, number, again=True)
         reviser = SelfReviser(critic, manner, materials.work, hint=settings.hint)
     else:
         reviser = ModelReviser(asks["reviser"], settings.threads, asked)

@@ -29,8 +29,12 @@ POLICY, REFERENCE = "default", "reference"
 def attach_lora(
     model: PreTrainedModel, *, rank: int, alpha: float, dropout: float, targets: str, seed: int
 ) -> PeftModel:
-    """Adds a fresh adapter (B is zero, so nothing changes yet) and fuses what can be fused."""
-    named: str | list[str] = targets if targets == "all-linear" else targets.split(",")
+    """Adds a fresh adapter (B is zero, so nothing changes yet) and fuses what can be fused.
+
+    Raises:
+        ValueError: if a name among `targets` is that of no layer.
+    """
+    named = targets if targets == "all-linear" else _layers_named(model, targets)
     settings = PeftLoraConfig(
         r=rank,
         lora_alpha=int(alpha) if alpha == int(alpha) else alpha,  # type: ignore[arg-type]
@@ -43,6 +47,19 @@ def attach_lora(
         adapted = get_peft_model(model, settings)
     fuse(adapted)
     return cast("PeftModel", adapted)
+
+
+def _layers_named(model: PreTrainedModel, targets: str) -> list[str]:
+    """The names, apart; peft would leave those that it does not find out without a word."""
+    named = [name.strip() for name in targets.split(",")]
+    there = {part for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)
+             for part in (name, name.rpartition(".")[2])}  # fmt: skip
+    for name in named:
+        if not any(name == own or own.endswith(f".{name}") for own in there):
+            known = ", ".join(sorted(own for own in there if "." not in own))
+            raise ValueError(f"lora.targets: expected all-linear or names of linear layers "
+                             f"({known}), got {name!r}; correct it")  # fmt: skip
+    return named
 
 
 def load_lora(adapted: PeftModel, folder: Path, name: str = POLICY) -> None:

@@ -62,9 +62,10 @@ class VerdictMetrics(Metric):
                 f"expected flawed as bools, got {flawed.dtype}; compare with the label"
             )
         hashes = [group_hash(group) for group in groups]
-        self.p.append(p.detach().double())
-        self.flawed.append(flawed)
-        self.groups.append(torch.tensor(hashes, dtype=torch.int64, device=p.device))
+        # Where the metric is, as its state goes from process to process by that device's backend.
+        self.p.append(p.detach().double().to(self.device))
+        self.flawed.append(flawed.to(self.device))
+        self.groups.append(torch.tensor(hashes, dtype=torch.int64, device=self.device))
 
     def compute(self) -> dict[str, Tensor]:
         """Scores by name."""

@@ -73,8 +73,10 @@ class Mixture:
         known = ", ".join(PAIR_LOSSES)
         if unknown := sorted(set(self.weights) - set(PAIR_LOSSES)):
             raise ValueError(f"dpo.losses: expected names of {known}, got {unknown[0]}; pick one")
-        if not any(self.weights.values()):
-            raise ValueError(f"dpo.losses: expected a weight above 0 for one of {known}, got none")
+        weights = self.weights.values()
+        if not (all(weight >= 0 for weight in weights) and any(weights)):
+            raise ValueError(f"dpo.loss_weights: expected one above 0 for one of {known} and none "
+                             f"below, got {list(weights)}; below 0 a loss is unlearnt")  # fmt: skip
 
     def __call__(self, pairs: PairLogprobs) -> torch.Tensor:
         """The weighted sum of the losses, (N,)."""

@@ -114,6 +114,9 @@ def build_model(config: AutoConfig, tensors: Tensors) -> PreTrainedModel:
 def _fill(model: PreTrainedModel, left: Tensors) -> None:
     """Puts small layers in the place of those that were shrunk, and takes out their tensors."""
     linear: dict[str, Rows] = {}
+    output = model.get_output_embeddings()
+    # It reads few tokens, whose difference is the verdict.
+    head = next((name for name, module in model.named_modules() if module is output), None)
     for name, module in list(model.named_modules()):
         parts = _take(left, name) if isinstance(module, nn.Linear | nn.Embedding) else {}
         if parts and isinstance(module, nn.Embedding):
@@ -124,13 +127,13 @@ def _fill(model: PreTrainedModel, left: Tensors) -> None:
         layers = [linear[name] for name in names]
         joined = Joined(layers) if len(layers) > 1 else None
         for place, name in enumerate(names):
-            layer = JoinedPart(joined, place) if joined else Int8Linear(*layers[place])
+            fine = name == head
+            layer = JoinedPart(joined, place) if joined else Int8Linear(*layers[place], fine=fine)
             model.set_submodule(name, layer)
     if model.config.tie_word_embeddings:
         table = model.get_input_embeddings()
         assert isinstance(table, Int8Embedding)
         rows = quantize_rows(dequantize_embedding(table.rows, table.scales))
-        # It reads few tokens, whose difference is the verdict.
         model.set_output_embeddings(Int8Linear(*rows, fine=True))
 
 

@@ -81,6 +81,7 @@ def reference_logprobs(
     store: Path,
     *,
     pack_tokens: int,
+    chunk: int = 0,
     device: torch.device | str = "cpu",
 ) -> KeptReference:
     """Log-probabilities of all completions; read from `store` if they are there.
@@ -90,6 +91,7 @@ def reference_logprobs(
         groups: of `comparisons.comparison_groups`, with all pairs, or of `thumbs.thumb_groups`.
         store: file named by the hash of all that decides them.
         pack_tokens: most tokens of a forward pass.
+        chunk: see `logprobs.scored_logprobs`.
         device: of the model.
     """
     completions = sum(len(tree.leaves) for group in groups for tree in group.trees)
@@ -102,7 +104,7 @@ def reference_logprobs(
     with torch.no_grad():
         for number in tqdm(range(len(plan)), unit="group", desc="reference"):
             for packed in plan.step(number).packs:
-                scored = scored_logprobs(model, packed.to(device)).cpu()
+                scored = scored_logprobs(model, packed.to(device), chunk=chunk).cpu()
                 counts = torch.bincount(packed.owners, minlength=packed.branches).tolist()
                 known |= zip(packed.keys.tolist(), scored.split(counts), strict=True)
     pieces = [known[key] for key in range(completions)]

@@ -38,26 +38,29 @@ def run_rounds(recipe: Recipe, select: Select, train: Callable[[Recipe], Path]) 
     return adapter
 
 
-def run_control(recipe: Recipe, train: Callable[[Recipe], Path]) -> Path:
+def run_control(recipe: Recipe, find: Select, train: Callable[[Recipe], Path]) -> Path:
     """The same rounds on reference critiques drawn at random, for the same compute.
 
     Rejection sampling is worth its cost if its critic is better than this one.
 
+    Args:
+        recipe: uses `rsf`.
+        find: the selection that rejection sampling has made, which says what a round has cost:
+            (recipe, its adapter, folder, number); it refuses that of other settings.
+        train: trains `rsf.start` on the file `rsf.data` to `rsf.out`.
+
     Returns:
         The folder of the last adapter: that of rejection sampling with `-control` behind.
-
-    Raises:
-        ValueError: if rejection sampling has not run yet, as it says what its rounds have cost.
     """
     settings = recipe.rsf
-    adapter = settings.start
+    sampler = adapter = settings.start
     last = settings.out.with_name(f"{settings.out.name}-control")
-    for _, selection, out in _rounds("rsf", settings, last, "selection"):
-        data = selection / "control.jsonl"
-        if not data.is_file():
-            raise ValueError(f"rsf.control: expected {data}, got none; make rsf first, with the "
-                             "same settings")  # fmt: skip
+    rounds = zip(_rounds("rsf", settings, settings.out, "selection"),
+                 _rounds("rsf", settings, last, "selection"), strict=True)  # fmt: skip
+    for (number, selection, sampled), (_, _, out) in rounds:
+        data = find(recipe, sampler, selection, number) / "control.jsonl"
         adapter = train(replace(recipe, rsf=replace(settings, start=adapter, data=data, out=out)))
+        sampler = sampled
     return adapter
 
 

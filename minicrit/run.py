@@ -34,6 +34,8 @@ _OFF = {"best": None, "patience": 0, "least_score": 0.5}
 #: Settings by which, at 0, nothing would be learnt or be done, and below it be unlearnt.
 _ABOVE_ZERO = ("epochs", "batch_examples", "batch_pairs", "pack_tokens", "learning_rate", "clip",
                "save_every", "verdict_weight", "beta")  # fmt: skip
+#: Weights of losses that may be left out, by 0.
+_NOT_BELOW_ZERO = ("coherence", "running", "deep", "good_weight", "bad_weight")
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,14 @@ def refuse_out_of_range(recipe: Recipe, stage: str) -> None:
         if not value > 0:
             raise ValueError(f"{name}: expected more than 0, got {value}; raise it, or leave it "
                              "out for its default")  # fmt: skip
+    for name in _NOT_BELOW_ZERO:
+        value = getattr(settings, name, 0.0)
+        if not value >= 0:
+            raise ValueError(f"{stage}.{name}: expected 0 or more, got {value}; below 0 what it "
+                             "weighs would be unlearnt, 0 leaves it out")  # fmt: skip
+    if not getattr(settings, "good_weight", 1.0) + getattr(settings, "bad_weight", 1.0):
+        raise ValueError(f"{stage}.good_weight: expected it or {stage}.bad_weight to be more than "
+                         "0, got 0 for both; raise one")  # fmt: skip
     flips = getattr(settings, "flips", 0.0)
     if not 0 <= flips < 0.5:  # noqa: PLR2004 - of a half, a pair says nothing
         raise ValueError(f"{stage}.flips: expected a share from 0 to under 0.5, got {flips}; 0 is "

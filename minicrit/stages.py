@@ -108,12 +108,12 @@ def _dpo(recipe: Recipe) -> None:
 
 
 def _rsf(recipe: Recipe) -> None:
-    from data_gen.rejection import make_selection
+    from data_gen.rejection import check_selection, make_selection
     from minicrit.rounds import run_control, run_rounds
     from minicrit.train import train_rsf
 
     if recipe.rsf.control:
-        run_control(recipe, train_rsf)
+        run_control(recipe, check_selection, train_rsf)
     else:
         run_rounds(recipe, make_selection, train_rsf)
 

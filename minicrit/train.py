@@ -201,8 +201,9 @@ def _kept_reference(
     model = critic.causal_lm.eval()
     with precise(model, settings.precision):
         found = reference_logprobs(
-            model, groups, store, pack_tokens=settings.pack_tokens, device=model.device
-        )
+            model, groups, store, pack_tokens=settings.pack_tokens, chunk=settings.loss_chunk,
+            device=model.device,
+        )  # fmt: skip
     critic.model.train()
     return found
 

@@ -79,9 +79,10 @@ def _precision(config: BaseConfig) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def precise(model: torch.nn.Module, precision: str) -> Iterator[None]:
-    """The arithmetic that Lightning will train with."""
+    """The arithmetic that Lightning will train with: of -true it converts for 64 bits alone."""
     if precision.endswith("-true"):
-        model.to(torch.float64 if precision == "64-true" else torch.float32)
+        if precision == "64-true":
+            model.to(torch.float64)
         yield
         return
     with torch.autocast(str(model.device).partition(":")[0], torch.bfloat16):

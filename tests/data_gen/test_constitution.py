@@ -238,3 +238,11 @@ def test_a_budget_needs_a_price_and_rows_to_measure_on_are_refused(recipe, tmp_p
     measured = told(recipe, tmp_path / "out", data=tmp_path / "test.jsonl")
     with pytest.raises(ValueError, match=r"expected training rows alone, got test0 of split test"):
         improve(measured, TRAIN)
+
+
+def test_a_revision_has_other_chances_than_its_draft(recipe):
+    """What begins as the draft did would else be the draft again, where that was wrong."""
+    materials = Materials(recipe, [], None)
+    seeds = {(number, again): materials.manner(1, (1.0,), number, again=again).seed
+             for number in (1, 2, 3) for again in (False, True)}  # fmt: skip
+    assert len(set(seeds.values())) == len(seeds)

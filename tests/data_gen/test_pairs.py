@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_gen.compose import compose
 from data_gen.judge import judge
-from data_gen.pairs import make_pairs, make_round, references
+from data_gen.pairs import _worth, make_pairs, make_round, references
 from data_gen.preferences import Scored, pair_of, twin_pairs
 from data_gen.scouting import Scouted
 from minicrit.config import BaseConfig, Recipe
@@ -20,6 +20,7 @@ from minicrit.jsonl import read_lines
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION, critique_of, parse_critique, render_critique
 from minicrit.records import Preference, write_examples
+from minicrit.sampling import Manner
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.test_oracle import FLAWED
 
@@ -63,6 +64,31 @@ def test_which_pair(scores, outcome):
         assert (pair.chosen in ("t0", "t3"), pair.rejected) == (True, outcome[1])
     else:
         assert (pair.chosen, pair.rejected) == outcome
+
+
+def test_without_a_margin_every_difference_parts_a_pair():
+    scored = [Scored("a", 0.5), Scored("b", 0.5001)]
+    pair = pair_of(FLAWED, scored, margin=0.0, scorer="oracle")
+    assert (pair.chosen, pair.rejected) == ("b", "a")
+    level = [Scored("a", 0.5), Scored("b", 0.5)]
+    assert pair_of(FLAWED, level, margin=0.0, scorer="oracle") == "tie"
+
+
+def test_rounds_and_seeds_draw_others_of_the_same_undecided_rationales(tmp_path, monkeypatch):
+    """All are undecided, and fewer are asked for: what is drawn goes by the seed of the round."""
+    examples = [c.example for c in compose(60, 0, "train")]
+    everyone = Scouted(undecided=examples, unsure=examples, sure=examples)
+    monkeypatch.setattr("data_gen.pairs.scout", lambda *_: everyone)
+    settings = PairsConfig(rationales=10, scouted=60, sure=0.25)
+    monkeypatch.setattr(Manner, "writer", lambda *_: None)
+    found = []
+    for seed in (1000, 2000, 1001):
+        manner = Manner(2, (1.0,), seed=seed)
+        looked, twins = _worth(None, examples, settings, manner, tmp_path, Counter())
+        found.append([{e.id for e in some} for some in (looked, twins[len(examples) :])])
+        assert [len(some) for some in found[-1]] == [10, 15]
+    assert len({frozenset(looked) for looked, _ in found}) == 3
+    assert len({frozenset(sure) for _, sure in found}) == 3
 
 
 def test_loser_is_two_deviations_down_not_the_very_worst():
@@ -128,6 +154,8 @@ def test_without_candidates_twins_alone_make_pairs(tmp_path, tiny):
     assert not list(read_lines(tmp_path / "pairs" / "candidates.jsonl"))
     with pytest.raises(ValueError, match=r"pairs\.candidates: expected 0 or more, got -1"):
         make_pairs(recipe(tmp_path, tiny, candidates=-1))
+    with pytest.raises(ValueError, match=r"pairs.margin: expected 0 or more, got -0.1"):
+        make_pairs(recipe(tmp_path, tiny, margin=-0.1))
     with pytest.raises(ValueError, match="expected at least one pair, got none"):
         make_pairs(recipe(tmp_path, tiny, candidates=0, twins=False))
 

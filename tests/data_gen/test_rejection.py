@@ -8,6 +8,8 @@ import pytest
 from data_gen.compose import compose
 from data_gen.rejection import (
     Kept,
+    _decides,
+    check_selection,
     control,
     equal_tokens,
     facts,
@@ -16,6 +18,7 @@ from data_gen.rejection import (
     select,
 )
 from minicrit.config import BaseConfig, Recipe
+from minicrit.files import sha256_json
 from minicrit.manifest import write_manifest
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
@@ -96,6 +99,29 @@ def test_settings_are_looked_at_before_anything_is_read(tmp_path, told, words):
     recipe = Recipe(rsf=RSFConfig(data=tmp_path / "none.jsonl", **told))
     with pytest.raises(ValueError, match=words):
         make_selection(recipe, tmp_path / "none", tmp_path / "selection", 1)
+
+
+def test_the_control_takes_no_selection_of_other_settings(tmp_path, tiny):
+    """Made with seed 0: another seed, other data or another adapter would compare other compute."""
+    write_examples(tmp_path / "train.jsonl", EXAMPLES)
+    adapter, out = tmp_path / "sft", tmp_path / "selection"
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    recipe = Recipe(rsf=RSFConfig(data=tmp_path / "train.jsonl"))
+    with pytest.raises(ValueError, match=r"rsf.control: expected \S+selection, got none; make rsf"):
+        check_selection(recipe, adapter, out, 1)
+    out.mkdir()
+    key = sha256_json(_decides(recipe, adapter, 1))
+    write_manifest(out, stage="rejection", inputs={}, settings={}, facts={"key": key})
+    assert check_selection(recipe, adapter, out, 1) == out
+    others = [(replace(recipe, seed=7), 1), (recipe, 2),
+              (replace(recipe, rsf=replace(recipe.rsf, drawn=3)), 1)]  # fmt: skip
+    for other, number in others:
+        with pytest.raises(ValueError, match="got another selection, whose compute"):
+            check_selection(other, adapter, out, number)
+    (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ValueError, match="got another selection, whose compute"):
+        check_selection(recipe, adapter, out, 1)
 
 
 def test_a_critic_that_is_never_right_teaches_nothing(tmp_path, tiny):

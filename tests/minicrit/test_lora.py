@@ -39,6 +39,18 @@ def test_the_scale_is_the_one_that_was_asked_for(tiny, alpha, kept):
     assert repr(model.peft_config["default"].lora_alpha) == kept
 
 
+def test_names_of_layers_may_have_blanks_and_must_all_be_known(tiny):
+    options = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "seed": 0}
+    model = attach_lora(load_model(tiny), targets="q_proj, v_proj", **options)
+    named = {n.split(".")[-4] for n, _ in model.named_parameters() if "lora_A" in n}
+    assert named == {"q_proj", "v_proj"}
+    message = (
+        r"lora.targets: expected all-linear or names of linear layers \(.*q_proj.*\), got 'vproj'"
+    )
+    with pytest.raises(ValueError, match=message):
+        attach_lora(load_model(tiny), targets="q_proj,vproj", **options)
+
+
 def test_a_saved_adapter_goes_on_where_it_was(tiny, tmp_path):
     saved, fresh = adapted(tiny, 4, seed=1), adapted(tiny, 4, seed=2)
     for name, p in saved.named_parameters():

@@ -78,6 +78,14 @@ def test_verdict_metrics_of_gathered_states() -> None:
     assert metric.compute() == fed((0, 300), items()).compute()
 
 
+def test_the_state_of_verdict_metrics_lies_where_the_metric_does() -> None:
+    """Between GPUs only what lies on one is gathered; batches are read on the CPU."""
+    metric = VerdictMetrics().to("meta")
+    metric.update(torch.tensor([0.1, 0.7]), torch.tensor([False, True]), ["a", "b"])
+    states = [*metric.p, *metric.flawed, *metric.groups]
+    assert {state.device.type for state in states} == {"meta"}
+
+
 def test_verdict_metrics_reset_and_undefined() -> None:
     """After a reset nothing is left; valid items alone leave recall and AUROC undefined."""
     metric = fed((0, 300), items())

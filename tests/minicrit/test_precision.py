@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from minicrit.base import load_model
 from minicrit.precision import settled
 from minicrit.sampling import Manner
+from minicrit.trainee import precise
 
 
 @pytest.fixture
@@ -58,3 +60,14 @@ def test_a_torch_that_cannot_tell_is_on_the_safe_side(processor, monkeypatch):
     processor(avx512_bf16=True)
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert settled("auto") == "float32"
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [
+    ("32-true", torch.bfloat16), ("64-true", torch.float64), ("bf16-mixed", torch.bfloat16),
+])  # fmt: skip
+def test_a_reference_is_read_as_will_be_trained_and_leaves_the_base_alone(tiny, precision, dtype):
+    """A base of 16 bits stays one: of the kinds of -true, training converts for 64 bits alone."""
+    model = load_model(tiny, torch.bfloat16)
+    with precise(model, precision):
+        pass
+    assert {p.dtype for p in model.parameters()} == {dtype}

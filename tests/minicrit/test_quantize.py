@@ -19,13 +19,20 @@ from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import folder_hashes
-from minicrit.int8 import JoinedPart, dequantize_embedding, dequantize_rows, quantize_rows
+from minicrit.int8 import (
+    Int8Linear,
+    JoinedPart,
+    dequantize_embedding,
+    dequantize_rows,
+    quantize_rows,
+)
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantize import quantize, shrink_bitsandbytes
 from minicrit.quantize_compare import load_float
 from minicrit.quantized import WEIGHTS, build_model, load_quantized
 from minicrit.records import Example, read_examples, write_examples
+from minicrit.shrinking import shrink_8
 
 RANK = 2
 
@@ -146,6 +153,22 @@ def test_what_only_a_cpu_computes_stays_there(
     critic = Critic.load(made[0])
     assert critic.causal_lm.device.type == "cpu"
     assert len(critic.p_flawed([("trading", "Buy now.")])) == 1
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_head_is_computed_finely_tied_or_not(world: Path, tied: bool) -> None:
+    """It reads few tokens, whose difference is the verdict."""
+    base = prepare_base("tiny", world / "base")
+    model = load_model(base)
+    if not tied:
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    lora = LoraConfig(r=RANK, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    tensors = shrink_8(get_peft_model(model, lora), load_tokenizer(base))
+    assert ("lm_head.rows" in tensors) != tied
+    small = build_model(model.config, tensors)
+    fine = [m for m in small.modules() if isinstance(m, Int8Linear) and m.fine]
+    assert fine == [small.get_output_embeddings()]
 
 
 def test_siblings_are_computed_as_one(made: tuple[Path, dict, int]) -> None:

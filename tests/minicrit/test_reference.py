@@ -40,6 +40,11 @@ def test_live_and_kept_are_the_same(beside, tiny_encoder, pairs, tmp_path):
     model = beside.get_base_model()
     groups = comparison_groups(pairs, tiny_encoder)
     kept = reference_logprobs(model, groups, tmp_path / "r.safetensors", pack_tokens=500)
+    chunked = reference_logprobs(
+        model, groups, tmp_path / "c.safetensors", pack_tokens=500, chunk=7
+    )
+    for a, b in zip(kept.pieces, chunked.pieces, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
     live = LiveReference(beside)
     for parameter in beside.parameters():  # the policy moves on, its reference does not
         if parameter.requires_grad:

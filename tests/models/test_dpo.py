@@ -201,7 +201,9 @@ def test_what_is_watched_is_a_pair_or_a_token(tiny_adapted, tiny_encoder, pairs)
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"dpo": 0.0}, "expected a weight above 0"),
+        ({"dpo": 0.0}, r"dpo.loss_weights: expected one above 0 for one of .* got \[0.0\]"),
+        ({"dpo": 1.0, "nll": -0.5}, r"and none below, got \[1.0, -0.5\]"),
+        ({"dpo": float("nan")}, r"got \[nan\]"),
         ({"dop": 1.0}, "expected names of dpo, cdpo.*got dop"),
     ],
 )

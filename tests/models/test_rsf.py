@@ -129,14 +129,15 @@ def test_control_goes_the_same_rounds_without_the_samples(tmp_path):
         seen.append((told.rsf.start.name, str(told.rsf.data.relative_to(tmp_path))))
         return told.rsf.out
 
-    with pytest.raises(ValueError, match=r"rsf.control: expected \S+control.jsonl, got none"):
-        run_control(recipe, train)
-    for number in (1, 2):
-        (tmp_path / f"rsf-{number}-selection").mkdir()
-        (tmp_path / f"rsf-{number}-selection" / "control.jsonl").touch()
-    assert run_control(recipe, train) == tmp_path / "rsf-control"
-    assert seen == [("sft", "rsf-1-selection/control.jsonl"),
-                    ("rsf-control-1", "rsf-2-selection/control.jsonl")]  # fmt: skip
+    def find(told, adapter, folder, number):
+        seen.append(("find", adapter.name, folder.name, number))
+        return folder
+
+    assert run_control(recipe, find, train) == tmp_path / "rsf-control"
+    assert seen == [
+        ("find", "sft", "rsf-1-selection", 1), ("sft", "rsf-1-selection/control.jsonl"),
+        ("find", "rsf-1", "rsf-2-selection", 2), ("rsf-control-1", "rsf-2-selection/control.jsonl"),
+    ]  # fmt: skip
 
 
 def test_rounds_of_dpo_begin_with_the_pairs_that_are_there(tmp_path):

@@ -1,5 +1,6 @@
 """SFT: the loss of a step does not depend on how it is split, shared or interrupted."""
 
+import math
 import os
 import random
 import signal
@@ -156,6 +157,10 @@ def test_a_validation_example_that_is_too_long_stops_before_the_first_step(
     ("dpo", {"learning_rate": 0.0}, r"dpo.learning_rate: expected more than 0"),
     ("dpo", {"batch_pairs": 0}, r"dpo.batch_pairs: expected more than 0"),
     ("dpo", {"beta": 0.0}, r"dpo.beta: expected more than 0, got 0.0"),
+    ("sft", {"coherence": -1.0}, r"sft.coherence: expected 0 or more, got -1.0; below 0"),
+    ("sft", {"deep": math.nan}, r"sft.deep: expected 0 or more, got nan"),
+    ("kto", {"bad_weight": -0.5}, r"kto.bad_weight: expected 0 or more, got -0.5"),
+    ("kto", {"good_weight": 0.0, "bad_weight": 0.0}, r"kto.good_weight: expected it or kto.bad_w"),
     ("dpo", {"flips": 0.5}, r"dpo.flips: expected a share from 0 to under 0.5, got 0.5"),
     ("dpo", {"flips": -0.1}, r"dpo.flips: expected a share from 0 to under 0.5, got -0.1"),
     ("lora", {"alpha": 0.0}, r"lora.alpha: expected more than 0, got 0.0"),
