@@ -19,7 +19,8 @@ from minicrit.judging import Item, Judge, remove_partial, score_items
 from minicrit.measures import HALF, Truth, measure, plain
 from minicrit.records import Example
 from minicrit.router import FALLBACK, Router
-from minicrit.versus import Side, compare
+from minicrit.unseen import Side
+from minicrit.versus import compare
 
 Floats = npt.NDArray[np.float64]
 SHOWN = ("accuracy", "fpr", "recall", "auroc")

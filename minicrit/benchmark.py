@@ -33,6 +33,7 @@ from minicrit.measures import DRAWS, HALF, Truth, measure, metrics, plain
 from minicrit.paired import check_margin
 from minicrit.records import Example
 from minicrit.selection import facts_of, input_hashes, lessons_of, select
+from minicrit.unseen import Side
 from minicrit.which_flaw import assess_types
 
 Floats = npt.NDArray[np.float64]
@@ -207,7 +208,7 @@ def _pairs(
 ) -> list[dict[str, Any]]:
     """Each critic against the other and against the bag of words."""
     asked = (("model_1", "model_2"), ("model_1", "words"), ("model_2", "words"))
-    sides = {key: versus.Side(key, found[key].p, found[key].threshold) for key in found}
+    sides = {key: Side(key, found[key].p, found[key].threshold) for key in found}
     settings: dict[str, Any] = {
         "margin": recipe.benchmark.margin,
         "seed": recipe.seed,

@@ -21,7 +21,8 @@ from minicrit.measures import Truth, measure, plain
 from minicrit.quantize_gate import flip_facts
 from minicrit.quantize_speed import speeds
 from minicrit.records import Example
-from minicrit.versus import Side, compare
+from minicrit.unseen import Side
+from minicrit.versus import compare
 
 METRICS = ("f1", "fpr", "recall", "auroc")
 TOKENS = 4096  # of prompts in one forward pass

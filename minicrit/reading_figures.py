@@ -18,6 +18,7 @@ from minicrit.arms import PLAIN, REFORMATTING, THINKING, THINKING_STYLE, THOUGHT
 from minicrit.measures import HALF, Truth, plain
 from minicrit.records import Example
 from minicrit.statistics import cluster_bootstrap
+from minicrit.unseen import Side
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -77,7 +78,7 @@ def comparisons(
 
 
 def _compared(a: Answers, b: Answers, own: float, seed: int, draws: int) -> dict[str, Any]:
-    sides = [versus.Side(f.arm.name, column(f, "p"), threshold_of(f, own)) for f in (a, b)]
+    sides = [Side(f.arm.name, column(f, "p"), threshold_of(f, own)) for f in (a, b)]
     found = versus.compare(sides[0], sides[1], Truth.of(a.examples), a.examples, margin=_MARGIN,
                            seed=seed, draws=draws)  # fmt: skip
     kept = ("a", "b", "n", "only_a_right", "only_b_right", "mcnemar_p", "detectable")

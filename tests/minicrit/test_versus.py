@@ -7,7 +7,8 @@ from scipy import stats
 from minicrit import scores
 from minicrit.measures import Truth
 from minicrit.quantize_gate import flip_facts, gate
-from minicrit.versus import Side, compare, detectable_line, slice_tests
+from minicrit.unseen import Side
+from minicrit.versus import compare, detectable_line, slice_tests
 from tests.minicrit.benchmark_case import FIRST, SECOND, small, twins
 
 
