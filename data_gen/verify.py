@@ -15,7 +15,7 @@ from data_gen.adversarial import suite
 from data_gen.firewall import Firewall, is_evaluation, stem_of
 from data_gen.lineage import Lineage, trace
 from data_gen.screen import SUITE
-from minicrit.config import Recipe
+from minicrit.config import Recipe, VerifyConfig
 from minicrit.jsonl import BadLine, read_lines, shown
 from minicrit.records import Example, read_examples
 
@@ -31,7 +31,11 @@ def verify(recipe: Recipe) -> None:
     Raises:
         ValueError: if anything is wrong.
     """
-    folders = [Path(name) for name in recipe.verify.folders.split(",") if Path(name).is_dir()]
+    named = recipe.verify.folders
+    folders = [Path(name) for name in named.split(",") if Path(name).is_dir()]
+    if not folders and named != VerifyConfig().folders:  # before the first run none is there yet
+        raise ValueError(f"verify.folders: expected at least one folder that is there, got {named};"
+                         " check the paths")  # fmt: skip
     lineage = trace(folders)
     files = list(dict.fromkeys(p for p in lineage.listed if _is_rows(p)))
     leaks, checked = _leaks(files)

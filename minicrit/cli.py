@@ -5,6 +5,7 @@ Every stage takes all settings of a recipe (see `minicrit/config.py`); what runs
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -55,6 +56,15 @@ OTHERS = {
 }
 
 
+#: What mends what the system refuses, by errno; "check the path" for others.
+_REMEDIES = {
+    errno.EACCES: "change its permissions, or name another path",
+    errno.EROFS: "name a path that can be written to",
+    errno.ENOSPC: "free some space; the same command goes on where it stopped",
+    errno.EDQUOT: "free some of the quota; the same command goes on where it stopped",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status.
 
@@ -71,8 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("MINICRIT_DEBUG") == "1":
             raise
-        said = _NO_MEMORY if isinstance(error, MemoryError) else str(error)
-        return _stopped(said, MISUSED if isinstance(error, SettingsError) else FAILED)
+        return _stopped(_said(error), MISUSED if isinstance(error, SettingsError) else FAILED)
+
+
+def _said(error: Exception) -> str:
+    """What is wrong and what mends it; of the system's own errors their file first."""
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return str(error)
+    remedy = _REMEDIES.get(error.errno or 0, "check the path")
+    return f"{error.filename}: expected to use it, got: {error.strerror}; {remedy}"
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -98,6 +98,9 @@ def write_manifest(
 def read_manifest(target: Path) -> dict[str, Any]:
     """The manifest of a folder or file; ValueError if it is missing or not one of ours."""
     path = _path(target)
+    if not Path(target).exists() and not path.is_file():
+        raise ValueError(f"{target}: expected what a stage has made, got nothing; check the path, "
+                         "or run that stage")  # fmt: skip
     if not path.is_file():
         remedy = "the stage did not finish: run it again"
         raise ValueError(f"{path}: expected a manifest, got none; {remedy}")

@@ -91,9 +91,10 @@ def _check_header(
     known = [*required, *optional]
     for name in header:
         if name not in known:
-            meant = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            meant = get_close_matches(name, known, n=1)
+            remedy = f"did you mean {meant[0]}? else remove it" if meant else "remove it"
             raise ValueError(f"{path}:1: expected columns of {', '.join(known)}, got {shown(name)};"
-                             f" did you mean {meant}? else remove it")  # fmt: skip
+                             f" {remedy}")  # fmt: skip
     for name in required:
         if name not in header:
             raise ValueError(f"{path}:1: expected a column {name}, got {shown(', '.join(header))}; "

@@ -105,6 +105,9 @@ def _before(settings: ABConfig, seed: int) -> dict[str, Any]:
     if not 0 < settings.rate < 1:
         raise ValueError(f"ab.rate: expected more than 0 and less than 1, got {settings.rate}; "
                          "make agreement and the console measure it")  # fmt: skip
+    if settings.simulate < 0:
+        raise ValueError(f"ab.simulate: expected 0 or more, got {settings.simulate}; 2000 settle "
+                         "the rates")  # fmt: skip
     report: dict[str, Any] = {}
     if settings.plan:
         report["plan"] = plan(experiment, settings.rate, settings.discordance, seed)

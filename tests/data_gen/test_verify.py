@@ -150,3 +150,10 @@ def test_nothing_to_verify(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     verify(Recipe())
     assert capsys.readouterr().out.startswith("verified 0 manifests and reports, 0 files")
+
+
+def test_paths_that_are_all_wrong_verify_nothing(run, capsys):
+    recipe = Recipe()
+    recipe.verify.folders = "nowhere,not here"
+    with pytest.raises(ValueError, match=r"verify.folders: expected at least one folder that is"):
+        verify(recipe)

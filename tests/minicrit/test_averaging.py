@@ -83,7 +83,7 @@ def changed(root, **facts):
     ((), None, "average.critics: expected two or more folders of adapters, each once, got none"),
     (("child-1",), None, "average.critics: expected two or more"),
     (("child-1", "child-1"), None, "each once, got"),
-    (("child-1", "nobody"), None, "nobody.*expected a manifest, got none"),
+    (("child-1", "nobody"), None, "nobody: expected what a stage has made, got nothing"),
     (("child-1", "child-2"), [1.0], "average.weights: expected 2 positive numbers, got"),
     (("child-1", "child-2"), [1.0, -1.0], "average.weights: expected 2 positive numbers"),
     (("child-1", "child-2"), [1.0, float("nan")], "average.weights: expected 2 positive numbers"),

@@ -48,6 +48,14 @@ def test_intervals_are_named_and_the_widest_is_shown(report: dict[str, Any]) -> 
     assert fpr["high"] == max(high for _, high in fpr["intervals"].values())
 
 
+@pytest.mark.parametrize("name", ["limit", "critiques", "latency_items"])
+def test_fewer_than_none_is_refused_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
+    made = recipe(tmp_path)
+    setattr(made.benchmark, name, -1)
+    with pytest.raises(ValueError, match=rf"benchmark\.{name}: expected 0 or more, got -1"):
+        run(made, load=pytest.fail)
+
+
 def test_a_margin_that_shows_nothing_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     made = recipe(tmp_path)
     made.benchmark.margin = 0.0

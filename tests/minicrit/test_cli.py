@@ -101,6 +101,11 @@ def test_debug_shows_where(monkeypatch):
 @pytest.mark.parametrize(("error", "status", "message"), [
     (KeyboardInterrupt(), INTERRUPTED, "interrupted; the same command continues"),
     (OSError(28, "No space left on device"), FAILED, "No space left on device"),
+    (OSError(28, "No space left on device", "/data/x"), FAILED,
+     "/data/x: expected to use it, got: No space left on device; free some space; the same"),
+    (FileNotFoundError(2, "No such file or directory", "x.jsonl"), FAILED,
+     "x.jsonl: expected to use it, got: No such file or directory; check the path"),
+    (PermissionError(13, "Permission denied", "x"), FAILED, "change its permissions"),
     (ValueError("a.jsonl:3: expected x, got y; mend it"), FAILED, "a.jsonl:3: expected x"),
 ])  # fmt: skip
 def test_how_a_stage_ends(capsys, monkeypatch, error, status, message):

@@ -336,7 +336,10 @@ def test_a_plan_says_what_would_be_found_and_how_often_it_would_cry_wolf(tmp_pat
     settings.shadow, settings.simulate = True, 0
     assert all(shadow["power"] >= row["power"] for shadow, row in zip(
         ab(recipe)["plan"]["rows"], found["plan"]["rows"], strict=True))  # fmt: skip
-    settings.rate = 1.0
+    settings.simulate = -3
+    with pytest.raises(ValueError, match=r"ab.simulate: expected 0 or more, got -3"):
+        ab(recipe)
+    settings.simulate, settings.rate = 0, 1.0
     with pytest.raises(ValueError, match=r"ab.rate: expected more than 0"):
         ab(recipe)
     settings.rate, settings.least = 0.9, 0.2
