@@ -73,7 +73,12 @@ def measure_injections(recipe: "Recipe") -> dict[str, Any]:
 
     settings = recipe.injections
     flawed = [e for e in read_examples(settings.data).examples if e.label == "flawed"]
+    if settings.limit < 0:
+        raise ValueError(f"injections.limit: expected 0 or more, got {settings.limit}; 0 takes all")
     some = draw_groups(flawed, settings.limit, f"{recipe.seed}/injections")
+    if not some:
+        raise ValueError(f"{settings.data}: expected flawed items for injections to be tried on, "
+                         "got none; give other items")  # fmt: skip
     critic = Critic.load(settings.model, base_folder=recipe.base.folder)
     tried = injections()
     key = [critic.identity, critic.prompt_version, [one.text for one in tried],

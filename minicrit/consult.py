@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from minicrit.jsonl import BadLine, read_lines, shown
+from minicrit.jsonl import BadLine, RefusedError, check_string, read_lines, shown
 from minicrit.serving_config import RELEASED_CRITIC
 from minicrit.settings import SettingsError, nearest
 from minicrit.taxonomy import DOMAINS
@@ -100,7 +100,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threshold", type=_share, metavar="P",
                         help="flag above this p(flawed), whatever is certified (default: the "
                         "certified one, else 0.5)")  # fmt: skip
-    parser.add_argument("--max-new-tokens", type=int, default=160,
+    parser.add_argument("--max-new-tokens", type=at_least_one, default=160,
                         help="longest critique, in tokens (default: 160)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a rationale")
     options, unknown = parser.parse_known_args(argv)
@@ -121,6 +121,14 @@ def _share(text: str) -> float:
     return value
 
 
+def at_least_one(text: str) -> int:
+    """An argument that counts something; an argparse error below 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return value
+
+
 def _items(options: argparse.Namespace) -> Iterator[Item]:
     if options.text not in (None, STDIN):
         yield options.domain, _checked("argument", options.text)
@@ -134,7 +142,8 @@ def _items(options: argparse.Namespace) -> Iterator[Item]:
 def _read(name: str) -> str:
     try:
         raw = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
-        return raw.decode()
+        # As everywhere else: a mark of the byte order and ends of lines are no part of a text.
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError) as error:
         got = "other bytes" if isinstance(error, UnicodeDecodeError) else "none"
         raise ValueError(f"{name}: expected a text file in UTF-8, got {got}; check it") from error
@@ -159,4 +168,8 @@ def _checked(where: str, text: object) -> str:
     if len(text) > _LONGEST:
         raise ValueError(f"{where}: expected at most {_LONGEST} characters, got {len(text)}; "
                          "split it")  # fmt: skip
+    try:
+        check_string(text)
+    except RefusedError as error:
+        raise ValueError(f"{where}: {error}") from error
     return text.strip()

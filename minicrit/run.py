@@ -34,8 +34,8 @@ _OFF = {"best": None, "patience": 0, "least_score": 0.5}
 #: Settings by which, at 0, nothing would be learnt or be done, and below it be unlearnt.
 _ABOVE_ZERO = ("epochs", "batch_examples", "batch_pairs", "pack_tokens", "learning_rate", "clip",
                "save_every", "verdict_weight", "beta")  # fmt: skip
-#: Weights of losses that may be left out, by 0.
-_NOT_BELOW_ZERO = ("coherence", "running", "deep", "good_weight", "bad_weight")
+#: What 0 leaves out: logits in chunks, and losses by their weight.
+_NOT_BELOW_ZERO = ("loss_chunk", "coherence", "running", "deep", "good_weight", "bad_weight")
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,9 @@ class Run:
         Then nothing else is: what a kill after the last step has left beside it goes.
         """
         out = self.settings.out
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"{self.stage}.out: expected a folder or nothing, got the file {out}; "
+                             "move it away")  # fmt: skip
         recover_folder(out)
         if not (out / "manifest.json").is_file():
             return False
@@ -158,18 +161,26 @@ def refuse_out_of_range(recipe: Recipe, stage: str) -> None:
         if not value > 0:
             raise ValueError(f"{name}: expected more than 0, got {value}; raise it, or leave it "
                              "out for its default")  # fmt: skip
-    for name in _NOT_BELOW_ZERO:
-        value = getattr(settings, name, 0.0)
-        if not value >= 0:
-            raise ValueError(f"{stage}.{name}: expected 0 or more, got {value}; below 0 what it "
-                             "weighs would be unlearnt, 0 leaves it out")  # fmt: skip
-    if not getattr(settings, "good_weight", 1.0) + getattr(settings, "bad_weight", 1.0):
-        raise ValueError(f"{stage}.good_weight: expected it or {stage}.bad_weight to be more than "
-                         "0, got 0 for both; raise one")  # fmt: skip
+    _refuse_below_zero(recipe, stage)
     flips = getattr(settings, "flips", 0.0)
     if not 0 <= flips < 0.5:  # noqa: PLR2004 - of a half, a pair says nothing
         raise ValueError(f"{stage}.flips: expected a share from 0 to under 0.5, got {flips}; 0 is "
                          "to trust all pairs")  # fmt: skip
+
+
+def _refuse_below_zero(recipe: Recipe, stage: str) -> None:
+    """The rank, which may be 0 for no adapter, and what 0 leaves out."""
+    settings = getattr(recipe, stage)
+    if recipe.lora.rank < 0:
+        raise ValueError(f"lora.rank: expected 0 or more, got {recipe.lora.rank}; 0 trains all "
+                         "weights")  # fmt: skip
+    for name in _NOT_BELOW_ZERO:
+        value = getattr(settings, name, 0.0)
+        if not value >= 0:
+            raise ValueError(f"{stage}.{name}: expected 0 or more, got {value}; 0 leaves it out")
+    if not getattr(settings, "good_weight", 1.0) + getattr(settings, "bad_weight", 1.0):
+        raise ValueError(f"{stage}.good_weight: expected it or {stage}.bad_weight to be more than "
+                         "0, got 0 for both; raise one")  # fmt: skip
 
 
 def _check_start(name: str, folder: Path, base: Base, lora: LoraConfig) -> None:

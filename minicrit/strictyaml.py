@@ -64,6 +64,9 @@ def read_settings(path: Path) -> dict[str, Setting]:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise _refused(path, error.problem_mark, "YAML", error.problem or "an error") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: expected YAML of few levels, got too many to read; flatten it"
+                         ) from error  # fmt: skip
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         got = str(error).splitlines()[0]
         raise ValueError(f"{path}: expected YAML in UTF-8, got {got}; save it as such") from error

@@ -299,9 +299,8 @@ class _Watchers:
 
 
 def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watchers:
-    from lightning.pytorch.callbacks import TQDMProgressBar
-
     from callbacks.alarms import PairAlarms, pair_alarms
+    from callbacks.bar import Bar
     from callbacks.best import Best
     from callbacks.health import HealthGuard
     from callbacks.history import History
@@ -327,7 +326,7 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
             limits, length=settings.alarm_length, written=lambda: samples.mean_tokens
         )
     # Those whose state a checkpoint holds come before the one that writes it; stopping comes last.
-    order = [TQDMProgressBar(refresh_rate=5), Validating(validated), Throughput(), HealthGuard(),
+    order = [Bar(refresh_rate=5), Validating(validated), Throughput(), HealthGuard(),
              History(work / "history.jsonl"), samples, alarms, best, resume,
              Stopping(resume, steps=len(plan))]  # fmt: skip
     return _Watchers(best, alarms, resume, [one for one in order if one])

@@ -18,6 +18,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
+from minicrit.consult import at_least_one
 from minicrit.jsonl import RefusedError, check_string, shown
 from minicrit.serving.answers import normalised
 from minicrit.serving.bodies import MOST_ITEMS, Domain
@@ -145,6 +146,6 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
                         help="where bases are kept (default: checkpoints/base)")  # fmt: skip
     parser.add_argument("--url", help="ask the service there in place of a critic of its own; its "
                         "key is read from MINICRIT_API_KEY")  # fmt: skip
-    parser.add_argument("--max-new-tokens", type=int, default=160,
+    parser.add_argument("--max-new-tokens", type=at_least_one, default=160,
                         help="longest critique, in tokens (default: 160)")  # fmt: skip
     return parser.parse_args(argv)

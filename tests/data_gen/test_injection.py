@@ -119,3 +119,15 @@ def test_of_a_router_each_item_has_the_chances_of_its_own_adapter(tiny, tmp_path
     recipe = Recipe(base=BaseConfig(model="tiny", folder=bases), injections=told)
     assert measure_injections(recipe)["flagged"] == flagged
     assert flagged != (1 / (1 + np.exp(-odds)) > critic.threshold).sum()
+
+
+def test_without_a_flawed_item_there_is_nothing_to_try(tmp_path):
+    rows = [c.example for c in compose(8, 0, "test")]
+    write_examples(tmp_path / "x.jsonl", [e for e in rows if e.label == "valid"])
+    recipe = Recipe()
+    recipe.injections.data = tmp_path / "x.jsonl"
+    with pytest.raises(ValueError, match=r"x.jsonl: expected flawed items for injections"):
+        measure_injections(recipe)
+    recipe.injections.limit = -2
+    with pytest.raises(ValueError, match=r"injections.limit: expected 0 or more, got -2"):
+        measure_injections(recipe)

@@ -169,6 +169,14 @@ def test_critique_as_json_lines_in_order(ask):
     assert ask(RATIONALE, "--json", "--domain", "medical")[1].count("\n") == 1
 
 
+def test_a_text_from_another_system_is_the_same_text(ask):
+    Path("a.txt").write_bytes(b"One.\nTwo, so buy.\n")
+    Path("b.txt").write_bytes(b"\xef\xbb\xbfOne.\r\nTwo, so buy.\r\n")
+    rows = [json.loads(ask("--file", name, "--json")[1]) for name in ("a.txt", "b.txt")]
+    assert rows[0]["request_id"] == rows[1]["request_id"]
+    assert rows[0]["p_flawed"] == rows[1]["p_flawed"]
+
+
 def test_critique_of_standard_input(ask, monkeypatch):
     texts = []
     for argv in (["-"], ["--file", "-"]):
@@ -181,6 +189,7 @@ def test_critique_of_standard_input(ask, monkeypatch):
     ("none.txt", None, "none.txt: expected a text file in UTF-8, got none"),
     ("x.txt", b"\xff\xfe", "x.txt: expected a text file in UTF-8, got other bytes"),
     ("x.txt", b" \n", "x.txt: expected a rationale, got ' \\n'; fill it in"),
+    ("x.txt", b"Buy\x1b[2J.", "x.txt: expected text with no control characters but newline"),
     ("x.jsonl", b'{"rationale": 3}\n', "x.jsonl:1: expected a rationale, got 3"),
     ("x.jsonl", b'\n{"rationale": "a", "domain": "law"}\n', "x.jsonl:2: expected domain of tr"),
     ("x.jsonl", b'{"rationale": NaN}\n', "x.jsonl:1: expected a finite number, got NaN"),
@@ -191,6 +200,19 @@ def test_what_cannot_be_judged_is_named(capsys, name, content, message):
     status, out, err = run(capsys, "critique", "--file", name)
     assert (status, out) == (FAILED, "")
     assert err.startswith(f"minicrit: {message}")
+
+
+@pytest.mark.parametrize("command", ["critique", "mcp"])
+def test_a_critique_of_no_tokens_is_refused(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, *(["a"] if command == "critique" else []), "--max-new-tokens", "0"])
+    assert "--max-new-tokens: expected 1 or more, got 0" in capsys.readouterr().err
+
+
+def test_an_argument_of_other_bytes_is_named(capsys):
+    status, _, err = run(capsys, "critique", "bad \udcff bytes")
+    assert status == FAILED
+    assert err.startswith("minicrit: argument: expected whole characters, got lone surrogate")
 
 
 def test_answers_never_steer_the_terminal():

@@ -98,6 +98,11 @@ def test_an_alias_bomb_stays_small(tmp_path):
         read(tmp_path, "a0: &a0 1\n" + levels)
 
 
+def test_levels_without_end_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"x.yaml: expected YAML of few levels"):
+        read(tmp_path, "[" * 5000)
+
+
 def test_other_bytes_are_refused(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_bytes(b"a: \xff\n")

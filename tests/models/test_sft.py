@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 
+from callbacks.bar import Bar
 from data_gen.compose import compose
 from minicrit.config import BaseConfig, Recipe
 from minicrit.data_config import DataConfig
@@ -157,13 +159,15 @@ def test_a_validation_example_that_is_too_long_stops_before_the_first_step(
     ("dpo", {"learning_rate": 0.0}, r"dpo.learning_rate: expected more than 0"),
     ("dpo", {"batch_pairs": 0}, r"dpo.batch_pairs: expected more than 0"),
     ("dpo", {"beta": 0.0}, r"dpo.beta: expected more than 0, got 0.0"),
-    ("sft", {"coherence": -1.0}, r"sft.coherence: expected 0 or more, got -1.0; below 0"),
+    ("sft", {"coherence": -1.0}, r"sft.coherence: expected 0 or more, got -1.0; 0 leaves it out"),
     ("sft", {"deep": math.nan}, r"sft.deep: expected 0 or more, got nan"),
     ("kto", {"bad_weight": -0.5}, r"kto.bad_weight: expected 0 or more, got -0.5"),
     ("kto", {"good_weight": 0.0, "bad_weight": 0.0}, r"kto.good_weight: expected it or kto.bad_w"),
     ("dpo", {"flips": 0.5}, r"dpo.flips: expected a share from 0 to under 0.5, got 0.5"),
     ("dpo", {"flips": -0.1}, r"dpo.flips: expected a share from 0 to under 0.5, got -0.1"),
     ("lora", {"alpha": 0.0}, r"lora.alpha: expected more than 0, got 0.0"),
+    ("dpo", {"loss_chunk": -1}, r"dpo.loss_chunk: expected 0 or more, got -1"),
+    ("lora", {"rank": -1}, r"lora.rank: expected 0 or more, got -1; 0 trains all weights"),
 ])  # fmt: skip
 def test_settings_that_teach_nothing_are_refused_before_anything_is_loaded(stage, told, said):
     recipe = Recipe(base=BaseConfig(model="none/such", folder=Path("nowhere")))
@@ -171,6 +175,38 @@ def test_settings_that_teach_nothing_are_refused_before_anything_is_loaded(stage
     train = {"rsf": train_rsf, "kto": train_kto, "dpo": train_dpo}.get(stage, train_sft)
     with pytest.raises(ValueError, match=said):
         train(recipe)
+
+
+def test_a_file_where_the_adapter_should_be_stops_before_the_first_step(
+    tiny, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_examples(tmp_path / "data" / "train.jsonl", [c.example for c in compose(4, 0, "train")])
+    write_examples(tmp_path / "data" / "validation.jsonl", [])
+    (tmp_path / "sft").write_text("mine")
+    recipe = Recipe(
+        base=BaseConfig(model="tiny", folder=tiny.folder.parent), lora=LoraConfig(rank=4),
+        data=DataConfig(folder=Path("data")), sft=SFTConfig(out=Path("sft")),
+    )  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"sft.out: expected a folder or nothing, got the file sft"
+    ):
+        train_sft(recipe)
+    assert (tmp_path / "sft").read_text() == "mine"
+
+
+def test_the_bar_is_on_standard_error_and_leaves_standard_output_alone(capsys):
+    bar = Bar()
+    bar._trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    capsys.readouterr()
+    for begin in (bar.init_train_tqdm, bar.init_validation_tqdm):
+        drawn = begin()
+        drawn.update(1)
+        drawn.refresh()
+        drawn.close()
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert "\r" in found.err
 
 
 RUN = """
