@@ -6,7 +6,6 @@ bar there would be one endless line.
 
 import sys
 from contextlib import redirect_stdout
-from typing import Any
 
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
@@ -24,8 +23,3 @@ class Bar(TQDMProgressBar):
         """The bar of a validation."""
         with redirect_stdout(sys.stderr):
             return super().init_validation_tqdm()
-
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Beside the bar, not through it."""
-        with redirect_stdout(sys.stderr):
-            super().print(*args, **kwargs)

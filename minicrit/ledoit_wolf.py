@@ -68,8 +68,8 @@ def standard_error(pair: Floats) -> float:
     if not math.isfinite(value) or np.array_equal(pair[:, 0], pair[:, 1]):
         return math.nan
     # Theirs are as they come. The cut of the VAR's singular values and the bandwidth depend on how
-    # large a column is, and squares of returns are small: columns of one size, and a slightly other
-    # answer (0.0667 for 0.0630 on 300 periods with an autocorrelation of 0.2).
+    # large a column is, and squares of returns are small: columns of one size, and an answer that
+    # is not quite the same.
     scale = moments.std(axis=0)
     spread = long_run_covariance((moments - moments.mean(axis=0)) / scale)
     weights = gradient * scale

@@ -162,8 +162,8 @@ def reflected(value: float, drawn: Floats | None) -> tuple[float, float]:
     """Bounds (95 %) of a number that chance raises and that is not below 0: the basic bootstrap's.
 
     Chance makes every bin look miscalibrated, the draws' own once more: their percentiles lie above
-    the truth (simulated on 1,200 items with a true error of 0.026 they hold it in 11 % of
-    repetitions, with 0.078 in 91 %). Reflected at the value the bounds held it in 88 and 93 %.
+    the truth (simulated, 1,200 items, a true error of 0.032: they hold it in 4 % of 200 worlds, in
+    none of 400 items). Reflected at the value the bounds held it in 90 and 80 %.
     """
     low, high = bounds_of(value, drawn)
     return float(np.maximum(2 * value - high, 0)), float(np.maximum(2 * value - low, 0))

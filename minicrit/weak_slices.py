@@ -10,6 +10,7 @@ items lie in a worse one is left out: it is bad because that one is.
 # mypy: disable-error-code="import-untyped"
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from minicrit.measures import Truth, entry, plain
+from minicrit.measures import Truth, entry, plain, weighted_mean
 from minicrit.paired import holm
 from minicrit.records import Example
 from minicrit.selective import sureness
@@ -161,6 +162,8 @@ def rate_of(missed: Bools, inside: Bools, truth: Truth, seed: int) -> dict[str, 
     """
     hits = missed[inside].astype(np.float64)
     groups = np.unique(truth.groups[inside], return_inverse=True)[1]
-    found = {"wilson": wilson(int(hits.sum()), len(hits))}
-    found["by group"] = cluster_bootstrap(lambda w: float(w @ hits / w.sum()), groups, seed=seed)
+    found = {
+        "wilson": wilson(int(hits.sum()), len(hits)),
+        "by group": cluster_bootstrap(partial(weighted_mean, hits), groups, seed=seed),
+    }
     return entry(float(hits.mean()), len(hits), found)
