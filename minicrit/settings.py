@@ -1,13 +1,16 @@
 """From recipe files and flags to a `Recipe`: known keys only, checked types, flags last.
 
 recipe = load_recipe(["cpu"], ["--sft.epochs", "2"])
+
+Folders that nobody names are those of the run, which bears the name of the last recipe: with `tiny`
+the adapter is at checkpoints/tiny/sft.
 """
 
 import math
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -24,6 +27,10 @@ RECIPES = Path(__file__).parent / "recipes"
 _ENDINGS = (".yaml", ".yml")
 _NAMES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false",
                            str: "text", Path: "a path", NoneType: "null"}  # fmt: skip
+#: Where the folders of a run begin in the defaults, which are those of the recipe cpu.
+_RUN_FOLDER = re.compile(r"^(data|checkpoints|reports)/cpu(?=[-/]|$)")
+#: Names below checkpoints/ that are no run's.
+_NO_RUN = ("base", "released")
 _PARSER_KEY = re.compile(r'Parser key "([\w.]+)"')
 _GOT = re.compile(r"Got value: (.*)", re.DOTALL)
 
@@ -40,7 +47,8 @@ def load_recipe(config: Sequence[str], flags: Sequence[str]) -> Recipe:
     """
     files = [(path, _known_settings(path)) for path in map(recipe_file, config)]
     sections = _spoken_of([key for _, settings in files for key in settings], flags)
-    parser = build_parser(sections)
+    run = _run_name(config)
+    parser = build_parser(sections, run)
     for path, settings in files:
         _apply(parser, path, settings)
     try:
@@ -53,8 +61,25 @@ def load_recipe(config: Sequence[str], flags: Sequence[str]) -> Recipe:
     for key, value in told.items():
         if not _possible(value, known_keys()[key]):
             raise _wrong_type("--", key, str(value))
-    made = {name: make(**vars(found[name])) for name, make in sections.items()}
+    made = {name: make(**(vars(found[name]) if name in sections else _run_folders(make, run)))
+            for name, make in _sections().items()}  # fmt: skip
     return Recipe(**top, **made)
+
+
+def _run_name(config: Sequence[str]) -> str:
+    """The name of the run: the last recipe's; without one, that of the defaults."""
+    name = Path(config[-1]).stem if config else "cpu"
+    if name in _NO_RUN:
+        raise SettingsError(f"{config[-1]}: expected a recipe that names a run, got {name}, where "
+                            f"critics lie that no run made; call the file otherwise")  # fmt: skip
+    return name
+
+
+def _run_folders(section: type, run: str) -> dict[str, Any]:
+    """The fields of a section whose default is a folder of the run, with those of this run."""
+    held = {f.name: f.default for f in fields(section) if isinstance(f.default, (str, Path))}
+    return {key: type(value)(_RUN_FOLDER.sub(lambda found: f"{found[1]}/{run}", str(value)))
+            for key, value in held.items() if _RUN_FOLDER.match(str(value))}  # fmt: skip
 
 
 def _spoken_of(keys: Iterable[str], flags: Iterable[str]) -> dict[str, Any]:
@@ -85,7 +110,7 @@ def shipped_recipes() -> list[tuple[str, str]]:
 
 def explain(sections: Sequence[str], config: Sequence[str], usage: str, description: str) -> str:
     """The help text of a stage: its sections of the recipe, with the values of the files given."""
-    parser = build_parser(sections, usage=usage, description=description)
+    parser = build_parser(sections, _run_name(config), usage=usage, description=description)
     for path in map(recipe_file, config):
         settings = {key: setting for key, setting in _known_settings(path).items()
                     if "." not in key or key.partition(".")[0] in sections}  # fmt: skip
@@ -95,9 +120,9 @@ def explain(sections: Sequence[str], config: Sequence[str], usage: str, descript
 
 
 def build_parser(
-    sections: Iterable[str], usage: str | None = None, description: str | None = None
+    sections: Iterable[str], run: str, usage: str | None = None, description: str | None = None
 ) -> jsonargparse.ArgumentParser:
-    """One flag a field, explained by the docstrings of the dataclasses."""
+    """One flag a field, explained by the docstrings of the dataclasses; folders are the run's."""
     parser = jsonargparse.ArgumentParser(
         usage=usage, description=description, exit_on_error=False, allow_abbrev=False,
         add_help=False,
@@ -106,6 +131,8 @@ def build_parser(
     for name in sections:
         group = parser.add_argument_group(_sections()[name].__doc__.split(".", 1)[0])
         group.add_class_arguments(_sections()[name], name, as_group=False)
+        parser.set_defaults({f"{name}.{key}": value
+                             for key, value in _run_folders(_sections()[name], run).items()})  # fmt: skip
     return parser
 
 

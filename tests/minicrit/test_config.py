@@ -1,5 +1,6 @@
 """Recipes and how settings reach them: every recipe parses, every mistake is named."""
 
+import re
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,10 @@ def test_the_recipes_are_there():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_recipe_parses_and_holds_only_what_differs(name):
-    recipe, defaults = settings_of(load_recipe([name], [])), settings_of(Recipe())
+def test_every_recipe_parses_and_holds_only_what_differs(tmp_path, name):
+    empty = tmp_path / f"{name}.yaml"
+    empty.touch()
+    recipe, defaults = (settings_of(load_recipe([path], [])) for path in (name, str(empty)))
     written = {k for k in read_settings(recipe_file(name)) if k in known_keys()}
     assert written == {key for key in defaults if recipe[key] != defaults[key]}
 
@@ -63,10 +66,14 @@ def test_every_recipe_begins_with_a_line_that_explains_it(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_of_two_recipes_never_share_a_folder(name):
     recipe = load_recipe([name], [])
-    outputs = (recipe.data.folder, recipe.sft.out.parent, recipe.benchmark.out.parent,
-               recipe.quantize.out.parent, recipe.quantize.report.parent,
-               recipe.errors.data.parent, recipe.errors.out.parent)  # fmt: skip
-    assert {path.name for path in outputs} == {name}
+    ours = (f"data/{name}", f"checkpoints/{name}", f"reports/{name}")
+    left = {key: str(value) for key, value in settings_of(Recipe()).items()
+            if re.search(r"/cpu\b", str(value))}  # fmt: skip
+    found = {key: str(value) for key, value in settings_of(recipe).items() if key in left}
+    assert len(found) == len(left) > 40
+    written = read_settings(recipe_file(name))
+    assert [key for key, path in found.items()
+            if not path.startswith(ours) and key not in written] == []  # fmt: skip
     assert recipe.benchmark.model_1 == str(recipe.sft.out) == str(recipe.quantize.model)
     assert recipe.errors.model == str(recipe.sft.out)
     assert recipe.errors.train == str(recipe.data.folder / "train.jsonl")
@@ -80,6 +87,29 @@ def test_weights_that_are_trained_are_never_rounded_to_bfloat16(stage):
     expected = r"precision: expected one of auto, 32-true, bf16-mixed, 64-true, got 'bf16-true'"
     with pytest.raises(SettingsError, match=expected):
         load_recipe(["vista"], [f"--{stage}.precision", "bf16-true"])
+
+
+def test_folders_that_nobody_names_are_those_of_the_last_recipe(tmp_path):
+    path = tmp_path / "my-run.v2.yaml"
+    path.write_text("sft: {epochs: 3, start: checkpoints/cpu/sft}\n")
+    recipe = load_recipe(["tiny", str(path)], ["--dpo.start=checkpoints/cpu/dpo"])
+    assert recipe.data.folder == Path("data/my-run.v2")
+    assert recipe.sft.start == Path("checkpoints/cpu/sft")  # as the file says
+    assert recipe.dpo.start == Path("checkpoints/cpu/dpo")  # as the flag says
+    assert recipe.dpo.pairs == Path("data/my-run.v2-pairs/pairs.jsonl")
+    assert recipe.explain.out == Path("reports/my-run.v2/explain")  # nobody speaks of explain
+    assert recipe.benchmark.data == "data/my-run.v2/test.jsonl"
+    assert recipe.hard == Recipe().hard
+    words = " ".join(explain(["dpo"], ["tiny"], "minicrit dpo", "About.").split())
+    assert "default: checkpoints/tiny/dpo)" in words
+
+
+@pytest.mark.parametrize("name", ["base", "released"])
+def test_a_recipe_that_would_write_among_other_critics_is_refused(tmp_path, name):
+    path = tmp_path / f"{name}.yaml"
+    path.touch()
+    with pytest.raises(SettingsError, match=f"expected a recipe that names a run, got {name},"):
+        load_recipe([str(path)], [])
 
 
 def test_without_files_and_flags_all_is_default():
