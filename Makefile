@@ -111,6 +111,27 @@ ifneq ($(words $(RUN))$(findstring /,$(RUN))$(filter .% base released,$(RUN)),1)
 endif
 
 RECIPE_FILE := $(if $(filter %.yaml %.yml,$(RECIPE)),$(RECIPE),minicrit/recipes/$(RECIPE).yaml)
+# What nobody can use is refused before hours of what comes first.
+ifeq ($(wildcard $(RECIPE_FILE)),)
+  $(error RECIPE: expected one of $(basename $(notdir $(wildcard minicrit/recipes/*.yaml))) or a YAML \
+      file, got "$(RECIPE)")
+endif
+ifneq ($(words $(BITS))$(filter-out 16 8 4,$(BITS)),1)
+  $(error BITS: expected 16, 8 or 4, got "$(BITS)")
+endif
+ifneq ($(words $(FORMAT))$(filter-out hf gguf ollama vllm,$(FORMAT)),1)
+  $(error FORMAT: expected hf, gguf, ollama or vllm, got "$(FORMAT)")
+endif
+ifneq ($(wildcard $(THUMBS)),$(THUMBS))
+  $(error THUMBS: expected a file of thumbs, got none at "$(THUMBS)")
+endif
+# One that this run makes may come yet.
+ON_CRITIC := calibrate quantize export pairs errors explain adapters bench-candidates
+ifneq ($(if $(MODEL),$(filter $(ON_CRITIC),$(MAKECMDGOALS))),)
+  ifeq ($(wildcard $(MODEL)/manifest.json)$(filter checkpoints/$(RUN)/%,$(MODEL)),)
+    $(error MODEL: expected the folder of a critic, got none at "$(MODEL)")
+  endif
+endif
 SETUP := .venv/.ready
 # Inside of a Slurm job all stages are steps, training on all its machines, the others on one.
 MINICRIT := $(if $(LAUNCH),$(LAUNCH) -N 1 -n 1) .venv/bin/minicrit
@@ -339,7 +360,7 @@ load-test: $(SETUP) ## try the service with 50 clients on the tiny base: ARGS="-
 
 hard: $(SETUP) ## make COUNT hard examples with BACKEND
 	$(MINICRIT) hard $(CONFIG) --hard.count $(COUNT) --hard.backend $(BACKEND) \
-	    --hard.out data/hard-$(BACKEND) $(if $(MODEL_NAME),--hard.model $(MODEL_NAME)) \
+	    --hard.out data/hard-$(BACKEND)$(if $(FOCUS),-focus) $(if $(MODEL_NAME),--hard.model $(MODEL_NAME)) \
 	    $(if $(URL),--hard.url $(URL)) $(if $(FOCUS),--hard.focus $(FOCUS)) \
 	    $(if $(filter-out 0,$(BATCH)),--hard.batch true) \
 	    $(if $(BUDGET_USD),--hard.budget_usd $(BUDGET_USD)) \
@@ -385,7 +406,7 @@ retrain-from-feedback: feedback-pairs ## go on from MODEL (or the recipe's) with
 
 ab: $(SETUP) ## begin an experiment (NAME, MODEL_2), see how it stands, stop it by its rules
 	$(MINICRIT) ab $(CONFIG) $(if $(STORE),--ab.store $(STORE)) $(if $(NAME),--ab.name $(NAME) \
-	    --ab.control $(ASKED) --ab.treatment $(MODEL_2)) $(ARGS)
+	    --ab.control $(ASKED) $(if $(MODEL_2),--ab.treatment $(MODEL_2))) $(ARGS)
 
 bench-ab: $(SETUP) ## simulate 2,000 A/A experiments under continuous peeking
 	$(MINICRIT) ab $(CONFIG) --ab.simulate 2000 $(ARGS)

@@ -144,6 +144,26 @@ def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
     assert Path("data_gen").exists()
 
 
+@pytest.mark.parametrize(("told", "expected"), [
+    ("RECIPE=workstaton", "RECIPE: expected one of"),
+    ("RECIPE=none.yaml", "or a YAML file, got \"none.yaml\""),
+    ("BITS=3", "BITS: expected 16, 8 or 4, got \"3\""),
+    ("BITS=8 4", "BITS: expected 16, 8 or 4, got \"8 4\""),
+    ("FORMAT=onnx", "FORMAT: expected hf, gguf, ollama or vllm, got \"onnx\""),
+    ("THUMBS=none.jsonl", "THUMBS: expected a file of thumbs, got none at \"none.jsonl\""),
+    ("MODEL=none", "MODEL: expected the folder of a critic, got none at \"none\""),
+])  # fmt: skip
+def test_what_nobody_can_use_is_refused_before_anything_is_made(project, told, expected):
+    done = make("quantize", told)
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert not Path(".make").exists()
+
+
+def test_a_critic_that_the_run_makes_may_come_yet(project):
+    assert make("--dry-run", "dpo", "quantize", "MODEL=checkpoints/mine/dpo").returncode == 0
+
+
 def test_help_lists_every_target_and_variable(project):
     text = (ROOT / "Makefile").read_text()
     shown = make().stdout
