@@ -22,6 +22,8 @@ from minicrit.quantized import RELEASED, load_quantized, on_cpu_alone
 def load_critic(path: str | Path, base_folder: Path, *, calibrated: bool = True) -> Critic:
     """See `Critic.load`."""
     folder = Path(path)
+    if missing := what_is_missing(path):
+        raise ValueError(missing)
     if str(path) in (EMBEDDED, TINY) or not (folder / "manifest.json").is_file():
         return _from_base(prepare_base(str(path), base_folder), str(path))
     record = manifest.read_manifest(folder)
@@ -42,6 +44,24 @@ def load_critic(path: str | Path, base_folder: Path, *, calibrated: bool = True)
 
         return load_router(folder, record, base_folder, calibrated=calibrated)
     return _from_adapter(folder, record, base_folder, calibrated)
+
+
+def what_is_missing(path: str | Path) -> str:
+    """Why nothing can be loaded from there, if that is plain without the network; else empty.
+
+    A name of at most two parts, `gpt2` or `owner/model`, may be a model of the hub.
+    """
+    folder = Path(path)
+    if str(path) in (EMBEDDED, TINY) or (folder / "manifest.json").is_file():
+        return ""
+    if folder.is_dir():
+        return "" if (folder / "config.json").is_file() else (
+            f"{folder}: expected the folder of a critic or of a model, got neither manifest.json "
+            "nor config.json; name one that holds them, like checkpoints/RUN/sft")  # fmt: skip
+    local = len(folder.parts) > 2 or str(path).startswith((".", "checkpoints/"))
+    return "" if not local else (
+        f"{folder}: expected the folder of a critic, got none; name one that is there, like "
+        "checkpoints/RUN/sft (make sft makes it), or a base, like embedded")  # fmt: skip
 
 
 def _from_base(base: Base, name: str) -> Critic:

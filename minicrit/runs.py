@@ -68,10 +68,10 @@ def show_runs(recipe: Recipe) -> None:
 
 
 def find_runs(told: RunsConfig) -> Iterator[Run]:
-    """The runs that have a finished stage or a report, by name."""
+    """The runs that have a finished stage or a report, by name; released critics are no run."""
     folders = {p.parent.parent.name for p in told.checkpoints.glob("*/*/manifest.json")}
     folders |= {p.parent.name for p in told.reports.glob("*/*.json")}
-    for name in sorted(folders - {"base"}):
+    for name in sorted(folders - {"base", "released"}):
         below = sorted((told.checkpoints / name).glob("*/manifest.json"))
         stages = _by_descent(name, {p.parent.name: read_manifest(p.parent) for p in below})
         curves = {n: last_row(told.checkpoints / name / n / "history.jsonl") for n in stages}

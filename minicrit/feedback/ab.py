@@ -82,7 +82,12 @@ def _begun(settings: ABConfig) -> Experiment:
     if not settings.name or not settings.treatment:
         raise ValueError(f"ab.experiment: expected {settings.experiment}, got no file; begin one "
                          "with make ab NAME=... MODEL_2=...")  # fmt: skip
+    from minicrit.loading import what_is_missing
+
     found = made(settings)
+    for key in ("control", "treatment"):
+        if missing := what_is_missing(getattr(found, key)):
+            raise ValueError(f"ab.{key}: {missing}")
     _check_new(settings.store, found.name)
     found.write()
     sys.stdout.write(f"begun: {found.path}; serve {found.control} with --serve.experiment "

@@ -233,8 +233,13 @@ def test_adapter_that_changes_nothing_is_refused(tiny, tmp_path):
 
 
 def test_missing_model_says_what_to_do(tmp_path):
+    for path in (str(tmp_path / "nothing" / "here"), "checkpoints/nothing", "./nothing"):
+        with pytest.raises(ValueError, match=r"nothing.*: expected the folder of a critic, got none"):
+            Critic.load(path)
+    with pytest.raises(ValueError, match=r"got neither manifest.json nor config.json"):
+        Critic.load(tmp_path)
     with pytest.raises(ValueError, match=r"expected a folder or a Hugging Face id.*BASE=embedded"):
-        Critic.load(str(tmp_path / "nothing" / "here" / "at all"))
+        Critic.load("nobody/nothing")  # may be a model of the hub
 
 
 def test_manifest_of_the_tiny_base_is_its_identity(tiny):

@@ -47,6 +47,7 @@ def _two(tmp_path, monkeypatch):
     write_json(Path("reports/two/benchmark.json"), report)
     Path("reports/two/broken.json").write_text("{")
     stage("base", "tiny", "c")  # bases are no runs
+    stage("released", "embedded-1", "c")
 
 
 def run(capsys, *words: str) -> tuple[int, str, str]:

@@ -247,7 +247,12 @@ def test_the_command_begins_and_shows(tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match=r"begin one with make ab NAME=... MODEL_2=..."):
         ab(recipe)
     recipe.ab.name, recipe.ab.treatment, recipe.ab.salt = "e", "new", "s"
-    assert main(["ab", "--ab.name", "e", "--ab.treatment", "new", "--ab.salt", "s"]) == 0
+    told = ["ab", "--ab.name", "e", "--ab.treatment", "new", "--ab.salt", "s"]
+    assert main(told) == 1  # the recipe's own control is not there
+    assert "ab.control: checkpoints/cpu/sft: expected the folder of a critic, got none" in (
+        capsys.readouterr().err)  # fmt: skip
+    assert not (tmp_path / "feedback").exists()
+    assert main([*told, "--ab.control", "old"]) == 0
     assert capsys.readouterr().out.startswith("begun: feedback/experiment.yaml; serve")
     assert not (tmp_path / "reports").exists()  # there is nothing to tell yet
     with pytest.raises(ValueError, match="expected a feedback database, got none"):
@@ -276,7 +281,7 @@ def test_a_name_is_used_once_in_a_store_and_settings_that_hold_are_not_passed_ov
 ):
     monkeypatch.chdir(tmp_path)
     recipe = Recipe()
-    recipe.ab.name, recipe.ab.treatment = "e", "new"
+    recipe.ab.name, recipe.ab.control, recipe.ab.treatment = "e", "old", "new"
     with FeedbackStore(tmp_path / "feedback/store.db") as store:
         ask = {"domain": "general", "rationale": "T.", "result": result("valid")}
         store.add_request("r1", **ask, experiment="e", arm=TREATMENT)
