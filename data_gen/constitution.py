@@ -25,6 +25,7 @@ from data_gen.revision import make_revisions, make_vitals
 from data_gen.rules import PATH, VERSION, rules
 from data_gen.screen import asked
 from data_gen.vitals import SIGNS, Vitals, accepted_less, fallen, rate
+from minicrit import limits
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.processes import first_alone
@@ -69,9 +70,7 @@ def improve(recipe: "Recipe", train: Mapping[str, Train]) -> Path:
             or address.
     """
     settings = recipe.constitution
-    if settings.rounds < 1:
-        raise ValueError(f"constitution.rounds: expected at least 1, got {settings.rounds}; raise "
-                         "it")  # fmt: skip
+    limits.require("constitution", settings)
     if not (settings.start / WEIGHTS).is_file():
         raise ValueError(f"constitution.start: expected the folder of a trained adapter, got "
                          f"{settings.start}; train it first")  # fmt: skip

@@ -20,6 +20,7 @@ import numpy as np
 from data_gen.asking import Service, open_service
 from data_gen.doubts import Opinions, ask_opinions, read_opinions
 from data_gen.explained import explanation_of, said_type
+from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.error_facts import FORM, Analysis, error_rows, report_of
 from minicrit.errors_page import errors_html, errors_markdown
@@ -82,17 +83,7 @@ def analyse_errors(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any
 
 def _check(settings: ErrorsConfig) -> None:
     """Refuse settings before the critic is asked, which takes minutes."""
-    for name, least in (("critiques", 0), ("max_new_tokens", OPENING), ("batch", 1),
-                        ("control", 0), ("neighbours", 0), ("slice_items", 2), ("slices", 0),
-                        ("cards", 0), ("threads", 1)):  # fmt: skip
-        value = getattr(settings, name)
-        if value < least:
-            raise ValueError(f"errors.{name}: expected at least {least}, got {value}; leave it out "
-                             "for the default")  # fmt: skip
-    for name in ("overlap", "reasons", "confident"):
-        if not 0 <= getattr(settings, name) <= 1:
-            raise ValueError(f"errors.{name}: expected 0 to 1, got {getattr(settings, name)}; "
-                             "leave it out for the default")  # fmt: skip
+    limits.require("errors", settings)
     if settings.judge != "none" and settings.opinions:
         raise ValueError(f"errors.opinions: expected a judge or a file of opinions, got both "
                          f"({settings.judge}, {settings.opinions}); keep one")  # fmt: skip

@@ -22,6 +22,7 @@ import torch
 
 from data_gen.explained import explanation_of, said_type
 from data_gen.oracle import gives_reasons
+from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import sha256_file, sha256_folder, write_atomic, write_json
@@ -100,7 +101,7 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
         ValueError: if there are no such items, or a setting will not do.
     """
     settings = recipe.explain
-    _check(settings)
+    limits.require("explain", settings)
     examples, _ = of_split([settings.data], settings.split, "explain")
     if settings.limit:
         examples = limited(examples, settings.limit, recipe.seed)
@@ -132,17 +133,6 @@ def figures_of(reads: Sequence[Read], overlap: float, seed: int) -> dict[str, di
             truth = Truth.of([example for example, _ in those])
             found[name] = mean_of(np.array([v for _, v in those], dtype=float), truth, seed=seed)
     return found
-
-
-def _check(settings: ExplainConfig) -> None:
-    for name, least in (("limit", 0), ("max_new_tokens", 16), ("batch", 1)):
-        value = getattr(settings, name)
-        if value < least:
-            raise ValueError(f"explain.{name}: expected at least {least}, got {value}; leave it "
-                             "out for the default")  # fmt: skip
-    if not 0 <= settings.overlap <= 1:
-        raise ValueError(f"explain.overlap: expected 0 to 1, got {settings.overlap}; leave it out "
-                         "for the default")  # fmt: skip
 
 
 def _texts(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_gen.public import draw_groups
+from minicrit import limits
 from minicrit.files import sha256_file, write_atomic, write_json
 from minicrit.kept import in_passes, remove_kept
 from minicrit.manifest import provenance
@@ -72,9 +73,8 @@ def measure_injections(recipe: "Recipe") -> dict[str, Any]:
     from minicrit.critic import Critic
 
     settings = recipe.injections
+    limits.require("injections", settings)
     flawed = [e for e in read_examples(settings.data).examples if e.label == "flawed"]
-    if settings.limit < 0:
-        raise ValueError(f"injections.limit: expected 0 or more, got {settings.limit}; 0 takes all")
     some = draw_groups(flawed, settings.limit, f"{recipe.seed}/injections")
     if not some:
         raise ValueError(f"{settings.data}: expected flawed items for injections to be tried on, "

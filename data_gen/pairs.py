@@ -27,6 +27,7 @@ from data_gen.preferences import TWINS, Scored, lengths, pair_of, twin_pairs
 from data_gen.public import draw_groups
 from data_gen.scouting import drawn, scout
 from data_gen.screen import Screened, asked, held_out_inputs, screened
+from minicrit import limits
 from minicrit.bagofwords import probe
 from minicrit.data_config import PairsConfig
 from minicrit.files import (
@@ -81,12 +82,7 @@ def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None) -> None
     from minicrit.critic import Critic
 
     settings = recipe.pairs
-    if not settings.margin >= 0:
-        raise ValueError(f"pairs.margin: expected 0 or more, got {settings.margin}; 0 takes every "
-                         "difference")  # fmt: skip
-    if settings.candidates < 0:
-        raise ValueError(f"pairs.candidates: expected 0 or more, got {settings.candidates}; 0 has "
-                         "twins alone make pairs")  # fmt: skip
+    limits.require("pairs", settings)
     service = _judge(settings)  # now, not after the long sampling
     looked_at = settings.scouted or settings.rationales
     examples, screening = training_examples(recipe, settings.data, looked_at, "pairs")

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from minicrit import board, latency, selective, slices, tables, versus, written
+from minicrit import board, latency, limits, selective, slices, tables, versus, written
 from minicrit.bagofwords import BagOfWords
 from minicrit.benchmark_page import benchmark_page
 from minicrit.config import Recipe
@@ -29,7 +29,6 @@ from minicrit.files import write_atomic, write_json
 from minicrit.jsonl import write_rows
 from minicrit.judging import Judge, load_judge, remove_partial, score_items
 from minicrit.manifest import provenance
-from minicrit.measure_config import BenchmarkConfig
 from minicrit.measures import DRAWS, HALF, Truth, measure, metrics, plain
 from minicrit.paired import check_margin
 from minicrit.records import Example
@@ -66,7 +65,7 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
     """
     settings = recipe.benchmark
     check_margin("benchmark.margin", settings.margin)
-    _refuse_negative(settings)
+    limits.require("benchmark", settings)
     examples, left_out = select(settings, recipe.seed)
     truth = Truth.of(examples)
     _log.info("%s", versus.detectable_line(len(examples), settings.discordance))
@@ -102,14 +101,6 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
                         {key: outcome.p for key, outcome in found.items()}, truth)  # fmt: skip
     _write(settings.out, report, examples, found)
     return report
-
-
-def _refuse_negative(settings: BenchmarkConfig) -> None:
-    for name in ("limit", "critiques", "latency_items"):
-        if getattr(settings, name) < 0:
-            raise ValueError(f"benchmark.{name}: expected 0 or more, got "
-                             f"{getattr(settings, name)}; leave it out for the default"
-                             )  # fmt: skip
 
 
 def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe) -> Outcome:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from minicrit import latency, reading_figures, sampling_figures
+from minicrit import latency, limits, reading_figures, sampling_figures
 from minicrit.arm_answers import Answers, answers_of, arm_of, path_of
 from minicrit.arms import EXPERIMENTS, TEMPERATURE, THOUGHT, Asked, reading_arms, sampling_arms
 from minicrit.config import Recipe
@@ -89,10 +89,7 @@ def _check(settings: ExperimentsConfig) -> None:
     if not names or min(settings.temperatures) < 0 or len(set(names)) < len(names):
         raise ValueError("experiments.temperatures: expected different numbers from 0 on, got "
                          f"{', '.join(names) or 'none'}; 0 is greedy")  # fmt: skip
-    for name in ("samples", "max_new_tokens", "thought_tokens", "rows", "draws"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"experiments.{name}: expected at least 1, got "
-                             f"{getattr(settings, name)}; raise it")  # fmt: skip
+    limits.require("experiments", settings)
 
 
 def _asked(critic: Critic, settings: ExperimentsConfig) -> Asked:

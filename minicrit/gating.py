@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from minicrit import worlds
+from minicrit import limits, worlds
 from minicrit.book import Book, build_book
 from minicrit.config import Recipe
 from minicrit.files import sha256_file, write_atomic, write_json
@@ -60,7 +60,7 @@ def sharpe(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
     settings = recipe.sharpe
     if settings.trades is None:
         raise ValueError("sharpe.trades: expected a CSV, got none; give TRADES=trades.csv")
-    _check(settings)
+    limits.require("sharpe", settings)  # now, not after minutes of reading
     trades = read_trades(settings.trades, settings.cost_bp)
     prices = read_prices(settings.prices) if settings.prices else None
     book = build_book(trades, settings.period, prices, str(settings.trades))
@@ -86,20 +86,6 @@ def sharpe(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
     }  # fmt: skip
     _write(settings.out, report, trades, scored, flagged)
     return report
-
-
-def _check(settings: SharpeConfig) -> None:
-    """Refuse settings before the critic is asked, which takes minutes."""
-    for name in ("trials", "draws", "placebos", "gain"):
-        value = getattr(settings, name)
-        if value <= 0:
-            raise ValueError(f"sharpe.{name}: expected more than 0, got {value}; leave it out for "
-                             "the default")  # fmt: skip
-    for name in ("block", "cost_bp", "trials_spread"):
-        value = getattr(settings, name)
-        if value is not None and value < 0:
-            raise ValueError(f"sharpe.{name}: expected 0 or more, got {value}; leave it out for "
-                             "the default")  # fmt: skip
 
 
 def _critic(judge: Judge) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.processes import first_alone
 from minicrit.run import refuse_out_of_range
@@ -95,8 +96,7 @@ def _rounds(
     stage: str, settings: DPOConfig | RSFConfig, last: Path, kind: str
 ) -> Iterator[tuple[int, Path, Path]]:
     """Number, folder of what is learnt from and folder of the adapter of each round."""
-    if settings.rounds < 1:
-        raise ValueError(f"{stage}.rounds: expected at least 1, got {settings.rounds}; raise it")
+    limits.require(stage, settings)
     for number in range(1, settings.rounds + 1):
         made = settings.out.with_name(f"{settings.out.name}-{number}-{kind}")
         out = last if number == settings.rounds else last.with_name(f"{last.name}-{number}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minicrit import limits
 from minicrit.base import Base, prepare_base
 from minicrit.config import Recipe
 from minicrit.files import recover_folder, sha256_file, sha256_json
@@ -31,11 +32,6 @@ _NOT_PART_OF = {
 }
 #: Settings that do nothing at these values: an adapter from before they existed stays up to date.
 _OFF = {"best": None, "patience": 0, "least_score": 0.5}
-#: Settings by which, at 0, nothing would be learnt or be done, and below it be unlearnt.
-_ABOVE_ZERO = ("epochs", "batch_examples", "batch_pairs", "pack_tokens", "learning_rate", "clip",
-               "save_every", "verdict_weight", "beta")  # fmt: skip
-#: What 0 leaves out: logits in chunks, and losses by their weight.
-_NOT_BELOW_ZERO = ("loss_chunk", "coherence", "running", "deep", "good_weight", "bad_weight")
 
 
 @dataclass(frozen=True)
@@ -153,34 +149,15 @@ def refuse_out_of_range(recipe: Recipe, stage: str) -> None:
         ValueError: with the setting to change.
     """
     settings = getattr(recipe, stage)
-    values = {f"{stage}.{name}": getattr(settings, name)
-              for name in _ABOVE_ZERO if hasattr(settings, name)}  # fmt: skip
-    if recipe.lora.rank:
-        values["lora.alpha"] = recipe.lora.alpha
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name}: expected more than 0, got {value}; raise it, or leave it "
-                             "out for its default")  # fmt: skip
-    _refuse_below_zero(recipe, stage)
+    limits.require(stage, settings)
+    limits.require("lora", recipe.lora)
+    if not getattr(settings, "good_weight", 1.0) + getattr(settings, "bad_weight", 1.0):
+        raise ValueError(f"{stage}.good_weight: expected it or {stage}.bad_weight to be more than "
+                         "0, got 0 for both; raise one")  # fmt: skip
     flips = getattr(settings, "flips", 0.0)
     if not 0 <= flips < 0.5:  # noqa: PLR2004 - of a half, a pair says nothing
         raise ValueError(f"{stage}.flips: expected a share from 0 to under 0.5, got {flips}; 0 is "
                          "to trust all pairs")  # fmt: skip
-
-
-def _refuse_below_zero(recipe: Recipe, stage: str) -> None:
-    """The rank, which may be 0 for no adapter, and what 0 leaves out."""
-    settings = getattr(recipe, stage)
-    if recipe.lora.rank < 0:
-        raise ValueError(f"lora.rank: expected 0 or more, got {recipe.lora.rank}; 0 trains all "
-                         "weights")  # fmt: skip
-    for name in _NOT_BELOW_ZERO:
-        value = getattr(settings, name, 0.0)
-        if not value >= 0:
-            raise ValueError(f"{stage}.{name}: expected 0 or more, got {value}; 0 leaves it out")
-    if not getattr(settings, "good_weight", 1.0) + getattr(settings, "bad_weight", 1.0):
-        raise ValueError(f"{stage}.good_weight: expected it or {stage}.bad_weight to be more than "
-                         "0, got 0 for both; raise one")  # fmt: skip
 
 
 def _check_start(name: str, folder: Path, base: Base, lora: LoraConfig) -> None:

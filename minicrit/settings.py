@@ -21,6 +21,7 @@ import jsonargparse
 
 from minicrit.config import Recipe
 from minicrit.jsonl import shown
+from minicrit.limits import broken
 from minicrit.strictyaml import Setting, read_settings
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -61,6 +62,8 @@ def load_recipe(config: Sequence[str], flags: Sequence[str]) -> Recipe:
     for key, value in told.items():
         if not _possible(value, known_keys()[key]):
             raise _wrong_type("--", key, str(value))
+        if limit := broken(key, value):
+            raise SettingsError(f"--{key}: expected {limit}, got {value}; see --help")
     made = {name: make(**(vars(found[name]) if name in sections else _run_folders(make, run)))
             for name, make in _sections().items()}  # fmt: skip
     return Recipe(**top, **made)
@@ -131,8 +134,8 @@ def build_parser(
     for name in sections:
         group = parser.add_argument_group(_sections()[name].__doc__.split(".", 1)[0])
         group.add_class_arguments(_sections()[name], name, as_group=False)
-        parser.set_defaults({f"{name}.{key}": value
-                             for key, value in _run_folders(_sections()[name], run).items()})  # fmt: skip
+        folders = _run_folders(_sections()[name], run)
+        parser.set_defaults({f"{name}.{key}": folder for key, folder in folders.items()})
     return parser
 
 
@@ -177,6 +180,10 @@ def _apply(
             raise SettingsError(f"{path}: {_flat(error)}") from error
         setting = settings[wrong[1]]
         raise _wrong_type(f"{path}:{setting.line}: ", wrong[1], _shown(setting)) from error
+    for key, setting in settings.items():
+        if limit := broken(key, checked[key]):
+            raise SettingsError(f"{path}:{setting.line}: {key}: expected {limit}, got "
+                                f"{_shown(setting)}; see --help")  # fmt: skip
     parser.set_defaults({key: checked[key] for key in settings})
 
 
@@ -254,6 +261,8 @@ def describe(hint: object) -> str:
         return " or ".join(map(describe, get_args(hint)))
     if isinstance(hint, type):
         return _NAMES[hint]
+    if get_origin(hint) is list:
+        return f"a list (each {describe(get_args(hint)[0])})"
     return "one of " + ", ".join(map(str, get_args(hint)))
 
 

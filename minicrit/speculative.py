@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from minicrit import latency
+from minicrit import latency, limits
 from minicrit.config import Recipe
 from minicrit.critic import Critic, Written
 from minicrit.decoding import greedy
@@ -89,10 +89,7 @@ def _check(settings: SpeculativeConfig) -> None:
     if settings.draft is None and set(_WITH_MODEL) & set(settings.arms):
         raise ValueError("speculative.draft: expected a model for the arms model and both, got "
                          "none; name one, or leave these arms out")  # fmt: skip
-    for name in ("timed", "rows", "max_new_tokens"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"speculative.{name}: expected at least 1, got "
-                             f"{getattr(settings, name)}; raise it")  # fmt: skip
+    limits.require("speculative", settings)
 
 
 def _items(settings: SpeculativeConfig, seed: int) -> list[Example]:

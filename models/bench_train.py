@@ -25,6 +25,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
+from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.latency import hardware
@@ -120,10 +121,7 @@ def _check(told: BenchTrainConfig, dropout: float) -> None:
     for name in ("models", "adapters", "tasks", "ratios", "batches"):
         if not getattr(told, name):
             raise ValueError(f"bench_train.{name}: expected at least one, got none; name one")
-    for name in ("ratios", "batches", "rounds", "completion", "threads", "pack_tokens"):
-        value = getattr(told, name)
-        if min(value if isinstance(value, list) else [value]) <= 0:
-            raise ValueError(f"bench_train.{name}: expected more than 0, got {value}; raise it")
+    limits.require("bench_train", told)
     if dropout:
         raise ValueError(f"lora.dropout: expected 0 on both sides, got {dropout}; random steps "
                          "cannot be compared")  # fmt: skip

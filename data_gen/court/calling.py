@@ -11,6 +11,7 @@ from data_gen.asker import Asker
 from data_gen.asking import Service, open_service
 from data_gen.court.comparison import PROMPT_VERSION
 from data_gen.rules import VERSION as CONSTITUTION
+from minicrit import limits
 from minicrit.measure_config import JudgeConfig
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 #: Models that judge if none is named.
 DEFAULTS = {"anthropic": "claude-haiku-4-5", "local": "embedded"}
-_SHARES = ("max_unscored", "least_accuracy", "least_parsed", "most_flips", "least_injection",
-           "least_length")  # fmt: skip
 
 
 def service_of(settings: JudgeConfig) -> Service:
@@ -33,15 +32,7 @@ def service_of(settings: JudgeConfig) -> Service:
     if settings.backend == "none":
         raise ValueError("judge.backend: expected anthropic, ollama, openai or local, got none; "
                          "give JUDGE=anthropic")  # fmt: skip
-    for name in _SHARES:
-        if not 0 <= getattr(settings, name) <= 1:
-            raise ValueError(f"judge.{name}: expected a share of 0 to 1, got "
-                             f"{getattr(settings, name)}; write 5 % as 0.05")  # fmt: skip
-    least = {"sample": 0, "cases": 0, "batch": 1, "threads": 1, "draws": 1, "band": 1}
-    for name, value in least.items():
-        if getattr(settings, name) < value:
-            raise ValueError(f"judge.{name}: expected at least {value}, got "
-                             f"{getattr(settings, name)}; raise it")  # fmt: skip
+    limits.require("judge", settings)
     return open_service(
         settings.backend, name_of(settings), url=settings.url,
         budget=settings.budget_usd, prices=settings.prices, named="judge.model",

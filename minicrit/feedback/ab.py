@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minicrit import limits
 from minicrit.feedback.ab_page import ab_html, ab_markdown, plan_markdown, wolf_markdown
 from minicrit.feedback.experiment import Experiment
 from minicrit.feedback.planning import cry_wolf, plan
@@ -106,13 +107,11 @@ def _check_new(path: Path, name: str) -> None:
 
 
 def _before(settings: ABConfig, seed: int) -> dict[str, Any]:
+    limits.require("ab", settings)
     experiment = made(settings)
     if not 0 < settings.rate < 1:
         raise ValueError(f"ab.rate: expected more than 0 and less than 1, got {settings.rate}; "
                          "make agreement and the console measure it")  # fmt: skip
-    if settings.simulate < 0:
-        raise ValueError(f"ab.simulate: expected 0 or more, got {settings.simulate}; 2000 settle "
-                         "the rates")  # fmt: skip
     report: dict[str, Any] = {}
     if settings.plan:
         report["plan"] = plan(experiment, settings.rate, settings.discordance, seed)

@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.feedback.experiment import Experiment
@@ -68,15 +69,7 @@ def _check(config: ServeConfig) -> None:
         raise ValueError(f"serve.most_waiting: expected {config.most_items} or more, as many as "
                          f"serve.most_items, got {config.most_waiting}; raise it, or a full "
                          "request never finds room")  # fmt: skip
-    for name in ("most_characters", "most_bytes", "most_connections", "batch_tokens",
-                 "batch_critiques", "max_new_tokens", "body_s", "drain_s"):  # fmt: skip
-        if not getattr(config, name) > 0:
-            raise ValueError(f"serve.{name}: expected more than 0, got {getattr(config, name)}; "
-                             "mend it")  # fmt: skip
-    for name in ("window_ms", "answers_kept"):
-        if not getattr(config, name) >= 0:
-            raise ValueError(f"serve.{name}: expected 0 or more, got {getattr(config, name)}; "
-                             "mend it")  # fmt: skip
+    limits.require("serve", config)
 
 
 def keys_of(config: ServeConfig) -> Keys:

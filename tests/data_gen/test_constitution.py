@@ -213,7 +213,7 @@ def test_models_revise_and_judge_and_are_not_asked_twice(recipe, tmp_path, monke
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rounds": 0}, r"constitution.rounds: expected at least 1, got 0; raise it"),
+        ({"rounds": 0}, r"constitution.rounds: expected 1 or more, got 0"),
         ({"start": Path("none")}, r"constitution.start: expected the folder of a trained adapter"),
         ({"reviser": "ollama"}, r"constitution.model: expected the name of a model of ollama"),
         ({"scorer": "both"}, r"constitution.judge_model: expected the name of a model"),

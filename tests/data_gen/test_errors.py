@@ -296,8 +296,8 @@ def test_errors_on_test_items_may_be_read_but_do_not_steer(tmp_path):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"split": "calibration"}, r"data.jsonl: expected rows of split calibration, got none of 24"),
-    ({"overlap": 1.5}, r"errors.overlap: expected 0 to 1, got 1.5"),
-    ({"max_new_tokens": 3}, r"errors.max_new_tokens: expected at least 16, got 3"),
+    ({"overlap": 1.5}, r"errors.overlap: expected a share from 0 to 1, got 1.5"),
+    ({"max_new_tokens": 3}, r"errors.max_new_tokens: expected 16 or more, got 3"),
     ({"train": "nowhere.jsonl"}, r"errors.train: expected training files, got no nowhere.jsonl"),
     ({"judge": "openai", "opinions": Path("x")}, r"expected a judge or a file of opinions"),
     ({"judge": "anthropic"}, r"errors.judge_model: expected the name of a model of anthropic"),

@@ -144,8 +144,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
-    [("batch", 0, "explain.batch: expected at least 1, got 0"),
-     ("overlap", 2.0, "explain.overlap: expected 0 to 1, got 2.0"),
+    [("batch", 0, "explain.batch: expected 1 or more, got 0"),
+     ("overlap", 2.0, "explain.overlap: expected a share from 0 to 1, got 2.0"),
      ("split", "train", "expected rows of split train, got none of 10")],
 )  # fmt: skip
 def test_settings_that_will_not_do(tmp_path, name, value, words):

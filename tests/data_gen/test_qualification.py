@@ -184,9 +184,9 @@ def test_what_nothing_was_seen_of_is_not_reached():
         ({"backend": "none"}, r"judge.backend: expected anthropic, .* got none; give JUDGE"),
         ({"model": None}, r"judge.model: expected the name of a model of openai, got none"),
         ({"url": None}, r"judge.url: expected the address of the server, got none"),
-        ({"most_flips": 20.0}, r"judge.most_flips: expected a share of 0 to 1, got 20.0; write"),
-        ({"threads": 0}, r"judge.threads: expected at least 1, got 0; raise it"),
-        ({"band": 0.5}, r"judge.band: expected at least 1, got 0.5; raise it"),
+        ({"most_flips": 20.0}, r"judge.most_flips: expected a share from 0 to 1, got 20.0"),
+        ({"threads": 0}, r"judge.threads: expected 1 or more, got 0"),
+        ({"band": 0.5}, r"judge.band: expected 1 or more, got 0.5"),
         ({"budget_usd": 1.0}, r"expected a price of m, got none"),
     ],
 )

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from minicrit import config
+from minicrit import config, limits
 from minicrit.config import Recipe
+from minicrit.limits import broken
 from minicrit.settings import (
     RECIPES,
     SettingsError,
@@ -168,6 +169,10 @@ def test_values_get_the_types_of_their_fields(tmp_path):
     ("quantize: {bits: 2}\n", "x.yaml:1: quantize.bits: expected one of 16, 8, 4, got 2"),
     ("base:\n  dtype: fp32\n", "x.yaml:2: base.dtype: expected one of float32, bfloat16, nf4, got"),
     ("data: {folder: 3}\n", "x.yaml:1: data.folder: expected a path, got 3"),
+    ("sft:\n  epochs: 0\n", "x.yaml:2: sft.epochs: expected 1 or more, got 0; see --help"),
+    ("sft: {warmup: 1.5}\n", "x.yaml:1: sft.warmup: expected a share from 0 to 1, got 1.5"),
+    ("rsf: {temperatures: [-1]}\n", "x.yaml:1: rsf.temperatures: expected 0 or more, got [-1.0]"),
+    ("dpo: {losses: 3}\n", "x.yaml:1: dpo.losses: expected a list (each text), got 3"),
     ("seed: 1\nsft:\n  epoch: 3\n", "x.yaml:3: expected a known setting, got sft.epoch; "
      "did you mean sft.epochs?"),
     ("learning_rate: 1\n", "x.yaml:1: expected a known setting, got learning_rate; did you mean "
@@ -193,12 +198,26 @@ def test_mistakes_in_a_file(tmp_path, text, message):
     (["--sft.epochs", "x"], "--sft.epochs: expected a whole number, got 'x'"),
     (["--sft.clip", ".inf"], "--sft.clip: expected a number, got inf"),
     (["--sft.epochs=null"], "--sft.epochs: expected a whole number, got 'None'"),
+    (["--data.train", "-1"], "--data.train: expected 0 or more, got -1; see --help"),
+    (["--sft.devices", "0"], "--sft.devices: expected 1 or more, got 0; see --help"),
+    (["--hard.budget_usd", "-2"], "--hard.budget_usd: expected 0 or more, got -2.0; see --help"),
     (["--sft.precision", "16-true"], "--sft.precision: expected one of auto, 32-true, bf16-mixed"),
 ])  # fmt: skip
 def test_mistakes_in_flags(flags, message):
     with pytest.raises(SettingsError) as caught:
         load_recipe([], flags)
     assert str(caught.value).startswith(message)
+
+
+def test_limits_are_of_settings_that_are_there_and_leave_what_may_be():
+    assert all(broken(key, value) == "" for key, value in settings_of(Recipe()).items())
+    known = {*known_keys(), *(key.rpartition(".")[2] for key in known_keys())}
+    listed = {*limits._SIGNED, *limits._LEAST, *limits._ABOVE_ZERO, *limits._SHARES}
+    assert listed <= known
+    for key, value in (("ab.outcome_low", -1.0), ("seed", -1), ("sft.devices", "auto")):
+        assert broken(key, value) == ""
+    assert broken("lora.alpha", 32.0) == broken("data.validation", 48) == ""
+    assert broken("feedback.validation", 48.0) == "a share from 0 to 1"
 
 
 def test_a_recipe_is_a_name_or_a_path(tmp_path, monkeypatch):

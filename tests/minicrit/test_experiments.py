@@ -156,7 +156,7 @@ def test_answers_of_other_code_or_items_are_removed_of_the_same_arms_only(case, 
     ({"arms": []}, "experiments.arms: .* got none"),
     ({"temperatures": [0.3, 0.3]}, "experiments.temperatures: expected different numbers"),
     ({"temperatures": [-1.0]}, "experiments.temperatures: .* got -1"),
-    ({"samples": 0}, "experiments.samples: expected at least 1, got 0"),
+    ({"samples": 0}, "experiments.samples: expected 1 or more, got 0"),
     ({"limit": 1}, "limit: expected room for a whole group, got 1"),
 ])  # fmt: skip
 def test_settings_that_are_no_use_are_refused(tmp_path, tiny_critic, settings, said):
@@ -207,5 +207,5 @@ def test_the_command(tmp_path, tiny, monkeypatch, capsys):
     assert main(["experiments", *told]) == 0
     assert "| plain-1 | no | 8 |" in capsys.readouterr().out
     assert json.loads(Path(f"{out}.json").read_text())["settings"]["arms"] == ["formats"]
-    assert main(["experiments", *told, "--experiments.samples", "0"]) == 1
-    assert "experiments.samples: expected at least 1" in capsys.readouterr().err
+    assert main(["experiments", *told, "--experiments.samples", "0"]) == 2
+    assert "experiments.samples: expected 1 or more" in capsys.readouterr().err

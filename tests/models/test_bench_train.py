@@ -173,7 +173,7 @@ def test_one_thing_is_varied_at_a_time():
     ({"adapters": ["dora"]}, "bench_train.adapters: expected names of lora, full, got dora"),
     ({"tasks": []}, "bench_train.tasks: expected at least one, got none"),
     ({"sides": ["theirs"]}, "bench_train.sides: expected names of ours live, .* got theirs"),
-    ({"rounds": 0}, "bench_train.rounds: expected more than 0, got 0"),
+    ({"rounds": 0}, "bench_train.rounds: expected 1 or more, got 0"),
     ({"ratios": [0.0]}, "bench_train.ratios: expected more than 0"),
 ])  # fmt: skip
 def test_what_cannot_be_measured_is_refused(told, message):

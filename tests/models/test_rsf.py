@@ -113,7 +113,7 @@ def test_rounds_go_on_from_each_other(tmp_path):
         ("select", "rsf-1", "rsf-2-selection", 2), ("train", "rsf-1", "rsf-2-selection", "rsf-2"),
         ("select", "rsf-2", "rsf-3-selection", 3), ("train", "rsf-2", "rsf-3-selection", "rsf"),
     ]  # fmt: skip
-    with pytest.raises(ValueError, match=r"rsf.rounds: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"rsf.rounds: expected 1 or more, got 0"):
         run_rounds(replace(recipe, rsf=replace(recipe.rsf, rounds=0)), select, train)
     seen.clear()
     with pytest.raises(ValueError, match=r"rsf.clip: expected more than 0, got 0"):

@@ -329,11 +329,11 @@ def test_an_answer_that_cannot_be_told_is_refused_and_not_waited_for(critic, tmp
     ("most_items", 0, "serve.most_items: expected 1 to 100, got 0"),
     ("most_items", 101, "serve.most_items: expected 1 to 100, got 101"),
     ("most_waiting", 99, "serve.most_waiting: expected 100 or more, as many as serve.most_items"),
-    ("batch_critiques", 0, "serve.batch_critiques: expected more than 0, got 0"),
-    ("max_new_tokens", 0, "serve.max_new_tokens: expected more than 0, got 0"),
+    ("batch_critiques", 0, "serve.batch_critiques: expected 1 or more, got 0"),
+    ("max_new_tokens", 0, "serve.max_new_tokens: expected 1 or more, got 0"),
     ("body_s", float("nan"), "serve.body_s: expected more than 0, got nan"),
     ("window_ms", -1.0, "serve.window_ms: expected 0 or more, got -1.0"),
-    ("port", -1, "serve.port: expected a free address, got bind(): port must be 0-65535"),
+    ("port", 70000, "serve.port: expected a free address, got bind(): port must be 0-65535"),
 ])  # fmt: skip
 def test_settings_with_which_nothing_would_be_answered_are_refused(setting, value, words):
     recipe = Recipe()
