@@ -10,8 +10,9 @@ case "$(hostname)" in
     login*) refuse "expected a compute node, got $(hostname): no AI work on login nodes; sbatch the file" ;;
 esac
 [ -n "${SLURM_JOB_ID:-}" ] || refuse "expected a job, got none; sbatch the file"
+[ -n "${SCRATCH:-}" ] || refuse "expected \$SCRATCH, got none; set it to the folder that your clone is in"
 case "$PWD" in
-    "${SCRATCH:?}"/*) ;;
+    "$SCRATCH"/*) ;;
     *) refuse "expected a clone below \$SCRATCH, got $PWD; clone it there, submit from its root" ;;
 esac
 source slurm/finish.sh "$@"

@@ -56,6 +56,15 @@ def test_each_file_starts_its_stages_as_steps(vista, name):
     assert archived.exists() == finished
 
 
+@pytest.mark.parametrize("words", [(), ("3",), ("x", "slurm/sft.sh"), ("3", "slurm/none.sh")])
+def test_a_chain_of_what_nobody_can_submit_is_refused(vista, words):
+    done = subprocess.run(["bash", "slurm/chain.sh", *words], check=False, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("chain: expected a number of jobs and a batch file, got: ")
+    assert [path.name for path in Path("slurm/logs").iterdir()] == [".gitignore"]
+
+
 def test_a_chain_goes_on_until_it_is_done_and_no_further(vista):
     Path("fail.sft").write_text("85\n")
     os.environ["STAND_IN_NODES"] = "1"
@@ -123,6 +132,7 @@ def test_keys_come_from_a_file_of_ones_own_and_are_not_shown(vista):
 @pytest.mark.parametrize(("environment", "host", "message"), [
     ({}, "login2.vista.tacc.utexas.edu", "no AI work on login nodes"),
     ({"SLURM_JOB_ID": ""}, "c1", "expected a job, got none"),
+    ({"SCRATCH": ""}, "c1", "expected $SCRATCH, got none; set it"),
     ({"SCRATCH": "/elsewhere"}, "c1", r"expected a clone below $SCRATCH"),
 ])  # fmt: skip
 def test_wrong_places_are_refused_before_anything_starts(vista, environment, host, message):
