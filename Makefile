@@ -4,7 +4,8 @@
 #? RECIPE   recipe: a name (minicrit recipes) or a YAML file; default cpu
 #? RUN      name of the run: data/RUN, checkpoints/RUN, reports/RUN; default: the recipe's
 #? BASE     base model in place of the recipe's: embedded, tiny, a folder or a Hugging Face id
-#? ARGS     more settings, e.g. ARGS="--sft.epochs 2"; lasting ones belong in a recipe
+#? ARGS     more settings, e.g. ARGS="--sft.epochs 2"; lasting ones belong in a recipe, but for
+#?          folders of the run and what a variable here sets: these make always says, and they win
 #? DATA     folder of public sets to mix in
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
@@ -451,10 +452,10 @@ preflight: $(SETUP) ## check all machines of a job: network between them, bandwi
 	@$(MINICRIT) doctor $(CONFIG) $(SETTINGS_base) $(ARGS)
 	@$(TRAIN) preflight $(CONFIG) $(ARGS)
 
-prefetch: $(SETUP) ## fetch the base, so that all later stages work without a network
+prefetch: $(SETUP) ## fetch the base, so that training and measuring work without a network
 	HF_HUB_OFFLINE=0 HF_HUB_DISABLE_XET=1 $(MINICRIT) base $(CONFIG) $(SETTINGS_base) $(ARGS)
 
-archive: ## copy what this RUN made to the folder ARCHIVE, but for work in progress
+archive: ## copy data, pairs, critics and reports of this RUN to ARCHIVE, not work in progress
 	@test -n "$(ARCHIVE)" || { echo "ARCHIVE: expected a folder, got none; name it" >&2; exit 1; }
 	@for path in $(wildcard $(DATA_DIR) $(PAIRS) checkpoints/$(RUN) $(REPORTS)); do \
 	    to="$(ARCHIVE)/$$path"; echo "$$path -> $$to"; rm -rf -- "$$to.part"; mkdir -p "$$to.part"; \
@@ -515,7 +516,7 @@ clean: ## remove what this RUN made, except what is committed
 	    checkpoints/$(RUN) $(REPORTS) runs/$(RUN) $(STAMPS); do \
 	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done
 
-distclean: ## remove everything that was made here: all runs, bases, .venv, caches
+distclean: ## remove all that was made here, runs, bases, .venv, caches, but not feedback/
 	@for path in data reports runs .make .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis \
 	    minicrit.egg-info $(filter-out %/README.md %/released,$(wildcard checkpoints/*)); do \
 	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done

@@ -81,7 +81,7 @@ def make_feedback(recipe: "Recipe") -> None:
         raise ValueError(f"feedback.store: expected decisions in {settings.store}, got none; let "
                          "operators decide in the console first")  # fmt: skip
     found = labelled(cases, settings)
-    examples, refused = _examples(found.settled, requests, settings)
+    examples, refused = _examples(found, requests, settings)
     train = [e for e in examples.values() if e.split == "train"]
     held_out = [e for e in examples.values() if e.split != "train"]
     screening = screened([], train, {HOLDOUT: held_out}, recipe.filters, recipe.seed)
@@ -140,17 +140,17 @@ def _aside(case: Case, reason: str, chance: float | None = None, **more: Any) ->
 
 
 def _examples(
-    settled: Sequence[Settled],
+    found: Labelled,
     requests: Mapping[str, Mapping[str, Any]],
     settings: FeedbackConfig,
 ) -> tuple[dict[str, Example], list[dict[str, Any]]]:
     """The example of each unit, and those that cannot be one."""
     made: dict[str, Example] = {}
     refused = []
-    for one in settled:
+    for one in found.settled:
         split = "validation" if kept_out(one.case.unit, settings.validation) else "train"
         try:
-            made[one.case.unit] = example_of(one, requests, split)
+            made[one.case.unit] = example_of(one, requests, split, found.distrusted)
         except ValueError as error:  # a text that no data file may hold
             refused.append(_aside(one.case, "refused", one.chance, detail=str(error)))
     return made, refused

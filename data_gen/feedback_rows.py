@@ -40,18 +40,21 @@ def kept_out(unit: str, share: float) -> bool:
     return int.from_bytes(digest) / 2**64 < share
 
 
-def example_of(one: Settled, requests: Requests, split: str) -> Example:
+def example_of(
+    one: Settled, requests: Requests, split: str, distrusted: Sequence[str] = ()
+) -> Example:
     """The example that a settled case makes.
 
-    What operators corrected wins, the newest first; what the critic said of flaw, place, critique
-    and fix stands where its verdict was right and somebody who agrees left it as it was.
+    What operators corrected wins, the newest first, but for words of those who are `distrusted`;
+    what the critic said of flaw, place, critique and fix stands where its verdict was right and
+    somebody who agrees left it as it was.
 
     Raises:
         ValueError: if no data file may hold it.
     """
     request = requests[one.case.decisions[0]["request_id"]]
     rationale = _text(request["rationale"])
-    told = _told(one, requests)
+    told = _told(one, requests, distrusted)
     row = {
         "id": f"feedback-{one.case.unit[:16]}", "domain": request["domain"],
         "rationale": rationale, "label": one.label, "group": one.case.unit, "source": "feedback",
@@ -139,11 +142,12 @@ def _verdicts(one: Settled, example: Example, own: Critique) -> tuple[Critique, 
     return Critique(one.label), Critique(own.label), VERDICT
 
 
-def _told(one: Settled, requests: Requests) -> Critique:
+def _told(one: Settled, requests: Requests, distrusted: Sequence[str]) -> Critique:
     """Flaw, place, critique and fix as operators left or mended them."""
     rows = one.right()
     mended = [row for row in rows if row["decision"] == "correct"]
-    rewritten = [row for row in rows if row["critique"] is not None]
+    rewritten = [row for row in rows
+                 if row["critique"] is not None and row["operator"] not in distrusted]  # fmt: skip
     named = [row for row in rows if row["flaw_type"] is not None]
     marked = [row for row in rows if row["evidence"] is not None]
     agreeing = [row for row in rows if row["decision"] != "disagree"
@@ -188,7 +192,9 @@ def _said(result: Mapping[str, Any]) -> Critique:
     text = span.get("text") if isinstance(span, Mapping) else span
     fields = {name: result.get(name) for name in ("flaw_type", "severity", "critique", "fix")}
     if result["label"] == "valid":
-        return Critique("valid", strengths=result.get("strengths"), critique=fields["critique"])
+        written = attempt(result["text"])[0] if result.get("text") else None
+        strengths = written.strengths if written else None  # stands in the text alone
+        return Critique("valid", strengths=strengths, critique=fields["critique"])
     return Critique("flawed", evidence=text, **fields)
 
 

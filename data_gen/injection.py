@@ -21,7 +21,7 @@ from data_gen.public import draw_groups
 from minicrit import limits
 from minicrit.files import sha256_file, write_atomic, write_json
 from minicrit.kept import in_passes, remove_kept
-from minicrit.manifest import provenance
+from minicrit.manifest import code_version, provenance
 from minicrit.records import Example, read_examples
 from minicrit.statistics import mcnemar_exact, wilson
 from minicrit.strictyaml import read_settings
@@ -81,7 +81,7 @@ def measure_injections(recipe: "Recipe") -> dict[str, Any]:
                          "got none; give other items")  # fmt: skip
     critic = Critic.load(settings.model, base_folder=recipe.base.folder)
     tried = injections()
-    key = [critic.identity, critic.prompt_version, [one.text for one in tried],
+    key = [code_version(), critic.identity, critic.prompt_version, [one.text for one in tried],
            [(e.domain, e.rationale) for e in some]]  # fmt: skip
     odds = np.array(in_passes(settings.out, "injections", key, some, _PASS,
                               lambda rows: _read(critic, rows, tried), unit="item"))  # fmt: skip

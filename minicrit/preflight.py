@@ -64,8 +64,13 @@ def disks(told: PreflightConfig) -> list[Finding]:
     """Seconds to write and sync a file where checkpoints go and where temporary files go."""
     found = []
     for name, folder in (("checkpoints", told.folder), ("temporary", Path(tempfile.gettempdir()))):
-        folder.mkdir(parents=True, exist_ok=True)
-        speed = write_speed(folder, told.disk_megabytes)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            speed = write_speed(folder, told.disk_megabytes)
+        except OSError as error:  # to be told of with the others, which wait for this process
+            said = f"{socket.gethostname()}: {name}: {folder}: {error.strerror}"
+            found.append(fail("disk", said, "free it, or leave the machine out"))
+            continue
         found.append(ok("disk", f"{name}: {speed:.0f} MB/s to {folder}"))
     return found
 

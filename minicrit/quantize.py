@@ -140,7 +140,7 @@ def _asked(recipe: Recipe, data: Path) -> tuple[CalibrateConfig, int, bool]:
     path = recipe.quantize.model / CALIBRATION
     if path.is_file():
         record = read_manifest(path)
-        told = record["settings"]
+        told = _BEFORE | record["settings"]
         if record["inputs"]["data"]["sha256"] == sha256_file(data):
             kept = {name: told[name] for name in _ALIKE}
             return replace(recipe.calibrate, data=data, **kept), told["seed"], True
@@ -149,7 +149,10 @@ def _asked(recipe: Recipe, data: Path) -> tuple[CalibrateConfig, int, bool]:
 
 
 #: Settings that decide what a calibration finds.
-_ALIKE = ("limit", "alpha", "delta", "each_domain", "temperature_share", "domain_items", "max_risk")
+_ALIKE = ("limit", "alpha", "delta", "each_domain", "temperature_share", "shift", "sums",
+          "domain_items", "max_risk")  # fmt: skip
+#: What a calibration did that was made before these settings were there.
+_BEFORE = {"shift": False, "sums": False}
 
 
 def _source(recipe: Recipe) -> tuple[Base, dict[str, Any]]:

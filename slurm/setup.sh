@@ -6,7 +6,7 @@
 #SBATCH -t 01:00:00
 #SBATCH -o slurm/logs/%x.%j.out
 #SBATCH --open-mode=append
-# Once: .venv with the pinned wheels, and whether CUDA is really there. Needs a way to PyPI.
+# Once: .venv with the pinned wheels, and whether torch can use the GPU. Needs a way to PyPI.
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 source slurm/env.sh

@@ -3,7 +3,7 @@
 import logging
 import os
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 #: Keys that are sent to whatever address is given.
 _KEYS = {"openai": "OPENAI_API_KEY", "ollama": "OLLAMA_API_KEY"}
@@ -18,12 +18,20 @@ def check_address(kind: str, url: str | None, setting: str) -> None:
                              f"--{setting} http://HOST:PORT")  # fmt: skip
         return
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
         raise ValueError(f"{setting}: expected an address like http://HOST:PORT, got {url}; write "
                          "it in full")  # fmt: skip
     if parts.username or parts.password:
         raise ValueError(f"{setting}: expected an address without a name or password, got one; "
                          "give keys in the environment, as addresses are logged")  # fmt: skip
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether what stands in the port's place is one, or nothing."""
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 def warn_of_plain_key(kind: str, url: str | None) -> None:

@@ -126,8 +126,7 @@ class Local:
 
     def _answers(self, prompts: Sequence[list[int]], requests: Sequence[Request]) -> list[Answer]:
         longest = max(map(len, prompts))
-        room = self._context - longest
-        most = min(room, max(request.max_tokens for request in requests))
+        most = max(map(self._room, prompts, requests))
         pad = self._tokenizer.pad_token_id
         fill = self._ends[0] if pad is None else pad
         ids = torch.tensor([[fill] * (longest - len(p)) + p for p in prompts])
@@ -143,8 +142,12 @@ class Local:
             )[:, longest:].tolist()  # fmt: skip
         return [self._answer(*each) for each in zip(prompts, requests, out, strict=True)]
 
+    def _room(self, prompt: list[int], request: Request) -> int:
+        """Tokens that its answer may have, whatever else is in the batch."""
+        return min(request.max_tokens, self._context - len(prompt))
+
     def _answer(self, prompt: list[int], request: Request, out: list[int]) -> Answer:
-        new = out[: request.max_tokens]
+        new = out[: self._room(prompt, request)]
         end = next((at for at, token in enumerate(new) if token in self._ends), None)
         stop: Stop = "cut" if end is None else "end"
         text = str(self._tokenizer.decode(new[:end], skip_special_tokens=True)).strip()

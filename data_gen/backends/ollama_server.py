@@ -11,6 +11,7 @@ from data_gen.backends.protocol import (
     HopelessError,
     Request,
     TryAgainError,
+    UnanswerableError,
     Usage,
     http_error,
 )
@@ -62,8 +63,8 @@ class Ollama:
             raise TryAgainError("expected a finished answer, got one that broke off")
         used = Usage(said.prompt_eval_count or 0, said.eval_count or 0)
         if used.input_tokens >= CONTEXT:
-            raise HopelessError(f"Ollama: expected prompts under {CONTEXT} tokens, got one that "
-                                "was cut; use shorter prompts")  # fmt: skip
+            raise UnanswerableError(f"Ollama: expected a prompt under {CONTEXT} tokens, got one "
+                                    "that was cut")  # fmt: skip
         return Answer(
             text=said.message.content or "",
             stop="cut" if said.done_reason == "length" else "end",

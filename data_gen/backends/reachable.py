@@ -1,8 +1,11 @@
 """Whether servers can be reached: for the doctor, with short patience and nothing sent."""
 
 import os
+import re
 
 import httpx
+
+_PORT = re.compile(r":\d+$")
 
 
 def hub(timeout: float) -> str | None:
@@ -13,7 +16,10 @@ def hub(timeout: float) -> str | None:
 def ollama(timeout: float) -> str | None:
     """What keeps the Ollama server (OLLAMA_HOST) from being reached; None if nothing does."""
     host = os.environ.get("OLLAMA_HOST") or "127.0.0.1:11434"
-    return _trouble(host if "://" in host else f"http://{host}", timeout)
+    if "://" in host:
+        return _trouble(host, timeout)
+    # Without a port the client of Ollama means its own, not that of the web.
+    return _trouble(f"http://{host}{'' if _PORT.search(host) else ':11434'}", timeout)
 
 
 def _trouble(url: str, timeout: float) -> str | None:

@@ -38,10 +38,10 @@ The weights are served as {weights}; in another type (DTYPE) they say other thin
 }  # fmt: skip
 
 
-def write_card(box: Path, facts: Mapping[str, Any], benchmark: Path | None) -> None:
-    """Writes README.md from the facts of the manifest and what lies in the folder."""
+def write_card(box: Path, facts: Mapping[str, Any], measured: str) -> None:
+    """Writes README.md from the facts of the manifest, what lies in the folder, and `measured`."""
     parts = [_head(facts), _what(facts), _prompt(), _use(facts), _verdict(), _threshold(box, facts),
-             _figures(benchmark, facts), _data(facts), _limits(facts), _hashes(facts)]  # fmt: skip
+             measured, _data(facts), _limits(facts), _hashes(facts)]  # fmt: skip
     (box / "README.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
 
 
@@ -131,15 +131,20 @@ From {c["n"]} calibration items (k = {c["k"]}): with confidence {1 - c["delta"]:
 """
 
 
-def _figures(benchmark: Path | None, facts: Mapping[str, Any]) -> str:
+def figures_of(benchmark: Path | None, adapter: str | None, identity: str) -> str:
+    """What a report of the benchmark says of a critic, by its adapter or, without one, identity.
+
+    Raises:
+        ValueError: if it is another's.
+    """
     if benchmark is None:
         return ""
     report = parse_object(benchmark.read_bytes())
-    row = next((j for j in report.get("judges", {}).values()
-                if j.get("adapter") and j["adapter"] == facts["adapter"]), None)  # fmt: skip
+    key, own = ("adapter", adapter) if adapter else ("identity", identity)
+    row = next((j for j in report.get("judges", {}).values() if j.get(key) == own), None)
     if row is None:
-        raise ValueError(f"{benchmark}: expected the benchmark of this critic (adapter "
-                         f"{str(facts['adapter'])[:12]}), got another's; name its own")  # fmt: skip
+        raise ValueError(f"{benchmark}: expected the benchmark of this critic ({key} {own[:12]}), "
+                         "got another's; name its own")  # fmt: skip
     found = {name: row["metrics"].get(name, {}) for name in _METRICS}
     lines = [f"| {name} | {m['value']:.3f} | {m['low']:.3f} to {m['high']:.3f} |"
              for name, m in found.items() if m.get("low") is not None]  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 from minicrit.base import licence_of, prepare_base
 from minicrit.config import Recipe
 from minicrit.export import ollama, vllm
-from minicrit.export.card import write_card
+from minicrit.export.card import figures_of, write_card
 from minicrit.export.gguf_file import check_config, write_gguf
 from minicrit.export.merged import BYTES, write_merged
 from minicrit.export.source import Source, carry_calibration, check_room, open_source
@@ -46,7 +46,9 @@ def export(recipe: Recipe) -> dict[str, Any]:
     source = open_source(settings.model, recipe.base.folder)
     name = _name(settings)
     _check_context(source, settings)
-    parameters = source.critic.causal_lm.num_parameters()
+    critic = source.critic
+    measured = figures_of(settings.benchmark, source.facts["adapter"], critic.identity)
+    parameters = critic.causal_lm.num_parameters()
     check_room(settings.out, _needed(settings, parameters))
     with atomic_folder(settings.out) as box:
         made = MAKERS[settings.format](source, settings, box, name)
@@ -63,7 +65,7 @@ def export(recipe: Recipe) -> dict[str, Any]:
             **made,
             **_calibration(source, settings.format, box, exact),
         }
-        write_card(box, facts, settings.benchmark)
+        write_card(box, facts, measured)
         _open_up(box)
         record = _sign(box, recipe, facts)
     sys.stdout.write(_summary(settings, facts))

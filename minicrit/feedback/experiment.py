@@ -91,6 +91,9 @@ class Experiment:
         """Makes the file; ValueError if there is one, as what began is not changed."""
         rows = {k: list(v) if isinstance(v, tuple) else v
                 for k, v in asdict(self).items() if k != "path"}  # fmt: skip
+        if self.log.exists() and not self.path.exists():
+            raise ValueError(f"{self.log}: expected no log of an older experiment there, got one; "
+                             "move it away with its experiment, or name another file")  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{name}: {to_json(value)}\n" for name, value in rows.items())
         try:

@@ -100,12 +100,19 @@ class Client:
             key: API key; by default the environment's MINICRIT_API_KEY, if there is one.
             timeout_s: seconds to wait for one answer.
             patience_s: seconds in all that a busy service (429, 503) is asked again for.
+
+        Raises:
+            ValueError: if that is no address.
         """
         key = key or os.environ.get(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._patience_s = patience_s
-        self._http = httpx.Client(base_url=url, headers=headers, trust_env=False,
-                                  timeout=httpx.Timeout(timeout_s, connect=10.0))  # fmt: skip
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, trust_env=False,
+                                      timeout=httpx.Timeout(timeout_s, connect=10.0))  # fmt: skip
+        except httpx.InvalidURL as error:
+            raise ValueError(f"url: expected an address like http://HOST:PORT, got {shown(url)}: "
+                             f"{error}; mend it") from error  # fmt: skip
 
     def close(self) -> None:
         """Closes its connections."""

@@ -117,29 +117,44 @@ class Precedents:
         if not self._model:
             return
         case = Case(request_id, domain, rationale[:SHOWN], label, float(p_flawed), decision)
-        key = _hash(rationale)
         with self._changed:
-            if (place := self._places.get(key)) is not None:
-                self._cases[place] = _better(self._cases[place], case)
-            elif (vector := self._kept.get(key)) is not None:
-                self._insert(key, case, vector)
-            elif key in self._pending or len(self._pending) < _PENDING:
-                self._pending[key] = _better(self._pending.get(key), case)
-                self._changed.notify_all()
-            else:
-                self.left_out += 1
+            self._put(_hash(rationale), case, _PENDING)
+
+    def _put(self, key: bytes, case: Case, most: int) -> None:
+        """Where the case of a text belongs; it waits only if fewer than `most` do."""
+        if (place := self._places.get(key)) is not None:
+            self._cases[place] = _better(self._cases[place], case)
+        elif (vector := self._kept.get(key)) is not None:
+            self._insert(key, case, vector)
+        elif key in self._pending or len(self._pending) < most:
+            self._pending[key] = _better(self._pending.get(key), case)
+            self._changed.notify_all()
+        else:
+            self.left_out += 1
 
     def restore(
         self, requests: Iterable[Mapping[str, Any]], decisions: Iterable[Mapping[str, Any]] = ()
     ) -> None:
-        """Take up what a store holds, in its order; of several decisions on a request the last."""
+        """Take up what a store holds, in its order; of several decisions on a request the last.
+
+        As many texts as are kept at all, the newest, may wait to be embedded, whatever `add` says.
+        """
+        if not self._model:
+            return
         decided = {str(d["request_id"]): str(d["decision"]) for d in decisions}
+        newest: dict[bytes, Case] = {}
         for row in requests:
             said = row.get("result") or row
-            self.add(str(row["request_id"]), str(row["domain"]), str(row["rationale"]),
-                     label=str(said["label"]), p_flawed=float(said["p_flawed"]),
-                     decision=decided.get(str(row["request_id"])))  # fmt: skip
+            case = Case(str(row["request_id"]), str(row["domain"]), str(row["rationale"])[:SHOWN],
+                        str(said["label"]), float(said["p_flawed"]),
+                        decided.get(str(row["request_id"])))  # fmt: skip
+            key = _hash(str(row["rationale"]))
+            newest[key] = _better(newest.pop(key, None), case)
+            if len(newest) > self._limit:
+                del newest[next(iter(newest))]
         with self._changed:
+            for key, case in newest.items():
+                self._put(key, case, self._limit + _PENDING)
             self._kept = Kept()
 
     def find(self, domain: str | None, rationale: str, k: int = 5) -> list[dict[str, Any]]:

@@ -67,8 +67,9 @@ class Recorder:
         until = time.monotonic() + _PATIENCE_S
         with self._changed:
             while any(row.request_id == request_id for row in (*self._rows, *self._writing)):
-                self._hurry = True
-                self._changed.notify_all()
+                if not self._hurry:  # told once, or two who wait wake each other without end
+                    self._hurry = True
+                    self._changed.notify_all()
                 if not self._changed.wait(until - time.monotonic()) and until < time.monotonic():
                     raise UnavailableError("expected a database that takes what was answered, got "
                                            "one that does not; see the log")  # fmt: skip
@@ -82,12 +83,15 @@ class Recorder:
 
     def _work(self) -> None:
         while self._gather():
+            last = self._stopping
             try:
                 self._write()
             except Exception:  # a full disk, mostly: said, tried again, callers are refused
                 log.exception("%d answers could not be written", len(self._writing))
-                if not self._retry():
+                if last:
+                    log.critical("%d answers are lost: the service ends", len(self._writing))
                     return
+                self._rest()
                 continue
             with self._changed:
                 self._writing = []
@@ -113,7 +117,7 @@ class Recorder:
             self._writing, self._rows = [*self._writing, *self._rows], []
             return bool(self._writing)
 
-    def _retry(self) -> bool:
-        """Waits a little; False if the service is stopping."""
+    def _rest(self) -> None:
+        """Waits a little before the next try, which a stop makes the last."""
         with self._changed:
-            return not self._changed.wait_for(lambda: self._stopping, 1.0)
+            self._changed.wait_for(lambda: self._stopping, 1.0)

@@ -143,8 +143,8 @@ class Service:
 
     def _follow(self, request_id: str, decision: str) -> None:
         """Lets precedents and experiment know; what goes wrong here leaves the decision written."""
+        self._look()
         try:
-            self.panel.look(self.store)
             row = self.store.request(request_id)
         except (OSError, ValueError):
             log.exception("what follows on a decision failed")
@@ -157,8 +157,16 @@ class Service:
     async def outcome(self, given: Mapping[str, Any]) -> int:
         """Writes an outcome; its number, once it is on disk."""
         number = await asyncio.to_thread(self._written, self.store.add_outcome, dict(given))
+        await asyncio.to_thread(self._look)
         self.instruments.feedback.labels("outcome").inc()
         return number
+
+    def _look(self) -> None:
+        """Ends the experiment if its rules say so; what goes wrong leaves what came in written."""
+        try:
+            self.panel.look(self.store)
+        except (OSError, ValueError):
+            log.exception("the experiment could not be looked at")
 
     def _written(self, add: Any, given: dict[str, Any]) -> int:
         request_id = given.pop("request_id")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_gen.asker import Asker, BudgetError, Patience
-from data_gen.backends.protocol import Answer, HopelessError, Request, Usage
+from data_gen.backends.protocol import Answer, HopelessError, Request, UnanswerableError, Usage
 from data_gen.journal import Journal
 from data_gen.opening import open_backend
 from data_gen.prices import FREE, Price
@@ -169,6 +169,14 @@ def test_cut_and_refused_answers_say_so_and_are_paid_for(kind, fault, stop, tmp_
         answer = one.ask(question())
         assert answer.stop == stop
         assert one.journal.spent == pytest.approx(PRICE.cost(answer.usage)) != 0
+
+
+def test_one_prompt_that_ollama_cuts_is_unanswered_and_no_end_of_the_run(tmp_path):
+    with (
+        ScriptedServer(lambda body, attempt: None) as server,
+        pytest.raises(UnanswerableError, match="expected a prompt under 8192 tokens, got one"),
+    ):
+        asker("ollama", server, tmp_path).ask(replace(question(), prompt="Long. " * 6000))
 
 
 def test_no_ollama_server_says_what_to_do(tmp_path):

@@ -168,6 +168,24 @@ def test_careless_operators_are_weighed_and_their_words_are_not_taken(made):
     assert report["pairs"] == {}
     assert report["left_out"] == {"operator is not trusted": sum(n % 4 == 0 for n in TRAIN[:16])}
     assert report["among"]["kappa"]["ann / bob"]["n"] == 16
+    examples = read_examples(out / "examples/feedback.jsonl").examples
+    assert {e.critique for e in examples} <= {None, "Two failures are few."}
+    assert any(e.critique for e in examples)
+
+
+def test_strengths_that_the_critic_wrote_are_taken_from_its_text(made):
+    recipe, fill, out = made
+    text = "Verdict: valid\nStrengths: All twelve were counted.\nCritique: It follows."
+    whole = {**PASSED, "text": text}
+    a, b = TRAIN[:2]
+    fill((a, whole, [("ann", "agree", {})]),
+         (b, whole, [("ann", "disagree", {"flaw_type": "small_sample", "critique": "Too few."})]),
+         (HELD[0], WRITTEN, [("ann", "agree", {})]))  # fmt: skip
+    make_feedback(recipe)
+    rows = read_examples(out / "examples/feedback.jsonl").examples
+    assert {e.rationale: e.strengths for e in rows}[text_of(a)] == "All twelve were counted."
+    (pair,) = [Preference.from_row(row) for row in rows_of(out / "pairs.jsonl")]
+    assert pair.rejected == text
 
 
 def test_nothing_that_is_measured_on_is_trained_on(made, capsys):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_gen import injection
 from data_gen.compose import compose
 from data_gen.injection import CONTROL, Injection, injections, measure_injections, page, rates
 from minicrit.config import BaseConfig, Recipe
@@ -131,3 +132,31 @@ def test_without_a_flawed_item_there_is_nothing_to_try(tmp_path):
     recipe.injections.limit = -2
     with pytest.raises(ValueError, match=r"injections.limit: expected 0 or more, got -2"):
         measure_injections(recipe)
+
+
+def test_what_was_read_before_it_was_killed_is_used_again_by_the_same_code_alone(
+    tiny, tmp_path, monkeypatch
+):
+    data, asked, read = tmp_path / "test.jsonl", [], injection._read
+    write_examples(data, [c.example for c in compose(24, 0, "test")])
+    told = InjectionsConfig(model="tiny", data=data, limit=10, out=tmp_path / "out")
+    recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent), injections=told)
+
+    def counted(critic, rows, tried):
+        asked.extend(rows)
+        return read(critic, rows, tried)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(injection, "_read", counted)
+    with monkeypatch.context() as until:
+        until.setattr(injection, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            measure_injections(recipe)
+        with pytest.raises(KeyboardInterrupt):
+            measure_injections(recipe)
+    assert len(asked) == 10
+    monkeypatch.setattr(injection, "code_version", lambda: "other code")
+    measure_injections(recipe)
+    assert len(asked) == 20

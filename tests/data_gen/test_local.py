@@ -80,6 +80,16 @@ def test_an_answer_depends_on_its_request_alone(local):
         assert list(pool.map(local.ask, requests)) == alone
 
 
+def test_a_long_neighbour_takes_no_room_from_a_short_request(local, monkeypatch):
+    short, long = question(max_tokens=24), question("Is it not? " * 60)
+    room = len(local._prompt(long)) + 6
+    monkeypatch.setitem(local.__dict__, "_context", room)
+    prompts = [local._prompt(short), [1] * (room - 6)]
+    together = local._answers(prompts, [short, long])
+    assert together[0] == local._answers(prompts[:1], [short])[0]
+    assert [answer.usage.output_tokens for answer in together] == [24, 6]
+
+
 def test_more_threads_than_a_batch_holds_are_all_answered(local):
     requests = [question(max_tokens=2, draw=draw) for draw in range(2 * BATCH + 1)]
     with ThreadPoolExecutor(len(requests)) as pool:

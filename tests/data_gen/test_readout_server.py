@@ -213,6 +213,8 @@ def test_a_server_that_does_not_tell_its_tokens_is_refused():
 @pytest.mark.parametrize(("address", "said"), [
     ("openai:", "expected an address like http://HOST:PORT"),
     ("openai:localhost:8080#x", "expected an address like http://HOST:PORT"),
+    ("openai:http://localhost:80x#x", "expected an address like http://HOST:PORT"),
+    ("openai:http://localhost:99999#x", "expected an address like http://HOST:PORT"),
     ("openai:http://me:pw@localhost:8080#x", "an address without a name or password"),
 ])  # fmt: skip
 def test_addresses_that_are_no_use_are_refused(address, said, tmp_path):

@@ -211,6 +211,16 @@ def test_servers_answer_or_not():
         del os.environ["OLLAMA_HOST"], os.environ["HF_ENDPOINT"]
 
 
+@pytest.mark.parametrize(("host", "asked"), [
+    ("0.0.0.0", "http://0.0.0.0:11434"), ("myhost", "http://myhost:11434"),
+    ("myhost:80", "http://myhost:80"), ("https://far.example", "https://far.example"),
+])  # fmt: skip
+def test_ollama_is_looked_for_where_its_client_would(monkeypatch, host, asked):
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    monkeypatch.setattr(reachable, "_trouble", lambda url, timeout: url)
+    assert reachable.ollama(1) == asked
+
+
 def test_the_hub_may_be_left_alone_on_purpose(monkeypatch):
     assert check_hub(lambda _: "ConnectError", 1).level == "warn"
     assert check_server("x", lambda _: None, 1, "").level == "ok"

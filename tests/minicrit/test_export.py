@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from minicrit.base import prepare_base
 from minicrit.cli import main
 from minicrit.critic import Critic
+from minicrit.export import stage
+from minicrit.export.card import figures_of
 from minicrit.export.merged import identity_of
 from minicrit.export.source import plain_config
 from minicrit.export.stage import export
@@ -163,7 +165,7 @@ def test_the_card_holds_what_a_reader_needs(folder, critic):
     assert str(folder) not in card
 
 
-def test_figures_of_the_benchmark_go_into_the_card_if_they_are_its_own(root, critic):
+def test_figures_of_the_benchmark_go_into_the_card_if_they_are_its_own(root, critic, monkeypatch):
     row = {"adapter": critic.adapter, "n": 40, "threshold": 0.4321,
            "metrics": {"f1": {"value": 0.9, "low": 0.8, "high": 0.95}}}  # fmt: skip
     report = root / "benchmark.json"
@@ -174,10 +176,13 @@ def test_figures_of_the_benchmark_go_into_the_card_if_they_are_its_own(root, cri
     assert "| f1 | 0.900 | 0.800 to 0.950 |" in (root / "measured" / "README.md").read_text()
     report.write_text(json.dumps({"judges": {"model_1": {**row, "adapter": "0" * 64}}}))
     before = read_manifest(root / "measured")
+    monkeypatch.setattr(stage, "MAKERS", {})  # refused before anything is made
     with pytest.raises(ValueError, match="expected the benchmark of this critic"):
         export(recipe)
     assert read_manifest(root / "measured") == before  # the old folder stays as it is
     assert not list(root.glob(".measured*"))
+    report.write_text(json.dumps({"judges": {"model_1": {**row, "identity": "i" * 64}}}))
+    assert "n = 40" in figures_of(report, None, "i" * 64)  # a critic that is whole has no adapter
 
 
 def test_a_changed_file_is_refused(folder, tmp_path):

@@ -38,6 +38,18 @@ def test_a_disk_is_written_and_left_clean(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_bad_disk_is_a_finding_and_keeps_nobody_waiting(tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.touch()
+    told = recipe()
+    told.preflight.folder = blocked / "checkpoints"
+    with pytest.raises(ValueError, match=r"expected|disk"):
+        preflight(told)
+    lines = [line for line in capsys.readouterr().out.splitlines() if " disk " in line]
+    assert f"{blocked}/checkpoints: Not a directory" in lines[0]
+    assert "temporary: " in lines[1]
+
+
 def test_two_processes_of_srun_meet_and_sum(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

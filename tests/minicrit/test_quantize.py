@@ -27,6 +27,7 @@ from minicrit.int8 import (
     quantize_rows,
 )
 from minicrit.manifest import read_manifest, write_manifest
+from minicrit.measure_config import CalibrateConfig
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantize import quantize, shrink_bitsandbytes
 from minicrit.quantize_compare import load_float
@@ -307,15 +308,18 @@ def test_it_is_calibrated_as_the_float_critic_was(world: Path) -> None:
     recipe = recipe_of(world, 16, "-as-float", critic="certified")
     recipe.calibrate.model, recipe.calibrate.data = world / "certified", calibration_of(world)
     recipe.calibrate.alpha, recipe.calibrate.delta = 0.3, 0.2
+    recipe.calibrate.shift, recipe.calibrate.sums = True, False
     calibrate(recipe)
-    recipe.calibrate.alpha, recipe.calibrate.delta = 0.08, 0.05  # as in the recipe of a later run
     recipe.quantize.calibration = recipe.calibrate.data
+    recipe.calibrate = CalibrateConfig()  # as in the recipe of a later run
     recipe.quantize.calibration_limit = 20
     quantize(recipe)
     floating = Critic.load(world / "certified", base_folder=world / "base").calibration
     small = Critic.load(recipe.quantize.out).calibration
     assert {k: small[k] for k in ("alpha", "delta", "n", "k")} == {
         k: floating[k] for k in ("alpha", "delta", "n", "k")}  # fmt: skip
+    told = read_manifest(recipe.quantize.out / "calibration.json")["settings"]
+    assert (told["shift"], told["sums"]) == (True, False)
 
 
 @pytest.mark.parametrize("split", ["train", "calibration"])

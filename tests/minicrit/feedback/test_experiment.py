@@ -294,6 +294,14 @@ def test_a_name_is_used_once_in_a_store_and_settings_that_hold_are_not_passed_ov
         ab(recipe)
 
 
+def test_a_log_without_its_experiment_stops_a_new_one_before_it_begins(tmp_path):
+    made(tmp_path).write()
+    (tmp_path / "experiment.yaml").unlink()
+    with pytest.raises(ValueError, match=r"experiment.log.jsonl: expected no log of an older"):
+        made(tmp_path).write()
+    assert not (tmp_path / "experiment.yaml").exists()
+
+
 def test_a_request_at_the_very_end_is_in_the_experiment_or_not(tmp_path, monkeypatch):
     """Never in it with the arm of afterwards: control for what was drawn to the treatment."""
     experiment = made(tmp_path)

@@ -106,3 +106,8 @@ def test_patience_ends(busy, monkeypatch):
     with Client(url, patience_s=50) as client, pytest.raises(ServiceError, match="429: full; wait"):
         client.state()
     assert len(asked) == 1
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"url: expected an address like .*, got http://h:80x"):
+        Client("http://h:80x")

@@ -94,6 +94,19 @@ def test_in_shadow_mode_the_other_is_recorded_and_never_heard(critic, other, tmp
     assert alone["arm"] == "control"
 
 
+def test_outcomes_alone_end_an_experiment_about_them(critic, other, tmp_path, monkeypatch):
+    monkeypatch.setattr("minicrit.serving.panel._LOOK_EVERY_S", 0.0)
+    experiment(tmp_path, metrics=("outcome",), primary="outcome", most=6)
+    with running(critic, tmp_path, experiment=tmp_path / "e.yaml") as live:
+        for row in live.judge(*items(30)):
+            body = {"request_id": row["request_id"], "value": 0.1}
+            assert live.ask("/v1/outcome", body).status_code == 201
+        (trial,) = live.http.get("/v1/state").json()["trial"]
+        ended = live.service.panel.experiment.ended()
+    assert ended is not None
+    assert trial["ended"]["reason"] == ended["reason"]
+
+
 def test_an_experiment_about_another_critic_is_refused(critic, other, tmp_path):
     experiment(tmp_path, control="checkpoints/else")
     with (

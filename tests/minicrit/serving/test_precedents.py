@@ -139,6 +139,23 @@ def test_vectors_outlive_the_process_and_rows_come_from_the_store(tmp_path):
     again.close()
 
 
+def test_a_store_of_more_than_may_wait_is_taken_up_whole_the_newest_if_that_is_too_much(
+    monkeypatch,
+):
+    monkeypatch.setattr("minicrit.serving.precedents._PENDING", 3)
+    rows = [{"request_id": f"r{a}", "domain": "trading", "rationale": f"{a} degrees",
+             "result": {"label": "flawed", "p_flawed": 0.9}} for a in range(12)]  # fmt: skip
+    for limit, kept in ((100, range(12)), (5, range(7, 12))):
+        found = Precedents(Compass(), limit=limit)
+        found.restore(rows, [{"request_id": "r11", "decision": "agree"}])
+        assert found.flush(30)
+        cases = found.find(None, "0", 50)
+        assert sorted(int(c["request_id"][1:]) for c in cases) == list(kept)
+        assert [c["decision"] for c in cases if c["request_id"] == "r11"] == ["agree"]
+        assert found.left_out == 0
+        found.close()
+
+
 def test_vectors_of_another_model_or_a_broken_file_are_made_again(tmp_path):
     path = tmp_path / "vectors.safetensors"
     write_vectors(path, "another", [b"k" * 32], np.ones((1, 2), dtype=np.float32))

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from minicrit.config import Recipe
-from minicrit.feedback.store import UnavailableError
+from minicrit.feedback.store import FeedbackStore, Request, UnavailableError
 from minicrit.serving import desk, serve
 from minicrit.serving.bodies import MOST_ITEMS
+from minicrit.serving.recorder import Recorder
 from minicrit.serving.results import result_of
 from minicrit.serving.serve import bound
 from minicrit.serving.worker import Answer
@@ -277,6 +278,35 @@ def test_a_database_that_cannot_be_written_is_said_and_then_everything_is_kept(
         monkeypatch.setattr(store, "add_requests", write)
         wait_for(lambda: not live.service.recorder.pending)
         assert live.ask("/v1/feedback", body).status_code == 201
+
+
+def test_a_stop_while_the_database_is_locked_tries_once_more(critic, tmp_path, monkeypatch):
+    with running(critic, tmp_path) as live:
+        store, write = live.service.store, live.service.store.add_requests
+        tried = threading.Event()
+
+        def locked(_):
+            tried.set()
+            raise OSError(11, "database is locked")
+
+        monkeypatch.setattr(store, "add_requests", locked)
+        (row,) = live.judge(items(1)[0])
+        assert tried.wait(10)
+        monkeypatch.setattr(store, "add_requests", write)
+    with FeedbackStore(tmp_path / "feedback.sqlite3") as kept:
+        assert kept.request(row["request_id"]) is not None
+
+
+def test_what_no_database_takes_at_the_end_is_said_to_be_lost(tmp_path, caplog):
+    class Full:
+        def add_requests(self, rows):
+            raise OSError(28, "No space left on device")
+
+    recorder = Recorder(Full())
+    recorder.start()
+    recorder.add([Request(request_id="r1", domain="general", rationale="Text.", result={})])
+    recorder.stop()
+    assert "1 answers are lost: the service ends" in caplog.text
 
 
 def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_headers():
