@@ -167,8 +167,9 @@ REFITTED := $(filter-out $(CALIBRATION),$(patsubst %,%/calibration.json,$(PREFER
 comma := ,
 empty :=
 # What data of no run may hold: all that is measured on here, and what operators sent back.
-MEASURED := $(wildcard $(addprefix data/*/,validation*.jsonl calibration*.jsonl test*.jsonl))
-HELD_OUT := $(wildcard data/*/holdout*.jsonl)
+MEASURED := $(filter-out %.rejected.jsonl,$(wildcard $(addprefix data/*/,validation*.jsonl \
+    calibration*.jsonl test*.jsonl)))
+HELD_OUT := $(filter-out %.rejected.jsonl,$(wildcard data/*/holdout*.jsonl))
 listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(strip $(1))))
 
 TRAINED_RUNGS := $(addsuffix /manifest.json,$(PREFERRED) $(RESAMPLED) $(REVISED) $(SMALL))

@@ -143,8 +143,9 @@ class _Search:
     def _groups(self, contradicted: Numbers) -> Iterator[list[int]]:
         """The groups, in canonical order, that are contradicted or share something with others."""
         order = np.lexsort((self._text, self._group, ~self._fixed))
-        group = self._group[order]
-        firsts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+        group, fixed = self._group[order], self._fixed[order]
+        new = (group[1:] != group[:-1]) | (fixed[1:] != fixed[:-1])
+        firsts = np.flatnonzero(np.r_[True, new])
         doubtful = (self._shared[order] >= 0).any(axis=1)
         doubtful |= np.isin(self._text[order], contradicted)
         suspect = np.logical_or.reduceat(doubtful, firsts)

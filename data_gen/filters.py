@@ -62,6 +62,7 @@ class Screening:
         self._rows: dict[int, Removal] = {}
         self._leaks: dict[int, Removal] = {}
         self._names = [f"{name}: {e.id}" for name, items in evaluation.items() for e in items]
+        self._held = {e.group: name for name, items in evaluation.items() for e in items}
         for batch in _batches(e for items in evaluation.values() for e in items):
             self._enter(batch, self._words([e.rationale for e in batch]), fixed=True)
 
@@ -76,6 +77,8 @@ class Screening:
             texts = [example.rationale for example in batch]
             words = self._words(texts)
             hits = self.firewall.hits(texts, words)
+            self._leaks |= {first + row: Removal("leak", f"{self._held[e.group]}: of its group")
+                            for row, e in enumerate(batch) if e.group in self._held}  # fmt: skip
             self._leaks |= {first + row: Removal("leak", f"{hit.item}: {hit.how}")
                             for row, hit in hits.items()}  # fmt: skip
             if not fixed:

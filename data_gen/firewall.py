@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_gen.shingles import Numbers, Places, Ragged, Words, ngrams, normalised, number_of
-from minicrit.records import Example
+from minicrit.records import ASIDE, Example
 
 #: Names of files that are measured on, also with `-public` and the like behind.
 EVALUATION = ("validation", "calibration", "test", "suite", "holdout")
@@ -40,7 +40,8 @@ _BATCH = 4096
 
 def is_evaluation(path: Path) -> bool:
     """Whether a file holds what is measured on, by its name."""
-    return stem_of(path).partition("-")[0] in EVALUATION
+    stem = stem_of(path)
+    return stem.partition("-")[0] in EVALUATION and not stem.endswith(ASIDE)
 
 
 def evaluation_files(folder: Path) -> list[Path]:

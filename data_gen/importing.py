@@ -186,15 +186,20 @@ def _one_part(found: Sequence[Found], taken: Taken) -> Iterator[Found]:
 
 
 def _once(found: Iterable[Found], taken: Taken) -> Iterator[Example]:
-    """Without repeated texts and ids; the first stays."""
-    seen: set[str] = set()
-    for example, _, _ in found:
-        names = {normalised(example.rationale), f"id {example.id}"}
-        if seen.isdisjoint(names):
-            yield example
-        else:
+    """Without repeated texts; the first stays. Another text of an id that was used is set aside."""
+    texts: set[str] = set()
+    ids: set[str] = set()
+    for example, place, raw in found:
+        text = normalised(example.rationale)
+        if text in texts:
             taken.counts["repeated"] += 1
-        seen |= names
+        elif example.id in ids:
+            error = RefusedError("each id once", example.id, "let every row have its own id")
+            _leave("of an id used before", place, error, raw, taken)
+        else:
+            yield example
+        texts.add(text)
+        ids.add(example.id)
 
 
 def _leave(why: str, place: Place, error: RefusedError, raw: bytes, taken: Taken) -> None:

@@ -164,7 +164,7 @@ def training_examples(
     if wrong := next((e for e in examples if e.split != "train"), None):
         raise ValueError(f"{path}: expected training rows alone, got {wrong.id} of split "
                          f"{wrong.split}; nothing is learnt from what is measured on")  # fmt: skip
-    beside = {file.name: read_examples(file).examples for file in evaluation_files(path.parent)}
+    beside = {str(file): read_examples(file).examples for file in evaluation_files(path.parent)}
     screening = screened(examples, [], beside, recipe.filters, recipe.seed)
     return draw_groups(screening.composed, limit, f"{recipe.seed}/{purpose}"), screening
 

@@ -53,8 +53,12 @@ def read_public(
         seed: of the draw.
         max_bad: largest share of bad lines in a file.
         rejects: folder for bad lines; None: beside the file.
+
+    Raises:
+        ValueError: if a file is not to be read, or two hold the same id.
     """
     public = Public()
+    origins: dict[str, Path] = {}
     for reading in read_folder(folder, max_bad=max_bad, rejects=rejects):
         name = reading.path.name.removesuffix(".gz").removesuffix(".jsonl")
         count = Counter(unlabelled=reading.unlabelled, bad=reading.bad)
@@ -64,11 +68,20 @@ def read_public(
             kept = [e for e in drawn if length(e) <= max_tokens]
             count.update(over_limit=len(rows) - len(drawn), too_long=len(drawn) - len(kept))
             count.update(kept=len(kept))
+            _refuse_known(kept, reading.path, origins)
             labels[split] = Counter(e.label for e in kept)
             public.splits.setdefault(split, []).extend(kept)
         public.counts[name] = count
         public.files.append(reading.path)
     return public
+
+
+def _refuse_known(rows: list[Example], path: Path, origins: dict[str, Path]) -> None:
+    """Refuses an id that another file has; `origins` is where each comes from."""
+    for example in rows:
+        if (other := origins.setdefault(example.id, path)) != path:
+            raise ValueError(f"{path}: expected ids that no other set has, got {example.id} of "
+                             f"{other} too; put the name of the set before them")  # fmt: skip
 
 
 def draw_groups(examples: list[Example], limit: int, seed: str) -> list[Example]:

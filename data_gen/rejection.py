@@ -24,7 +24,7 @@ from data_gen.pairs import training_examples
 from data_gen.public import draw_groups, order_key
 from data_gen.scouting import drawn, scout
 from data_gen.screen import asked, held_out_inputs
-from minicrit.encoding import Encoder
+from minicrit.encoding import Encoder, TooLongError
 from minicrit.files import atomic_folder, recover_folder, sha256_file, sha256_json, write_json
 from minicrit.jsonl import write_rows
 from minicrit.judging import item_of
@@ -87,8 +87,9 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
         return out
     everything, screening = training_examples(recipe, settings.data, 0, str(number))
     seed = f"{recipe.seed}/{number}"
-    looked_at = draw_groups(everything, settings.scouted or settings.rationales, seed)
     critic = Critic.load(model, base_folder=recipe.base.folder, calibrated=False)
+    everything = [e for e in everything if _fits(critic.encoder, e)]
+    looked_at = draw_groups(everything, settings.scouted or settings.rationales, seed)
     examples, samples, looks = _sampled(critic, looked_at, settings, manner, out)
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
     kept = list(select(pools, settings.keep, settings.keep_scope, settings.least_score))
@@ -114,6 +115,15 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
                        facts={"key": key, **report, **screening.facts()})  # fmt: skip
     sys.stdout.write(f"round {number}: {report}\n{screening.lines()}")
     return out
+
+
+def _fits(encoder: Encoder, example: Example) -> bool:
+    """Whether the critic can read it; what it cannot costs nothing, and no control learns it."""
+    try:
+        encoder.prompt(example.domain, example.rationale)
+    except TooLongError:
+        return False
+    return True
 
 
 def check_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:

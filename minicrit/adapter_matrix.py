@@ -92,6 +92,9 @@ def matrix_of(
         own = truth.only(inside)
         asked = [e for e in examples if e.domain == domain]
         for key, column in p.items():
+            if np.isnan(column[inside]).all():
+                raise ValueError(f"{domain}: expected test items that {key} can read, got "
+                                 "too long ones alone; shorten them")  # fmt: skip
             found[key][domain] = _worth(column[inside], own, draws, seed)
             if key != FALLBACK:
                 sides = (

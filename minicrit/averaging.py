@@ -18,7 +18,13 @@ from minicrit.averaging_config import AverageConfig
 from minicrit.config import Recipe
 from minicrit.files import atomic_file, atomic_folder
 from minicrit.lora import ADAPTERS, WEIGHTS, refuse_foreign
-from minicrit.manifest import check_outputs, read_manifest, require, write_manifest
+from minicrit.manifest import (
+    carry_calibration,
+    check_outputs,
+    read_manifest,
+    require,
+    write_manifest,
+)
 
 #: Least cosine between the A of two adapters of one descent. Strangers have about 0, as A begins at
 #: random; the released critics, some thousand steps apart, have 0.95.
@@ -47,6 +53,7 @@ def average(recipe: Recipe) -> Path:
                 file.write(content)
         asked = {"weights": weights, "lora": lora}
         write_manifest(box, stage="average", inputs=inputs, settings=asked, facts=told)
+        carry_calibration(settings.out, box)
     return settings.out
 
 

@@ -23,6 +23,7 @@ from minicrit.encoding import Encoder
 from minicrit.grounding import MANNER, Asked, Pen
 from minicrit.grounding import write as write_grounded
 from minicrit.impostors import Spread
+from minicrit.jsonl import readable
 from minicrit.logprobs import choice_logprobs
 from minicrit.pens import Alone, Together
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt, render_critique
@@ -347,7 +348,7 @@ class Critic(Reader):
             rows = write_grounded(pen, encoder, asked, longest)
         else:
             rows = pen.write(range(len(texts)), texts, None, longest)
-        return [(str(self.tokenizer.decode(head + row)).strip(), len(row))
+        return [(readable(str(self.tokenizer.decode(head + row)).strip()), len(row))
                 for head, row in zip(heads, rows, strict=True)]  # fmt: skip
 
     def _label(self, p: float) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 _DECIMALS = 8  # of what is nearly nothing
 #: A figure as it is printed: 1,200 or 4.5 or 90%.
-NUMBER = re.compile(r"(?<![\w.,:])\d+(?:,\d{3})*(?:\.\d+)?%?(?![\d:])")
+#: No part of 12:30; nothing of it is given back for what follows, or 7,200: would be 7.
+NUMBER = re.compile(r"(?<![\w.,:])\d++(?:,\d{3})*+(?:\.\d+)?+%?+(?!\d|:\d)")
 
 
 def figures(text: str) -> set[float]:

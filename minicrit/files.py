@@ -25,7 +25,7 @@ _ABANDONED_AFTER = 86_400.0
 _BY_PRODUCTS = (".log", ".rejected.jsonl")
 #: Fitted to a finished folder, with a manifest of its own; what the folder is stays the same.
 CALIBRATION = "calibration.json"
-_FITTED = (CALIBRATION, f"{CALIBRATION}.manifest.json")
+FITTED = (CALIBRATION, f"{CALIBRATION}.manifest.json")
 _LOG_FOLDERS = frozenset({"logs", "lightning_logs", "__pycache__"})
 #: What says whose a hidden file is: machine, process, and which of its works.
 _TAG = re.compile(r"([0-9a-f]{8})-(\d+)-[0-9a-f]{8}")
@@ -77,7 +77,7 @@ def folder_hashes(path: str | Path) -> dict[str, str]:
             text = f"link:{os.readlink(link)}"
             found[link.relative_to(root).as_posix()] = hashlib.sha256(text.encode()).hexdigest()
         for file in files:
-            if here == root and file in _FITTED:
+            if here == root and file in FITTED:
                 continue
             if not file.startswith(".") and not file.endswith(_BY_PRODUCTS):
                 found[(here / file).relative_to(root).as_posix()] = sha256_file(here / file)

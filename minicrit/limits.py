@@ -13,11 +13,12 @@ _LEAST: dict[str, float] = dict.fromkeys((
     "batch", "batch_critiques", "batch_examples", "batch_pairs", "batch_tokens", "batches",
     "completion", "context", "count", "devices", "draws", "drawn", "epochs", "experiments.samples",
     "judge.band", "max_new_tokens", "max_tokens", "most", "most_bytes", "most_characters",
-    "most_connections", "nodes", "pack_tokens", "placebos", "rounds", "rows", "save_every",
-    "speculative.timed", "thought_tokens", "threads", "trials",
+    "most_connections", "nodes", "pack_tokens", "placebos", "quantize.latency_items", "rounds",
+    "rows", "save_every", "thought_tokens", "threads", "trials",
 ), 1)  # fmt: skip
-# A critique that is read must have room for its opening, and a slice for a difference.
-_LEAST |= {"errors.max_new_tokens": 16, "explain.max_new_tokens": 16, "errors.slice_items": 2}
+# A critique that is read must have room for its opening, a slice and an interval for a difference.
+_LEAST |= {"errors.max_new_tokens": 16, "explain.max_new_tokens": 16, "errors.slice_items": 2,
+           "speculative.timed": 2}  # fmt: skip
 _ABOVE_ZERO = {"beta", "body_s", "clip", "drain_s", "gain", "learning_rate", "lora.alpha", "ratios",
                "verdict_weight"}  # fmt: skip
 _SHARES = {
@@ -25,7 +26,8 @@ _SHARES = {
     "discordance", "dropout", "errors.reasons", "explained", "feedback.validation", "final_rate",
     "flawed", "floor", "least_accuracy", "least_agreement", "least_injection", "least_length",
     "least_parsed", "least_right", "max_bad", "max_risk", "max_unscored", "most_flips", "near",
-    "overlap", "rate", "share", "sure", "target", "temperature_share", "terse", "warmup",
+    "overlap", "quantize.margin", "rate", "share", "sure", "target", "temperature_share",
+    "terse", "warmup",
 }  # fmt: skip
 
 

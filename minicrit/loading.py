@@ -58,7 +58,7 @@ def what_is_missing(path: str | Path) -> str:
         return "" if (folder / "config.json").is_file() else (
             f"{folder}: expected the folder of a critic or of a model, got neither manifest.json "
             "nor config.json; name one that holds them, like checkpoints/RUN/sft")  # fmt: skip
-    local = str(path).count("/") > 1 or str(path).startswith((".", "checkpoints/"))
+    local = str(path).count("/") > 1 or str(path).startswith(("/", ".", "checkpoints/"))
     return "" if not local else (
         f"{folder}: expected the folder of a critic, got none; name one that is there, like "
         "checkpoints/RUN/sft (make sft makes it), or a base, like embedded")  # fmt: skip

@@ -6,6 +6,7 @@ stage is complete. It holds no times, so two runs of the same thing give the sam
 
 import platform
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from minicrit.files import (
+    CALIBRATION,
+    FITTED,
     folder_hashes,
     sha256_file,
     sha256_folder,
@@ -114,6 +117,21 @@ def read_manifest(target: Path) -> dict[str, Any]:
             got = shown(repr(manifest.get(key)))
             raise ValueError(f"{path}: expected a manifest with {key}, got {got}; {remedy}")
     return manifest
+
+
+def carry_calibration(old: Path, box: Path) -> None:
+    """Takes the calibration of a folder along into what replaces it, if that is of the same bytes.
+
+    Args:
+        old: the folder as it is, if it is there.
+        box: what it will be, with its manifest; a calibration that lies there stays.
+    """
+    if (box / CALIBRATION).exists() or not (old / _NAME).is_file():
+        return
+    if read_manifest(old)["outputs"] == read_manifest(box)["outputs"]:
+        for name in FITTED:
+            if (old / name).is_file():
+                shutil.copy2(old / name, box / name)
 
 
 def check_outputs(target: Path) -> list[str]:

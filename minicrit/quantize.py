@@ -33,7 +33,13 @@ from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json, write_json
 from minicrit.judging import remove_partial
-from minicrit.manifest import check_outputs, read_manifest, require, write_manifest
+from minicrit.manifest import (
+    carry_calibration,
+    check_outputs,
+    read_manifest,
+    require,
+    write_manifest,
+)
 from minicrit.measure_config import CalibrateConfig
 from minicrit.paired import check_margin
 from minicrit.prompts import PROMPT_VERSION
@@ -92,6 +98,7 @@ def quantize(recipe: Recipe) -> dict[str, Any]:
         report["calibrated"] = settings.calibration is not None
         kept = ("status", "basis", "reason", "flips")
         _sign(box, recipe, {**facts, **{name: report[name] for name in kept}})
+        carry_calibration(settings.out, box)
         write_table(settings.report, report)  # before the folder: whoever finds that has this, too
     remove_partial(settings.report.with_name(f".{settings.report.name}"))
     (log.info if report["status"] == RELEASED else log.warning)(

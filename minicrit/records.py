@@ -27,7 +27,8 @@ _CHOICES = {
 _OLD_NAMES = {"input": "rationale", "expected_critique": "critique", "data_type": "kind"}
 _SPAN_BREAK = "\n[...]\n"
 _MARGIN_SLACK = 1e-6  # scores are rounded when written
-_ASIDE = ("rejected", "removed")  # files of rows that are not to be used
+#: Endings of the names of files of rows that are not to be used.
+ASIDE = (".rejected", ".removed")
 _FIRST = 5  # messages shown of many
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ class Example:
             source: what a row that names no source gets.
         """
         new = {"kind": "plain", "split": "train", "source": source, **_today(row)}
-        new.setdefault("group", new.get("id"))
+        # Two sets may both count from 1; what stands in their rows is not of one group for that.
+        new.setdefault("group", f"{new['source']}/{new['id']}" if "id" in new else None)
         _check_keys(new, [f.name for f in fields(cls)])
         for field in fields(cls):
             _check_text(field.name, new.get(field.name), nullable=field.type == str | None)
@@ -171,7 +173,7 @@ def example_files(path: str | Path) -> list[Path]:
     ValueError if there is none, or one both plain and zipped.
     """
     found = [*Path(path).glob("*.jsonl"), *Path(path).glob("*.jsonl.gz")]
-    aside = [f for f in found if f.name[0] == "." or _stem(f).split(".")[-1] in _ASIDE]
+    aside = [f for f in found if f.name[0] == "." or f".{_stem(f)}".endswith(ASIDE)]
     files = sorted(set(found).difference(aside))
     if not files:
         raise ValueError(f"{path}: expected .jsonl or .jsonl.gz files, got none; check the path")

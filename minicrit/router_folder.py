@@ -12,7 +12,7 @@ from minicrit.detector import Detector, identity_of
 from minicrit.files import atomic_folder, sha256_file, write_json
 from minicrit.jsonl import parse_object, shown
 from minicrit.lora import WEIGHTS
-from minicrit.manifest import read_manifest, require, write_manifest
+from minicrit.manifest import carry_calibration, read_manifest, require, write_manifest
 from minicrit.members import Members
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.router import FALLBACK, Router
@@ -49,6 +49,7 @@ def write_router(
             box, stage="router", inputs=inputs, settings={"bar": settings.bar},
             facts={**base, "prompt_version": PROMPT_VERSION},
         )  # fmt: skip
+        carry_calibration(settings.router, box)
     return settings.router
 
 

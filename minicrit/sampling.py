@@ -14,19 +14,10 @@ import torch
 
 from minicrit.critic import Critic, Item
 from minicrit.decoding import Decoder
+from minicrit.jsonl import readable
 from minicrit.logprobs import token_logprobs
 from minicrit.precision import Written, settled
 from minicrit.prompts import LEAD_IN
-
-#: A model may write any character; those that no record may hold are shown as unreadable.
-_UNPRINTABLE = {
-    code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-}
-
-
-def readable(text: str) -> str:
-    """What a model wrote, with its control characters shown as unreadable."""
-    return text.translate(_UNPRINTABLE)
 
 
 @dataclass(frozen=True)

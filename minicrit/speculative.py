@@ -11,6 +11,7 @@ those of the clock. Then, of more items, whether the texts are the same. Writes 
 # mypy: disable-error-code="import-untyped"
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -65,7 +66,7 @@ def speculative(recipe: Recipe) -> dict[str, Any]:
     asked = _asked(settings, draft)
     rows = _timed(critic, arms, timed, settings, asked)
     checked = _checked(critic, arms, more, settings, asked)
-    batches = _batches(critic, arms, timed, settings)
+    batches = _batches(critic, draft, timed, settings)
     inputs = {p.as_posix(): sha256_file(p) for p in (settings.data, settings.phrases)
               if p and p.is_file()}  # fmt: skip
     report = {
@@ -224,13 +225,17 @@ def _checked(
 
 
 def _batches(
-    critic: Critic, arms: Arms, examples: Sequence[Example], settings: SpeculativeConfig
+    critic: Critic, draft: Critic | None, examples: Sequence[Example], settings: SpeculativeConfig
 ) -> list[dict[str, Any]]:
-    """Processor seconds a critique, plain and with the last arm's drafts, so many at a time."""
-    scribe = arms[settings.arms[-1]]
+    """Processor seconds a critique, plain and with the last arm's drafts, so many at a time.
+
+    Each number has a book of its own: what a scribe has written itself it drafts without a fault.
+    """
     encoder = critic.encoder
+    last = replace(settings, arms=settings.arms[-1:])
     found = []
     for size in settings.batches:
+        (scribe,) = _arms(critic, last, draft).values()
         some = [encoder.prompt(*item_of(e)) for e in examples[:size]]
         head = [*encoder.lead_in, *encoder.verdict_words["flawed"]]
         prompts, starts = [p + head for p in some], [len(p) for p in some]

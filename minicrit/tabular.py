@@ -41,7 +41,7 @@ def cell_rows(path: Path) -> Iterator[Cells]:
     csv.field_size_limit(_MAX_CELL)
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     header = _cells(path, reader) or []
-    if not header or len(set(header)) < len(header):
+    if not header or len({name.strip() for name in header}) < len(header):
         got = "none" if not header else "a name twice"
         raise ValueError(f"{path}:1: expected a header with every column once, got {got}; put the "
                          "published header back")  # fmt: skip

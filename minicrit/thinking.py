@@ -7,8 +7,8 @@ import torch
 from minicrit.critic import Critic
 from minicrit.decoding import Decoder
 from minicrit.encoding import Encoder, TooLongError
+from minicrit.jsonl import readable
 from minicrit.prompts import LEAD_IN
-from minicrit.sampling import readable
 
 VERDICT, END, LIMIT = "verdict", "end", "limit"  # by what reasoning ends
 

@@ -39,6 +39,7 @@ from minicrit.encoding import Encoder, TooLongError
 from minicrit.export.probes import PROBES
 from minicrit.files import sha256_json
 from minicrit.impostors import readings
+from minicrit.jsonl import readable
 from minicrit.judging import TOO_LONG, Item, Judge, load_judge
 from minicrit.prompts import (
     LEAD_IN,
@@ -48,7 +49,6 @@ from minicrit.prompts import (
     attempt,
     render_critique,
 )
-from minicrit.sampling import readable
 from minicrit.verdict import Verdict, explained
 
 SCHEME = "openai:"

@@ -59,9 +59,11 @@ def _document(path: Path) -> Iterator[Record]:
     if text[start : start + 1] == "[":
         walk = _Walk(path, text, start)
         yield from walk.array()
+        walk.end()
     elif _MAP_OF_LISTS.match(text, start):
         walk = _Walk(path, text, start)
         yield from walk.map_of_arrays()
+        walk.end()
     else:
         yield from _lines(path)
 
@@ -94,6 +96,11 @@ class _Walk:
             yield from self.array()
             if self._take(",}") == "}":
                 return
+
+    def end(self) -> None:
+        """Refuses what stands behind the document: it would be lost."""
+        if rest := self._next():
+            raise self._refused("the end of the file", rest)
 
     def _value(self) -> Record:
         self._next()

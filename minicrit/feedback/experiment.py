@@ -244,6 +244,8 @@ def _check_type(where: str, key: str, value: object) -> None:
 
 
 def _check(it: Experiment) -> None:
+    # No metric can differ by more.
+    widest = max(1.0, it.outcome_high - it.outcome_low) if "outcome" in it.metrics else 1.0
     wrong: list[tuple[bool, str, str, object]] = [
         (not it.name.strip() or not it.name.isprintable(), "name", "a name", it.name),
         (not it.treatment.strip(), "treatment", "a critic", it.treatment),
@@ -256,8 +258,8 @@ def _check(it: Experiment) -> None:
          it.primary),
         (it.shadow and "outcome" in it.metrics, "metrics", "no outcome in shadow mode, where "
          "nothing follows from the treatment", "outcome"),
-        (it.least < 0, "least", "0 or more", it.least),
-        (it.margin < 0, "margin", "0 or more", it.margin),
+        (not 0 <= it.least <= widest, "least", f"0 to {widest:g}, 3 % as 0.03", it.least),
+        (not 0 <= it.margin <= widest, "margin", f"0 to {widest:g}, 3 % as 0.03", it.margin),
         (it.most < 1, "most", "1 or more", it.most),
         (it.outcome_low >= it.outcome_high, "outcome_high", f"more than {it.outcome_low}",
          it.outcome_high),

@@ -74,6 +74,18 @@ def test_an_edited_item_is_a_near_copy_even_if_the_firewall_is_blind():
     assert screening.removed()[0].detail == f"test.jsonl: {item.id}: near-copy"
 
 
+def test_rows_of_a_group_that_is_measured_on_go_whatever_they_say():
+    item = replace(TEST[0], rationale=ROWS[0].rationale, evidence=None, group="problem/x")
+    words = ROWS[0].rationale.split()
+    words[20], words[40] = "otherwise", "elsewhere"
+    screening = Screening({"test.jsonl": [item]}, FilterConfig())
+    screening.add([row(" ".join(words), label=item.label, group="problem/x"), ROWS[2],
+                   row(ROWS[4].rationale, group="problem/x")])  # fmt: skip
+    screening.add([row(OWN[0].rationale, group="problem/x")], fixed=True)
+    assert {n: (one.reason, one.detail) for n, one in screening.removed().items()} == {
+        n: ("leak", "test.jsonl: of its group") for n in (0, 2, 3)}  # fmt: skip
+
+
 def test_screened_keeps_order_and_loses_nothing():
     copy = replace(ROWS[2], id="copy", group="copy")
     leak = replace(OWN[0], id="leak", group="leak", rationale=suite()[0].rationale, evidence=None)

@@ -95,7 +95,8 @@ def test_order_and_batches_do_not_matter():
 
 def test_evaluation_files_are_known_by_name(tmp_path: Path):
     for name in ("a/test.jsonl", "a/test-public.jsonl.gz", "a/train.jsonl", "b/suite.jsonl",
-                 "b/holdout.jsonl", "b/test.md", "b/tests.jsonl"):  # fmt: skip
+                 "b/holdout.jsonl", "b/test.md", "b/tests.jsonl", "b/holdout.rejected.jsonl",
+                 "a/test-public.rejected.jsonl"):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [p.relative_to(tmp_path).as_posix() for p in evaluation_files(tmp_path)] == [

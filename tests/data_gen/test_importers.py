@@ -270,6 +270,19 @@ def test_missci(tmp_path):
     assert (one.split, one.group) == ("validation", two.group)
 
 
+def test_two_files_that_count_from_one_lose_nothing_without_a_word(tmp_path):
+    told = {"label": "valid", "flaw_type": None, "severity": None, "evidence": None, "fix": None}
+    for name in ("a", "b"):
+        rows = [raw.example_row(id=str(n), rationale=f"Text {n} of {name}.", **told)
+                for n in (1, 2)]  # fmt: skip
+        raw.write(tmp_path / f"set/{name}.jsonl", raw.lines([*rows, rows[0] | {"id": "3"}]))
+    found = raw.imported(tmp_path / "set", "example")
+    assert [e.rationale for e in found] == ["Text 1 of a.", "Text 2 of a."]
+    left = raw.rejected(tmp_path / "out", "example")
+    assert [(row["file"], row["line"]) for row in left] == [("b.jsonl", 1), ("b.jsonl", 2)]
+    assert all("expected each id once, got" in row["reason"] for row in left)
+
+
 def test_examples_keep_all_they_have(tmp_path):
     rows = [raw.example_row(), raw.example_row(id="own/2", label=None, flaw_type=None)]
     raw.write(tmp_path / "set/own.jsonl.gz", raw.lines(rows))

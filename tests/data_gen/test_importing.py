@@ -118,6 +118,8 @@ def test_windows_lines_are_read(tmp_path):
     ("a.csv", b"\xef\xbb\xbfText ID,Text\n", r"a.csv:1: expected UTF-8 without a mark"),
     ("a.json", b'[{"a": 1},\n{"b": }]', r"a.json:2: expected whole JSON, got Expecting value"),
     ("a.json", b'[{"a": 1}\n{"b": 2}]', r"a.json:2: expected , or ], got {"),
+    ("a.json", b'[{"a": 1}]\n[{"a": 2}]', r"a.json:2: expected the end of the file, got \["),
+    ("a.json", b'{"x": [{"a": 1}]}\n{"y": []}', r"a.json:2: expected the end of the file, got {"),
     ("a.json", b'[{"a": 1}', r"a.json:1: expected , or ], got the end of the file"),
     ("a.csv", b'a,b\n1,"2\n', r"a.csv:2: expected a CSV row, got unexpected end of data"),
     ("a.csv", b"a,a\n", r"a.csv:1: expected a header with every column once, got a name twice"),

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,3 +196,13 @@ def test_fresh_examples_go_on_where_training_stops(tmp_path):
     assert {e.split for e in fresh} == {"train"}
     assert {e.group for e in fresh}.isdisjoint(e.group for e in plain["train.jsonl"])
     assert len({e.group for e in fresh}) == len(fresh) / 4  # whole squares
+
+
+def test_two_public_sets_of_the_same_ids_are_named_before_anything_is_composed(
+    tmp_path: Path,
+) -> None:
+    rows = [row(n, "train") for n in range(4)]
+    folder = write_set(tmp_path / "sets", rows)
+    shutil.copy(folder / "set.jsonl.gz", folder / "other.jsonl.gz")
+    with pytest.raises(ValueError, match=r"set\.jsonl\.gz: expected ids that no other set has"):
+        read_public(folder, length=lambda _: 1, max_tokens=9, rejects=tmp_path)

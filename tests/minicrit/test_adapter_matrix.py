@@ -93,6 +93,9 @@ def test_unscored_items_are_left_out():
     found = matrix_of(p, EXAMPLES, draws=100)
     assert (found["trading"]["trading"]["n"], found[FALLBACK]["trading"]["n"]) == (23, 24)
     assert found["trading"]["trading"]["against"]["n"] == 23
+    p["trading"][:] = np.nan
+    with pytest.raises(ValueError, match="trading: expected test items that trading can read"):
+        matrix_of(p, EXAMPLES, draws=100)
 
 
 @pytest.mark.parametrize(("tests", "said"), [

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from minicrit.averaging import average
 from minicrit.config import Recipe
 from minicrit.critic import Critic
+from minicrit.files import FITTED
 from minicrit.lora import WEIGHTS
 from minicrit.manifest import check_outputs, read_manifest
 from minicrit.run import run_of
@@ -55,6 +56,18 @@ def test_each_weight_is_the_weighted_mean(family, tiny_folder, weights, shares):
               for n in ("child-1", "mean", "child-2")]  # fmt: skip
     assert not np.array_equal(judged[0], judged[1])
     assert not np.array_equal(judged[1], judged[2])
+
+
+def test_made_again_with_the_same_bytes_it_keeps_its_calibration_else_not(family):
+    recipe = asked(family, "child-1", "child-2")
+    folder = average(recipe)
+    for name in FITTED:
+        (folder / name).write_text(name)
+    average(recipe)
+    assert [(folder / name).read_text() for name in FITTED] == list(FITTED)
+    recipe.average.weights = [3.0, 1.0]
+    average(recipe)
+    assert not any((folder / name).exists() for name in FITTED)
 
 
 def test_an_average_can_be_averaged_and_trained_on(family, tiny_folder):

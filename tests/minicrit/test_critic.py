@@ -233,7 +233,7 @@ def test_adapter_that_changes_nothing_is_refused(tiny, tmp_path):
 
 
 def test_missing_model_says_what_to_do(tmp_path):
-    for path in (str(tmp_path / "nothing" / "here"), "checkpoints/nothing", "./nothing"):
+    for path in (str(tmp_path / "nothing"), "/nothing", "checkpoints/nothing", "./nothing"):
         with pytest.raises(ValueError, match=r"nothing.*: expected the folder of a critic, got"):
             Critic.load(path)
     with pytest.raises(ValueError, match=r"got neither manifest.json nor config.json"):

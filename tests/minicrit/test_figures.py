@@ -10,6 +10,7 @@ from minicrit.figures import figures, follow
     ("at 12:30 on B12, v1.2.3", set()),  # times, names and versions are none
     ("3 of 4, 5.", {3.0, 4.0, 5.0}),
     ("Of 1,200 at 4.5%, 90% in 2019; room A4 at 12:30", {1200.0, 4.5, 90.0, 2019.0}),
+    ("makes 7,200: fine, 7.5: too, and 90%: so 1,250:30 is none", {7200.0, 7.5, 90.0}),
     ("none", set()),
 ])  # fmt: skip
 def test_what_is_printed(text, found):

@@ -196,7 +196,7 @@ def test_too_few_periods_and_no_trades_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), [
-    ("trials", 0, "more than 0"), ("draws", -1, "more than 0"), ("placebos", 0, "more than 0"),
+    ("trials", 0, "1 or more"), ("draws", -1, "1 or more"), ("placebos", 0, "1 or more"),
     ("gain", 0.0, "more than 0"), ("block", -1, "0 or more"), ("cost_bp", -5.0, "0 or more"),
     ("trials_spread", -0.1, "0 or more"), ("block", 11, "at most 10 of 40 periods"),
 ])  # fmt: skip

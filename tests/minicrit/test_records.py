@@ -116,7 +116,7 @@ def test_what_must_be_there(name: str) -> None:
 def test_what_may_be_missing() -> None:
     row = without(FLAWED, "group", "kind", "split", "source", "fix", "severity")
     example = Example.from_row(row, source="file")
-    assert (example.group, example.kind, example.split) == ("a", "plain", "train")
+    assert (example.group, example.kind, example.split) == ("file/a", "plain", "train")
     assert (example.source, example.fix, example.severity) == ("file", None, None)
 
 

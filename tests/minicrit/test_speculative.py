@@ -126,7 +126,7 @@ def test_a_text_that_speaks_as_the_critic_is_no_item(recipe, tmp_path):
     ({"arms": ["guess"]}, "speculative.arms: expected some of .* got guess"),
     ({"arms": []}, "got none; name what drafts"),
     ({"draft": None}, "speculative.draft: expected a model for the arms"),
-    ({"timed": 0}, "speculative.timed: expected 1 or more, got 0"),
+    ({"timed": 0}, "speculative.timed: expected 2 or more, got 0"),
     ({"checked": 9}, "expected 11 flawed rows, got 6; lower"),
 ])  # fmt: skip
 def test_settings_that_are_no_use_are_refused(recipe, settings, message):

@@ -42,6 +42,11 @@ def test_a_sum_that_does_not_hold(text):
     "2 * 3 + 4 = 10",  # of which 3 + 4 = 10 is no part
     "(x^2 - 16 = 9)",
     r"9 \cdot 3 + 8 = 35",
+    "20 plus 30 plus 50 is 100",
+    "2 times 3 times 4 is 24",
+    "10 minus 2 plus 3 is 11",
+    "1,200, 800 and 150 times 14 make 30,100",
+    "60% of 40 of 80 is 24",
     "5 + 5 = 2 + 2 + 6",
     "105 - 89 = 8u",
     "6 * 6 = 6 (modulo 10)",
@@ -63,6 +68,8 @@ def test_the_result_of_a_begun_sum_is_called_for():
     assert called_for("8 a day for 20 days makes ") == {160}
     assert called_for("3 of 3: even at an even chance such a run comes up in ") == {12, 12.5}
     assert called_for("3 of 4: even at an even chance such a run comes up in ") is None
+    assert called_for("Of 8 days, 2 of 3 is ") == {67, 66.7, 66.67}
+    assert called_for("2 plus 3 times 4 is ") is None
     assert called_for("2 of 3 are") is None
     assert called_for("it is ") is None
     assert called_for("7 divided by 0 is ") is None

@@ -35,6 +35,7 @@ def test_a_table_that_was_written_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("", ":1: expected a header with every column once, got none"),
     ("a,b,a\n", ":1: expected a header with every column once, got a name twice"),
+    ("a,b,a \n", ":1: expected a header with every column once, got a name twice"),
     ("a,b,cc\n", "got cc; did you mean c? else remove it"),
     ("a,b,c,unlike\n", "got unlike; remove it"),
     ("a,c\n", ":1: expected a column b, got a, c; add it"),

@@ -84,6 +84,8 @@ def test_a_file_is_written_once_and_read_as_it_was(tmp_path):
     ("alpha: 0.05", "alpha: 0", "ab.alpha: expected more than 0"),
     ('primary: "agreement"', "primary: outcome", "ab.primary: expected one of agreement"),
     ('"false_positives"', '"agreement"', "ab.metrics: expected some of"),
+    ("least: 0.03", "least: 3.0", "ab.least: expected 0 to 1, 3 % as 0.03, got 3.0"),
+    ("margin: 0.1", "margin: 5", "ab.margin: expected 0 to 1, 3 % as 0.03, got 5"),
     ("most: 4000", "most: 0", "ab.most: expected 1 or more"),
     ("outcome_high: 1.0", "outcome_high: 0.0", "ab.outcome_high: expected more than 0.0"),
     ("shadow: false", "shadow: 0", "shadow: expected bool"),
