@@ -28,9 +28,10 @@ _ENDS = ("is ", "are ", "make ", "makes ", "give ", "gives ", "equals ", "= ", "
 _PERCENT = re.compile(r"%| ?per ?cent")
 #: After a figure: it is no result, as in `5 + 5 = 2 + 8`, `105 - 89 = 8u`, `6 * 6 = 6 (mod 10)`.
 _MORE = re.compile(r"[A-Za-z_]|\s*(?:[-+*/\u00d7^\\(=]|x\b)")
-#: Before a sum: it is a part of one, as in `2 \cdot 3 + 1 = 7`, `2 plus 3 plus 1`, `8, 5 and 3`.
-_PART = re.compile(r"(?:\\[a-z]+|\b(?:plus|minus|times|(?:multiplied|divided) by)|\d%? of|"
-                   r"\d%?,? and) \Z")  # fmt: skip
+#: Before a sum: it is a part of one, as in `2 \cdot 3 + 1 = 7`, `2 plus 3 plus 1`.
+_PART = re.compile(r"(?:\\[a-z]+|\b(?:plus|minus|times|(?:multiplied|divided) by)|\d%? of) \Z")
+#: So it is behind a figure, as in `8 and 5 times 3`, but for what another sum came to.
+_LISTED = re.compile(rf"(\b{_IS} )?(?<![\w.,]){_N},? and \Z")
 #: A begun sum is shorter than this.
 _LONGEST = 160
 
@@ -114,11 +115,17 @@ class _Begun:
     share: bool
 
 
+def _is_part(before: str) -> bool:
+    """Whether a sum that begins here is a part of a longer one."""
+    listed = _LISTED.search(before)
+    return bool(_PART.search(before)) or bool(listed and not listed[1])
+
+
 def _begun(before: str) -> _Begun | None:
     if not before.endswith(_ENDS):
         return None
     for words, act in _BEGUN:
-        if (found := words.search(before)) and not _PART.search(before[: found.start()]):
+        if (found := words.search(before)) and not _is_part(before[: found.start()]):
             value = act(found[1], found[found.re.groups])
             # Nobody prints what is less than nothing without a word more.
             if value is None or value < 0:
