@@ -111,6 +111,7 @@ class History:
         years = np.array([self.market.days[t].year for t in opened])
         streak, total = _streak(gains)
         best_years, best = _best_years(gains, years)
+        known = ~np.isnan(self.volatility[opened])  # the first quarter is neither calm nor rough
         like = self.rough[opened] == self.rough[day]
         return Facts(
             rule=rule, name=self.market.names[name], side=side, day=self.market.days[day],
@@ -118,7 +119,8 @@ class History:
             streak=streak, streak_sum=total, best_years=best_years, best=best,
             rough=bool(self.rough[day]), signal=RULES[rule].level(self.market, day, name),
             volatility=float(self.volatility[day]),
-            same_market=Sample.of(gains[like]), other_market=Sample.of(gains[~like]),
+            same_market=Sample.of(gains[known & like]),
+            other_market=Sample.of(gains[known & ~like]),
             settings=self._settings(RULES[rule], rule, (day, name, side)),
         )  # fmt: skip
 
