@@ -152,7 +152,7 @@ SPECIALISTS := checkpoints/$(RUN)/adapters
 REPORTS := reports/$(RUN)
 # Who is asked where nobody is named: the critic of the run, else the one that comes along.
 ASKED = $(or $(MODEL),$(patsubst %/manifest.json,%,$(firstword $(wildcard $(ADAPTER)/manifest.json) \
-    checkpoints/released/embedded-8/manifest.json)))
+    checkpoints/released/embedded-10/manifest.json)))
 MODEL_USED := $(or $(MODEL),$(ADAPTER))
 # It lies with the critic and is told apart from it: fitting it again makes only reports stale.
 CALIBRATION := $(MODEL_USED)/calibration.json

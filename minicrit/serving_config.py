@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: The critic that comes with the project, asked where no other is named.
-RELEASED_CRITIC = "checkpoints/released/embedded-8"
+RELEASED_CRITIC = "checkpoints/released/embedded-10"
 
 
 @dataclass

@@ -115,7 +115,7 @@ def test_a_rationale_arrives_as_it_was_typed(project):
     text = """made $500; "so" it's `fine` \\n #1"""
     assert make("critique", f"TEXT={text}", "DOMAIN=trading").returncode == 0
     assert Path("log").read_text() == (
-        f"critique {text} --domain trading --model checkpoints/released/embedded-8\n"
+        f"critique {text} --domain trading --model checkpoints/released/embedded-10\n"
     )
 
 

@@ -1,6 +1,6 @@
 """`minicrit mcp`: the critic as tools of the Model Context Protocol (standard input and output).
 
-minicrit mcp --model checkpoints/released/embedded-8
+minicrit mcp --model checkpoints/released/embedded-10
 minicrit mcp --url http://127.0.0.1:8765     # a running service's, which records the answers
 
 Agents are the callers: before they act on a rationale they ask whether it holds.

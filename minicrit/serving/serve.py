@@ -1,6 +1,6 @@
 """The stage `serve`: loads the critic, opens the database, and answers over HTTP until stopped.
 
-make serve MODEL=checkpoints/released/embedded-8
+make serve MODEL=checkpoints/released/embedded-10
 """
 
 import logging

@@ -24,7 +24,7 @@ from minicrit.strictyaml import read_settings
 
 NAMES = [path.stem for path in sorted(RECIPES.glob("*.yaml"))]
 #: What a run is compared with where that is not its base: what it goes on from.
-AGAINST = {"feedback": "checkpoints/released/embedded-8"}
+AGAINST = {"feedback": "checkpoints/released/embedded-10"}
 HUB = {"workstation": "Qwen/Qwen2.5-1.5B-Instruct", "vista": "Qwen/Qwen2.5-7B-Instruct"}
 
 
