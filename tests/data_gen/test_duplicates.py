@@ -115,3 +115,9 @@ def test_the_order_of_rows_does_not_matter_and_a_second_pass_finds_nothing(group
 
 def test_nothing_in_nothing_out():
     assert Duplicates(0.8).find() == {}
+
+
+def test_fixed_rows_never_go_with_free_rows_of_their_group():
+    other, own, copy = TEXTS[0], TEXTS[1], edited(TEXTS[0], 30)
+    rows = [("other", other, True), ("both", own, True), ("both", copy, True)]
+    assert find(rows, fixed=2).keys() == {2}

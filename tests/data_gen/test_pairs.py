@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_gen.compose import compose
 from data_gen.judge import judge
-from data_gen.pairs import _worth, make_pairs, make_round, references
+from data_gen.pairs import _worth, make_pairs, make_round, references, training_examples
 from data_gen.preferences import Scored, pair_of, twin_pairs
 from data_gen.scouting import Scouted
 from minicrit.config import BaseConfig, Recipe
@@ -319,3 +319,16 @@ def test_a_run_that_was_cut_off_ends_in_the_same_candidates(tmp_path, tiny):
     work.write_bytes(b'{"written": 3}\n')
     with pytest.raises(ValueError, match=r"candidates-\w+.jsonl:1: expected a line of candidates"):
         make_pairs(recipe(tmp_path, tiny))
+
+
+def test_what_is_measured_on_is_known_though_files_share_a_name(tmp_path):
+    """Of two files of one name the first was overwritten, and its items were trained on."""
+    rows = [c.example for c in compose(12, 0, "train")]
+    write_examples(tmp_path / "mine.jsonl", rows)
+    for folder, item in (("a", rows[0]), ("b", rows[-1])):
+        (tmp_path / folder).mkdir()
+        write_examples(tmp_path / folder / "test.jsonl",
+                       [replace(item, id=folder, group=folder, split="test")])  # fmt: skip
+    left, screening = training_examples(Recipe(), tmp_path / "mine.jsonl", 0, "x")
+    assert {rows[0].group, rows[-1].group} == {e.group for e, _ in screening.removed}
+    assert {rows[0].group, rows[-1].group}.isdisjoint(e.group for e in left)

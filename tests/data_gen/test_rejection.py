@@ -9,6 +9,7 @@ from data_gen.compose import compose
 from data_gen.rejection import (
     Kept,
     _decides,
+    _fits,
     check_selection,
     control,
     equal_tokens,
@@ -171,3 +172,8 @@ def test_without_reference_critiques_the_control_learns_the_labels(tiny_encoder)
         "Verdict", "Flaw", "Severity", "Evidence"]  # fmt: skip
     mixed = control([*EXAMPLES[:2], *bare[2:]], tiny_encoder, 10**6, "s")
     assert {one.example.id for one in mixed} == {e.id for e in EXAMPLES[:2]}
+
+
+def test_what_the_critic_cannot_read_is_left_out(tiny_encoder):
+    long = replace(EXAMPLES[0], rationale="Up. " * tiny_encoder.max_tokens, evidence=None)
+    assert [_fits(tiny_encoder, e) for e in (EXAMPLES[0], long)] == [True, False]

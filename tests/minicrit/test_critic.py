@@ -253,3 +253,10 @@ def test_a_folder_of_another_stage_is_no_critic(tmp_path):
     write_manifest(tmp_path, stage="data", inputs={}, settings={}, facts={})
     with pytest.raises(ValueError, match=r"expected the folder of a critic, got what .* data made"):
         Critic.load(tmp_path)
+
+
+def test_characters_that_no_record_may_hold_are_shown_as_unreadable(critic, monkeypatch):
+    decode = critic.tokenizer.decode
+    monkeypatch.setattr(critic.tokenizer, "decode", lambda *a, **k: decode(*a, **k) + "\x0b.")
+    (written,) = critic.critique(ITEMS[:1], max_new_tokens=4)
+    assert written.text.endswith("\ufffd.")

@@ -8,6 +8,7 @@ import pytest
 from minicrit import speculative as stage
 from minicrit.config import BaseConfig, Recipe
 from minicrit.records import Example, write_examples
+from minicrit.scribe import Scribe
 from minicrit.speculative import speculative
 from minicrit.speculative_config import SpeculativeConfig
 from minicrit.speculative_figures import break_even, identity, speeds
@@ -62,6 +63,22 @@ def test_the_report_has_speed_acceptance_identity_and_break_even(recipe, tmp_pat
     page = (out / "speculative.md").read_text()
     assert "| both | 5 of 5 | 45.07% |" in page
     assert set(report["inputs"]) == {str(tmp_path / f"{s}.jsonl") for s in ("test", "train")}
+
+
+def test_no_batch_is_drafted_from_what_was_written_of_it_before(recipe, monkeypatch):
+    """The second time it would be right in every draft."""
+    books, begin = [], Scribe.write
+
+    def write(self, prompts, starts, longest):
+        books.append(id(self))
+        kept.append(self)
+        return begin(self, prompts, starts, longest)
+
+    kept: list[Scribe] = []
+    monkeypatch.setattr(Scribe, "write", write)
+    speculative(changed(recipe, batches=[1, 1, 2]))
+    assert len(set(books[-3:])) == 3
+    assert set(books[-3:]).isdisjoint(books[:-3])
 
 
 def test_a_killed_run_goes_on(recipe, monkeypatch):
