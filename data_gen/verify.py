@@ -17,10 +17,10 @@ from data_gen.lineage import Lineage, trace
 from data_gen.screen import SUITE
 from minicrit.config import Recipe, VerifyConfig
 from minicrit.jsonl import BadLine, read_lines, shown
-from minicrit.records import Example, read_examples
+from minicrit.records import ASIDE, Example, read_examples
 
 #: Rows that were set aside, or that describe a run; nobody trains on them.
-_ASIDE = ("removed", "rejected", "history", "items", "journal")
+_ASIDE = (*ASIDE, ".history", ".items", ".journal")
 _FIRST = 5  # hits shown of each file
 _BATCH = 4096
 
@@ -55,7 +55,7 @@ def _summary(lineage: Lineage, faults: int) -> str:
 
 def _is_rows(path: Path) -> bool:
     ending = path.name.endswith((".jsonl", ".jsonl.gz"))
-    return ending and stem_of(path).split(".")[-1] not in _ASIDE
+    return ending and not f".{stem_of(path)}".endswith(_ASIDE)
 
 
 def _leaks(files: list[Path]) -> tuple[list[str], str]:

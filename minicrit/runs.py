@@ -20,6 +20,7 @@ from minicrit.eventlog import seconds_logged
 from minicrit.files import to_json
 from minicrit.jsonl import BadLine, parse_object, read_lines, shown
 from minicrit.manifest import read_manifest
+from minicrit.settings import NO_RUN
 
 METRICS = ("f1", "fpr", "auroc", "twin_consistency")
 HEAD = ("run", "recipe", "data", "stages", *METRICS, "minutes")
@@ -71,7 +72,7 @@ def find_runs(told: RunsConfig) -> Iterator[Run]:
     """The runs that have a finished stage or a report, by name; released critics are no run."""
     folders = {p.parent.parent.name for p in told.checkpoints.glob("*/*/manifest.json")}
     folders |= {p.parent.name for p in told.reports.glob("*/*.json")}
-    for name in sorted(folders - {"base", "released"}):
+    for name in sorted(folders.difference(NO_RUN)):
         below = sorted((told.checkpoints / name).glob("*/manifest.json"))
         stages = _by_descent(name, {p.parent.name: read_manifest(p.parent) for p in below})
         curves = {n: last_row(told.checkpoints / name / n / "history.jsonl") for n in stages}

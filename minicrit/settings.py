@@ -31,7 +31,7 @@ _NAMES: dict[type, str] = {int: "a whole number", float: "a number", bool: "true
 #: Where the folders of a run begin in the defaults, which are those of the recipe cpu.
 _RUN_FOLDER = re.compile(r"^(data|checkpoints|reports)/cpu(?=[-/]|$)")
 #: Names below checkpoints/ that are no run's.
-_NO_RUN = ("base", "released")
+NO_RUN = ("base", "released")
 _PARSER_KEY = re.compile(r'Parser key "([\w.]+)"')
 _GOT = re.compile(r"Got value: (.*)", re.DOTALL)
 
@@ -72,7 +72,7 @@ def load_recipe(config: Sequence[str], flags: Sequence[str]) -> Recipe:
 def _run_name(config: Sequence[str]) -> str:
     """The name of the run: the last recipe's; without one, that of the defaults."""
     name = Path(config[-1]).stem if config else "cpu"
-    if name in _NO_RUN:
+    if name in NO_RUN:
         raise SettingsError(f"{config[-1]}: expected a recipe that names a run, got {name}, where "
                             f"critics lie that no run made; call the file otherwise")  # fmt: skip
     return name

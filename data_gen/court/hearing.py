@@ -10,7 +10,6 @@ whole past, under `measured`.
 
 import gc
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from data_gen.court.verdicts import figures, to_read
 from data_gen.court.verdicts_page import verdicts_page
 from data_gen.court.writings import Writing, docket, write_about
 from minicrit.files import sha256_file, sha256_folder, sha256_json, write_atomic, write_json
-from minicrit.jsonl import write_rows
+from minicrit.jsonl import readable, write_rows
 from minicrit.judging import Judge, load_judge
 from minicrit.manifest import provenance
 from minicrit.measures import Truth
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
 
 Load = Callable[[str], Judge]
 FORM = 1  # of the report; raise it when a key changes its meaning
-#: What no file of rows may hold; a model that is not trained writes it now and then.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 _log = logging.getLogger(__name__)
 
 
@@ -72,7 +69,8 @@ class Heard:
             "outcome": said.outcome, "points": POINTS.get(said.outcome),
             "said": [one.better for one in said.judgements], "faults": self.faults,
             "judge_calls_rationale": said.rationale, "rationale": e.rationale,
-            **{f"text_{n}": _shown(text.text) for n, text in enumerate(self.texts, 1)},
+            **{f"text_{n}": text.text and readable(text.text)
+               for n, text in enumerate(self.texts, 1)},
             **{f"verdict_{n}": text.verdict for n, text in enumerate(self.texts, 1)},
             **{f"parsed_{n}": text.parsed for n, text in enumerate(self.texts, 1)},
         }  # fmt: skip
@@ -180,10 +178,6 @@ def _question(example: Example, one: Writing, two: Writing) -> Question | None:
     if one.text is None or two.text is None:
         return None
     return Question(example.domain, example.rationale, one.text, two.text)
-
-
-def _shown(text: str | None) -> str | None:
-    return text and _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _hashes(recipe: "Recipe") -> dict[str, str]:
