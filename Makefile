@@ -106,9 +106,11 @@ export TOKENIZERS_PARALLELISM := false
 # As it was typed: a $ in a rationale is a dollar.
 export MINICRIT_TEXT := $(value TEXT)
 
-# A run's name becomes folders that clean removes.
-ifneq ($(words $(RUN))$(findstring /,$(RUN))$(filter .% base released,$(RUN)),1)
-  $(error RUN: expected one plain name, neither base nor released, got "$(RUN)")
+# A run's name becomes folders that clean removes: no pattern, nor folders of no run.
+NO_RUN := base released public operators adversarial sharpe-demo hard-% .% -%
+ifneq ($(words $(RUN))$(strip $(foreach c,/ * ? [ ] { } ' ",$(findstring $c,$(RUN)))$(filter \
+    $(NO_RUN),$(RUN))),1)
+  $(error RUN: expected one plain name and none of other folders ($(NO_RUN)), got "$(RUN)")
 endif
 
 RECIPE_FILE := $(if $(filter %.yaml %.yml,$(RECIPE)),$(RECIPE),minicrit/recipes/$(RECIPE).yaml)
@@ -181,8 +183,13 @@ RUNGS := $(patsubst checkpoints/$(RUN)/%/manifest.json,$(REPORTS)/benchmark-%.js
     $(wildcard checkpoints/$(RUN)/*/manifest.json)))
 # What the page shows beside what it is made of.
 SHOWN := $(filter-out $(REPORTS)/benchmark.json,$(wildcard $(addprefix $(REPORTS)/,benchmark*.json \
-    quantize-*.json sharpe.json agreement.json errors.json experiments.json \
-    explain.json adapters.json)))
+    quantize-*.json sharpe.json agreement.json experiments.json)))
+# These may be of another MODEL or of other ARGS: shown as they are, never made again for the page.
+AS_THEY_ARE := $(wildcard $(addprefix $(REPORTS)/,errors.json explain.json adapters.json))
+# Reports that the goals before it will only write, or that are newer than the page.
+SHOWING := $(if $(filter ladder rungs errors explain adapters sharpe agreement experiments,\
+    $(MAKECMDGOALS))$(if $(AS_THEY_ARE),$(shell find $(AS_THEY_ARE) -newer $(REPORTS)/index.html \
+    2>/dev/null)),FORCE)
 
 SPLITS := train train-fresh validation calibration test
 ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge errors explain pairs \
@@ -202,10 +209,11 @@ SHRUNK_PROMISE := $(if $(filter $(SMALL),$(MODEL_USED)),,$(wildcard $(CALIBRATIO
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
     $(call modules,records taxonomy data_config figures)
-READING := critic reader loading readout encoding prompts impostors
-WRITING := decoding grounding spans pens figures
+READING := critic reader loading readout encoding prompts impostors calibrated recount sums \
+    equations rates statement figures
+WRITING := decoding grounding spans pens
 CALIBRATE_CODE := $(call modules,$(READING) calibrat* selective)
-BENCHMARK_CODE := $(call modules,$(READING) $(WRITING) benchmark* calibrated judging latency measures \
+BENCHMARK_CODE := $(call modules,$(READING) $(WRITING) benchmark* judging latency measures \
     resampling paired selective versus slices selection written scores statistics bagofwords \
     *tables which_flaw kept board)
 JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prompts/compare-*.txt \
@@ -234,9 +242,11 @@ SETTINGS_base := $(if $(BASE),--base.model $(BASE))
 SETTINGS_data := $(SETTINGS_base) --data.folder $(DATA_DIR) $(if $(DATA),--data.public $(DATA)) \
     $(call listed,$(HELD_OUT))
 SETTINGS_sft := $(SETTINGS_base) --data.folder $(DATA_DIR) --sft.out $(ADAPTER)
+# What DATA holds may be without test rows, which only the data stage can tell.
+IF_PUBLIC := $$([ ! -e $(DATA_DIR)/test-public.jsonl ] || echo ,$(DATA_DIR)/test-public.jsonl)
 SETTINGS_benchmark := --benchmark.model_1 $(or $(MODEL_1),$(ADAPTER)) \
     $(if $(MODEL_2),--benchmark.model_2 $(MODEL_2)) --benchmark.words_data $(DATA_DIR)/train.jsonl \
-    --benchmark.data $(DATA_DIR)/test.jsonl$(if $(DATA),$(comma)$(DATA_DIR)/test-public.jsonl) \
+    --benchmark.data $(DATA_DIR)/test.jsonl$(if $(DATA),$(IF_PUBLIC)) \
     --benchmark.out $(REPORTS)/benchmark
 JUDGED_BY := $(if $(JUDGE),--judge.backend $(JUDGE)) \
     $(if $(MODEL_NAME),--judge.model $(MODEL_NAME)) $(if $(URL),--judge.url $(URL)) \
@@ -404,7 +414,7 @@ feedback-pairs: $(SETUP) ## make examples and preference pairs of the operators'
 retrain-from-feedback: feedback-pairs ## go on from MODEL (or the recipe's) with them; recalibrate
 	$(MAKE) calibrate RECIPE=$(if $(filter file,$(origin RECIPE)),feedback,$(RECIPE)) \
 	    RUN=$(if $(filter file,$(origin RUN)),feedback,$(RUN)) MODEL= DATA=$(OPERATORS)/examples \
-	    ARGS="$(if $(MODEL),--sft.start $(MODEL)) $(ARGS)"
+	    ARGS='$(subst ','\'',$(if $(MODEL),--sft.start $(MODEL)) $(ARGS))'
 
 ab: $(SETUP) ## begin an experiment (NAME, MODEL_2), see how it stands, stop it by its rules
 	$(MINICRIT) ab $(CONFIG) $(if $(STORE),--ab.store $(STORE)) $(if $(NAME),--ab.name $(NAME) \
@@ -480,9 +490,7 @@ audit: $(SETUP) ## ask for known holes in the pinned versions (needs pip-audit)
 	    ".venv/bin/python -m pip install pip-audit" >&2; exit 1; }
 	.venv/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt $(ARGS)
 
-# Types are checked beside the tests, which leave a core idle now and then.
-test: lint ## lint, types, fast tests
-	@$(MAKE) --no-print-directory -j2 types fast
+test: lint types fast ## lint, types, fast tests
 fast: $(SETUP) ## the fast tests alone
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 
@@ -533,6 +541,11 @@ $(SETUP): pyproject.toml constraints.txt
 
 # A stage's settings: what it is told, its sections of the recipe, its words of ARGS. The stamp's
 # time changes only when this text does, so other settings make nothing stale.
+# Critics and reports that recipe or ARGS name to go on from count with their content; the first line
+# is what make says, and names what has stamps of its own.
+GOES_ON_FROM := NR > 1 { for (i = 1; i <= NF; i++) { if (named) print $$i; \
+    named = $$i ~ /^(--[a-z]+[.])?(start|focus):?$$/; \
+    if (sub(/^--[a-z]+[.](start|focus)=/, "", $$i)) print $$i } }
 any_of = ($(subst $() ,|,$(strip $(1))))
 replace_if_new = if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
@@ -542,7 +555,12 @@ $(ALL_ARGS): $(STAMPS)/%.args: FORCE
 	    awk '/^ *(#|$$)/{next} /^[^ ]/{k = !/^[a-z_]+:/ || /^$(call any_of,$(SECTIONS_$*)):/} k' \
 	        $(RECIPE_FILE); \
 	    printf '%s\n' $(ARGS) | awk '/^--/{k = /^--$(call any_of,$(SECTIONS_$*))/} k'; \
-	} > $@.new; $(replace_if_new)
+	    $(if $(filter data,$*),echo $(PUBLIC);) \
+	} > $@.new
+	@for path in $$(awk '$(GOES_ON_FROM)' $@.new); do \
+	    for file in "$$path" "$$path/manifest.json"; do \
+	        if [ -f "$$file" ]; then cksum "$$file"; fi; done; done >> $@.new
+	@$(replace_if_new)
 
 # The base may lie anywhere; the stamp says where. If it is gone, it is made again.
 BASE_FOLDER := $(firstword $(shell cat $(STAMPS)/base 2>/dev/null))
@@ -658,5 +676,5 @@ $(EXPORTED)/manifest.json: $(STAMPS)/export-$(FORMAT).args $(EXPORT_CODE) $(SHRU
 	@touch $@
 
 $(REPORTS)/index.html: $(REPORTS)/benchmark.json $(SMALL)/manifest.json $(DATA_DIR)/manifest.json \
-    $(REPORT_CODE) $(SHOWN) | $(SETUP)
+    $(REPORT_CODE) $(SHOWN) $(SHOWING) | $(SETUP)
 	$(MINICRIT) report $(CONFIG) $(SETTINGS_report) $(ARGS)

@@ -2,9 +2,11 @@
 
 RAFT (arXiv 2304.06767) and RFT (2308.01825): only critiques that are right are kept, each text
 once; and only of rationales where some are right and some are wrong, as the others teach nothing
-(2504.11343). Best of N moves a policy by at most ln N - (N - 1) / N nats (2401.01879).
+(2504.11343). Best of N moves a policy by at most ln N - (N - 1) / N nats (2401.01879). What a
+critic gets wrong every time has the most to teach it: its label, which the oracle needs anyway,
+can be learnt beside them.
 
-    selected.jsonl      critiques to learn from, with their scores
+    selected.jsonl      critiques to learn from, with their scores, and labels if asked for
     control.jsonl       reference critiques, or labels, for the same compute: what they have to beat
     candidates.jsonl    all of them
     report.json, manifest.json
@@ -14,7 +16,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from minicrit.critic import Critic
 
 #: Raise it with any change of what is kept, or of the control: older selections are made anew.
-RULES = "3"
+RULES = "4"
 #: What is learnt from, and what the control learns from.
 SELECTED, CONTROL = "selected.jsonl", "control.jsonl"
 
@@ -98,14 +100,16 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
                          "rationale were some right and some wrong; take a critic in training, "
                          "raise rsf.temperatures or rsf.rationales; of one that is nearly always "
                          "right, raise rsf.least_score")  # fmt: skip
+    labels = rest(looked_at, critic.encoder, kept) if settings.labels else []
     read = [*(looked_at if settings.scouted else ()), *examples]
-    tokens = equal_tokens(critic.encoder, read, samples, kept)
+    tokens = equal_tokens(critic.encoder, read, samples, [*kept, *labels])
     instead = list(control(everything, critic.encoder, tokens, seed))
     report = looks | facts(examples, samples, pools, kept, settings.least_score) | {
-        "control_tokens": tokens, "control_critiques": len(instead), "dtype": manner.dtype,
+        "labels": len(labels), "control_tokens": tokens, "control_critiques": len(instead),
+        "dtype": manner.dtype,
     }  # fmt: skip
     with atomic_folder(out) as box:
-        write_rows(box / SELECTED, (one.to_row() for one in kept))
+        write_rows(box / SELECTED, (one.to_row() for one in [*kept, *labels]))
         write_rows(box / CONTROL, (one.to_row() for one in instead))
         write_rows(box / "candidates.jsonl", _rows(examples, samples, pools))
         screening.write(box)
@@ -117,10 +121,10 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     return out
 
 
-def _fits(encoder: Encoder, example: Example) -> bool:
+def _fits(encoder: Encoder, example: Example, reserve: int = 0) -> bool:
     """Whether the critic can read it; what it cannot costs nothing, and no control learns it."""
     try:
-        encoder.prompt(example.domain, example.rationale)
+        encoder.prompt(example.domain, example.rationale, reserve)
     except TooLongError:
         return False
     return True
@@ -157,7 +161,7 @@ def _refuse_out_of_range(settings: RSFConfig) -> None:
 
 
 _DECIDE = ("rationales", "scouted", "drawn", "dtype", "temperatures", "max_new_tokens", "rows",
-           "keep", "keep_scope", "least_score")  # fmt: skip
+           "keep", "keep_scope", "least_score", "labels")  # fmt: skip
 
 
 def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
@@ -224,6 +228,18 @@ def control(
             one = Kept(example, render_critique(critique_of(example)), 1.0, finished=bool(told))
             tokens -= _tokens(encoder, one)
             yield one
+
+
+def rest(looked_at: Sequence[Example], encoder: Encoder, kept: Sequence[Kept]) -> list[Kept]:
+    """The labels of the rationales of which no critique is kept, as beginnings of critiques.
+
+    What does not leave room for them is left out.
+    """
+    told = {one.example.id for one in kept}
+    bare = [replace(critique_of(e), strengths=None, critique=None, fix=None) for e in looked_at]
+    labels = [Kept(e, render_critique(one), 1.0, finished=False)
+              for e, one in zip(looked_at, bare, strict=True) if e.id not in told]  # fmt: skip
+    return [one for one in labels if _fits(encoder, one.example, len(encoder.begun(one.text)))]
 
 
 def _tokens(encoder: Encoder, one: Kept) -> int:

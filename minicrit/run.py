@@ -29,9 +29,12 @@ _NOT_PART = {"out", "start", "pairs", "thumbs", "data", "log_folder", "save_ever
              "devices", "nodes", "strategy"}  # fmt: skip
 _NOT_PART_OF = {
     "dpo": {"rounds", "alarm_chosen", "alarm_kl", "alarm_margin", "alarm_length"},
-}
+    # How critiques came about stands in the file of those chosen, which counts by its hash.
+    "rsf": {"rounds", "control", "rationales", "scouted", "drawn", "temperatures",
+            "max_new_tokens", "rows", "dtype", "keep", "keep_scope", "least_score", "labels"},
+}  # fmt: skip
 #: Settings that do nothing at these values: an adapter from before they existed stays up to date.
-_OFF = {"best": None, "patience": 0, "least_score": 0.5}
+_OFF = {"best": None, "patience": 0}
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,8 @@ class RSFConfig(TrainingConfig):
         keep_scope: `rationale`: the best of each rationale; `global`: the best of all.
         least_score: score from which a critique counts as right, by the oracle: 0.5 if its verdict
             is right; more, if it is argued well too, for a critic whose verdicts mostly are.
+        labels: of the rationales looked at of which no critique is kept, learn the labels: verdict,
+            flaw type, severity and evidence.
         weighted: weigh each by its score instead of alike.
         control: train instead, for the compute that the rounds have taken, on reference critiques
             drawn at random, or on labels where there are none; the adapter goes beside `out`, with
@@ -208,6 +210,7 @@ class RSFConfig(TrainingConfig):
     keep: float = 0.25
     keep_scope: Literal["rationale", "global"] = "rationale"
     least_score: float = 0.5
+    labels: bool = False
     weighted: bool = False
     control: bool = False
     verdict_weight: float = 10.0

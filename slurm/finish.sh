@@ -9,6 +9,10 @@ if [ -e "$done_marker" ]; then
     exit 0
 fi
 
+# A job that is cancelled, or killed at its limit, is not done: without a status of its own, bash
+# takes that of the last command.
+trap 'exit 143' TERM INT HUP
+
 # Results to $WORK, then the marker. Make says 2 for every failure, srun's status is what launch.sh
 # kept of it: 85 is "stopped before the limit, go on in the next link".
 finish() {

@@ -9,11 +9,16 @@ from tests.make_project import NEEDS_MAKE, edit, make, redone
 pytestmark = NEEDS_MAKE
 
 
-def test_the_ladder_trains_every_rung_and_judges_it(project):
-    for name in ("dpo", "rsf"):
+def trains_more(*names):
+    """Lets the stand-in do stages that few tests need."""
+    for name in names:
         edit(".venv/bin/minicrit", 'if stage == "kto":', f"""if stage == "{name}":
     write(values["--{name}.out"] + "/manifest.json")
 if stage == "kto":""")  # fmt: skip
+
+
+def test_the_ladder_trains_every_rung_and_judges_it(project):
+    trains_more("dpo", "rsf")
     found = redone("ladder")
     assert found[:3] == ["base", "data", "data"]
     assert found.count("sft") == 2
@@ -181,7 +186,8 @@ def test_the_calibration_of_another_runs_critic_is_taken_as_it_is(project):
     assert redone("calibrate", model) == ["calibrate"]
 
 
-@pytest.mark.parametrize("name", ["impostors", "loading", "reader"])
+@pytest.mark.parametrize("name", ["impostors", "loading", "reader", "recount", "sums", "equations",
+                                  "rates", "statement", "figures", "calibrated"])  # fmt: skip
 def test_what_reads_verdicts_makes_all_that_is_read_stale(project, name):
     Path(f"minicrit/{name}.py").write_text("x")
     goals = ("calibrate", "benchmark", "errors", "explain")
@@ -190,6 +196,69 @@ def test_what_reads_verdicts_makes_all_that_is_read_stale(project, name):
     assert [redone(goal) for goal in goals] == [[]] * 4
     edit(f"minicrit/{name}.py", "x", "y")
     assert [redone(goal)[-1] for goal in goals] == list(goals)
+
+
+def test_a_page_shows_what_was_looked_through_and_makes_it_of_no_other_critic(project):
+    """`make report` once looked through the run's own critic instead, and trained specialists."""
+    make("pipeline")
+    theirs = Path("checkpoints/theirs/manifest.json")
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("x")
+    make("errors", "MODEL=checkpoints/theirs")
+    Path("reports/mine/adapters.json").write_text("x")
+    assert redone("report") == ["report"]
+    assert redone("report") == []
+    assert redone("explain", "report") == ["explain", "report"]
+
+
+def test_a_page_asked_for_behind_the_ladder_shows_it(project):
+    make("pipeline")
+    trains_more("dpo", "rsf")
+    assert redone("ladder", "report")[-1] == "report"
+    assert redone("report") == []
+
+
+def test_a_public_set_may_be_without_test_rows(project):
+    """As hard examples are, which all are there to be learnt from."""
+    Path("public").mkdir()
+    Path("public/a.jsonl").write_text("x")
+    make("benchmark", "DATA=public")
+    assert "--benchmark.data data/mine/test.jsonl --benchmark" in Path("log").read_text()
+    Path("data/mine/test-public.jsonl").write_text("x")
+    edit("minicrit/benchmark.py", "x", "y")
+    make("benchmark", "DATA=public")
+    line = Path("log").read_text().splitlines()[-1]
+    assert "--benchmark.data data/mine/test.jsonl,data/mine/test-public.jsonl --b" in line
+
+
+def test_a_public_file_that_is_gone_makes_the_data_stale(project):
+    Path("public").mkdir()
+    for name in "ab":
+        Path(f"public/{name}.jsonl").write_text("x")
+    assert redone("data", "DATA=public") == ["base", "data"]
+    assert redone("data", "DATA=public") == []
+    Path("public/b.jsonl").unlink()
+    assert redone("data", "DATA=public") == ["data"]
+
+
+@pytest.mark.parametrize("told", ["in the recipe", "apart", "joined"])
+def test_what_a_run_goes_on_from_counts_with_its_content(project, told):
+    start, focus = Path("checkpoints/first/sft"), Path("reports/first/validation.json")
+    for path in (start / "manifest.json", focus):
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    words = {"in the recipe": [], "apart": [f"ARGS=--sft.start {start} --data.focus {focus}"],
+             "joined": [f"ARGS=--sft.start={start} --data.focus={focus}"]}[told]  # fmt: skip
+    if told == "in the recipe":
+        edit("mine.yaml", "epochs: 1", f"epochs: 1\n  start: {start}")
+        edit("mine.yaml", "train: 8", f"train: 8\n  focus: {focus}")
+    assert redone("sft", *words) == ["base", "data", "sft"]
+    assert redone("sft", *words) == []
+    edit(str(start / "manifest.json"), "x", "y")
+    assert redone("sft", *words) == ["sft"]
+    edit(str(focus), "x", "y")
+    assert redone("sft", *words)[0] == "data"
+    assert redone("sft", *words) == []
 
 
 def test_errors_follow_critic_and_split(project):

@@ -16,6 +16,7 @@ from data_gen.rejection import (
     facts,
     make_selection,
     rated,
+    rest,
     select,
 )
 from minicrit.config import BaseConfig, Recipe
@@ -172,6 +173,29 @@ def test_without_reference_critiques_the_control_learns_the_labels(tiny_encoder)
         "Verdict", "Flaw", "Severity", "Evidence"]  # fmt: skip
     mixed = control([*EXAMPLES[:2], *bare[2:]], tiny_encoder, 10**6, "s")
     assert {one.example.id for one in mixed} == {e.id for e in EXAMPLES[:2]}
+
+
+def test_the_labels_of_the_rest_are_learnt_and_nothing_of_what_was_written(tiny_encoder):
+    kept = [Kept(EXAMPLES[0], "Verdict: valid", 0.9)]
+    found = rest(EXAMPLES, tiny_encoder, kept)
+    assert [one.example.id for one in found] == [e.id for e in EXAMPLES[1:]]
+    headings = {one.example.label: [line.split(":")[0] for line in one.text.split("\n")]
+                for one in found}  # fmt: skip
+    assert headings == {"valid": ["Verdict"],
+                        "flawed": ["Verdict", "Flaw", "Severity", "Evidence"]}  # fmt: skip
+    assert not any(one.finished for one in found)
+    # what the rest costs, its control may spend too
+    alone, both = (equal_tokens(tiny_encoder, [], [], some) for some in (kept, [*kept, *found]))
+    assert both == alone + equal_tokens(tiny_encoder, [], [], found)
+
+
+def test_a_label_needs_room_behind_its_rationale(tiny_encoder):
+    example = next(e for e in EXAMPLES if e.label == "flawed")
+    (label,) = rest([example], tiny_encoder, [])
+    size = len(tiny_encoder.prompt(example.domain, example.rationale))
+    needed = size + len(tiny_encoder.begun(label.text))
+    for room, found in ((needed, 1), (needed - 1, 0)):
+        assert len(rest([example], replace(tiny_encoder, max_tokens=room), [])) == found
 
 
 def test_what_the_critic_cannot_read_is_left_out(tiny_encoder):

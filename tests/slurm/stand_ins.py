@@ -24,7 +24,7 @@ given = dict(re.findall(r"^#SBATCH (-{1,2}[A-Za-z-]+)[ =](\S+)$", text, re.M))
 counter = pathlib.Path("jobs"); jobs = counter.read_text().split() if counter.exists() else []
 if dependency:
     kind, _, before = dependency.partition(":")
-    assert kind == "afterany" and before in jobs, dependency
+    assert kind in ("afterany", "afterok") and before in jobs, dependency
 job = str(100001 + len(jobs))
 counter.write_text(" ".join([*jobs, job]))
 nodes = os.environ.get("STAND_IN_NODES", given["-N"])

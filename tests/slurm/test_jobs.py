@@ -1,7 +1,9 @@
 """Every batch file, run with stand-ins for Slurm: what it starts, what it leaves, how it ends."""
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,35 @@ def test_a_chain_goes_on_until_it_is_done_and_no_further(vista):
     # Another chain is another piece of work: it looks for itself what there is to do.
     submit("bash", "slurm/chain.sh", "1", "slurm/sft.sh")
     assert "done: " not in log_of("100005")
+
+
+def test_a_chain_may_wait_for_a_job_before_it(vista, monkeypatch):
+    monkeypatch.setenv("STAND_IN_NODES", "1")
+    data = submit("sbatch", "slurm/data.sh").strip()
+    monkeypatch.setenv("AFTER", f"afterok:{data}")
+    submit("bash", "slurm/chain.sh", "2", "slurm/sft.sh")
+    assert statuses() == [0, 0, 0]
+    monkeypatch.setenv("AFTER", "afterok:1")  # which the first link is told to wait for
+    done = subprocess.run(["bash", "slurm/chain.sh", "1", "slurm/sft.sh"], check=False,
+                          capture_output=True, text=True)  # fmt: skip
+    assert "afterok:1" in done.stderr
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_was_cancelled_is_not_done(vista, asked):
+    """Bash takes the status of the last command that ended for its own: that of a success."""
+    Path(".venv/bin/minicrit").write_text("#!/bin/bash\ntouch begun; sleep 60\n")
+    told = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "localhost", "SLURM_NNODES": "1",
+            "SLURM_NTASKS": "1", "SLURM_SUBMIT_DIR": str(Path.cwd())}  # fmt: skip
+    job = subprocess.Popen(["bash", "slurm/data.sh"], env={**os.environ, **told},
+                           start_new_session=True)  # fmt: skip
+    while not Path("begun").exists():
+        assert job.poll() is None
+        time.sleep(0.02)
+    os.killpg(job.pid, asked)
+    assert job.wait(20) not in (0, None)
+    assert not Path("slurm/logs/7.DONE").exists()
+    assert not (vista.parents[1] / "work/minicrit").exists()
 
 
 def test_a_failure_is_no_success_and_the_number_of_tries_is_that_of_the_links(vista):
