@@ -29,7 +29,7 @@ from minicrit.manifest import read_manifest, write_manifest
 from minicrit.measure_config import CalibrateConfig
 from minicrit.measures import family_of, plain
 from minicrit.records import Example, read_examples
-from minicrit.recount import either, miscounted
+from minicrit.recount import RULES, either, miscounted
 from minicrit.selection import limited
 from minicrit.selective import abstain_band, aurc, logit, risk_coverage
 from minicrit.statistics import Interval, cluster_bootstrap
@@ -126,6 +126,7 @@ def fitted(
     false = miscounted([e.rationale for e in examples])
     sums = science.believed(flawed[fitting][false[fitting]]) if settings.sums else None
     if sums:
+        sums = {**sums, "rules": RULES}
         p = np.where(false, special.expit(either(logit(p), sums["believed"])), p)
     valid = _independent(examples, certifying, seed)
     certificate = science.certify(p[valid], settings.alpha, settings.delta)

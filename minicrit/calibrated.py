@@ -5,6 +5,7 @@ of its own, which names the weights and the prompt that it was fitted to, and it
 the folder is: fitting it again makes nothing stale but itself.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from minicrit import manifest
 from minicrit.files import CALIBRATION, sha256_file
 from minicrit.jsonl import parse_object
 from minicrit.prompts import Critique
-from minicrit.recount import either, miscounted, recounted
+from minicrit.recount import RULES, either, miscounted, recounted
+
+_log = logging.getLogger(__name__)
 
 
 class Scale(NamedTuple):
@@ -103,6 +106,9 @@ def calibration_of(row: Mapping[str, Any], digest: str) -> Calibration:
         certificate, temperature, band = row["certificate"], row["temperature"], row["abstain"]
         shift = row.get("shift") or {"pooled": 0.0, "domains": {}}  # none before form 2
         sums = row.get("sums")  # none before form 3
+        if sums and sums.get("rules", RULES) != RULES:
+            _log.warning("the threshold was certified while other sums counted as false; certify "
+                         "it anew (make calibrate)")  # fmt: skip
         facts = {key: certificate[key] for key in ("alpha", "delta", "n", "k")}
         return Calibration(
             threshold=float(row["threshold"]),

@@ -31,6 +31,8 @@ _ACTS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
 _ACT = re.compile(r"[\d)] *[-+*/] *[(-]*\d")
 #: A range, a score or a date, no difference and no quotient: `5-10 = 6 pages`.
 _RANGE = re.compile(r"\$?\d+(?:[-/]\$?\d+)+ +")
+#: A day and another one, so many days apart: `4/1 + 14 = 4/15`.
+_DAYS = re.compile(r"\d{1,2}/\d{1,2} *[-+][^=]*= *\d{1,2}/\d{1,2}\b")
 _HEX = re.compile(r"(?<![\d.])0x")
 #: A side that begins with a sign, and with what a text may end before that.
 _SIGNED = re.compile(r"[-+*/x\u00d7\u00f7\u2212\u22c5\u00b7]([ \t]?)")
@@ -107,7 +109,8 @@ def _equation(text: str, at: int) -> Equation | None:
     ahead = text[max(0, start - _LONGEST) : start].rstrip(" \t")
     if signed and (signed[1] or not ahead.endswith(_BEFORE_SIGN)):
         return None  # a point of a list, or a part of a longer side
-    if not stands(text, start, end) or _RANGE.fullmatch(text[start:at]):
+    counts = not (_RANGE.fullmatch(text[start:at]) or _DAYS.match(text, start, end))
+    if not counts or not stands(text, start, end):
         return None
     left, right = (" ".join(side.strip(" \t$").split()).replace("( ", "(")
                    for side in (text[start:at], text[at + 1 : end]))  # fmt: skip

@@ -27,7 +27,8 @@ from minicrit.prompts import escaped
 from minicrit.spans import Quoting, closings, likeliest
 from minicrit.sums import called_for, stated_sums
 
-#: Names this way of writing; changes whenever another text may come of it.
+#: Names this way of writing; changes whenever another text may come of it, but for the rules of
+#: sums (`recount.RULES`).
 MANNER = "grounded-3"
 #: What stands before a quotation in a critique, see `prompts.render_critique`.
 MARK = '\nEvidence: "'

@@ -3,7 +3,7 @@
 `The desk reads 40 files a day. [...] The plan runs over 6 days. [...] So the total is 280 files.`
 The units say what belongs together: the total counts what the rate counts, and the time is so many
 of what the rate is for. Where a figure more stands in these sentences (a stock, a loss, a second
-team), nothing is said.
+team), or where the total follows with figures that stand elsewhere, nothing is said.
 """
 
 import re
@@ -11,13 +11,13 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minicrit.figures import agree, value_printed
+from minicrit.figures import NUMBER, agree, value_printed
 
 _FIGURE = r"(?<![\w.,:/-])(\d{1,9}(?:,\d{3}){0,3}(?:\.\d{1,4})?)"
 _THING = r"([a-z][a-z'\u2019-]{1,24}(?: [a-z][a-z'\u2019-]{0,24}){0,3}?)"
 _PERIOD = r"([A-Za-z][a-z]{2,14})"  # or a clerk, a truck: whatever there are several of
 _RATE = re.compile(rf"{_FIGURE} {_THING} (?:an?|per|each|every) {_PERIOD}\b")
-_COUNT = re.compile(rf"{_FIGURE} {_PERIOD}s\b")
+_COUNT = re.compile(rf"{_FIGURE} {_PERIOD}s\b(?! (?:an?|per|each|every) )")
 _ANY = re.compile(r"(?<![\w.,:])\d[\d.,]*%?")
 _STOP = re.compile(r"[.!?;](?=\s|$)|\n")
 #: Before a figure that names or numbers: `Line 3`, `2. ` at the start of a line.
@@ -48,6 +48,11 @@ _OTHERWISE = re.compile(
 _BESIDES = re.compile(
     r"\b(?:backlog|in stock|in hand|already|reserves?|scrap\w*|reject\w*|spoil\w*|sent back|"
     r"breakage|ramp-up|lost|overtime|holidays?|of which)\b", re.IGNORECASE)  # fmt: skip
+#: Figures in words, of which there may be so many more: `in three shifts`.
+_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+          "ten": 10, "eleven": 11, "twelve": 12, "dozen": 12}  # fmt: skip
+_WORD = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b", re.IGNORECASE)
+_OTHERS = 12  # figures elsewhere, of which a text may have so many
 _MOST = 20  # rates, times or totals of which a text may have so many
 _FILLER = frozenset({"the", "each", "every", "and", "has", "our", "with", "that", "this"})
 
@@ -72,8 +77,12 @@ class Total:
     @property
     def holds(self) -> bool:
         """Whether the total is right as far as it is printed."""
+        return self.would_be(self.value)
+
+    def would_be(self, value: float) -> bool:
+        """Whether a value is printed as the total is."""
         decimals = len(self.said.partition(".")[2])
-        return agree(self.value, value_printed(self.said), decimals=decimals,
+        return agree(value, value_printed(self.said), decimals=decimals,
                      rough="." in self.rate + self.periods)  # fmt: skip
 
 
@@ -109,7 +118,44 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
             continue
         at = start + claim.start("claim")
         stop = start + claim.end("claim") - 1 + len(one.group())
-        yield Total(rate[1], rate[3], time[1], one[1], value, at, stop)
+        total = Total(rate[1], rate[3], time[1], one[1], value, at, stop)
+        if total.holds or not any(map(total.would_be, _with_others(text, known, found, value))):
+            yield total
+
+
+def _with_others(
+    text: str, known: set[int], claims: list[re.Match[str]], value: float
+) -> Iterator[float]:
+    """What a value comes to with one or two figures that stand elsewhere in the text.
+
+    These are shifts, stocks, losses, margins; figures in words are shifts alone.
+    """
+    own = known | {claim.start(1) for claim in claims}
+    found = [one for one in _ANY.finditer(text)
+             if one.start() not in own and not _numbers(text, one)]  # fmt: skip
+    printed = {one.group().rstrip(".,") for one in found}
+    percents = {value_printed(one) for one in printed if one.endswith("%")}
+    others = sorted(value_printed(one) for one in printed
+                    if NUMBER.fullmatch(one) and not one.endswith("%"))[:_OTHERS]  # fmt: skip
+    yield from (value * _WORDS[one.group().lower()] for one in _WORD.finditer(text))
+    yield from (value * (1 + sign * one / 100) for one in percents for sign in (1, -1))
+    yield from (value / one for one in others if one)
+    once = [(one, reached) for one in others for reached in (value * one, value + one, value - one)]
+    yield from (reached for _, reached in once)
+    for one, reached in once:
+        left = [other for other in others if other != one]
+        yield from (reached * other for other in left if reached == value * one)
+        yield from (reached + sign * other for other in left for sign in (1, -1))
+
+
+def _numbers(text: str, figure: re.Match[str]) -> bool:
+    """Whether a figure is a name, the number of a point, or a part of a word, and no quantity."""
+    before = text[max(0, figure.start() - _SEEN) : figure.start()]
+    if figure.group().endswith("."):
+        return not before.rpartition("\n")[2].strip()
+    if text[figure.end() : figure.end() + 1].isalpha():
+        return True
+    return bool(before.strip()) and _NAME.search(before) is not None
 
 
 class _Sentences:

@@ -6,10 +6,12 @@ makes 1,200` is flawed whatever a critic thinks of it. Sums in words (`sums`), e
 Where one fails, the calibrated p(flawed) is that of either reason, and the critique names the sum.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,13 @@ from minicrit.taxonomy import FLAW_TYPES
 FALSE_SUM = "false_sum"
 #: The flaw that such a text has.
 MISCOUNTED = "calculation_error"
+
+#: Of all that decides which sums are false and what is said of them; an answer or a certificate
+#: that was given under others may be stale.
+RULES = hashlib.sha256(b"".join(
+    Path(__file__).with_name(f"{name}.py").read_bytes()
+    for name in ("equations", "figures", "rates", "recount", "statement", "sums")
+)).hexdigest()  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
 _POINT = re.compile(r"(?<=\d)\.(?=\d{3}(?!\d))")

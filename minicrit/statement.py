@@ -19,8 +19,9 @@ _AHEAD = 24  # characters that tell
 _ENDS = re.compile(
     r"(?:[ \t]*(?:\*\*|\$|\\[)\]]|[)\]\"\u201d]))*"
     r"(?:\s*\Z|[.;:,](?=\s|\Z|[)\"\u201d])|[ \t]*(?:\n|=(?![=>]))|"
-    r",? (?:and(?! (?:\d|an?\b|one\b|half))|but|so|which|because|since|then|in all|in total|"
-    r"altogether|for|of cases)\b)")  # fmt: skip
+    r",? (?:and(?! (?:\d|(?:an?|one|half|older|over|above|up|upwards?|more|younger|under|below|"
+    r"beyond|higher|lower|less|fewer|greater|smaller|later|earlier)\b))|"
+    r"but|so|which|because|since|then|in all|in total|altogether|for|of cases)\b)")  # fmt: skip
 #: What a result is of. It may follow if the sum itself names it, or names nothing and ends with it.
 _UNIT = re.compile(r" (?!(?:times|plus|minus|less|of|by)\b)([a-z][a-z-]+)\b")
 _LAST = re.compile(r"[.;:,](?=\s|\Z|[)\"\u201d])|[)\"\u201d]|\s*(?:\Z|\n)")

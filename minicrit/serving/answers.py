@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minicrit.impostors import GUARD
+from minicrit.recount import RULES
 from minicrit.taxonomy import FLAW_TYPES
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def normalised(text: str) -> str:
 
 def key_of(critic: "Critic", domain: str, rationale: str, decoding: str) -> bytes:
     """SHA-256 of all that the answer to a normalised rationale depends on."""
-    parts = [_FORM, GUARD, _WORDS, critic.name, critic.identity, critic.prompt_version,
+    parts = [_FORM, GUARD, RULES, _WORDS, critic.name, critic.identity, critic.prompt_version,
              repr(critic.threshold), decoding, domain, rationale]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 

@@ -14,6 +14,7 @@ from data_gen.verify import verify
 from minicrit import calibrate as stage
 from minicrit.base import Base, load_model
 from minicrit.calibrate import calibrate, lines, parted
+from minicrit.calibrated import calibration_of
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.critic import Critic
@@ -22,7 +23,7 @@ from minicrit.lora import attach_lora
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import Example, write_examples
-from minicrit.recount import miscounted
+from minicrit.recount import RULES, miscounted
 from minicrit.selective import logit
 
 
@@ -325,3 +326,17 @@ def test_verify_follows_the_calibration(
     write_examples(run / "calibration.jsonl", composed(46))
     with pytest.raises(ValueError, match="1 faults"):
         verify(new)
+
+
+@pytest.mark.parametrize(("rules", "warned"), [(None, False), ("same", False), ("others", True)])
+def test_a_threshold_certified_under_other_rules_of_sums_says_so(
+    made: Path, caplog: pytest.LogCaptureFixture, rules: str | None, warned: bool
+) -> None:
+    row = json.loads((made / "sft/calibration.json").read_text())
+    assert row["sums"]["rules"] == RULES
+    if rules is None:  # before they were written down
+        del row["sums"]["rules"]
+    elif rules == "others":
+        row["sums"]["rules"] = "x"
+    assert calibration_of(row, "digest").believed == row["sums"]["believed"]
+    assert ("certified while other sums" in caplog.text) is warned

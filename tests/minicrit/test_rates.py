@@ -44,6 +44,23 @@ def test_the_claim_is_told_from_what_ties_it_to_the_text():
     "One reads 40 files a day, one reads 30 files a day. In 6 days that makes 420 files.",
     "The desk reads 40 files a day for 6 days, and then 2 days. So the total is 280 files.",
     "The desk reads 40 files a day. It runs for 6 days. Less 5% that makes 228 files.",
+    # what the total follows with stands in a sentence of its own
+    "It sees 40 patients a day. It opens 6 days. The study has 4 parts. So the total is 960 "
+    "patients.",
+    "The clinic sees 40 patients a day. It opens 6 days a week. The study runs for 4 weeks. So the "
+    "total is 960 patients.",
+    "The line packs 50 crates an hour. A shift has 8 hours. We run 3 shifts. So the total is "
+    "1,200 crates.",
+    "We run three shifts. The line packs 50 crates an hour. A shift has 8 hours. So the total is "
+    "1,200 crates.",
+    "The fund buys 100 shares a month for 12 months. It started with 300. So the total is 1,500 "
+    "shares.",
+    "The ward uses 12 masks a day. The outbreak lasts 7 days. The margin is 25%. So we come to "
+    "105 masks.",
+    "A truck carries 20 crates a trip. It makes 4 trips a day. The job takes 3 days. So the total "
+    "is 240 crates.",
+    "It fills 30 jars an hour. A day has 8 hours. There are 2 of it. Of 5 days we lose 100. So the "
+    "total is 380 jars.",
     # a rate is no total
     "The desk reads 40 files a day for 6 days; so it is 280 files a week.",
 ])  # fmt: skip
@@ -51,7 +68,16 @@ def test_what_may_be_meant_otherwise_is_left_alone(text):
     assert list(totals(text)) == []
 
 
+def test_figures_elsewhere_excuse_no_total_that_does_not_follow_with_them():
+    text = ("The line packs 50 crates an hour. A shift has 8 hours. We run 3 shifts, and pay 20%. "
+            "So the total is 640 crates.")  # fmt: skip
+    (found,) = totals(text)
+    assert (found.value, found.holds) == (400, False)
+
+
 @pytest.mark.parametrize("text", [
+    "40 files a day. 6 days. " + "7 x, " * 3000 + ". So the total is 280 files.",
+    "40 files a day. 6 days. " + "7 x, " * 12 + ". So the total is 280 files.",
     "9" * 20000, "5 a" * 7000, "40 files a day for 6 days. So " + "280 files, " * 2000,
     "1 " + "a" * 20000, "40 files a day. " * 1000 + "6 days.",
 ])  # fmt: skip

@@ -20,6 +20,16 @@ def test_where_nothing_false_is_stated_nothing_is_said():
 
 
 @pytest.mark.parametrize("text", [
+    "Because 30% of 40 patients are 65 and older, we cap the dose.",
+    "Since 40% of 300 employees are 55 and over, we plan for it.",
+    "As 60% of 500 respondents are 30 and under, it is a young panel.",
+    "The filing is due: 4/1 + 14 = 4/15.", "Deadline: 12/24 + 7 = 12/31.",
+])  # fmt: skip
+def test_bounds_and_days_are_no_results(text):
+    assert false_sum(text) is None
+
+
+@pytest.mark.parametrize("text", [
     "The total is 3 + 4 = 8 trucks.", "So 12 x 15 = 170 crates.", "12*15=170", "$12 x 15 = $170",
     "80 times 5 is 300, so we wait.", "30 minus 12 euros is 17 euros.", "Cost: 3 * 4 = 13\nWait.",
     r"Thus \(12 \times 15 = 170\).", "48 of 50, which is 90%.", "12% of 50 is 7.",

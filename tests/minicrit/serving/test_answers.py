@@ -53,8 +53,10 @@ def test_what_an_older_guard_or_taxonomy_answered_is_stale(monkeypatch):
     now = key()
     monkeypatch.setattr(answering, "GUARD", "an older one")
     older = key()
+    monkeypatch.setattr(answering, "RULES", "other sums")
+    counted_otherwise = key()
     monkeypatch.setattr(answering, "_WORDS", [["small_sample", "other_flag", "low"]])
-    assert len({now, older, key()}) == 3
+    assert len({now, older, counted_otherwise, key()}) == 4
 
 
 def test_parts_do_not_run_into_each_other():
