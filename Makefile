@@ -480,7 +480,7 @@ vista-fetch: $(SETUP) ## bring checkpoints/RUN from VISTA, verified by hash; goe
 	    >&2; exit 1; }
 	@command -v rsync > /dev/null || { echo "expected rsync, got none; install it" >&2; exit 1; }
 	rsync -a --partial "$(VISTA)/checkpoints/$(RUN)/" $(FETCHED)/
-	$(MINICRIT) verify --verify.folders $(FETCHED)
+	$(MINICRIT) verify --verify.folders $(FETCHED) --verify.inputs false
 	@mkdir -p checkpoints/$(RUN)
 	@for path in $(FETCHED)/*; do to="checkpoints/$(RUN)/$${path##*/}"; rm -rf -- "$$to"; \
 	    mv "$$path" "$$to"; echo "$$to"; done; rmdir $(FETCHED)

@@ -2,7 +2,8 @@
 
 A file that differs from what its manifest recorded is a fault, and so is an input that has changed
 since: the artefact was not made from what is there. An input that is not there cannot be checked;
-it is counted. A released adapter outlives its data, so other data are no fault of it.
+it is counted. A released adapter outlives its data, so other data are no fault of it; nor are they
+of what another machine made.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ class Lineage:
         faults: what is wrong, with a remedy. absent: inputs that are not there to be checked.
         records: manifests and reports that were read. files: files and inputs that were hashed.
         listed: files that manifests vouch for, but for sources of other files.
+        inputs_are_here: whether an input that is another one here is a fault.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -34,11 +36,17 @@ class Lineage:
     records: int = 0
     files: int = 0
     listed: list[Path] = field(default_factory=list)
+    inputs_are_here: bool = True
 
 
-def trace(folders: Iterable[Path]) -> Lineage:
-    """Checks every manifest and every report below the folders."""
-    found, hashes = Lineage(), dict[Path, str]()
+def trace(folders: Iterable[Path], *, inputs_are_here: bool = True) -> Lineage:
+    """Checks every manifest and every report below the folders.
+
+    Args:
+        folders: where they lie.
+        inputs_are_here: see `Lineage`.
+    """
+    found, hashes = Lineage(inputs_are_here=inputs_are_here), dict[Path, str]()
     for folder in folders:
         for path in _records(folder):
             if path.name.endswith(_ENDING):
@@ -107,7 +115,7 @@ def _inputs(
             found.files += 1
         if hashes[path] == recorded:
             continue
-        if _RELEASED in made.parts:
+        if _RELEASED in made.parts or not found.inputs_are_here:
             found.absent.append(f"{made}: {name} as it was (another {path} is here)")
         else:
             found.faults.append(

@@ -24,7 +24,7 @@ from data_gen.firewall import evaluation_files
 from data_gen.judge import judge, questions
 from data_gen.oracle import VERSION, Score, score
 from data_gen.preferences import TWINS, Scored, lengths, pair_of, twin_pairs
-from data_gen.public import draw_groups
+from data_gen.public import draw_groups, require_drawn
 from data_gen.scouting import drawn, scout
 from data_gen.screen import Screened, asked, held_out_inputs, screened
 from minicrit import limits
@@ -166,7 +166,8 @@ def training_examples(
                          f"{wrong.split}; nothing is learnt from what is measured on")  # fmt: skip
     beside = {str(file): read_examples(file).examples for file in evaluation_files(path.parent)}
     screening = screened(examples, [], beside, recipe.filters, recipe.seed)
-    return draw_groups(screening.composed, limit, f"{recipe.seed}/{purpose}"), screening
+    found = draw_groups(screening.composed, limit, f"{recipe.seed}/{purpose}")
+    return require_drawn(found, limit, str(path)), screening
 
 
 def _judge(settings: PairsConfig) -> Service | None:

@@ -100,6 +100,20 @@ def draw_groups(examples: list[Example], limit: int, seed: str) -> list[Example]
     return [example for example in examples if example.group in taken]
 
 
+def require_drawn(drawn: list[Example], limit: int, stage: str) -> list[Example]:
+    """The examples that were drawn.
+
+    Raises:
+        ValueError: if there are none, as no whole group is so small; names the stage to change.
+    """
+    if not drawn:
+        raise ValueError(
+            f"{stage}: expected room for a group of rationales, got {limit}; groups "
+            "are drawn whole, such as the twins of one argument; draw more"
+        )
+    return drawn
+
+
 def order_key(seed: str, name: str) -> bytes:
     """A place in a shuffled order that depends on this name and the seed alone."""
     return hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from data_gen.candidates import make_candidates
 from data_gen.oracle import VERDICT, VERSION, score
 from data_gen.pairs import training_examples
-from data_gen.public import draw_groups, order_key
+from data_gen.public import draw_groups, order_key, require_drawn
 from data_gen.scouting import drawn, scout
 from data_gen.screen import asked, held_out_inputs
 from minicrit.encoding import Encoder, TooLongError
@@ -90,23 +90,22 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     everything, screening = training_examples(recipe, settings.data, 0, str(number))
     seed = f"{recipe.seed}/{number}"
     critic = Critic.load(model, base_folder=recipe.base.folder, calibrated=False)
-    everything = [e for e in everything if _fits(critic.encoder, e)]
-    looked_at = draw_groups(everything, settings.scouted or settings.rationales, seed)
+    # What training can read, which may be less than what the critic can.
+    encoder = replace(critic.encoder, max_tokens=recipe.data.max_tokens,
+                      truncate=recipe.data.truncate)  # fmt: skip
+    everything = [e for e in everything if _fits(encoder, e)]
+    limit = settings.scouted or settings.rationales
+    looked_at = require_drawn(draw_groups(everything, limit, seed), limit, "rsf")
     examples, samples, looks = _sampled(critic, looked_at, settings, manner, out)
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
-    kept = list(select(pools, settings.keep, settings.keep_scope, settings.least_score))
-    if not kept:
-        raise ValueError(f"{settings.data}: expected critiques to learn from, got none: of no "
-                         "rationale were some right and some wrong; take a critic in training, "
-                         "raise rsf.temperatures or rsf.rationales; of one that is nearly always "
-                         "right, raise rsf.least_score")  # fmt: skip
-    labels = rest(looked_at, critic.encoder, kept) if settings.labels else []
+    kept, too_long = _kept(encoder, pools, settings)
+    labels = rest(looked_at, encoder, kept) if settings.labels else []
     read = [*(looked_at if settings.scouted else ()), *examples]
-    tokens = equal_tokens(critic.encoder, read, samples, [*kept, *labels])
-    instead = list(control(everything, critic.encoder, tokens, seed))
+    tokens = equal_tokens(encoder, read, samples, [*kept, *labels])
+    instead = list(control(everything, encoder, tokens, seed))
     report = looks | facts(examples, samples, pools, kept, settings.least_score) | {
-        "labels": len(labels), "control_tokens": tokens, "control_critiques": len(instead),
-        "dtype": manner.dtype,
+        "too_long": too_long, "labels": len(labels), "control_tokens": tokens,
+        "control_critiques": len(instead), "dtype": manner.dtype,
     }  # fmt: skip
     with atomic_folder(out) as box:
         write_rows(box / SELECTED, (one.to_row() for one in [*kept, *labels]))
@@ -121,8 +120,27 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     return out
 
 
+def _kept(
+    encoder: Encoder, pools: Sequence[Sequence[Kept]], settings: RSFConfig
+) -> tuple[list[Kept], int]:
+    """What is learnt from, and how many critiques training could not read."""
+    fitting = [[one for one in pool if not one.score or _has_room(encoder, one)] for pool in pools]
+    kept = list(select(fitting, settings.keep, settings.keep_scope, settings.least_score))
+    if not kept:
+        raise ValueError(f"{settings.data}: expected critiques to learn from, got none: of no "
+                         "rationale were some right and some wrong; take a critic in training, "
+                         "raise rsf.temperatures or rsf.rationales; of one that is nearly always "
+                         "right, raise rsf.least_score")  # fmt: skip
+    return kept, sum(map(len, pools)) - sum(map(len, fitting))
+
+
+def _has_room(encoder: Encoder, one: Kept) -> bool:
+    """Whether a critique can be learnt: whether it fits behind its rationale."""
+    return _fits(encoder, one.example, _length(encoder, one))
+
+
 def _fits(encoder: Encoder, example: Example, reserve: int = 0) -> bool:
-    """Whether the critic can read it; what it cannot costs nothing, and no control learns it."""
+    """Whether it can be read; what cannot costs nothing, and no control learns it."""
     try:
         encoder.prompt(example.domain, example.rationale, reserve)
     except TooLongError:
@@ -171,6 +189,7 @@ def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
     settings = recipe.rsf
     return {
         "settings": {k: str(getattr(settings, k)) for k in _DECIDE},
+        "room": [recipe.data.max_tokens, recipe.data.truncate],
         "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
         "model": sha256_file(weights_of(model)),
         "oracle": VERSION, "rules": RULES, "filters": asked(recipe.filters),
@@ -224,10 +243,11 @@ def control(
     for members in sorted(groups, key=lambda some: order_key(f"{seed}/control", some[0].group)):
         if tokens <= 0:
             return
-        for example in members:
-            one = Kept(example, render_critique(critique_of(example)), 1.0, finished=bool(told))
-            tokens -= _tokens(encoder, one)
-            yield one
+        some = (Kept(e, render_critique(critique_of(e)), 1.0, finished=bool(told)) for e in members)
+        for one in some:
+            if _has_room(encoder, one):
+                tokens -= _tokens(encoder, one)
+                yield one
 
 
 def rest(looked_at: Sequence[Example], encoder: Encoder, kept: Sequence[Kept]) -> list[Kept]:
@@ -239,12 +259,15 @@ def rest(looked_at: Sequence[Example], encoder: Encoder, kept: Sequence[Kept]) -
     bare = [replace(critique_of(e), strengths=None, critique=None, fix=None) for e in looked_at]
     labels = [Kept(e, render_critique(one), 1.0, finished=False)
               for e, one in zip(looked_at, bare, strict=True) if e.id not in told]  # fmt: skip
-    return [one for one in labels if _fits(encoder, one.example, len(encoder.begun(one.text)))]
+    return [one for one in labels if _has_room(encoder, one)]
 
 
 def _tokens(encoder: Encoder, one: Kept) -> int:
-    own = encoder.written(one.text) if one.finished else encoder.begun(one.text)
-    return len(encoder.prompt(*item_of(one.example))) + len(own)
+    return len(encoder.prompt(*item_of(one.example))) + _length(encoder, one)
+
+
+def _length(encoder: Encoder, one: Kept) -> int:
+    return len(encoder.written(one.text) if one.finished else encoder.begun(one.text))
 
 
 def rated(example: Example, samples: Sequence[Sample]) -> list[Kept]:

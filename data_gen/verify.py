@@ -36,7 +36,7 @@ def verify(recipe: Recipe) -> None:
     if not folders and named != VerifyConfig().folders:  # before the first run none is there yet
         raise ValueError(f"verify.folders: expected at least one folder that is there, got {named};"
                          " check the paths")  # fmt: skip
-    lineage = trace(folders)
+    lineage = trace(folders, inputs_are_here=recipe.verify.inputs)
     files = list(dict.fromkeys(p for p in lineage.listed if _is_rows(p)))
     leaks, checked = _leaks(files)
     faults = [*lineage.faults, *leaks]

@@ -73,9 +73,12 @@ class VerifyConfig:
 
     Attributes:
         folders: where manifests, reports and rows are looked for, separated by commas.
+        inputs: whether what lies here under the path of an input has to be that input; false for
+            what another machine made, whose inputs are there.
     """
 
     folders: str = "data,checkpoints,reports"
+    inputs: bool = True
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """What rejection sampling keeps: the best of what is right, where something is to be learnt."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from data_gen.rejection import (
     Kept,
     _decides,
     _fits,
+    _kept,
     check_selection,
     control,
     equal_tokens,
@@ -196,6 +198,41 @@ def test_a_label_needs_room_behind_its_rationale(tiny_encoder):
     needed = size + len(tiny_encoder.begun(label.text))
     for room, found in ((needed, 1), (needed - 1, 0)):
         assert len(rest([example], replace(tiny_encoder, max_tokens=room), [])) == found
+
+
+def test_the_control_learns_no_critique_that_does_not_fit_behind_its_rationale(tiny_encoder):
+    known = {e.id: len(tiny_encoder.prompt(e.domain, e.rationale))
+             + len(tiny_encoder.completion(critique_of(e))) for e in EXAMPLES}  # fmt: skip
+    room = sorted(known.values())[len(known) // 2]
+    small = replace(tiny_encoder, max_tokens=room)
+    found = {one.example.id for one in control(EXAMPLES, small, 10**9, "s")}
+    assert found == {name for name, size in known.items() if size <= room}
+    assert 0 < len(found) < len(known)
+
+
+def test_what_training_cannot_read_is_not_kept(tiny_encoder):
+    right = render_critique(critique_of(EXAMPLES[0]))
+    pool = [Kept(EXAMPLES[0], right, 0.7), Kept(EXAMPLES[0], f"{right} So it is.", 1.0),
+            Kept(EXAMPLES[0], "No flaw here.", 0.0)]  # fmt: skip
+    room = (len(tiny_encoder.prompt(EXAMPLES[0].domain, EXAMPLES[0].rationale))
+            + len(tiny_encoder.written(right)))  # fmt: skip
+    small = replace(tiny_encoder, max_tokens=room)
+    assert _kept(small, [pool], RSFConfig(keep=0.5)) == (pool[:1], 1)
+    assert _kept(tiny_encoder, [pool], RSFConfig(keep=0.34)) == (pool[1:2], 0)
+    with pytest.raises(ValueError, match="expected critiques to learn from, got none"):
+        _kept(replace(tiny_encoder, max_tokens=room - 1), [pool], RSFConfig())
+
+
+def test_a_draw_too_small_for_a_group_says_so(tmp_path, tiny):
+    """It once said that of no rationale some critiques were right and some wrong."""
+    write_examples(tmp_path / "train.jsonl", EXAMPLES)
+    adapter = tmp_path / "sft"
+    shutil.copytree(tiny.folder, adapter)
+    (adapter / "adapter_model.safetensors").write_bytes(b"of the base itself")
+    settings = RSFConfig(data=tmp_path / "train.jsonl", scouted=0, rationales=1)
+    recipe = Recipe(rsf=settings, base=BaseConfig("tiny", folder=tiny.folder.parent))
+    with pytest.raises(ValueError, match="rsf: expected room for a group of rationales, got 1;"):
+        make_selection(recipe, adapter, tmp_path / "selection", 1)
 
 
 def test_what_the_critic_cannot_read_is_left_out(tiny_encoder):

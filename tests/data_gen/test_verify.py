@@ -105,6 +105,18 @@ def test_missing_inputs_are_counted_and_released_adapters_outlive_their_data(run
     )
 
 
+def test_what_another_machine_made_is_held_against_its_own_hashes_alone(run, capsys):
+    Path("checkpoints/r").rename("checkpoints/.r.fetched")
+    data(TRAIN[:-2])
+    recipe = Recipe()
+    recipe.verify.folders, recipe.verify.inputs = "checkpoints/.r.fetched", False
+    verify(recipe)
+    assert "train as it was (another data/r/train.jsonl is here)" in capsys.readouterr().out
+    Path("checkpoints/.r.fetched/sft/adapter").write_text("cut off")
+    with pytest.raises(ValueError, match="expected an unbroken chain, got 1 faults"):
+        verify(recipe)
+
+
 def leak(**more: object) -> Example:
     return replace(TEST[3], id="leak", group="leak", split="train", **more)  # type: ignore[arg-type]
 
