@@ -6,6 +6,7 @@ written atomically, together with a decision that a killed run takes again in th
 """
 
 import logging
+import math
 import re
 import shutil
 from pathlib import Path
@@ -24,6 +25,9 @@ _NAME = re.compile(r"best-(\d+)")
 class Best(Callback):
     """Keeps the adapter of the best validation; asks to stop after `patience` without a better one.
 
+    A score that is not a number is never better, but before the first that is one it does not
+    count: there is nothing yet that a better one is waited for.
+
     It must come before the callback that saves checkpoints: its state travels in them. Each best
     adapter has a folder of its own, named by its step; as many stay as a restart may go back to.
     """
@@ -34,6 +38,7 @@ class Best(Callback):
         self.step: int | None = None
         self.value: float | None = None
         self.waited = 0
+        self._told = False
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far and how many validations ago it was."""
@@ -52,6 +57,9 @@ class Best(Callback):
         if trainer.sanity_checking:
             return
         value = float(trainer.callback_metrics[self.goal.score])
+        if self.value is None and math.isnan(value):
+            self._tell(trainer.global_step)
+            return
         if not self.goal.better(value, self.value):
             self.waited += 1
             self._stop_if_done(trainer)
@@ -64,6 +72,13 @@ class Best(Callback):
     def path(self, step: int) -> Path:
         """The folder of the adapter of a step."""
         return self.folder / f"best-{step}"
+
+    def _tell(self, step: int) -> None:
+        """Once: it may well be so in every validation of a run."""
+        if not self._told:
+            log.warning("expected a finite %s, got none at step %d; patience begins with the first",
+                        self.goal.score, step)  # fmt: skip
+        self._told = True
 
     def _stop_if_done(self, trainer: Trainer) -> None:
         if self.patience and self.waited >= self.patience:

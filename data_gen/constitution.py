@@ -29,6 +29,7 @@ from minicrit import limits
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.processes import first_alone
+from minicrit.rounds import refuse_untrainable
 from minicrit.tables import markdown
 
 if TYPE_CHECKING:
@@ -66,15 +67,19 @@ def improve(recipe: "Recipe", train: Mapping[str, Train]) -> Path:
             `rsf.data`.
 
     Raises:
-        ValueError: if there are to be no rounds, a row is not for training, or a model has no name
-            or address.
+        ValueError: if there are to be no rounds, a row is not for training, a model has no name or
+            address, or of what training would refuse.
     """
     settings = recipe.constitution
     limits.require("constitution", settings)
     if not (settings.start / WEIGHTS).is_file():
         raise ValueError(f"constitution.start: expected the folder of a trained adapter, got "
                          f"{settings.start}; train it first")  # fmt: skip
-    services = services_of(settings)  # what is missing is asked for now, not after the sampling
+    # What is missing or wrong is said now, not after the sampling.
+    if settings.reviser == "self" and not settings.temperatures:
+        raise ValueError("constitution.temperatures: expected at least one, got none; 0 is greedy")
+    services = services_of(settings)
+    _refuse_untrainable(recipe)
     materials = Materials.of(recipe)
     course = Course(settings.start, _vitals(materials, settings.start, 0))
     for number in range(1, settings.rounds + 1):
@@ -82,6 +87,16 @@ def improve(recipe: "Recipe", train: Mapping[str, Train]) -> Path:
             break
     first_alone(partial(_finish, recipe, course))
     return settings.out
+
+
+def _refuse_untrainable(recipe: "Recipe") -> None:
+    """As if the first round were to be learnt from already."""
+    revisions, out = (_beside(recipe, name) for name in ("1-revisions", "1"))
+    told = _told(recipe, recipe.constitution.start, revisions, out)
+    if recipe.constitution.learn == "dpo":
+        refuse_untrainable(told, "dpo", told.dpo)
+    else:
+        refuse_untrainable(told, "rsf", told.rsf)
 
 
 def _vitals(materials: Materials, adapter: Path, number: int) -> Vitals:
@@ -104,12 +119,9 @@ def _round(
     """One round; False if it was not a good one."""
     recipe, floor = materials.recipe, materials.recipe.constitution.floor
     revisions = _beside(recipe, f"{number}-revisions")
-
-    def revise() -> dict[str, Any]:
-        with materials.asks(services) as asks:
-            return make_revisions(materials, course.adapter, revisions, number, asks)
-
-    report = first_alone(revise)
+    report = first_alone(
+        partial(make_revisions, materials, course.adapter, revisions, number, services)
+    )
     entry = {"round": number, **report}
     before = course.rounds[0] if course.rounds else entry
     less = accepted_less(_accepted(before), _accepted(entry), floor)

@@ -33,6 +33,7 @@ from data_gen.acceptance import (
     draft_of,
     weigh,
 )
+from data_gen.asking import Service
 from data_gen.judge import VERSION as JUDGE_VERSION
 from data_gen.judge import Ask
 from data_gen.materials import WEIGHTS, Materials, is_made
@@ -66,11 +67,19 @@ class Revised:
 
 
 def make_vitals(materials: Materials, adapter: Path, out: Path) -> Vitals:
-    """What an adapter writes about the probed rationales, as a folder; not done twice."""
+    """What an adapter writes about the probed rationales, as a folder; not done twice.
+
+    Raises:
+        ValueError: if none are probed.
+    """
     settings = materials.recipe.constitution
     key = materials.key(adapter, settings.probed)
     if not is_made(out, key):
         examples = materials.drawn(settings.probed, "probe")
+        if not examples:
+            raise ValueError(f"constitution.probed: expected room for a whole group of the "
+                             f"{len(materials.pool)} rationales of {settings.data}, got "
+                             f"{settings.probed}; raise it")  # fmt: skip
         samples = materials.first_drafts(materials.critic(adapter), examples, 1.0, 0)
         found = vitals_of(examples, samples)
         with atomic_folder(out) as box:
@@ -84,16 +93,19 @@ def make_vitals(materials: Materials, adapter: Path, out: Path) -> Vitals:
 
 
 def make_revisions(
-    materials: Materials, adapter: Path, out: Path, number: int, asks: Mapping[str, Ask]
+    materials: Materials, adapter: Path, out: Path, number: int, services: Mapping[str, Service]
 ) -> dict[str, Any]:
     """The revisions of one round, as a folder; not done twice.
+
+    A journal is opened only to make them: it is one process's, and others may find them made at
+    the same time.
 
     Args:
         materials: see there.
         adapter: of the critic that drafts, and revises if nobody else does.
         out: the folder.
         number: of the round, from 1; other rounds draw other rationales.
-        asks: how the models are asked, `reviser` and `judge`, as far as there are any.
+        services: the models to ask, `reviser` and `judge`, as far as there are any.
 
     Returns:
         The report.
@@ -107,7 +119,8 @@ def make_revisions(
     key = materials.key(adapter, decides)
     if not is_made(out, key):
         asked: Counter[str] = Counter()
-        found = _revised(materials, materials.critic(adapter), number, asks, asked)
+        with materials.asks(services) as asks:
+            found = _revised(materials, materials.critic(adapter), number, asks, asked)
         report = report_of(found, asked)
         with atomic_folder(out) as box:
             write_rows(box / "pairs.jsonl", (p.to_row() for p in pairs_of(found, settings.scorer)))

@@ -15,13 +15,13 @@ DRIVERS = {12: 525, 13: 580}
 _TOLERANCE = 0.25
 
 
-def gpus() -> list[str]:
-    """`name, driver, memory` of each GPU that the driver knows."""
+def gpus() -> list[str] | None:
+    """`name, driver, memory` of each GPU that the driver knows; None if it does not answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
     done = subprocess.run([tool, *_QUERY], capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.strip().splitlines() if done.returncode == 0 else []
+    return done.stdout.strip().splitlines() if done.returncode == 0 else None
 
 
 def check_cuda() -> Finding:
@@ -29,11 +29,14 @@ def check_cuda() -> Finding:
     return judge_cuda(gpus(), torch.version.cuda, available=torch.cuda.is_available())
 
 
-def judge_cuda(found: list[str], cuda: str | None, *, available: bool) -> Finding:
+def judge_cuda(found: list[str] | None, cuda: str | None, *, available: bool) -> Finding:
     """What to make of the driver's GPUs, the CUDA of torch, and whether torch can use it."""
     if not found:
         if available:
             return ok("cuda", f"CUDA {cuda}, without nvidia-smi")
+        if found is None:  # on a machine without a GPU, too, where its tools are installed
+            return warn("cuda", "nvidia-smi fails, no GPU can be used", "if there is one, its "
+                        "driver is down: restart it, or leave the machine out")  # fmt: skip
         return ok("cuda", "no GPU; recipes cpu and tiny are for that")
     said = f"{len(found)} x {found[0]}, torch for CUDA {cuda}"
     if cuda is None:

@@ -13,8 +13,8 @@ _LEAST: dict[str, float] = dict.fromkeys((
     "batch", "batch_critiques", "batch_examples", "batch_pairs", "batch_tokens", "batches",
     "completion", "context", "count", "devices", "draws", "drawn", "epochs", "experiments.samples",
     "judge.band", "max_new_tokens", "max_tokens", "most", "most_bytes", "most_characters",
-    "most_connections", "nodes", "pack_tokens", "placebos", "quantize.latency_items", "rounds",
-    "rows", "save_every", "thought_tokens", "threads", "trials",
+    "most_connections", "nodes", "pack_tokens", "placebos", "probed", "quantize.latency_items",
+    "revisions", "rounds", "rows", "save_every", "thought_tokens", "threads", "trials",
 ), 1)  # fmt: skip
 # A critique that is read must have room for its opening, a slice and an interval for a difference.
 _LEAST |= {"errors.max_new_tokens": 16, "explain.max_new_tokens": 16, "errors.slice_items": 2,

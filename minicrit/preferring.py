@@ -128,11 +128,19 @@ def means(sums: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }
 
 
-def slack_of(precision: str, *, dropout: bool) -> float | None:
-    """What `check_zero` allows at a precision (Lightning's name); None where chance parts them."""
+def slack_of(precision: str, *, dropout: bool, dtype: str = "float32") -> float | None:
+    """What `check_zero` allows; None where chance parts policy and reference.
+
+    Args:
+        precision: Lightning's name of it.
+        dropout: whether there is any.
+        dtype: of the weights (`base.dtype`); at 32-true they stay as they are, and logits with them
+            are as rounded as under autocast.
+    """
     if dropout:
         return None
-    return ROUNDED_SLACK if "16" in precision else SLACK
+    rounded = "16" in precision or (precision == "32-true" and dtype != "float32")
+    return ROUNDED_SLACK if rounded else SLACK
 
 
 def check_start(pairs: PairLogprobs, slack: float = SLACK) -> None:

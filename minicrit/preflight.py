@@ -2,9 +2,10 @@
 
     minicrit preflight          (srun starts it on every machine of the job; alone it works, too)
 
-Each process says what it is; then they sum a tensor that each fills with its rank, which has one
-right result, time larger ones, and write a file to the disk of the checkpoints and to the temporary
-one. Bandwidth of a sum is 2 (n - 1) / n times its bytes over its time, what a ring moves each way.
+Each process says what it is and writes a file to the disk of the checkpoints and to the temporary
+one. If all are fit for it, they sum a tensor that each fills with its rank, which has one right
+result, and time larger ones. Bandwidth of a sum is 2 (n - 1) / n times its bytes over its time,
+what a ring moves each way.
 """
 
 import os
@@ -38,19 +39,43 @@ def preflight(recipe: Recipe) -> None:
     several = started_outside()
     if several:
         meet()
-    mine = [*about(), *disks(told)]
+    mine = [*about(), *disks(told)], "" if torch.cuda.is_available() else socket.gethostname()
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
-    everybody: list[list[Finding] | None] = [None] * world
+    everybody = [mine] * world
     if several:
         distributed.all_gather_object(everybody, mine)
-        shared = network(told, world)
+    findings = [f for found, _ in everybody for f in found]
+    findings += unlike([without for _, without in everybody])
+    _write(findings, rank)
+    shared = [ok("network", "one process, nothing to sum")]
+    if several:
+        # All know the same by now, so either all sum or none: a sum waits for every process.
+        ready = not any(one.level == "fail" for one in findings)
+        shared = network(told, world) if ready else []
         distributed.destroy_process_group()
-    else:
-        everybody, shared = [mine], [ok("network", "one process, nothing to sum")]
-    findings = [f for found in everybody for f in found or []] + shared
+    _write(shared, rank)
+    refuse_failures([*findings, *shared])
+
+
+def _write(findings: Sequence[Finding], rank: int) -> None:
+    """On process zero, and at once: what comes next may take long."""
     if rank == 0:
         sys.stdout.write(lines(findings))
-    refuse_failures(findings)
+        sys.stdout.flush()
+
+
+def unlike(without: Sequence[str]) -> list[Finding]:
+    """A failure if some processes can use CUDA and others cannot: no sum is made of both.
+
+    Args:
+        without: of each process, its machine if it cannot use CUDA, else nothing.
+    """
+    found = [machine for machine in without if machine]
+    if len(found) in (0, len(without)):
+        return []
+    return [fail("cuda", f"{len(found)} of {len(without)} processes cannot use CUDA, on "
+                 f"{', '.join(sorted(set(found)))}", "look at the driver there, or leave these "
+                 "machines out")]  # fmt: skip
 
 
 def about() -> list[Finding]:

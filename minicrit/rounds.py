@@ -7,8 +7,10 @@ from pathlib import Path
 
 from minicrit import limits
 from minicrit.config import Recipe
+from minicrit.losses import PairSettings
+from minicrit.preferring import Mixture
 from minicrit.processes import first_alone
-from minicrit.run import refuse_out_of_range
+from minicrit.run import run_of
 from minicrit.training_config import DPOConfig, RSFConfig
 
 #: Makes what a round learns from: (recipe, adapter, folder, number) -> folder.
@@ -27,10 +29,10 @@ def run_rounds(recipe: Recipe, select: Select, train: Callable[[Recipe], Path]) 
         The folder of the last adapter.
 
     Raises:
-        ValueError: if there are to be no rounds, or of settings out of range.
+        ValueError: if there are to be no rounds, or of what training would refuse.
     """
-    refuse_out_of_range(recipe, "rsf")  # before the first critique is sampled
     settings = recipe.rsf
+    refuse_untrainable(recipe, "rsf", settings)  # before the first critique is sampled
     adapter = settings.start
     for number, selection, out in _rounds("rsf", settings, settings.out, "selection"):
         found = first_alone(partial(select, recipe, adapter, selection, number))
@@ -90,6 +92,26 @@ def run_dpo_rounds(recipe: Recipe, make: Select, train: Callable[[Recipe], Path]
         told = replace(settings, start=adapter, pairs=pairs, out=out)
         adapter = train(replace(recipe, dpo=told))
     return adapter
+
+
+def refuse_untrainable(recipe: Recipe, stage: str, settings: DPOConfig | RSFConfig) -> None:
+    """What training would refuse whatever it is to learn from, before that is sampled or paid for.
+
+    Args:
+        recipe: of the first round.
+        stage: dpo or rsf.
+        settings: of this stage.
+
+    Raises:
+        ValueError: with the setting to change, or the file that is not there.
+    """
+    if isinstance(settings, DPOConfig):
+        Mixture.of(settings.losses, settings.loss_weights, PairSettings(settings.beta))
+    lessons = settings.pairs if isinstance(settings, DPOConfig) else settings.data
+    validation = run_of(recipe, stage, settings, lessons).files["validation"]
+    if not validation.is_file():
+        raise ValueError(f"{validation}: expected a file to validate on, got none; make the data "
+                         "first")  # fmt: skip
 
 
 def _rounds(

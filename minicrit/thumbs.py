@@ -4,12 +4,13 @@ rows of `domain, rationale, text, good, group`, or preference pairs taken apart.
 
 KTO (arXiv 2402.01306) weighs a critique by how much more the policy than the reference likes it,
 compared with how far the two are apart altogether. That distance z is estimated from critiques of
-other rationales: each rationale is joined with the critique of another group, drawn once, so that
-the reference has to read it once (TRL does the same within its batches).
+other rationales: each rationale is joined with the critique of another group that fits behind it,
+drawn once, so that the reference has to read it once (TRL does the same within its batches).
 """
 
 import hashlib
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -96,15 +97,52 @@ def unpaired(pair: Preference) -> list[Thumb]:
             Thumb(text=pair.rejected, good=False, **shared)]  # fmt: skip
 
 
-def mismatched(thumbs: Sequence[Thumb], seed: int) -> list[Thumb]:
-    """Each rationale with the critique of another group, drawn by seed and place."""
+def mismatched(thumbs: Sequence[Thumb], seed: int, encoder: Encoder) -> list[Thumb]:
+    """Each rationale with the critique of another group, drawn by seed and place.
+
+    It is drawn again, among those that fit behind the rationale, where the first does not: so all
+    that fit are equally likely, and where all do, all others in the order of the file.
+
+    Raises:
+        ValueError: if there is a rationale behind which none fits, with its group.
+    """
+    encoder = replace(encoder, ledger=Counter())  # what is only measured is not counted
+    lengths = [len(encoder.written(thumb.text)) for thumb in thumbs]
+    by_length = sorted(range(len(thumbs)), key=lengths.__getitem__)
+    places = {number: place for place, number in enumerate(by_length)}
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, thumb in enumerate(thumbs):
+        members[thumb.group].append(number)
     found = []
     for number, thumb in enumerate(thumbs):
-        others = [other.text for other in thumbs if other.group != thumb.group]
-        drawn = hashlib.sha256(f"{seed}\0{number}".encode()).digest()
-        text = others[int.from_bytes(drawn[:8], "big") % len(others)]
-        found.append(replace(thumb, text=text))
+        own, room = members[thumb.group], _room(thumb, encoder)
+        digest = hashlib.sha256(f"{seed}\0{number}".encode()).digest()
+        other = _drawn(digest[:8], len(thumbs), own)
+        if lengths[other] > room:
+            fitting = bisect_right(by_length, room, key=lengths.__getitem__)
+            aside = sorted(places[one] for one in own if places[one] < fitting)
+            if len(aside) == fitting:
+                raise ValueError(
+                    f"a thumb of group {thumb.group}: expected a critique of another group of at "
+                    f"most {room} tokens, got none; raise data.max_tokens or set data.truncate"
+                )
+            other = by_length[_drawn(digest[8:16], fitting, aside)]
+        found.append(replace(thumb, text=thumbs[other].text))
     return found
+
+
+def _room(thumb: Thumb, encoder: Encoder) -> int:
+    """Tokens for a critique behind a rationale; one that may be cut makes room for any."""
+    if encoder.truncate:
+        return encoder.max_tokens
+    return encoder.max_tokens - len(encoder.prompt(thumb.domain, thumb.rationale))
+
+
+def _drawn(chance: bytes, count: int, aside: Sequence[int]) -> int:
+    """A number under `count` that is none of `aside`, which ascend."""
+    number = int.from_bytes(chance) % (count - len(aside))
+    # Before the nth of them are aside[n] - n others: it is passed unless these are more.
+    return number + bisect_right(range(len(aside)), number, key=lambda n: aside[n] - n)
 
 
 def thumb_groups(thumbs: Sequence[Thumb], encoder: Encoder) -> list[Group]:

@@ -139,8 +139,8 @@ def train_kto(recipe: Recipe) -> Path:
         return settings.out
     thumbs = read_thumbs(settings.thumbs)
     critic = trainee(run)
-    own, others = (thumb_groups(some, critic.encoder)
-                   for some in (thumbs, mismatched(thumbs, recipe.seed)))  # fmt: skip
+    own = thumb_groups(thumbs, critic.encoder)
+    others = thumb_groups(mismatched(thumbs, recipe.seed, critic.encoder), critic.encoder)
     plan, beside = (_plan(run, some, settings.batch_examples) for some in (own, others))
     reference, reference_others = (
         first_alone(partial(_kept_reference, run, critic, groups, name))
@@ -161,7 +161,10 @@ def train_kto(recipe: Recipe) -> Path:
 
 
 def _slack(run: Run) -> float | None:
-    return slack_of(run.settings.precision, dropout=run.recipe.lora.dropout > 0)
+    recipe = run.recipe
+    return slack_of(
+        run.settings.precision, dropout=recipe.lora.dropout > 0, dtype=recipe.base.dtype
+    )
 
 
 def _plan(run: Run, groups: Sequence[Group], batch: int) -> StepPlan:

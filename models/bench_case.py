@@ -71,7 +71,8 @@ class Case:
         precision: of weights and arithmetic; in bfloat16 adapters are float32, under autocast.
         checkpointing: recompute activations.
         threads: of each process. seed: of weights and data.
-        base: model of the recipe. base_folder: where bases are kept.
+        base: model of the recipe. base_revision: its commit, for one of the hub.
+        base_folder: where bases are kept.
     """
 
     task: Task
@@ -91,6 +92,7 @@ class Case:
     threads: int = 1
     seed: int = 0
     base: str = "embedded"
+    base_revision: str | None = None
     base_folder: Path = Path("checkpoints/base")
 
     @property
@@ -151,7 +153,7 @@ def config_of(case: Case) -> PretrainedConfig:
         ValueError: if it is a base that the packed side would compute wrongly.
     """
     if case.model == FROM_RECIPE:
-        folder = prepare_base(case.base, case.base_folder).folder
+        folder = prepare_base(case.base, case.base_folder, case.base_revision).folder
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         require_computable(case.base, config.get_text_config())
         return config
@@ -163,7 +165,7 @@ def build(case: Case, attention: str) -> tuple[PreTrainedModel, PreTrainedTokeni
     """The model, without adapter, on the GPU if there is one, and a tokenizer."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = case.base if case.model == FROM_RECIPE else TINY
-    base: Base = prepare_base(name, case.base_folder)
+    base: Base = prepare_base(name, case.base_folder, case.base_revision)
     options = {"dtype": case.dtype, "attn_implementation": attention}
     if case.model == FROM_RECIPE:
         model = AutoModelForCausalLM.from_pretrained(

@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -74,7 +74,7 @@ def bench_train(recipe: Recipe) -> dict[str, Any]:
 def cases(recipe: Recipe) -> list[Case]:
     """The first of each list, and the others of each in its place, one at a time.
 
-    A task of which no side is to be run has none.
+    A task of which no side is to be run has none, but one has.
 
     Raises:
         ValueError: with the setting, what was expected, and what to do.
@@ -97,11 +97,16 @@ def cases(recipe: Recipe) -> list[Case]:
             alpha=lora.alpha, targets=lora.targets, pack_tokens=told.pack_tokens,
             precision=told.precision, checkpointing=told.gradient_checkpointing,
             threads=told.threads, seed=recipe.seed, base=recipe.base.model,
-            base_folder=recipe.base.folder,
+            base_revision=recipe.base.revision, base_folder=recipe.base.folder,
         )
         for model in told.models for one in star for task in told.tasks
     ]  # fmt: skip
-    return [case for case in found if _sides(case)]
+    kept = [case for case in found if _sides(case)]
+    if not kept:
+        known = dict.fromkeys(name for case in found for name in _sides(replace(case, sides=())))
+        raise ValueError(f"bench_train.sides: expected one at least of {', '.join(known)}, got "
+                         f"{', '.join(told.sides)}; name one, or none for all")  # fmt: skip
+    return kept
 
 
 _NAMES = {

@@ -87,7 +87,13 @@ def test_only_process_zero_writes(tmp_path, tiny_adapted):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_that_is_a_number_is_no_best(tmp_path, tiny_adapted):
+def test_patience_begins_with_the_first_score_that_is_a_number(tmp_path, tiny_adapted, caplog):
     best = Best(Goal("val/f1"), tmp_path, patience=2)
-    assert validated(best, tiny_adapted, [float("nan")] * 3) == 2
-    assert best.step is None
+    nan = float("nan")
+    assert validated(best, tiny_adapted, [nan] * 3) is None
+    assert (best.step, best.waited) == (None, 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "expected a finite val/f1, got none at step 1; patience begins with the first"
+    ]
+    assert validated(best, tiny_adapted, [0.3, nan, nan], first=4) == 6
+    assert best.step == 4

@@ -8,6 +8,7 @@ import pytest
 
 from data_gen import candidates
 from data_gen.constitution import improve
+from data_gen.journal import Journal
 from data_gen.materials import Materials, services_of
 from data_gen.oracle import score
 from data_gen.revision import make_revisions
@@ -194,10 +195,10 @@ def test_models_revise_and_judge_and_are_not_asked_twice(recipe, tmp_path, monke
         )  # fmt: skip
         materials = Materials.of(models)
         for name in ("one", "two"):
-            with materials.asks(services_of(models.constitution)) as asks:
-                report = make_revisions(
-                    materials, models.constitution.start, tmp_path / name, 1, asks
-                )
+            services = services_of(models.constitution)
+            report = make_revisions(
+                materials, models.constitution.start, tmp_path / name, 1, services
+            )
             asked = server.counted["answers"]
             revised = report["asked"]["revised"]
             assert revised == report["revised"] > 0
@@ -210,10 +211,30 @@ def test_models_revise_and_judge_and_are_not_asked_twice(recipe, tmp_path, monke
     assert found == folder_hashes(tmp_path / "two")
 
 
+def test_who_finds_a_round_made_leaves_its_journal_alone(recipe, tmp_path, monkeypatch):
+    """All processes but the first do, at the same time, and a journal is open in one alone."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    train = {"dpo": lambda told: told.dpo.start}
+    with ScriptedServer() as server:
+        models = told(
+            recipe, tmp_path / "out", reviser="openai", model="m", url=server.url, rounds=1,
+            rationales=2, probed=2, max_new_tokens=4,
+        )  # fmt: skip
+        improve(models, train)
+        with Journal(tmp_path / "out.work" / "journal.jsonl"):
+            assert improve(models, train) == tmp_path / "out"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"rounds": 0}, r"constitution.rounds: expected 1 or more, got 0"),
+        ({"revisions": 0}, r"constitution.revisions: expected 1 or more, got 0"),
+        ({"probed": 0}, r"constitution.probed: expected 1 or more, got 0"),
+        # 12 rationales, in twins, less the 4 whose text stands in the validation file, too
+        ({"probed": 1}, r"constitution.probed: expected room for a whole group of the 8 rationales "
+                        r"of .*train.jsonl, got 1; raise it"),
+        ({"temperatures": []}, r"constitution.temperatures: expected at least one, got none"),
         ({"start": Path("none")}, r"constitution.start: expected the folder of a trained adapter"),
         ({"reviser": "ollama"}, r"constitution.model: expected the name of a model of ollama"),
         ({"scorer": "both"}, r"constitution.judge_model: expected the name of a model"),
@@ -226,6 +247,27 @@ def test_what_is_missing_is_asked_for_before_anything_is_written(
 ):
     with pytest.raises(ValueError, match=message):
         improve(told(recipe, tmp_path / "out", **settings), TRAIN)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("learn", "section", "settings", "message"),
+    [
+        ("dpo", "dpo", {"clip": 0.0}, r"dpo.clip: expected more than 0, got 0"),
+        ("targets", "rsf", {"clip": 0.0}, r"rsf.clip: expected more than 0, got 0"),
+        ("dpo", "dpo", {"losses": ["dpo", "nl"]}, r"dpo.losses: expected names of .*, got nl"),
+        ("dpo", "dpo", {"best": "val/f2"}, r"dpo.best: expected one of .*, got 'val/f2'"),
+        ("dpo", "lora", {"alpha": 1.0}, r"expected lora.alpha / lora.rank as it was trained with"),
+        ("targets", "data", {"folder": Path("none")},
+         r"none/validation.jsonl: expected a file to validate on, got none; make the data first"),
+    ],
+)  # fmt: skip
+def test_what_training_would_refuse_is_refused_before_anything_is_written(
+    recipe, tmp_path, learn, section, settings, message
+):
+    wrong = replace(recipe, **{section: replace(getattr(recipe, section), **settings)})
+    with pytest.raises(ValueError, match=message):
+        improve(told(wrong, tmp_path / "out", learn=learn), TRAIN)
     assert list(tmp_path.iterdir()) == []
 
 

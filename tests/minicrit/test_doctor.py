@@ -118,6 +118,7 @@ def test_versions_are_compared_with_the_tested_ones(tmp_path):
 
 @pytest.mark.parametrize(("found", "cuda", "available", "level", "said"), [
     ([], None, False, "ok", "no GPU"), ([], "13.0", True, "ok", "CUDA 13.0"),
+    (None, "13.0", False, "warn", "nvidia-smi fails"), (None, "13.0", True, "ok", "CUDA 13.0"),
     (["GH200, 580.1, 96 GB"], "13.0", True, "ok", "1 x GH200"),
     (["GH200, 580.1, 96 GB"], None, False, "fail", "torch is a CPU build"),
     (["GH200, 550.1, 96 GB"], "13.0", False, "fail", "cannot use it"),
@@ -146,7 +147,7 @@ def test_what_nvidia_smi_says_is_read(tmp_path, monkeypatch):
     tool.chmod(0o755)
     assert gpus() == ["H100, 580.95, 81559 MiB"]
     tool.write_text("#!/bin/sh\nexit 9\n")
-    assert gpus() == []
+    assert gpus() is None
 
 
 def test_four_bit_products_are_tried():

@@ -5,11 +5,13 @@ import socket
 import sys
 
 import pytest
+import torch
 from torch import distributed
 
 from minicrit.care_config import PreflightConfig
 from minicrit.config import Recipe
-from minicrit.preflight import network, preflight, write_speed
+from minicrit.findings import ok
+from minicrit.preflight import network, preflight, unlike, write_speed
 from minicrit.processes import nodes_of_step, started_outside, under_slurm
 
 
@@ -77,6 +79,32 @@ def test_two_processes_of_srun_meet_and_sum(tmp_path):
     assert sum(line.split()[1] == "machine" for line in lines) == 2
     assert "2 processes, gloo, sums are right" in lines[-3]
     assert lines[-1].split()[2:4] == ["2", "MB"]
+
+
+def test_who_cannot_take_part_is_told_of_and_no_sum_waits_for_it(monkeypatch, capsys):
+    def gather(everybody, mine):
+        everybody[:] = [mine, ([ok("machine", "other")], "")]
+
+    ended = []
+    monkeypatch.setattr("minicrit.preflight.started_outside", lambda: True)
+    monkeypatch.setattr("minicrit.preflight.meet", lambda: None)
+    monkeypatch.setattr("minicrit.preflight.network", lambda *_: pytest.fail("nobody would answer"))
+    monkeypatch.setattr(distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_gather_object", gather)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: ended.append("group"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="got trouble with cuda; mend each as its line says"):
+        preflight(recipe())
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert f"cuda         1 of 2 processes cannot use CUDA, on {socket.gethostname()}; " in told
+    assert ended == ["group"]
+
+
+def test_processes_are_alike_with_cuda_or_without():
+    assert unlike(["", ""]) == unlike(["a", "b"]) == []
+    (finding,) = unlike(["b", "", "a", "a"])
+    assert (finding.level, finding.said) == ("fail", "3 of 4 processes cannot use CUDA, on a, b")
 
 
 def test_a_wrong_sum_is_a_failure(monkeypatch):

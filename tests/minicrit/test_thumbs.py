@@ -1,5 +1,8 @@
 """Thumbs: rows and pairs are read strictly, and joined with critiques of other texts."""
 
+import hashlib
+from collections import Counter
+
 import pytest
 
 from minicrit.encoding import Encoder, TooLongError
@@ -63,13 +66,59 @@ def test_a_thumb_that_is_too_long_is_named(tiny_encoder):
         thumb_groups([Thumb(**UP)], encoder)
 
 
-def test_mismatched_critiques_are_of_other_groups_and_drawn_by_seed():
+def test_mismatched_critiques_are_of_other_groups_and_drawn_by_seed(tiny_encoder):
     thumbs = [Thumb("d", f"r{n}", f"Verdict: valid {n}", n % 2 == 0, f"g{n // 2}")
               for n in range(40)]  # fmt: skip
     own = {thumb.text: thumb.group for thumb in thumbs}
-    found = mismatched(thumbs, 0)
+    found = mismatched(thumbs, 0, tiny_encoder)
     assert [(t.rationale, t.good, t.group) for t in found] == [
         (t.rationale, t.good, t.group) for t in thumbs]  # fmt: skip
     assert all(own[t.text] != t.group for t in found)
     assert len({t.text for t in found}) > 15
-    assert found == mismatched(thumbs, 0) != mismatched(thumbs, 1)
+    assert found == mismatched(thumbs, 0, tiny_encoder) != mismatched(thumbs, 1, tiny_encoder)
+    encoder = Encoder(tiny_encoder.tokenizer)
+    mismatched(thumbs, 0, encoder)
+    assert not encoder.ledger  # what is only measured is not counted
+
+
+def test_where_all_fit_all_others_are_drawn_from_in_the_order_of_the_file(tiny_encoder):
+    """Of a list of them by the first 8 bytes of a hash; groups may lie apart in the file."""
+    thumbs = [Thumb("d", f"r{n}", f"Verdict: valid {n}", True, f"g{n % 3}") for n in range(30)]
+    for number, found in enumerate(mismatched(thumbs, 5, tiny_encoder)):
+        others = [t.text for t in thumbs if t.group != found.group]
+        drawn = int.from_bytes(hashlib.sha256(f"5\0{number}".encode()).digest()[:8])
+        assert found.text == others[drawn % len(others)]
+
+
+def near_the_limit(tiny_encoder):
+    """A long rationale behind which short critiques alone fit, and an encoder of that limit."""
+    short, long = "Verdict: valid", "Verdict: valid\nCritique: x x x x x x x x"
+    thumbs = [Thumb("d", f"{n} rose", text, True, f"g{n}")
+              for n, text in enumerate((short, long, short + " a", long, long))]  # fmt: skip
+    thumbs.append(Thumb("d", "It rose. " * 30, short, True, "last"))
+    room = len(tiny_encoder.written(short + " a"))
+    limit = len(tiny_encoder.prompt("d", thumbs[-1].rationale)) + room
+    return thumbs, Encoder(tiny_encoder.tokenizer, max_tokens=limit)
+
+
+def test_drawn_is_only_what_fits_and_all_that_fits(tiny_encoder):
+    thumbs, encoder = near_the_limit(tiny_encoder)
+    drawn = [mismatched(thumbs, seed, encoder) for seed in range(80)]
+    last = Counter(found[-1].text for found in drawn)
+    assert set(last) == {"Verdict: valid", "Verdict: valid a"}
+    assert min(last.values()) > 24  # of 80, a half each, less 3.5 standard errors of 4.5
+    assert len({found[0].text for found in drawn}) == 3  # all texts fit behind a short rationale
+    thumb_groups(drawn[0], encoder)
+    cut = Encoder(encoder.tokenizer, encoder.max_tokens, truncate=True)
+    assert len({mismatched(thumbs, seed, cut)[-1].text for seed in range(80)}) == 3
+
+
+def test_a_rationale_behind_which_no_other_critique_fits_is_named(tiny_encoder):
+    thumbs, encoder = near_the_limit(tiny_encoder)
+    room = encoder.max_tokens - len(encoder.prompt("d", thumbs[-1].rationale))
+    message = (
+        f"a thumb of group last: expected a critique of another group of at most {room} tokens, "
+        "got none; raise data.max_tokens or set data.truncate"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        mismatched([thumbs[1], thumbs[5]], 0, encoder)

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,16 @@ from minicrit.preferring import ROUNDED_SLACK, SLACK
 from minicrit.settings import load_recipe
 from minicrit.training_config import BenchTrainConfig, LoraConfig
 from models import bench_train as bench
-from models.bench_case import SHAPES, Case, Lesson, lessons, sequence_tokens, step_plan
+from models.bench_case import (
+    SHAPES,
+    Case,
+    Lesson,
+    build,
+    config_of,
+    lessons,
+    sequence_tokens,
+    step_plan,
+)
 from models.bench_figures import Ran, figures_of, flops, page
 from models.bench_ours import train_ours
 from models.bench_trl import train_trl
@@ -175,10 +185,28 @@ def test_one_thing_is_varied_at_a_time():
     ({"sides": ["theirs"]}, "bench_train.sides: expected names of ours live, .* got theirs"),
     ({"rounds": 0}, "bench_train.rounds: expected 1 or more, got 0"),
     ({"ratios": [0.0]}, "bench_train.ratios: expected more than 0"),
+    ({"tasks": ["sft"], "sides": ["ours live", "trl live"]}, "bench_train.sides: expected one at "
+     "least of ours, trl padded, trl padding-free, got ours live, trl live; name one, or none"),
 ])  # fmt: skip
 def test_what_cannot_be_measured_is_refused(told, message):
     with pytest.raises(ValueError, match=message):
         bench.cases(Recipe(bench_train=BenchTrainConfig(**told)))
+
+
+def test_the_base_is_of_the_commit_that_the_recipe_names(monkeypatch):
+    def prepare(*told):
+        asked.append(told)
+        raise InterruptedError
+
+    asked = []
+    monkeypatch.setattr("models.bench_case.prepare_base", prepare)
+    recipe = Recipe(base=BaseConfig("some/base", "c" * 40, Path("bases")),
+                    bench_train=BenchTrainConfig(models=["base"]))  # fmt: skip
+    case = bench.cases(recipe)[0]
+    for make in (config_of, partial(build, attention="packed")):
+        with pytest.raises(InterruptedError):
+            make(case)
+    assert asked == [("some/base", Path("bases"), "c" * 40)] * 2
 
 
 def test_dropout_is_refused():

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data_gen.compose import compose
 from data_gen.preferences import preference, twin_pairs
+from minicrit.base import Base
 from minicrit.comparisons import comparison_groups, read_preferences
 from minicrit.config import BaseConfig, Recipe
 from minicrit.data_config import DataConfig
@@ -22,6 +24,8 @@ from minicrit.manifest import read_manifest
 from minicrit.packing import pack
 from minicrit.plan import StepPlan, grouped
 from minicrit.preferring import (
+    ROUNDED_SLACK,
+    SLACK,
     WATCHED,
     Mixture,
     check_start,
@@ -34,7 +38,8 @@ from minicrit.preferring import (
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
 from minicrit.reference import KeptReference, reference_logprobs
-from minicrit.train import train_dpo, train_sft
+from minicrit.run import Run
+from minicrit.train import _slack, train_dpo, train_sft
 from minicrit.training_config import DPOConfig, LoraConfig, SFTConfig
 
 EXAMPLE = next(c.example for c in compose(8, 3, "train") if c.example.label == "flawed")
@@ -178,6 +183,17 @@ def test_one_rounded_logit_is_no_other_reference():
         with pytest.raises(ValueError, match="expected zero margins"):
             check_zero(wrong, slack)
     assert slack_of("32-true", dropout=True) is None
+
+
+@pytest.mark.parametrize(("precision", "dtype", "slack"), [
+    ("32-true", "float32", SLACK), ("32-true", "bfloat16", ROUNDED_SLACK),
+    ("32-true", "nf4", ROUNDED_SLACK), ("64-true", "bfloat16", SLACK),
+    ("bf16-mixed", "float32", ROUNDED_SLACK),
+])  # fmt: skip
+def test_logits_of_rounded_weights_are_rounded(precision, dtype, slack):
+    """Lightning leaves weights as they are at 32-true, and makes them exact at 64-true."""
+    told = Recipe(base=BaseConfig(dtype=dtype))
+    assert _slack(Run(told, "dpo", DPOConfig(precision=precision), Base(Path(), ""), {})) == slack
 
 
 def test_what_is_watched_is_a_pair_or_a_token(tiny_adapted, tiny_encoder, pairs):

@@ -59,7 +59,7 @@ def test_packed_and_shared_equals_one_text_at_a_time(tiny_adapted, tiny_encoder,
 def test_the_others_of_a_step_are_those_of_its_rationales(tiny_encoder):
     options = {"epochs": 2, "batch_examples": 4, "pack_tokens": 4096, "seed": 3}
     own, others = (StepPlan(thumb_groups(some, tiny_encoder), **options)
-                   for some in (THUMBS, mismatched(THUMBS, 0)))  # fmt: skip
+                   for some in (THUMBS, mismatched(THUMBS, 0, tiny_encoder)))  # fmt: skip
     assert len(own) == len(others)
     for number in range(len(own)):
         for rank in (0, 1):

@@ -1,6 +1,7 @@
 """Rejection-sampling fine-tuning: the loss, the rounds, and that it learns what was kept."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,13 +90,37 @@ def test_training_learns_what_was_kept(tmp_path, tiny, selected):
     out = train_rsf(recipe)
     losses = [row["train/loss"] for _, row in read_lines(out / "history.jsonl")]
     assert losses[-1] < losses[0] - 0.2  # nats a token
-    assert read_manifest(out)["stage"] == "rsf"
+    record, start = read_manifest(out), read_manifest(tmp_path / "sft")
+    assert record["stage"] == "rsf"
+    assert record["facts"]["trained_on"] == {
+        f"start.{name}": start["inputs"][name]["sha256"] for name in ("train", "validation")
+    }
+    assert "trained_on" not in start["facts"]
     before = (out / "manifest.json").stat().st_mtime_ns
     train_rsf(recipe)
     assert (out / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_rounds_go_on_from_each_other(tmp_path):
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"rounds": 0}, r"rsf.rounds: expected 1 or more, got 0"),
+    ({"clip": 0.0}, r"rsf.clip: expected more than 0, got 0"),
+    ({"best": "val/f2"}, r"rsf.best: expected one of .*, got 'val/f2'"),
+    ({}, r"none/validation.jsonl: expected a file to validate on, got none; make the data first"),
+])  # fmt: skip
+def test_what_training_would_refuse_is_refused_before_the_first_critique(tiny, settings, message):
+    def begin(*_):
+        pytest.fail("it was begun")
+
+    recipe = Recipe(
+        base=BaseConfig(model="tiny", folder=tiny.folder.parent), data=DataConfig(Path("none")),
+        rsf=RSFConfig(start=None, **settings),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        run_rounds(recipe, begin, begin)
+
+
+def test_rounds_go_on_from_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("minicrit.rounds.refuse_untrainable", lambda *_: None)
     recipe = Recipe(rsf=RSFConfig(start=tmp_path / "sft", out=tmp_path / "rsf", rounds=3))
     seen = []
 
@@ -113,12 +138,6 @@ def test_rounds_go_on_from_each_other(tmp_path):
         ("select", "rsf-1", "rsf-2-selection", 2), ("train", "rsf-1", "rsf-2-selection", "rsf-2"),
         ("select", "rsf-2", "rsf-3-selection", 3), ("train", "rsf-2", "rsf-3-selection", "rsf"),
     ]  # fmt: skip
-    with pytest.raises(ValueError, match=r"rsf.rounds: expected 1 or more, got 0"):
-        run_rounds(replace(recipe, rsf=replace(recipe.rsf, rounds=0)), select, train)
-    seen.clear()
-    with pytest.raises(ValueError, match=r"rsf.clip: expected more than 0, got 0"):
-        run_rounds(replace(recipe, rsf=replace(recipe.rsf, clip=0.0)), select, train)
-    assert not seen
 
 
 def test_control_goes_the_same_rounds_without_the_samples(tmp_path):
