@@ -21,6 +21,7 @@ from minicrit.lora import ADAPTERS, WEIGHTS, refuse_foreign
 from minicrit.manifest import (
     carry_calibration,
     check_outputs,
+    inherited,
     read_manifest,
     require,
     write_manifest,
@@ -44,6 +45,9 @@ def average(recipe: Recipe) -> Path:
     settings = recipe.average
     weights = _weights(settings)
     told, lora = _in_common(settings.critics)
+    told["trained_on"] = inherited(
+        {f"critic_{i}": read_manifest(folder) for i, folder in enumerate(settings.critics, 1)}
+    )
     mean = _mean(settings.critics, weights)
     inputs = {f"critic_{i}": folder / WEIGHTS for i, folder in enumerate(settings.critics, 1)}
     with atomic_folder(settings.out) as box:

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import torch
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -57,6 +58,8 @@ PERPLEXITY_LIMIT = 30.0
 #: By these logits are more than `lm_head` of the last state, or attention is capped, of which
 #: packed attention and the readout know nothing. None and 1 change nothing.
 _SCALES = ("attn_logit_softcapping", "final_logit_softcapping", "logits_scaling", "logit_scale")
+#: Its class says that attention may be replaced, but its layers pass on nothing of a packed batch.
+_DEAF = ("nemotron",)
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,22 @@ def require_computable(where: str, config: PretrainedConfig) -> None:
         raise ValueError(f"{where}: expected a base of full attention whose logits are lm_head of "
                          f"the last state, got {config.model_type} with {got}; choose a Llama, "
                          "Qwen2 or Mistral base")  # fmt: skip
+    if lacking := _lacking(config):
+        raise ValueError(f"{where}: expected a base whose attention can be replaced, with `model` "
+                         f"and `lm_head`, got {config.model_type} without {lacking}; choose a "
+                         "Llama, Qwen2 or Mistral base")  # fmt: skip
+
+
+def _lacking(config: PretrainedConfig) -> str:
+    """What packed code needs and the class of a language model lacks; empty if nothing.
+
+    Without attention that is looked up by name, packed texts would see one another. No class whose
+    body is `model` has another head than `lm_head`.
+    """
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if not getattr(kind, "_supports_attention_backend", False) or config.model_type in _DEAF:
+        return "such attention"
+    return "" if getattr(kind, "base_model_prefix", "") == "model" else "`model`"
 
 
 def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> float:

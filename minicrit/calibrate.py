@@ -25,7 +25,7 @@ from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION, sha256_file, sha256_json, write_json
 from minicrit.judging import remove_partial, score_items
-from minicrit.manifest import read_manifest, write_manifest
+from minicrit.manifest import read_manifest, trained_on, write_manifest
 from minicrit.measure_config import CalibrateConfig
 from minicrit.measures import family_of, plain
 from minicrit.records import Example, read_examples
@@ -217,9 +217,7 @@ def _examples(settings: CalibrateConfig, seed: int) -> list[Example]:
 
 def _check_unseen(settings: CalibrateConfig, record: dict[str, Any]) -> None:
     digest = sha256_file(settings.data)
-    known = {name: given["sha256"] for name, given in record["inputs"].items()}
-    known |= record["facts"].get("trained_on", {})
-    used = [name for name, given in known.items() if given == digest]
+    used = [name for name, given in trained_on(record).items() if given == digest]
     if used:
         raise ValueError(f"{settings.data}: expected items that the critic has not seen, got its "
                          f"own input {used[0]}; give the calibration split")  # fmt: skip

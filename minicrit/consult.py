@@ -20,7 +20,7 @@ from minicrit.settings import SettingsError, nearest
 from minicrit.taxonomy import DOMAINS
 
 if TYPE_CHECKING:
-    from minicrit.critic import Written
+    from minicrit.critic import Critic, Written
 
 STDIN = "-"
 _BATCH = 8  # rationales written at once; answers appear after each batch
@@ -34,10 +34,10 @@ def consult(argv: Sequence[str]) -> None:
 
     Raises:
         ValueError: if an input is no use, the critic does not load, or it is a quantized one that
-            was not released, unless it was asked for as such.
+            was not released, unless it was asked for as such; then nothing has been judged.
     """
     options = _options(argv)
-    items = list(_items(options))
+    given = list(_items(options))
     from minicrit.critic import Critic  # slow: not before the arguments are known to be right
 
     critic = Critic.load(options.model, base_folder=options.base_folder)
@@ -45,6 +45,8 @@ def consult(argv: Sequence[str]) -> None:
         critic.require_released("--unreleased")
     if options.threshold is not None:
         critic.threshold = options.threshold
+    _refuse_too_long(critic, given, options.max_new_tokens)
+    items = [item for _, item in given]
     show = as_json if options.json else readable
     with tqdm(total=len(items), unit="rationale", desc="critique", disable=len(items) == 1) as bar:
         for at in range(0, len(items), _BATCH):
@@ -53,6 +55,18 @@ def consult(argv: Sequence[str]) -> None:
                 sys.stdout.write(show(written) + "\n")
             sys.stdout.flush()
             bar.update(len(batch))
+
+
+def _refuse_too_long(critic: "Critic", given: Sequence[tuple[str, Item]], longest: int) -> None:
+    """Names what the critic cannot read by where it stands, before anything is judged."""
+    from minicrit.encoding import TooLongError  # slow, as above
+
+    for where, item in given:
+        try:
+            critic.prompt(*item, longest)
+        except TooLongError as error:
+            got = str(error).partition(";")[0]
+            raise ValueError(f"{where}: {got}; shorten or split it") from error
 
 
 def as_json(written: "Written") -> str:
@@ -129,14 +143,15 @@ def at_least_one(text: str) -> int:
     return value
 
 
-def _items(options: argparse.Namespace) -> Iterator[Item]:
+def _items(options: argparse.Namespace) -> Iterator[tuple[str, Item]]:
+    """What is asked about, each with where it stands."""
     if options.text not in (None, STDIN):
-        yield options.domain, _checked("argument", options.text)
+        yield "argument", (options.domain, _checked("argument", options.text))
     for name in options.file or ([STDIN] if options.text == STDIN else []):
         if name.endswith((".jsonl", ".jsonl.gz")):
             yield from _rows(Path(name), options.domain)
         else:
-            yield options.domain, _checked(name, _read(name))
+            yield name, (options.domain, _checked(name, _read(name)))
 
 
 def _read(name: str) -> str:
@@ -149,7 +164,7 @@ def _read(name: str) -> str:
         raise ValueError(f"{name}: expected a text file in UTF-8, got {got}; check it") from error
 
 
-def _rows(path: Path, domain: str) -> Iterator[Item]:
+def _rows(path: Path, domain: str) -> Iterator[tuple[str, Item]]:
     for line in read_lines(path):
         if isinstance(line, BadLine):
             raise ValueError(str(line))
@@ -159,7 +174,7 @@ def _rows(path: Path, domain: str) -> Iterator[Item]:
         if found not in DOMAINS:
             raise ValueError(f"{where}: expected domain of {', '.join(DOMAINS)}, got "
                              f"{shown(repr(found))}; pick one or leave it out")  # fmt: skip
-        yield found, _checked(where, row.get("rationale", row.get("input")))
+        yield where, (found, _checked(where, row.get("rationale", row.get("input"))))
 
 
 def _checked(where: str, text: object) -> str:

@@ -27,7 +27,7 @@ from minicrit.jsonl import readable
 from minicrit.logprobs import choice_logprobs
 from minicrit.pens import Alone, Together
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt, render_critique
-from minicrit.reader import LONGEST, Item, Reader
+from minicrit.reader import LONGEST, WRITTEN, Item, Reader
 from minicrit.readout import joined, reading
 from minicrit.recount import miscounts
 from minicrit.scribe import Scribe
@@ -193,7 +193,7 @@ class Critic(Reader):
     ) -> tuple[np.ndarray, list[str]]:
         """`p_flawed`, and the flaw type likeliest of each if it is flawed, in one forward."""
         spread = Spread(items)
-        prompts = [self.encoder.prompt(*item) for item in spread.items]
+        prompts = [self.prompt(*item) for item in spread.items]
         sums = self._ask(prompts, reading(self.encoder, types=True), batch_tokens)
         sums = sums[spread.worst(sums[:, 1] - sums[:, 0])]
         names = list(FLAW_TYPES)
@@ -241,7 +241,7 @@ class Critic(Reader):
         self,
         items: Sequence[Item],
         *,
-        max_new_tokens: int = 160,
+        max_new_tokens: int = WRITTEN,
         batch: int = 8,
         drafts: bool = True,
     ) -> list[Written]:
@@ -284,7 +284,7 @@ class Critic(Reader):
     def _critique_alone(self, item: Item, max_new_tokens: int) -> Written:
         """The same of one item; what is read for the verdict is not read again for the text."""
         start, encoder = time.perf_counter(), self.encoder
-        prompt = encoder.prompt(*item)
+        prompt = self.prompt(*item, max_new_tokens)
         asked = [*prompt, *encoder.lead_in]
         longest = max(len(word) for word in encoder.verdict_words.values())
         decoder = self.scribe.start([asked], max_new_tokens + longest)
@@ -327,7 +327,7 @@ class Critic(Reader):
     def _write_all(
         self, items: Sequence[Item], labels: Sequence[str], longest: int
     ) -> list[tuple[str, int]]:
-        prompts = [self.encoder.prompt(*item) for item in items]
+        prompts = [self.prompt(*item, longest) for item in items]
         return self._write(Together(self), prompts, items, labels, longest)
 
     def _write(

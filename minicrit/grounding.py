@@ -29,7 +29,7 @@ from minicrit.sums import called_for, stated_sums
 
 #: Names this way of writing; changes whenever another text may come of it, but for the rules of
 #: sums (`recount.RULES`).
-MANNER = "grounded-3"
+MANNER = "grounded-4"
 #: What stands before a quotation in a critique, see `prompts.render_critique`.
 MARK = '\nEvidence: "'
 #: Figures that need no source: the whole, and what rates are given per.

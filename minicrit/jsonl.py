@@ -271,12 +271,6 @@ def check_string(text: str) -> None:
         raise RefusedError("text with no control characters but newline and tab", got, "remove it")
 
 
-#: A model may write any character; those that no record may hold are shown as unreadable.
-_UNPRINTABLE = {
-    code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-}
-
-
 def readable(text: str) -> str:
-    """What a model wrote, with its control characters shown as unreadable."""
-    return text.translate(_UNPRINTABLE)
+    """What a model wrote, with the control characters that no record may hold as unreadable."""
+    return _CONTROL.sub("\ufffd", text)

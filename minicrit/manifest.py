@@ -163,6 +163,25 @@ def require(manifest: Mapping[str, Any], **expected: object) -> None:
         raise ValueError("\n".join(wrong))
 
 
+def trained_on(record: Mapping[str, Any]) -> dict[str, str]:
+    """Hash of every file that the critic of a manifest was trained or selected on, by name."""
+    inputs = {name: given["sha256"] for name, given in record["inputs"].items()}
+    return {**inputs, **record["facts"].get("trained_on", {})}
+
+
+def inherited(parents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """`trained_on` of what a critic is made from, each file once, for its own manifest.
+
+    Args:
+        parents: their manifests, by what each is to the critic; the names of files begin so.
+    """
+    found: dict[str, str] = {}
+    for parent, record in parents.items():
+        found |= {f"{parent}.{name}": digest for name, digest in trained_on(record).items()
+                  if digest not in found.values()}  # fmt: skip
+    return found
+
+
 def _path(target: Path) -> Path:
     return target / _NAME if target.is_dir() else target.with_name(f"{target.name}.{_NAME}")
 

@@ -1,5 +1,6 @@
 """A causal LM that is read: log-odds of the verdict words after prompts, many in one forward."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -23,11 +24,13 @@ from minicrit.readout import (
     reading,
 )
 from minicrit.records import Example
+from minicrit.spans import LONGEST as QUOTED
 
 Item = tuple[str, str]  # (domain, rationale)
 _SCORED = 1024  # scored tokens whose logits exist at once
 _ROWS = 256  # the same, where their chances of all tokens are looked at
 LONGEST = 4096  # tokens of a prompt, unless an encoder or fewer places of the base say otherwise
+WRITTEN = 160  # tokens of a critique, unless more or fewer are asked for
 
 
 class Reader:
@@ -43,14 +46,36 @@ class Reader:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model = torch.nn.Module.to(model, device)
         self.tokenizer = tokenizer
-        places = getattr(self.causal_lm.config, "max_position_embeddings", None) or LONGEST
-        self.encoder = encoder or Encoder(tokenizer, max_tokens=min(LONGEST, places))
+        config = self.causal_lm.config
+        self._places = getattr(config, "max_position_embeddings", None) or sys.maxsize
+        self.encoder = encoder or Encoder(tokenizer, max_tokens=LONGEST)
+        if encoder is None:
+            self.encoder.max_tokens -= self._reserve(WRITTEN)
 
     @property
     def causal_lm(self) -> PreTrainedModel:
         """The model without peft's wrapper; the adapter stays in its layers."""
         model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         return cast("PreTrainedModel", model)
+
+    def prompt(self, domain: str, rationale: str, longest: int = 0) -> list[int]:
+        """Ids of a prompt behind which `longest` tokens may be written.
+
+        Raises:
+            TooLongError: if that is more than the encoder lets in, or than the base has places.
+        """
+        return self.encoder.prompt(domain, rationale, reserve=self._reserve(longest))
+
+    def _reserve(self, longest: int) -> int:
+        """Tokens of its limit that a prompt leaves free where the base has few places.
+
+        Behind it come the lead-in, and then a verdict with a flaw type, or a verdict and what is
+        written, with a quotation that is looked for at its end.
+        """
+        encoder = self.encoder
+        verdict = max(map(len, encoder.verdict_words.values()))
+        behind = max(verdict + longest + QUOTED + 1, *map(len, encoder.flaw_lines))
+        return max(0, encoder.max_tokens + len(encoder.lead_in) + behind - self._places)
 
     def log_odds(
         self,
@@ -65,7 +90,7 @@ class Reader:
         the reading that is the most flawed (see `impostors`).
         """
         spread = Spread(items)
-        prompts = [self.encoder.prompt(*item) for item in spread.items]
+        prompts = [self.prompt(*item) for item in spread.items]
         odds = self.odds_after(prompts, batch_tokens=batch_tokens, progress=progress)
         return np.asarray(odds[spread.worst(odds)])
 

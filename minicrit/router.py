@@ -38,6 +38,7 @@ from minicrit.verdict import Verdict
 
 #: The key of the general adapter, and the domain that asks for detection.
 FALLBACK, AUTO = "fallback", "auto"
+_UNTOLD = (AUTO, FALLBACK, "")  # an item of these is of no domain that somebody told
 #: No adapter has this name: its tokens are computed by the base alone.
 _BASE = ""
 _READ = 4096  # tokens that are read for quotations at a time
@@ -143,7 +144,7 @@ class Router(Critic):
     def _route(self, domain: str, rationale: str) -> Route:
         if domain in self.members.by_key and domain != FALLBACK:
             return Route(domain, domain)
-        given = "general" if domain in (AUTO, FALLBACK, "") else domain
+        given = "general" if domain in _UNTOLD else domain
         if self.detector is None:
             return Route(FALLBACK, given)
         found, p = self.detector.detect(rationale)
@@ -155,8 +156,10 @@ class Router(Critic):
         """The adapter of a route."""
         return self.members.by_key[route.key]
 
-    def _prompts(self, items: Sequence[Item], routes: Sequence[Route]) -> list[list[int]]:
-        return [self.encoder.prompt(route.domain, rationale)
+    def _prompts(
+        self, items: Sequence[Item], routes: Sequence[Route], longest: int = 0
+    ) -> list[list[int]]:
+        return [self.prompt(route.domain, rationale, longest)
                 for route, (_, rationale) in zip(routes, items, strict=True)]  # fmt: skip
 
     def log_odds(
@@ -278,14 +281,20 @@ class Router(Critic):
     def _chances(
         self, odds: np.ndarray, routes: Sequence[Route], items: Sequence[Item]
     ) -> np.ndarray:
-        read = [self._scaled(one, route, text)
-                for one, route, (_, text) in zip(odds, routes, items, strict=True)]  # fmt: skip
+        read = [self._scaled(*one) for one in zip(odds, routes, items, strict=True)]
         return super().chances(np.array(read), None)
 
-    def _scaled(self, odds: float, route: Route, text: str) -> float:
-        """The log-odds of an item as its adapter's calibration, or that of the whole, has them."""
+    def _scaled(self, odds: float, route: Route, item: Item) -> float:
+        """The log-odds of an item as its adapter's calibration, or that of the whole, has them.
+
+        That of the whole was fitted and certified by the domains that were given, whatever words
+        the detector went by.
+        """
         found = self._calibration or self.member(route).calibration
-        return float(found.scaled(np.array([odds]), [(route.domain, text)])[0]) if found else odds
+        domain, text = item
+        if self._calibration is None or domain in _UNTOLD:
+            domain = route.domain
+        return float(found.scaled(np.array([odds]), [(domain, text)])[0]) if found else odds
 
     def chances(self, odds: np.ndarray, items: Sequence[Item] | None) -> np.ndarray:
         """See `Critic`; where the items are given, log-odds are the general adapter's."""
@@ -299,7 +308,7 @@ class Router(Critic):
         """See `Critic`; all critiques are written in the same forwards, each by its adapter."""
         routes = self.routes(items)
         pen = _Mixed(self, [self.member(route).name for route in routes])
-        return self._write(pen, self._prompts(items, routes), items, labels, longest)
+        return self._write(pen, self._prompts(items, routes, longest), items, labels, longest)
 
     def read_by(
         self, names: Sequence[str], trees: Sequence[Tree], also: Sequence[int]

@@ -58,7 +58,8 @@ def table_rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, cell by column, without blanks around) of each row; every fault is a ValueError.
 
-    An unknown column is refused: passed over in silence, a misspelt one would change the result.
+    Lines within a cell end by a newline alone, as everywhere else, whatever the file has. An
+    unknown column is refused: passed over in silence, a misspelt one would change the result.
     """
     rows = cell_rows(path)
     header = [name.strip() for name in next(rows)[1]]
@@ -67,10 +68,11 @@ def table_rows(
         if len(cells) != len(header):
             raise ValueError(f"{path}:{line}: expected {len(header)} columns, got {len(cells)}; "
                              "put quotes around texts that hold commas")  # fmt: skip
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        row = {name: cell.replace("\r\n", "\n").strip()
+               for name, cell in zip(header, cells, strict=True)}  # fmt: skip
         for name, cell in row.items():
             try:
-                check_string(cell.replace("\r\n", "\n"))
+                check_string(cell)
             except RefusedError as error:
                 raise ValueError(f"{path}:{line}: {name}: {error}") from error
         yield line, row

@@ -18,7 +18,7 @@ from minicrit.encoding import Encoder
 from minicrit.export.merged import save_model
 from minicrit.files import atomic_folder, write_atomic, write_json
 from minicrit.lora import POLICY, attach_lora, load_lora
-from minicrit.manifest import write_manifest
+from minicrit.manifest import inherited, read_manifest, write_manifest
 from minicrit.processes import take_gpu
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.run import Run
@@ -106,6 +106,7 @@ def save_trained(run: Run, critic: Critic, weights: Tensors, known: dict[str, An
             (box / "README.md").unlink(missing_ok=True)  # peft's empty model card
             _sort_lists(box / "adapter_config.json")
         write_atomic(box / "history.jsonl", (run.work / "history.jsonl").read_bytes())
+        start = run.settings.start
         facts = {
             "base": run.base.identity,
             "base_model": run.recipe.base.model,
@@ -113,6 +114,7 @@ def save_trained(run: Run, critic: Critic, weights: Tensors, known: dict[str, An
             "prompt_version": PROMPT_VERSION,
             "critique_version": CRITIQUE_VERSION,
             **known,
+            **({"trained_on": inherited({"start": read_manifest(start)})} if start else {}),
         }
         write_manifest(box, stage=run.stage, inputs=run.files, settings=run.relevant, facts=facts)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from minicrit.impostors import FLAG, speaks
 from minicrit.prompts import Critique
-from minicrit.recount import FALSE_SUM, miscounts
+from minicrit.recount import FALSE_SUM, false_sum, miscounts
 from minicrit.taxonomy import FLAW_TYPES
 
 
@@ -26,8 +26,8 @@ class Verdict:
             the text itself: `answer_in_text` (`impostors`), `false_sum` (`recount`).
         severity: low, medium, high or critical; None as above.
         evidence: the span that carries the flaw, as written by the critic.
-        evidence_offsets: where it stands in the rationale (start, end in characters); None if it
-            is not there word for word.
+        evidence_offsets: where it stands in the rationale (start, end in characters), first if it
+            does so several times and is no false sum; None if it is not there word for word.
         critique: why, in a sentence or two.
         fix: what would mend it.
         domain: as given.
@@ -71,16 +71,24 @@ def explained(critique: Critique | None, rationale: str) -> dict[str, Any]:
     own = tuple(flag for flag, there in seen.items() if there(rationale))
     if critique is None:
         return {"flags": own} if own else {}
-    offsets = None
-    if critique.evidence and (start := rationale.find(critique.evidence)) >= 0:
-        offsets = (start, start + len(critique.evidence))
     flags = (FLAW_TYPES[critique.flaw_type].flag,) if critique.flaw_type else ()
     return {
         "flaw_type": critique.flaw_type,
         "flags": flags + own,
         "severity": critique.severity,
         "evidence": critique.evidence,
-        "evidence_offsets": offsets,
+        "evidence_offsets": _place(critique.evidence, rationale),
         "critique": critique.critique,
         "fix": critique.fix,
     }
+
+
+def _place(evidence: str | None, rationale: str) -> tuple[int, int] | None:
+    """Where evidence stands: a false sum where it is one, anything else at its first place."""
+    if not evidence:
+        return None
+    told = false_sum(rationale)
+    if told and rationale[told.start : told.end] == evidence:
+        return told.start, told.end
+    start = rationale.find(evidence)
+    return None if start < 0 else (start, start + len(evidence))

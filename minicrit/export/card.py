@@ -55,12 +55,15 @@ def _head(facts: Mapping[str, Any]) -> str:
 
 
 def _what(facts: Mapping[str, Any]) -> str:
+    base = f"`{shown(str(facts['base_model']), 200)}`"
+    made = (f"a LoRA adapter merged into {base} in float32, written as" if facts["adapter"] else
+            f"all trained, from {base} on, and written as")  # fmt: skip
     return f"""\
 # {facts["name"]}
 
 A critic: it reads a rationale and says whether the reasoning is **valid** or **flawed**, how sure
 it is, which flaw, where it stands, why, and what would mend it. {facts["parameters"]:,} parameters:
-a LoRA adapter merged into `{shown(str(facts["base_model"]), 200)}` in float32, written as
+{made}
 {facts["weights"]}. Prompt {facts["prompt_version"]}, critique {facts["critique_version"]}.
 """
 
@@ -125,9 +128,9 @@ def _threshold(box: Path, facts: Mapping[str, Any]) -> str:
     temperature  {found.scale.temperature:.6f}
     shift        {found.scale.shift:+.6f}{f"  (of domains, both: {own})" if own else ""}
 {sums}
-From {c["n"]} calibration items (k = {c["k"]}): with confidence {1 - c["delta"]:.0%} at most
-{c["alpha"]:.1%} of valid rationales are flagged {where}, for new items of the calibration families.
-{held} Everything else is in `calibration.json`.
+From {c["n"]} calibration items (k = {c["k"]}): with confidence {100 * (1 - c["delta"]):g} % at most
+{100 * c["alpha"]:g} % of valid rationales are flagged {where}, for new items of the calibration
+families. {held} Everything else is in `calibration.json`.
 """
 
 

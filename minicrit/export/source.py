@@ -42,10 +42,9 @@ class Source:
     @property
     def trained_on(self) -> dict[str, str]:
         """Hash of every file that it was trained or selected on, by name."""
-        given = self.record["inputs"].items()
-        exported = self.record["stage"] == "export"
-        inputs = {} if exported else {name: row["sha256"] for name, row in given}
-        return {**inputs, **self.record["facts"].get("trained_on", {})}
+        if self.record["stage"] == "export":  # its input is the critic
+            return dict(self.record["facts"].get("trained_on", {}))
+        return manifest.trained_on(self.record)
 
 
 def open_source(folder: Path, bases: Path) -> Source:

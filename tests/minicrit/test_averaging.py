@@ -9,11 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minicrit.averaging import average
+from minicrit.calibrate import fit
 from minicrit.config import Recipe
 from minicrit.critic import Critic
-from minicrit.files import FITTED
+from minicrit.export.source import Source
+from minicrit.files import FITTED, sha256_file
 from minicrit.lora import WEIGHTS
-from minicrit.manifest import check_outputs, read_manifest
+from minicrit.manifest import check_outputs, read_manifest, write_manifest
+from minicrit.measure_config import CalibrateConfig
+from minicrit.records import Example, write_examples
 from minicrit.run import run_of
 from tests.minicrit.router_case import ITEMS, save_adapter, sign
 
@@ -83,6 +87,47 @@ def test_an_average_can_be_averaged_and_trained_on(family, tiny_folder):
     again.sft.start = family / "more"
     run = run_of(again, "sft", again.sft, family / "more" / WEIGHTS)
     assert run.files["start"] == family / "more" / WEIGHTS
+
+
+def lesson(root, child, text):
+    """A file that a child is said to have been trained on; its hash."""
+    path = root / f"{child}.jsonl"
+    path.write_text(text)
+    record = read_manifest(root / child)
+    write_manifest(root / child, stage="sft", inputs={"train": path}, settings=record["settings"],
+                   facts=record["facts"])  # fmt: skip
+    return sha256_file(path)
+
+
+def test_what_its_critics_were_trained_on_is_known_of_an_average_of_averages(family):
+    one, two = lesson(family, "child-1", "one\n"), lesson(family, "child-2", "two\n")
+    shutil.copytree(family / "child-1", family / "child-3")
+    moved = {n: tensor + 0.01 for n, tensor in load_file(family / "child-1" / WEIGHTS).items()}
+    save_file(moved, family / "child-3" / WEIGHTS, metadata={"format": "pt"})
+    assert lesson(family, "child-3", "one\n") == one
+    first = read_manifest(average(asked(family, "child-1", "child-2", "child-3")))
+    assert first["facts"]["trained_on"] == {"critic_1.train": one, "critic_2.train": two}
+    again = asked(family, "parent", "mean")
+    again.average.out = family / "more"
+    record = read_manifest(average(again))
+    weights = [sha256_file(family / name / WEIGHTS) for name in ("child-1", "child-2", "child-3")]
+    assert record["facts"]["trained_on"] == {
+        **{f"critic_2.critic_{n}": digest for n, digest in enumerate(weights, 1)},
+        "critic_2.critic_1.train": one, "critic_2.critic_2.train": two,
+    }  # fmt: skip
+    source = Source(family / "more", record, critic=None, facts={}, merged=False)
+    assert source.trained_on["critic_2.critic_2.train"] == two
+
+
+def test_an_average_is_not_calibrated_on_what_its_critics_were_trained_on(family):
+    data = family / "child-2.jsonl"
+    rows = [Example(id=str(n), domain="general", rationale=f"So {n}.", label="valid", group=str(n),
+                    source="hand", split="calibration") for n in range(3)]  # fmt: skip
+    write_examples(data, rows)
+    lesson(family, "child-2", data.read_text())
+    record = read_manifest(average(asked(family, "child-1", "child-2")))
+    with pytest.raises(ValueError, match=r"not seen, got its own input critic_2\.train; give"):
+        fit(CalibrateConfig(data=data), 0, record, lambda: None, family)
 
 
 def changed(root, **facts):

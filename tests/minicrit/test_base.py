@@ -11,13 +11,25 @@ import torch
 import yaml
 from transformers import (
     AutoModelForCausalLM,
+    CodeGenConfig,
     CohereConfig,
+    FalconConfig,
     Gemma2Config,
+    Gemma3Config,
     Gemma3TextConfig,
+    GPT2Config,
+    GPTJConfig,
+    GPTNeoConfig,
+    GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    NemotronConfig,
     Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+    StableLmConfig,
+    T5Config,
 )
 
 from minicrit.base import (
@@ -28,6 +40,7 @@ from minicrit.base import (
     load_tokenizer,
     perplexity,
     prepare_base,
+    require_computable,
 )
 from minicrit.logprobs import scored_logprobs, token_logprobs
 from minicrit.packing import Tree, pack
@@ -94,6 +107,39 @@ def test_what_packed_code_cannot_compute_is_refused_by_name(tmp_path, config, me
     assert load_model(base, packed=False).config.model_type == config.model_type
 
 
+@pytest.mark.parametrize(("config", "lacking"), [
+    (CodeGenConfig(), "codegen without such attention"),
+    (StableLmConfig(), "stablelm without such attention"),
+    (NemotronConfig(), "nemotron without such attention"),
+    (GPTNeoConfig(), "gpt_neo without such attention"),
+    (GPTJConfig(), "gptj without such attention"),
+    (FalconConfig(), "falcon without such attention"),
+    (T5Config(), "t5 without such attention"),
+    (GPT2Config(), "gpt2 without `model`"), (GPTNeoXConfig(), "gpt_neox without `model`"),
+])  # fmt: skip
+def test_a_kind_of_model_that_is_not_packed_is_refused(config, lacking):
+    with pytest.raises(ValueError, match=rf"^here: expected a base whose .*, got {lacking}; choo"):
+        require_computable("here", config)
+
+
+def test_without_replaceable_attention_texts_would_see_one_another(tmp_path):
+    """So nothing but its name tells that it must be refused: there was no error."""
+    size = {"vocab_size": 64, "n_embd": 16, "n_layer": 1, "n_head": 4, "rotary_dim": 4}
+    base = folder_of(CodeGenConfig(**size, n_positions=64), tmp_path)
+    with pytest.raises(ValueError, match="got codegen without such attention"):
+        load_model(base)
+    assert load_model(base, packed=False).config.model_type == "codegen"
+
+
+@pytest.mark.parametrize("config", [
+    LlamaConfig(), Qwen2Config(), Qwen3Config(), SmolLM3Config(),
+    MistralConfig(sliding_window=None),
+    Gemma3Config(text_config={"layer_types": ["full_attention"] * 26, "sliding_window": None}),
+])  # fmt: skip
+def test_the_bases_that_are_recommended_are_packed(config):
+    assert require_computable("here", config.get_text_config()) is None
+
+
 @pytest.mark.parametrize("config", [
     Qwen2Config(**SIZE, sliding_window=512, use_sliding_window=False),
     MistralConfig(**SIZE, sliding_window=4096), GraniteConfig(**SIZE),
@@ -107,10 +153,14 @@ def test_full_attention_with_plain_logits_is_packed_as_it_is_whole(tmp_path, con
     torch.testing.assert_close(found, token_logprobs(whole[3:-1], ids[4:]))
 
 
-def test_no_more_is_read_than_a_base_has_places(tiny, tmp_path):
-    base = folder_of(LlamaConfig(**SIZE, max_position_embeddings=512), tmp_path)
-    assert Reader(load_model(base), load_tokenizer(tiny)).encoder.max_tokens == 512
-    assert Reader(load_model(tiny), load_tokenizer(tiny)).encoder.max_tokens == 4096
+@pytest.mark.parametrize("places", [512, 4096, 8192])
+def test_no_more_is_read_than_a_base_has_places(tiny, places):
+    """Behind a prompt: lead-in, verdict, 160 written tokens, 40 of a quotation and its end."""
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZE, max_position_embeddings=places))
+    reader = Reader(model, load_tokenizer(tiny))
+    lead_in, (valid, flawed) = reader.encoder.lead_in, reader.encoder.verdict_words.values()
+    behind = len(lead_in) + max(len(valid), len(flawed)) + 160 + 40 + 1
+    assert reader.encoder.max_tokens == min(4096, places - behind)
 
 
 def test_unknown_name_says_what_to_do(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from minicrit import cli
 from minicrit.cli import FAILED, INTERRUPTED, MISUSED, OK, main
 from minicrit.consult import as_json, readable
-from minicrit.critic import Written
+from minicrit.critic import Critic, Written
 from minicrit.settings import shipped_recipes
 from minicrit.stages import STAGES, Stage
 from minicrit.verdict import Verdict
@@ -200,6 +201,22 @@ def test_what_cannot_be_judged_is_named(capsys, name, content, message):
     status, out, err = run(capsys, "critique", "--file", name)
     assert (status, out) == (FAILED, "")
     assert err.startswith(f"minicrit: {message}")
+
+
+@pytest.mark.parametrize(("argv", "where"), [
+    (("--file", "a.txt", "b.jsonl", "long.txt"), "b.jsonl:2"),
+    (("--file", "a.txt", "long.txt"), "long.txt"), (("so " * 5000,), "argument"),
+])  # fmt: skip
+def test_what_is_too_long_is_named_before_anything_is_judged(ask, monkeypatch, argv, where):
+    monkeypatch.setattr(Critic, "critique", lambda *_, **__: pytest.fail("it was judged"))
+    Path("a.txt").write_text(RATIONALE)
+    Path("long.txt").write_text("so " * 5000)
+    rows = [{"rationale": RATIONALE}, {"rationale": "so " * 5000}]
+    Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, err = ask(*argv)
+    assert (status, out) == (FAILED, "")
+    said = rf"{where}: expected at most \d{{4}} prompt tokens, got \d+; shorten or split it"
+    assert re.search(f"^minicrit: {said}$", err, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", ["critique", "mcp"])

@@ -11,6 +11,7 @@ from minicrit.calibrated import Calibration, Scale
 from minicrit.critic import Critic
 from minicrit.recount import FALSE_SUM
 from minicrit.sampling import Manner, sample_pass
+from minicrit.verdict import explained
 
 FALSE = ("planning", "The gang lays 40 rails a day, and we have 6 days. So the total is 320 rails.")
 TRUE = ("planning", FALSE[1].replace("320", "240"))
@@ -56,6 +57,16 @@ def test_the_critique_of_a_false_sum_is_a_programs(counting, items):
             assert verdict.critique == "40 a day for 6 days makes 240, not 320."
             assert verdict.fix == "Use 240, and redo whatever was built on 320."
             assert written.tokens == 0
+
+
+def test_its_evidence_stands_where_the_sum_is_false(counting):
+    """Not where the same words stand first, within a longer sum that holds."""
+    text = "They had 12 + 2 = 14 rows. Then 2 + 2 = 14, so we order 14."
+    (written,) = counting.critique([("planning", text)], max_new_tokens=6)
+    assert written.verdict.evidence == "2 + 2 = 14"
+    assert written.verdict.evidence_offsets == (32, 42)
+    parsed = replace(written.parsed, evidence="12 + 2 = 14")  # a quotation of something else
+    assert explained(parsed, text)["evidence_offsets"] == (9, 20)
 
 
 def test_a_merged_copy_tells_the_same(counting):

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from transformers import AutoModelForCausalLM, OPTConfig
 
+from minicrit import attention
 from minicrit.base import load_model, load_tokenizer
 from minicrit.critic import Critic
+from minicrit.encoding import TooLongError
 from minicrit.files import write_json
 from minicrit.logprobs import token_logprobs
 from minicrit.lora import attach_lora
@@ -253,6 +256,30 @@ def test_a_folder_of_another_stage_is_no_critic(tmp_path):
     write_manifest(tmp_path, stage="data", inputs={}, settings={}, facts={})
     with pytest.raises(ValueError, match=r"expected the folder of a critic, got what .* data made"):
         Critic.load(tmp_path)
+
+
+def test_where_a_base_has_few_places_there_is_room_behind_every_prompt(tiny):
+    """Its positions are learnt: a token behind the last place has none, which was an IndexError."""
+    config = OPTConfig(
+        vocab_size=1100, hidden_size=16, word_embed_proj_dim=16, ffn_dim=16, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=256,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
+    short = Critic(model.eval(), load_tokenizer(tiny), name="short", identity="short")
+    used, most = len(short.encoder.prompt("general", "")), short.encoder.max_tokens
+    fits, longer = (("general", " a" * (most - used + more)) for more in (0, 1))
+    assert len(short.encoder.prompt(*fits)) == most
+    p, _ = short.p_and_types([fits])
+    short.encoder.end = -1  # no critique comes to it
+    for drafts in (True, False):
+        (written,) = short.critique([fits], drafts=drafts)
+        assert written.verdict.p_flawed == pytest.approx(p[0], abs=1e-6)
+        assert written.tokens == 160
+        with pytest.raises(TooLongError, match=rf"expected at most {most - 1} prompt tokens"):
+            short.critique([fits], max_new_tokens=161, drafts=drafts)
+    for read in (short.p_flawed, short.p_and_types, short.critique):
+        with pytest.raises(TooLongError, match=rf"at most {most} prompt tokens, got {most + 1}"):
+            read([longer])
 
 
 def test_characters_that_no_record_may_hold_are_shown_as_unreadable(critic, monkeypatch):

@@ -16,7 +16,7 @@ from minicrit.base import prepare_base
 from minicrit.cli import main
 from minicrit.critic import Critic
 from minicrit.export import stage
-from minicrit.export.card import figures_of
+from minicrit.export.card import figures_of, write_card
 from minicrit.export.merged import identity_of
 from minicrit.export.source import plain_config
 from minicrit.export.stage import export
@@ -154,7 +154,8 @@ def test_the_card_holds_what_a_reader_needs(folder, critic):
     assert 'logprob(" flawed") - logprob(" valid")' in card
     assert "threshold    0.432100" in card
     assert "temperature  1.700000\n    shift        -0.100000  (of domains, both: trading " in card
-    assert "From 120 calibration items (k = 4): with confidence 95% at most\n8.0% of valid" in card
+    assert "From 120 calibration items (k = 4): with confidence 95 % at most\n8 % of valid" in card
+    assert f"parameters:\na LoRA adapter merged into `{facts['base_model']}` in float32, " in card
     assert "These weights are what it was fitted to." in card
     for digest in (facts["base"], facts["adapter"], facts["merged"], *facts["trained_on"].values()):
         assert digest in card
@@ -163,6 +164,21 @@ def test_the_card_holds_what_a_reader_needs(folder, critic):
     assert card.startswith("---\nlicense: other\n")
     assert PROMPT_VERSION in card
     assert str(folder) not in card
+
+
+def test_the_card_says_what_was_trained_and_rounds_no_certificate_up(folder, tmp_path):
+    copy, facts = shutil.copytree(folder, tmp_path / "copy"), read_manifest(folder)["facts"]
+    calibration = json.loads((copy / "calibration.json").read_text())
+    calibration["certificate"] |= {"delta": 0.0125, "alpha": 0.0125}
+    (copy / "calibration.json").write_text(json.dumps(calibration))
+    fitted_to = facts["calibrated_as"]
+    write_manifest(copy / "calibration.json", stage="calibrate", inputs={}, settings={},
+                   facts={"prompt_version": PROMPT_VERSION, **fitted_to})  # fmt: skip
+    write_card(copy, {**facts, "adapter": None, "parameters": 1234567}, "")
+    card = (copy / "README.md").read_text()
+    assert "with confidence 98.75 % at most\n1.25 % of valid rationales are flagged" in card
+    assert "1,234,567 parameters:\nall trained, from `tiny` on, and written as\nf32." in card
+    assert "LoRA adapter" not in card
 
 
 def test_figures_of_the_benchmark_go_into_the_card_if_they_are_its_own(root, critic, monkeypatch):

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicrit.jsonl import LINE_CAP, MAX_DEPTH, BadLine, parse_object, read_lines, shown, write_rows
+from minicrit.jsonl import (
+    LINE_CAP,
+    MAX_DEPTH,
+    BadLine,
+    parse_object,
+    read_lines,
+    readable,
+    shown,
+    write_rows,
+)
 
 REFUSED = {
     b'{"a": NaN}': "finite number, got NaN",
@@ -147,6 +156,18 @@ def test_shown_keeps_letters_and_cuts() -> None:
     assert shown("Z\u00fcrich\n\u202e") == "Z\u00fcrich\\n\\u202e"
     assert shown("x" * 81) == "x" * 77 + "..."
     assert shown("x" * 80) == "x" * 80
+
+
+def test_only_what_no_record_may_hold_is_shown_as_unreadable(tmp_path: Path) -> None:
+    """A quotation of damaged text is still found in it word for word."""
+    text = "".join(map(chr, (*range(32), *range(126, 161))))
+    found = readable(text)
+    kept = "\t\n~" + "".join(map(chr, range(128, 161)))
+    assert found.replace("\ufffd", "") == kept
+    assert found.count("\ufffd") == 31
+    write_rows(tmp_path / "r.jsonl", [{"text": found}])
+    assert objects(tmp_path / "r.jsonl") == [{"text": found}]
+    assert shown("\x80\x9b\x9f") == "\\x80\\x9b\\x9f"
 
 
 def test_a_refused_line_can_be_written_and_read(tmp_path: Path) -> None:

@@ -266,12 +266,12 @@ def test_a_router_of_another_base_or_form_is_refused(tiny, own):
 
 def calibrate(
     folder: Path, threshold: float, temperature: float, shift: float = 0.0,
-    sums: float | None = None, **critic: str,
+    sums: float | None = None, domains: dict[str, float] | None = None, **critic: str,
 ) -> None:  # fmt: skip
     """A calibration as the stage writes it, with chosen numbers."""
     found = {"threshold": threshold, "each_domain": False, "abstain": {"low": 0.4, "high": 0.6},
              "certificate": {"alpha": 0.1, "delta": 0.05, "n": 50, "k": 1},
-             "temperature": {"pooled": temperature, "domains": {}, "n": 20},
+             "temperature": {"pooled": temperature, "domains": domains or {}, "n": 20},
              "shift": {"pooled": shift, "domains": {}},
              "sums": sums and {"believed": sums, "n": 8, "k": 8}}  # fmt: skip
     write_json(folder / "calibration.json", found)
@@ -319,6 +319,26 @@ def test_a_calibration_of_the_whole_router_comes_first_and_ends_with_a_swap(tiny
     resign(own / "router")
     with pytest.raises(ValueError, match="expected the calibration of this critic"):
         load(own, tiny)
+
+
+def test_a_calibration_of_the_whole_goes_by_the_domains_that_it_was_fitted_by(tiny, own, alone):
+    """These are the given ones; the detected one where none was given, or for an adapter's own."""
+    plain, heats = load(own, tiny), {"planning": 2.0, "medical": 8.0}
+    items = [("planning", SICK[1]), SICK, ("", SICK[1]), (AUTO, "Xylophone."), ITEMS[0]]
+    assert [route.domain for route in plain.routes(items)] == [
+        "medical", "medical", "medical", "general", "trading"
+    ]  # fmt: skip
+    calibrate(own / "router", 0.61, 4.0, domains=heats, router=plain.fitted_to["router"])
+    whole, odds = load(own, tiny), plain.log_odds(items)
+    expected = 1 / (1 + np.exp(-odds / np.array([2, 8, 8, 4, 4])))
+    np.testing.assert_allclose(whole.p_flawed(items), expected, atol=1e-9)
+    np.testing.assert_allclose(whole.p_and_types(items)[0], expected, atol=1e-5)
+    assert whole.verdict(items[:1])[0].p_flawed == pytest.approx(expected[0])
+    (own / "router" / "calibration.json").unlink()
+    calibrate(own / "adapters" / "medical", 0.5, 4.0, domains=heats, base=tiny.identity,
+              adapter=alone["medical"].adapter)  # fmt: skip
+    np.testing.assert_allclose(load(own, tiny).p_flawed(items[:2]),
+                               1 / (1 + np.exp(-odds[:2] / 8)), atol=1e-9)  # fmt: skip
 
 
 def test_a_false_sum_counts_where_the_adapter_that_judges_lets_it(tiny, own, alone):

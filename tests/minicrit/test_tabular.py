@@ -23,6 +23,14 @@ def test_rows_carry_the_line_they_begin_on(tmp_path: Path) -> None:
     ]
 
 
+def test_lines_of_a_cell_end_as_they_do_elsewhere(tmp_path: Path) -> None:
+    """As in a record, which would refuse a carriage return; one alone ends no line."""
+    text = b'a,b\r\n1,"one\r\ntwo\n\r\nthree\r\n"\r\n'
+    assert rows(tmp_path, text) == [(2, {"a": "1", "b": "one\ntwo\n\nthree"})]
+    with pytest.raises(ValueError, match=r"t.csv:2: b: expected text with no control characters"):
+        rows(tmp_path, b'a,b\n1,"one\rtwo"\n')
+
+
 def test_a_table_that_was_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "t.csv.gz"
     cells = [("1,2", 'quote "', None), ("a\nb", "é", 0.1)]
