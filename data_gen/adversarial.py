@@ -51,7 +51,11 @@ def suite() -> list[Example]:
     hand = hand_written()
     bases = [item for item in hand if part_of(item) != "edge_case"]
     kept = [variant for item in bases for variant in kept_variants(item)]
-    return [*hand, *long_logs(), *hand_variants(hand), *kept, *flips()]
+    items = [*hand, *long_logs(), *hand_variants(hand), *kept, *flips()]
+    double = [name for name, n in Counter(item.id for item in items).items() if n > 1]
+    if double:
+        raise ValueError(f"{FOLDER}: expected each id once, got {double[0]} again; rename one")
+    return items
 
 
 def flips(path: Path = FLIPS) -> list[Example]:

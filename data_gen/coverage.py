@@ -5,14 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from minicrit.records import Example
-from minicrit.taxonomy import DOMAINS, KINDS
-
-SOUND = "valid"
+from minicrit.taxonomy import DOMAINS, KINDS, LABELS
 
 
 def cells(examples: Iterable[Example]) -> Counter[tuple[str, str, str]]:
-    """Counts by (domain, flaw type or `valid`, kind)."""
-    return Counter((e.domain, e.flaw_type or SOUND, e.kind) for e in examples)
+    """Counts by (domain, flaw type or, without one, label, kind)."""
+    return Counter((e.domain, e.flaw_type or e.label, e.kind) for e in examples)
 
 
 def coverage(splits: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
@@ -23,7 +21,7 @@ def coverage(splits: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
 def table(splits: Mapping[str, Sequence[Example]]) -> str:
     """Markdown: one line a split, then flaw by domain and flaw by kind over all splits."""
     counts = cells(e for examples in splits.values() for e in examples)
-    flaws = sorted({flaw for _, flaw, _ in counts}, key=lambda flaw: (flaw == SOUND, flaw))
+    flaws = sorted({flaw for _, flaw, _ in counts}, key=lambda flaw: (flaw in LABELS, flaw))
     sizes = [
         (name, *map(str, (len(rows), len({e.group for e in rows}), len({e.source for e in rows}))))
         for name, rows in splits.items()

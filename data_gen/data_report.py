@@ -64,6 +64,7 @@ def write_data_report(recipe: Recipe) -> Path:
         plots=[(file.name, list(_plots(file))) for file in files if file.rows],
         probes=list(_probe_rows(probed)),
         asked=shortcuts.ASKED,
+        few=shortcuts.FEW,
         statuses=data_tables.STATUS,
         bar=BAR,
         screening=_screening(manifest),
@@ -84,7 +85,7 @@ def _cards(files: Sequence[FileSurvey], probed: Sequence[Finding]) -> list[tuple
     rows = sum(file.rows for file in files)
     flawed = sum(file.fields["label"][FLAWED] for file in files)
     learnt, known = data_tables.flaws_met(files)
-    asked = [f for f in probed if f.auc is not None]
+    asked = [f for f in probed if f.status != "unknown"]  # without an interval it may be chance
     worst = max(asked, key=lambda f: abs(f.auc.value - shortcuts.CHANCE) if f.auc else 0.0,
                 default=None)  # fmt: skip
     cards = [

@@ -8,14 +8,16 @@ critic must beat it before its score on such a set says anything.
 import sys
 from collections.abc import Sequence
 from itertools import groupby
+from math import isnan
 
 from data_gen.compose import SOURCE
 from data_gen.public import draw_groups
-from data_gen.shortcuts import ASKED, BAR, EVERYTHING, asked_of, of_words
+from data_gen.shortcuts import ASKED, BAR, EVERYTHING, FEW, asked_of, of_words
 from data_gen.survey import FLAWED, set_of
 from minicrit.config import Recipe
 from minicrit.records import Example, read_examples
 from minicrit.statistics import Interval
+from minicrit.tables import bounds
 
 #: Most rows of a set that are probed, whole groups drawn by seed.
 MOST = 20_000
@@ -38,8 +40,7 @@ def probe(recipe: Recipe) -> dict[str, Interval] | None:
     if not composed:
         return None
     found = of_words(composed, recipe.seed)
-    told = "; ".join(f"{what} {auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}] over {auc.n}"
-                     for what, auc in found.items())  # fmt: skip
+    told = "; ".join(f"{what} {_shown(auc, 3)} over {auc.n}" for what, auc in found.items())
     sys.stdout.write(f"composed rows, AUC of {told}; bar {BAR:.2f}\n")
     if max(auc.value for auc in found.values()) > BAR:
         raise ValueError(f"{path}: expected words to predict labels with an AUC of at most {BAR}, "
@@ -63,5 +64,12 @@ def _line(name: str, rows: list[Example], seed: int) -> str:
     if EVERYTHING in found:
         return f"{line}  {found[EVERYTHING].note}"
     cells = [(found[w].auc if w in found else None) for w in ASKED]
-    shown = [f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}]" if i else "-" for i in cells]
+    shown = [_shown(auc, 2) if auc else "-" for auc in cells]
     return (line + "".join(f"  {cell:<{_WIDTH}}" for cell in shown)).rstrip()
+
+
+def _shown(auc: Interval, digits: int) -> str:
+    """With its interval, or why there is none."""
+    known = not (isnan(auc.low) or isnan(auc.high))
+    interval = bounds(auc.low, auc.high, digits) if known else f"- {FEW}"
+    return f"{auc.value:.{digits}f} {interval}"

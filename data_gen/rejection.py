@@ -80,8 +80,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
 
     settings = recipe.rsf
     _refuse_out_of_range(settings)
-    manner = Manner(settings.drawn, tuple(settings.temperatures), settings.max_new_tokens,
-                    recipe.seed + 1000 * number, settings.rows, settings.dtype)  # fmt: skip
+    manner = _manner(recipe, number)
     decides = _decides(recipe, model, number)
     key = sha256_json(decides)
     recover_folder(out)
@@ -100,15 +99,15 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
     kept, too_long = _kept(encoder, pools, settings)
     labels = rest(looked_at, encoder, kept) if settings.labels else []
+    learnt = [*kept, *labels]
     read = [*(looked_at if settings.scouted else ()), *examples]
-    tokens = equal_tokens(encoder, read, samples, [*kept, *labels])
+    tokens = equal_tokens(encoder, read, samples, learnt)
     instead = list(control(everything, encoder, tokens, seed))
-    report = looks | facts(examples, samples, pools, kept, settings.least_score) | {
-        "too_long": too_long, "labels": len(labels), "control_tokens": tokens,
-        "control_critiques": len(instead), "dtype": manner.dtype,
-    }  # fmt: skip
+    found = facts(examples, samples, pools, kept, settings.least_score)
+    report = {**looks, **found, "too_long": too_long, "labels": len(labels), "dtype": manner.dtype,
+              "control_tokens": tokens, "control_critiques": len(instead)}  # fmt: skip
     with atomic_folder(out) as box:
-        write_rows(box / SELECTED, (one.to_row() for one in [*kept, *labels]))
+        write_rows(box / SELECTED, (one.to_row() for one in learnt))
         write_rows(box / CONTROL, (one.to_row() for one in instead))
         write_rows(box / "candidates.jsonl", _rows(examples, samples, pools))
         screening.write(box)
@@ -118,6 +117,12 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
                        facts={"key": key, **report, **screening.facts()})  # fmt: skip
     sys.stdout.write(f"round {number}: {report}\n{screening.lines()}")
     return out
+
+
+def _manner(recipe: "Recipe", number: int) -> Manner:
+    told = recipe.rsf
+    return Manner(told.drawn, tuple(told.temperatures), told.max_new_tokens,
+                  recipe.seed + 1000 * number, told.rows, told.dtype)  # fmt: skip
 
 
 def _kept(

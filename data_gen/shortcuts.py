@@ -24,6 +24,8 @@ LEAST, LEAST_EACH = 100, 20
 CHANCE = 0.5
 WORDS, WITHIN, LENGTH, SOURCE = ASKED = ("words", "words, within twins", "length", "source")
 EVERYTHING = "everything"
+#: Why there is an AUC and no interval of it.
+FEW = "too few groups"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 An answer is a JSON object. Of an arm that reads a verdict:
 
     log_odds    log p(flawed) - log p(valid), as the model says it
-    p           p(flawed); calibrated where the prompt is the trained one
+    p           p(flawed); calibrated where the prompt is the trained one. A false sum counts after
+                every prompt, where the critic's calibration counts sums: no prompt has a part in it
     read        tokens of prompt and lead-in, as often as they were read
     wrote       tokens written before the verdict, 0 unless it thinks first
     text, ended only of one that thinks: the reasoning, ended by `verdict`, `end` or `limit`
@@ -27,6 +28,7 @@ from minicrit.precision import settled
 from minicrit.prompts import PROMPT_VERSION, STYLES
 from minicrit.reader import Item
 from minicrit.records import Example
+from minicrit.recount import Floats, either, miscounts
 from minicrit.sampling import Manner, sample_pass
 from minicrit.thinking import go_on, prompt_ids, reasoning
 
@@ -59,7 +61,8 @@ class Arm:
         name: in tables. experiment: one of EXPERIMENTS.
         about: what it does, for people.
         own: whether the prompt is the trained one or a layout of it, so that the critic's own
-            calibration and threshold hold; else p is the model's and the threshold 0.5.
+            calibration and threshold hold; else p is the model's, but for sums, and the threshold
+            0.5.
         ask: a critic about some items. each: how many of them at once.
         settings: what decides its answers beside critic and items.
     """
@@ -134,7 +137,7 @@ def _read(form: Format, own: bool, asked: Asked, examples: Sequence[Example]) ->
         except TooLongError:
             found.append({"unscored": TOO_LONG})
         else:
-            found.append(_readout(asked.critic, prompt, item_of(example) if own else None))
+            found.append(_readout(asked.critic, prompt, item_of(example), own=own))
     return found
 
 
@@ -151,24 +154,31 @@ def _think(most: int, asked: Asked, examples: Sequence[Example]) -> list[Answer]
     if prompts:
         wrote = go_on(asked.writer, list(prompts.values()), most)
         for (row, prompt), ids in zip(prompts.items(), wrote, strict=True):
-            found[row] = _thought(asked.critic, prompt, ids)
+            found[row] = _thought(asked.critic, prompt, ids, item_of(examples[row]))
     return found
 
 
-def _thought(critic: Critic, prompt: Sequence[int], ids: Sequence[int]) -> Answer:
+def _thought(critic: Critic, prompt: Sequence[int], ids: Sequence[int], item: Item) -> Answer:
     """The readout after a prompt and what was written."""
     text, ended = reasoning(critic, ids)
-    answer = _readout(critic, [*prompt, *critic.encoder.ids(text.rstrip() + "\n")], None)
+    after = [*prompt, *critic.encoder.ids(text.rstrip() + "\n")]
+    answer = _readout(critic, after, item, own=False)
     read = len(prompt) + answer["read"]  # the prompt is read anew with what was written
     return {**answer, "read": read, "wrote": len(ids), "text": text, "ended": ended}
 
 
-def _readout(critic: Critic, prompt: Sequence[int], item: Item | None) -> Answer:
-    """The answer after a prompt; without its item, p is not calibrated."""
+def _readout(critic: Critic, prompt: Sequence[int], item: Item, *, own: bool) -> Answer:
+    """The answer after a prompt; of no own one p is not calibrated."""
     odds = critic.odds_after([prompt])
-    p = critic.chances(odds, None if item is None else [item])
+    p = critic.chances(odds, [item]) if own else critic.chances(_counted(critic, odds, item), None)
     read = len(prompt) + len(critic.encoder.lead_in)
     return {"log_odds": float(odds[0]), "p": float(p[0]), "read": read, "wrote": 0}
+
+
+def _counted(critic: Critic, odds: Floats, item: Item) -> Floats:
+    """Log-odds with what a program has counted again, as the critic's calibration has it."""
+    sums = (critic.calibration or {}).get("sums")
+    return either(odds, sums["believed"]) if sums and miscounts(item[1]) else odds
 
 
 def _write(manner: Manner, asked: Asked, examples: Sequence[Example]) -> list[Answer]:

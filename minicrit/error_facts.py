@@ -120,13 +120,14 @@ def _slices(found: Analysis, least: int, shown: int, seed: int) -> dict[str, Any
     facts = [found.facts[at] for at in kept]
     missed = np.array([found.kinds[at] in STEERING for at in kept], dtype=bool)
     if not facts:
-        return {"n": 0, "misses": 0, "compared": 0, "least": least, "worst": []}
+        return {"n": 0, "misses": 0, "axes": [], "compared": 0, "least": least, "worst": []}
     examples = [f.example for f in facts]
     p = np.array([f.p for f in facts])
-    searched = Slices.of(properties_of(examples, p, facts[0].threshold), least)
+    properties = properties_of(examples, p, facts[0].threshold)
+    searched = Slices.of(properties, least)
     return {
-        "n": len(facts), "misses": int(missed.sum()), "compared": len(searched.names),
-        "least": least,
+        "n": len(facts), "misses": int(missed.sum()), "axes": list(properties),
+        "compared": len(searched.names), "least": least,
         "worst": worst(searched, missed, Truth.of(examples), shown=shown, seed=seed),
     }  # fmt: skip
 

@@ -170,14 +170,18 @@ def slice_name(row: Mapping[str, Any]) -> str:
 
 
 def slices_line(report: Report) -> str:
-    """How many were compared and whether any is really worse."""
+    """How many were compared, by what, and whether any is really worse."""
     found = report["slices"]
     real = sum(row["worse"] for row in found["worst"])
-    verdict = (f"{real} of the shown are worse than their rest beyond chance (p over all <= "
-               f"{ALPHA:g})" if real else "none is worse than its rest beyond chance")  # fmt: skip
-    return (f"{found['compared']} slices of at least {found['least']} items by domain, flaw type, "
-            f"kind, mechanism, length, confidence and pairs of these; {verdict}. "
-            f"{found['misses']} misses among {found['n']} items.")  # fmt: skip
+    verdict = "none is worse than its rest beyond chance"
+    if not report["settings"]["slices"]:
+        verdict = "none was looked at (errors.slices 0), so it is not said whether any is worse"
+    elif real:
+        verdict = (f"{real} of the shown are worse than their rest beyond chance (p over all <= "
+                   f"{ALPHA:g})")  # fmt: skip
+    axes = ", ".join(axis.replace("_", " ") for axis in found["axes"]) or "nothing that differs"
+    return (f"{found['compared']} slices of at least {found['least']} items by {axes} and pairs of "
+            f"these; {verdict}. {found['misses']} misses among {found['n']} items.")  # fmt: skip
 
 
 def slice_rows(report: Report) -> tuple[Row, list[Row]]:

@@ -26,7 +26,8 @@ READ = (
     "sample); their p is exact McNemar's, of differences that of a bootstrap; `Holm`: adjusted "
     "for all tests of the experiment. Where no p is small, these items do not tell the arms apart, "
     "which is not to say that they are alike. The trained prompt and its layouts are read at the "
-    "critic's own threshold, other prompts at 0.5 of the likelihoods as they are; AUROC needs none."
+    "critic's own threshold, other prompts at 0.5 of the likelihoods as they are; AUROC needs "
+    "none. Where the critic's calibration counts sums, a false one counts whatever the prompt."
 )
 
 

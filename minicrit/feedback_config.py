@@ -50,13 +50,15 @@ class ABConfig:
             equally among them.
         primary: the metric that must get better.
         alpha: chance that any bound of any metric is ever wrong.
-        least: gain in the primary metric that would be worth it; futile once it is ruled out.
-        margin: by how much another metric may be worse.
+        least: gain in the primary metric that would be worth it, of outcomes in their own units;
+            futile once it is ruled out.
+        margin: by how much another metric may be worse, outcomes in their own units.
         most: numbers of the primary metric after which the experiment ends without a result:
             rationales decided on, valid ones alone for false_positives, or outcomes.
         outcome_low: least outcome that can be reported.
         outcome_high: greatest outcome.
-        rate: value of the metric under control that a plan assumes.
+        rate: value of the metric under control that a plan assumes; of outcomes how far they lie
+            from `outcome_low` to `outcome_high`, from 0 to 1.
         discordance: share of the rationales on which the two critics are not equally right, that a
             plan of a shadow experiment assumes.
         plan: say what would be found with which chance, and after how many decisions.

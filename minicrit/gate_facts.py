@@ -20,6 +20,7 @@ from minicrit.trades import Trade
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 _Z = 1.959963984540054  # of a two-sided 95 % interval
+_ROUNDING = 1e-12  # a variance of the difference, times periods, that is no more is none
 
 
 def plain_row(row: Mapping[str, float]) -> dict[str, Any]:
@@ -56,16 +57,15 @@ def difference_facts(
     annual = math.sqrt(book.periods)
     first, second = sharpe.sharpe_ratio(before), sharpe.sharpe_ratio(after)
     if math.isnan(first) or math.isnan(second) or np.array_equal(before, after):
-        value = 0.0 if np.array_equal(before, after) else math.nan
-        names = ("low", "high", "p", "error", "rho", "memmel_low", "memmel_high", "memmel_p",
-                 "years", "years_memmel")  # fmt: skip
-        return {"value": plain(value), "block": None, **dict.fromkeys(names)}
+        return _undefined(0.0 if np.array_equal(before, after) else math.nan)
     found = sharpe_difference(pair, block=settings.block, draws=settings.draws, seed=seed)
+    robust = found.error**2 * len(before)
+    if not robust > _ROUNDING:  # one book is the other in another size
+        return _undefined(found.value * annual)
     rho = float(np.corrcoef(before, after)[0, 1])
     variance = sharpe.memmel_variance(first, second, rho)
     error = math.sqrt(max(variance, 0.0) / len(before))
     gap = second - first
-    robust = found.error**2 * len(before)
     return plain_row({
         "value": found.value * annual,
         "low": found.low * annual,
@@ -80,6 +80,13 @@ def difference_facts(
         "years": sharpe.years_needed(settings.gain, robust),
         "years_memmel": sharpe.years_needed(settings.gain, variance),
     })  # fmt: skip
+
+
+def _undefined(value: float) -> dict[str, Any]:
+    """A difference of which nothing but itself is known."""
+    names = ("low", "high", "p", "error", "rho", "memmel_low", "memmel_high", "memmel_p", "years",
+             "years_memmel")  # fmt: skip
+    return {"value": plain(value), "block": None, **dict.fromkeys(names)}
 
 
 def verdict_facts(p: Floats, flagged: Bools, flawed: Bools) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Reads all benchmark reports in a folder of reports. A critic is held against the
 was made from; SFT with twins against plain SFT) by exact McNemar on the verdicts that stand in both
 `.items.jsonl`, if both judged the same items; p values are adjusted for all rows (Holm). All are
 read at 0.5: stages that leave a certified threshold would else be held against others that have
-none, and what differs would be the operating point.
+none, and what differs would be the operating point. A temperature moves no verdict at 0.5, but sums
+that count and a shift do: two that differ in them are not tested, as a stage has not learnt them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,9 +25,11 @@ from minicrit.plots import Dot, dot_plot
 from minicrit.statistics import mcnemar_exact
 
 BASE = "base"
-#: Stages in the order of the ladder, and what each critic was made from.
+#: Stages in the order of the ladder, and what each critic was made from; what rounds any critic
+#: was made from the one whose adapter it names.
 STARTS = {BASE: None, "plain": BASE, "sft": "plain", "dpo": "sft", "router": "sft", "rsf": "sft",
-          "kto": "sft", "constitution": "sft", "int8": "sft", "int4": "sft"}  # fmt: skip
+          "kto": "sft", "constitution": "sft", "int16": None, "int8": None,
+          "int4": None}  # fmt: skip
 SERVED = "openai:"  # begins the name of a critic behind a server
 COLUMNS = {"model_1": "p_1", "model_2": "p_2"}
 
@@ -62,7 +65,7 @@ def ladder(folder: Path) -> tuple[tables.Row, list[tables.Row]] | None:
                         "Holm")  # fmt: skip
     most = max((rung.items for rung in rungs), key=[r.items for r in rungs].count)
     rows = [
-        (*_facts(rung, most), other.stage if other else "-", *_chances(test, adjusted))
+        (*_facts(rung, most), _against(rung, other), *_chances(test, adjusted))
         for (rung, other), test in zip(found, tests, strict=True)
     ]
     return head, rows
@@ -96,6 +99,13 @@ def _facts(rung: Rung, most: str) -> tuple[str, ...]:
     n = f"{rung.judge['n']}" + ("" if rung.items == most else " others")
     return (rung.stage, rung.judge["name"], n,
             *(tables.cell(_at_half(rung, key)) for key in ("fpr", "f1", "auroc")))  # fmt: skip
+
+
+def _against(rung: Rung, other: Rung | None) -> str:
+    if other is None:
+        return "-"
+    apart = _apart(rung, other)
+    return other.stage + (f", not tested: {apart} of the calibrations differ" if apart else "")
 
 
 def _at_half(rung: Rung, key: str) -> Mapping[str, Any] | None:
@@ -142,10 +152,12 @@ def _right(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, bool]:
 def _before(rung: Rung, rungs: Sequence[Rung]) -> Rung | None:
     """The nearest rung below, on the same items; a stage that was not judged is passed over.
 
-    Of bases only the one that it was made from.
+    Of bases only the one that it was made from. A folder of another name says nothing of its start:
+    only what has the adapter of another rung in other weights was made from that one.
     """
-    unknown = rung.stage.startswith(SERVED) and not rung.judge.get("adapter")
-    start = None if unknown else STARTS.get(rung.stage, "sft")
+    start = STARTS.get(rung.stage)
+    if start is None:
+        return next((other for other in rungs if _is_source_of(other, rung)), None)
     while start:
         for other in rungs:
             ours = start != BASE or _is_base_of(other.judge, rung.judge)
@@ -160,10 +172,34 @@ def _is_base_of(base: Mapping[str, Any], judge: Mapping[str, Any]) -> bool:
     return str(judge["identity"]).startswith(f"{base['identity']}+")
 
 
+def _is_source_of(other: Rung, rung: Rung) -> bool:
+    """Whether this one is the other's adapter, merged into weights that were then written anew."""
+    adapter = rung.judge.get("adapter")
+    if not adapter or (other.judge.get("adapter"), other.items) != (adapter, rung.items):
+        return False
+    ours, theirs = (f"+{adapter}" in one.judge["identity"] for one in (rung, other))
+    return theirs and not ours
+
+
+def _apart(rung: Rung, other: Rung) -> str:
+    """What moves verdicts at 0.5 in one calibration and not, or not so, in the other; or empty."""
+    ours, theirs = _moved(rung.judge), _moved(other.judge)
+    return " and ".join(name for name in ours if ours[name] != theirs[name])
+
+
+def _moved(judge: Mapping[str, Any]) -> dict[str, Any]:
+    """Sums as far as they are believed, and the shift, by domain; None where there is none."""
+    found = judge.get("calibration") or {}
+    sums, shift = found.get("sums"), found.get("shift") or {}
+    by_domain = {"": shift.get("pooled", 0.0), **shift.get("domains", {})}
+    return {"sums": sums["believed"] if sums else None,
+            "shift": by_domain if any(by_domain.values()) else None}  # fmt: skip
+
+
 def _test(rung: Rung, other: Rung | None) -> tuple[int, int] | None:
-    """On how many items only this one, and only the other, is right; None without common ones."""
+    """On how many items only this one, and only the other, is right; None if that tells nothing."""
     both = rung.right.keys() & other.right.keys() if other else set()
-    if not both or other is None:
+    if not both or other is None or _apart(rung, other):
         return None
     return (sum(rung.right[item] and not other.right[item] for item in both),
             sum(other.right[item] and not rung.right[item] for item in both))  # fmt: skip

@@ -108,9 +108,7 @@ def last_row(path: Path) -> dict[str, Any]:
 
 def metrics(run: Run) -> dict[str, float | None]:
     """Values of the benchmark; where it was not run, of the last stage's last validation."""
-    judges = run.reports.get("benchmark", {}).get("judges", {})
-    measured = judges.get("model_1", {}).get("metrics", {})
-    if measured:
+    if measured := _measured(run):
         return {name: (measured.get(name) or {}).get("value") for name in METRICS}
     rows = [row for row in run.curves.values() if row]
     return {name: rows[-1].get(f"val/{name}") if rows else None for name in METRICS}
@@ -118,7 +116,7 @@ def metrics(run: Run) -> dict[str, float | None]:
 
 def index_row(run: Run) -> tuple[str, ...]:
     """One line; values of a validation, which are of few items, are marked with a v."""
-    mark = "" if "benchmark" in run.reports else "v"
+    mark = "" if _measured(run) else "v"
     values = metrics(run).values()
     cells = ("-" if value is None else f"{value:.3f}{mark}" for value in values)
     minutes = "-" if run.minutes is None else f"{run.minutes:.1f}"
@@ -136,7 +134,8 @@ def differences(a: Run, b: Run) -> Iterator[tuple[str, str, str]]:
 
 def facts(run: Run) -> dict[str, Any]:
     """Everything of a run that can differ, by dotted name."""
-    found: dict[str, Any] = {f"benchmark.{k}": v for k, v in metrics(run).items()}
+    source = "benchmark" if _measured(run) else "validation"
+    found: dict[str, Any] = {f"{source}.{k}": v for k, v in metrics(run).items()}
     for name, record in run.stages.items():
         inputs = {k: v["sha256"][:12] for k, v in record["inputs"].items()}
         kept = {"settings": record["settings"], "inputs": inputs, "facts": record["facts"],
@@ -160,6 +159,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in safe)
     return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _measured(run: Run) -> Mapping[str, Any]:
+    """Metrics of the benchmark; empty if it was not run."""
+    judges = run.reports.get("benchmark", {}).get("judges", {})
+    found: Mapping[str, Any] = judges.get("model_1", {}).get("metrics", {})
+    return found
 
 
 def _two(names: str, found: Mapping[str, Run]) -> tuple[Run, Run]:

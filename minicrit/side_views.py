@@ -49,12 +49,13 @@ EXPLAINED = {
     "parsed": "complete, in the fixed form",
     "verdict_right": "verdict right",
     "no_invented_figure": "no invented figure",
+    "no_false_sum": "no false sum",
     "flaw_type_right": "flawed: names the flaw",
     "evidence_overlap": "flawed: evidence, F1 over characters",
     "evidence_verbatim": "flawed: evidence word for word",
     "reasons": "flawed: reasons given",
-    "flawed_right": "flawed: verdict, type, place and figures right",
-    "valid_right": "valid: verdict and figures right",
+    "flawed_right": "flawed: verdict, type, place, figures and sums right",
+    "valid_right": "valid: verdict, figures and sums right",
 }
 ARM_FIGURES = {"accuracy": "accuracy", "f1": "F1", "fpr": "false positives", "auroc": "AUROC",
                "verdict_right": "verdict right", "parsed": "parsed"}  # fmt: skip

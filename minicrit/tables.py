@@ -79,10 +79,12 @@ def certificate(judge: Mapping[str, Any]) -> str:
     """What a calibrated judge's threshold promises, in a sentence."""
     found = judge["calibration"]
     where = "in each domain" if found["each_domain"] else "over all domains"
+    # That of a threshold over all: the one for each domain is another, with a k by domain.
+    k = "" if found["each_domain"] else f" (k = {found['k']})"
     limit, sure = 100 * found["alpha"], 100 * (1 - found["delta"])
-    return (f"{judge['name']}: threshold certified on {found['n']} other valid items (k = "
-            f"{found['k']}): false positives <= {limit:g} % {where} with confidence {sure:g} %, "
-            "for items of the calibration families."
+    return (f"{judge['name']}: threshold certified on {found['n']} other valid items{k}: false "
+            f"positives <= {limit:g} % {where} with confidence {sure:g} %, for items of the "
+            "calibration families."
             + (f" Fitted to float32 weights; these are {found['rounded']}."
                if found.get("rounded") else ""))  # fmt: skip
 

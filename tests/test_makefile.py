@@ -136,8 +136,25 @@ def test_clean_removes_this_run_only(project):
     assert [path.name for path in Path("checkpoints").iterdir()] == ["released"]
 
 
-@pytest.mark.parametrize("name", ["", "../x", "..", "a b", "base", "released", "/", "*",
-                                  "rel*", "?ublic", "{a,b}", "public", "hard-composer", "-rf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "../x",
+        "..",
+        "a b",
+        "base",
+        "released",
+        "/",
+        "*",
+        "rel*",
+        "?ublic",
+        "{a,b}",
+        "public",
+        "hard-composer",
+        "-rf",
+    ],
+)
 def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
     done = make("clean", f"RUN={name}")
     assert done.returncode != 0

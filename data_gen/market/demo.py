@@ -76,6 +76,7 @@ def choose(history: History, settings: SharpeDemoConfig, seed: int) -> list[Entr
     strata = {(rule, side): _candidates(history, rule, side, settings.count, rng)
               for rule in RULES for side in (1, -1)}  # fmt: skip
     chosen: list[Entry] = []
+    taken: set[tuple[str, int]] = set()
     quotas = {key: 0 for key in strata}
     share = settings.flawed
     while len(chosen) < settings.count:
@@ -83,13 +84,23 @@ def choose(history: History, settings: SharpeDemoConfig, seed: int) -> list[Entr
         for key, (sound, flawed) in strata.items():
             wanted = round((quotas[key] + 1) * share) - round(quotas[key] * share)
             pool = flawed if wanted else sound
-            if pool and len(chosen) < settings.count:
-                chosen.append(pool.pop())
+            if len(chosen) < settings.count and (entry := _next(pool, taken)):
+                chosen.append(entry)
                 quotas[key] += 1
         if len(chosen) == before:
             raise ValueError(f"sharpe_demo.count: expected at most {before} trades, got "
                              f"{settings.count}; ask for fewer")  # fmt: skip
     return sorted(chosen, key=lambda e: (e.facts.day, e.facts.rule, e.facts.name))
+
+
+def _next(pool: list[Entry], taken: set[tuple[str, int]]) -> Entry | None:
+    """Takes the next entry of a pool; one that can be argued for both ways is taken once."""
+    while pool:
+        entry = pool.pop()
+        if (key := (entry.facts.rule, entry.at)) not in taken:
+            taken.add(key)
+            return entry
+    return None
 
 
 def _candidates(

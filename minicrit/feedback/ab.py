@@ -7,7 +7,7 @@ minicrit ab --ab.plan true ; minicrit ab --ab.simulate 2000         # before it
 
 import secrets
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ from minicrit.manifest import provenance
 if TYPE_CHECKING:
     from minicrit.config import Recipe
 
-FORM = 1  # of the report; raise it when a key changes its meaning
+FORM = 2  # of the report; raise it when a key changes its meaning
+#: Settings that the file of an experiment holds: what began is not changed.
+HELD = tuple(f.name for f in fields(Experiment) if f.name != "path")
 
 
 def ab(recipe: "Recipe") -> dict[str, Any]:
@@ -50,7 +52,7 @@ def ab(recipe: "Recipe") -> dict[str, Any]:
     with FeedbackStore(settings.store) as store:
         state = experiment.decide(store)
     inputs = {experiment.path.as_posix(): sha256_file(experiment.path)}
-    report = {"form": FORM, **provenance(recipe.seed, settings, inputs), **state,
+    report = {"form": FORM, **provenance(recipe.seed, _held(settings, experiment), inputs), **state,
               "log": [row for row in experiment.entries()]}  # fmt: skip
     page = ab_markdown(report)
     write_atomic(f"{settings.out}.md", page)
@@ -62,7 +64,7 @@ def ab(recipe: "Recipe") -> dict[str, Any]:
 
 def made(settings: ABConfig) -> Experiment:
     """The experiment that the settings describe, not yet written."""
-    names = {f.name for f in fields(Experiment)} - {"path", "name", "treatment", "salt", "metrics"}
+    names = set(HELD) - {"name", "treatment", "salt", "metrics"}
     return Experiment(
         path=settings.experiment, name=settings.name or "plan",
         treatment=settings.treatment or "plan", salt=settings.salt or secrets.token_hex(8),
@@ -71,12 +73,21 @@ def made(settings: ABConfig) -> Experiment:
 
 
 def _found(settings: ABConfig) -> Experiment:
-    found = Experiment.load(settings.experiment)
-    for key in ("name", "treatment"):
-        if (given := getattr(settings, key)) not in (None, held := getattr(found, key)):
-            raise ValueError(f"ab.{key}: expected {held}, which {found.path} holds, got {given}; "
+    """The experiment of the file; what is not left at its default has to be as the file says."""
+    found, unset = Experiment.load(settings.experiment), ABConfig()
+    held = _held(settings, found)
+    for key in HELD:
+        given, kept = getattr(settings, key), getattr(held, key)
+        if given not in (getattr(unset, key), kept):
+            raise ValueError(f"ab.{key}: expected {kept}, which {found.path} holds, got {given}; "
                              "give a new one its own file, ab.experiment")  # fmt: skip
     return found
+
+
+def _held(settings: ABConfig, experiment: Experiment) -> ABConfig:
+    """The settings with those that the experiment was begun with in the place of its own."""
+    kept = {key: getattr(experiment, key) for key in HELD}
+    return replace(settings, **{**kept, "metrics": list(experiment.metrics)})
 
 
 def _begun(settings: ABConfig) -> Experiment:
@@ -117,7 +128,8 @@ def _before(settings: ABConfig, seed: int) -> dict[str, Any]:
         report["plan"] = plan(experiment, settings.rate, settings.discordance, seed)
         sys.stdout.write(plan_markdown(report["plan"], experiment))
     if settings.simulate:
-        report["false_alarms"] = cry_wolf(experiment, settings.rate, settings.simulate, seed)
+        report["false_alarms"] = cry_wolf(experiment, settings.rate, settings.discordance,
+                                          settings.simulate, seed)  # fmt: skip
         sys.stdout.write(wolf_markdown(report["false_alarms"]))
     inputs: dict[str, str] = {}
     path = Path(f"{settings.out}-plan.json")

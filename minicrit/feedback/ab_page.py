@@ -36,6 +36,7 @@ READ = (
     "Gains are treatment minus control, better above zero. Bounds hold at all times and for all "
     "metrics at once, whenever and however often one looks; p is valid in the same way. They count "
     "operators' first decisions on rationales drawn for the audit, not those that somebody picked. "
+    "Outcomes are in the units in which they were reported. "
     "Operators see the verdict while they decide, which may draw them to it, in both arms."
 )
 
@@ -104,8 +105,10 @@ def plan_markdown(found: Report, experiment: "Experiment") -> str:
     ]  # fmt: skip
     counted, asked = COUNTED[experiment.primary]
     head: Row = ("true gain", f"found within {found['most']}", f"{counted} (median)", asked)
-    mode = "shadow" if experiment.shadow else f"{100 * experiment.share:g} % treatment"
-    return (f"# Plan: {experiment.primary} at {found['rate']:g}, {mode}, "
+    low, high = experiment.outcome_low, experiment.outcome_high
+    of = f" of the way from {low:g} to {high:g}" if experiment.primary == "outcome" else ""
+    mode = _mode(shadow=experiment.shadow, share=experiment.share)
+    return (f"# Plan: {experiment.primary} at {found['rate']:g}{of}, {mode}, "
             f"{len(experiment.metrics)} metrics, {found['runs']} simulated experiments each\n\n"
             f"{markdown(head, rows)}\n\n")  # fmt: skip
 
@@ -116,9 +119,16 @@ def wolf_markdown(found: Report) -> str:
              "z": "z-test after every decision"}  # fmt: skip
     rows: list[Row] = [(names[name], cell(rate), str(rate["n"]))
                        for name, rate in found["false_alarms"].items()]  # fmt: skip
+    mode = _mode(shadow=found["shadow"], share=found["share"])
+    if found["shadow"]:
+        mode += f" with critics that differ on {100 * found['discordance']:g} %"
     return (f"# A/A: {found['runs']} experiments of {found['units']} decisions at a rate of "
-            f"{found['rate']:g}, looked at after each; at most {100 * found['alpha']:g} % may cry "
-            f"wolf\n\n{markdown(('test', 'false alarms', 'n'), rows)}\n\n")  # fmt: skip
+            f"{found['rate']:g}, {mode}, looked at after each; at most {100 * found['alpha']:g} % "
+            f"may cry wolf\n\n{markdown(('test', 'false alarms', 'n'), rows)}\n\n")  # fmt: skip
+
+
+def _mode(*, shadow: bool, share: float) -> str:
+    return "shadow" if shadow else f"{100 * share:g} % treatment"
 
 
 def _plot(series: list[list[float]]) -> Any:

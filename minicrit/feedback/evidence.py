@@ -19,7 +19,7 @@ METRICS = ("agreement", "false_positives", "outcome")
 
 @dataclass(frozen=True)
 class Evidence:
-    """One metric.
+    """One metric, in its own units: outcomes as they were reported, all else on [0, 1].
 
     Attributes:
         psi: (n,) numbers within +-`bound` whose conditional mean is treatment minus control.
@@ -34,7 +34,7 @@ class Evidence:
     treated: Bools
 
     def arms(self) -> dict[str, dict[str, Any]]:
-        """Count and mean of each arm, in the metric's own units on [0, 1]."""
+        """Count and mean of each arm."""
         told = {}
         for name, column in zip(("control", "treatment"), self.values.T, strict=True):
             known = column[~np.isnan(column)]
@@ -91,14 +91,21 @@ def _evidence(experiment: "Experiment", rows: list[Mapping[str, Any]], see: Any)
 
 
 def _outcomes(experiment: "Experiment", rows: list[Mapping[str, Any]]) -> Evidence:
-    """Outcomes on [0, 1]; one beyond the limits counts as the limit, as bounds need bounds."""
+    """An outcome beyond the limits counts as the limit, as bounds need bounds."""
     low, high = experiment.outcome_low, experiment.outcome_high
     x = np.array([row["value"] for row in rows], dtype=np.float64)
-    return _two_arms(experiment, np.clip((x - low) / (high - low), 0, 1), rows)
+    return _two_arms(experiment, np.clip(x, low, high), rows, low, high)
 
 
-def _two_arms(experiment: "Experiment", x: Floats, rows: list[Mapping[str, Any]]) -> Evidence:
+def _two_arms(
+    experiment: "Experiment",
+    x: Floats,
+    rows: list[Mapping[str, Any]],
+    low: float = 0.0,
+    high: float = 1.0,
+) -> Evidence:
     treated = np.array([row["arm"] == "treatment" for row in rows], dtype=bool)
     values = np.column_stack([np.where(treated, np.nan, x), np.where(treated, x, np.nan)])
-    return Evidence(contrast(x, treated, experiment.share), reach(experiment.share),
+    psi = contrast((x - low) / (high - low), treated, experiment.share)
+    return Evidence((high - low) * psi, (high - low) * reach(experiment.share),
                     values.reshape(-1, 2), treated)  # fmt: skip

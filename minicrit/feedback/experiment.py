@@ -11,7 +11,8 @@ arm's own doubtful cases first; and the first outcome that is reported of any ra
 
 The error is shared equally among the metrics: each bound is one of a confidence sequence at
 alpha / (number of metrics), so all bounds of all metrics hold at all times together with
-probability 1 - alpha, and any rule may look at all of them as often as it likes. The rules:
+probability 1 - alpha, and any rule may look at all of them as often as it likes. Outcomes, and
+`least` and `margin` where they are about outcomes, are in the units that are reported. The rules:
 
     mismatch    the arms are not as frequent as they were drawn, among the decisions or, where they
                 are a metric, the outcomes: something filters them
@@ -109,6 +110,10 @@ class Experiment:
         """Hash of everything that was set."""
         return sha256_json({k: v for k, v in asdict(self).items() if k != "path"})
 
+    def width(self, metric: str) -> float:
+        """By how much two values of a metric can differ, in its own units."""
+        return self.outcome_high - self.outcome_low if metric == "outcome" else 1.0
+
     @property
     def log(self) -> Path:
         """Where what happened to it is written down, and never changed."""
@@ -157,7 +162,7 @@ class Experiment:
     def state(self, store: FeedbackStore) -> dict[str, Any]:
         """What is known so far, as JSON values; `series` is a figure for every n."""
         found = gathered(self, store)
-        metrics = {name: self._metric(found[name]) for name in self.metrics}
+        metrics = {name: self._metric(name, found[name]) for name in self.metrics}
         mismatch = self._mismatch(found)
         return {
             "name": self.name, "control": self.control, "treatment": self.treatment,
@@ -190,13 +195,14 @@ class Experiment:
             os.fsync(file.fileno())
         return row
 
-    def _metric(self, found: Evidence) -> dict[str, Any]:
+    def _metric(self, name: str, found: Evidence) -> dict[str, Any]:
         """Estimate, bounds and p of one metric; a gain is above zero whatever the metric."""
-        nothing = {"gain": None, "low": -1.0, "high": 1.0, "p": 1.0, "n": 0, "arms": found.arms()}
+        width = self.width(name)
         if not len(found.psi):
-            return {**nothing, "series": []}
+            return {"gain": None, "low": -width, "high": width, "p": 1.0, "n": 0,
+                    "arms": found.arms(), "series": []}  # fmt: skip
         bounds = confidence_sequence(found.psi, found.bound, self.alpha / len(self.metrics))
-        low, high = np.maximum(bounds.low, -1.0), np.minimum(bounds.high, 1.0)
+        low, high = np.maximum(bounds.low, -width), np.minimum(bounds.high, width)
         series = [[n + 1, *map(plain, (bounds.estimate[n], low[n], high[n]))]
                   for n in _shown(len(found.psi))]  # fmt: skip
         return {"gain": plain(bounds.estimate[-1]), "low": plain(low[-1]), "high": plain(high[-1]),
@@ -245,7 +251,8 @@ def _check_type(where: str, key: str, value: object) -> None:
 
 def _check(it: Experiment) -> None:
     # No metric can differ by more.
-    widest = max(1.0, it.outcome_high - it.outcome_low) if "outcome" in it.metrics else 1.0
+    most, widest = it.width(it.primary), max([1.0, *map(it.width, it.metrics)])
+    units = "in its own units" if it.primary == "outcome" else "3 % as 0.03"
     wrong: list[tuple[bool, str, str, object]] = [
         (not it.name.strip() or not it.name.isprintable(), "name", "a name", it.name),
         (not it.treatment.strip(), "treatment", "a critic", it.treatment),
@@ -258,11 +265,11 @@ def _check(it: Experiment) -> None:
          it.primary),
         (it.shadow and "outcome" in it.metrics, "metrics", "no outcome in shadow mode, where "
          "nothing follows from the treatment", "outcome"),
-        (not 0 <= it.least <= widest, "least", f"0 to {widest:g}, 3 % as 0.03", it.least),
-        (not 0 <= it.margin <= widest, "margin", f"0 to {widest:g}, 3 % as 0.03", it.margin),
-        (it.most < 1, "most", "1 or more", it.most),
         (it.outcome_low >= it.outcome_high, "outcome_high", f"more than {it.outcome_low}",
          it.outcome_high),
+        (not 0 <= it.least <= most, "least", f"0 to {most:g}, {units}", it.least),
+        (not 0 <= it.margin <= widest, "margin", f"0 to {widest:g}, 3 % as 0.03", it.margin),
+        (it.most < 1, "most", "1 or more", it.most),
     ]  # fmt: skip
     for refused, name, expected, got in wrong:
         if refused:

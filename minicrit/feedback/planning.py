@@ -43,22 +43,23 @@ def plan(experiment: Experiment, rate: float, discordance: float, seed: int) -> 
 
     Args:
         experiment: its share, error, metrics and `most`.
-        rate: of the metric under control.
+        rate: of the metric under control; of outcomes how far they lie from least to greatest.
         discordance: share of units on which the critics differ; counts in shadow mode alone.
         seed: of the simulation.
 
     Returns:
-        Per gain: power within `most`, median number of `decisions` where it is found (None if it
-        never is), and rationales that must be asked for so many. What counts, for `most` as well,
-        is what the primary metric is over: decisions of the audit, of valid rationales alone for
-        `false_positives`, or outcomes, which any rationale may have.
+        Per gain, in the metric's own units: power within `most`, median number of `decisions`
+        where it is found (None if it never is), and rationales that must be asked for so many. What
+        counts, for `most` as well, is what the primary metric is over: decisions of the audit, of
+        valid rationales alone for `false_positives`, or outcomes, which any rationale may have.
     """
     rows = []
     share = 1.0 if experiment.primary == "outcome" else AUDIT_SHARE
     for times in GAINS:
         gain = round(times * experiment.least, 6)
-        apart = max(discordance, gain) if experiment.shadow else _independent(rate, gain)
-        world = World(rate, gain, apart)
+        won = gain / experiment.width(experiment.primary)  # what is simulated lies on [0, 1]
+        apart = max(discordance, won) if experiment.shadow else _independent(rate, won)
+        world = World(rate, won, apart)
         if not _possible(world):
             continue
         ends = np.concatenate(list(_ends(experiment, world, seed)))
@@ -75,32 +76,45 @@ def plan(experiment: Experiment, rate: float, discordance: float, seed: int) -> 
     return {"rate": rate, "runs": RUNS, "most": experiment.most, "rows": rows}
 
 
-def cry_wolf(experiment: Experiment, rate: float, runs: int, seed: int) -> dict[str, Any]:
+def cry_wolf(
+    experiment: Experiment, rate: float, discordance: float, runs: int, seed: int
+) -> dict[str, Any]:
     """A/A experiments looked at after every unit: the share that ever refutes "no difference".
 
-    Both arms are the same critic, with as many independent metrics as the experiment has.
+    Both arms are the same critic, with as many independent metrics as the experiment has. In shadow
+    mode, where the same critic would never differ from itself, two are as good as one another and
+    differ on `discordance` of the units.
 
     Returns:
         Rates with 95 % intervals: `betting` (this project's, any metric, at the shared error) and,
         of one metric at alpha each: `msprt`, and `z`, the z-test that peeking spoils.
+
+    Raises:
+        ValueError: if two critics of this rate cannot differ on so many units.
     """
     rng = np.random.default_rng(seed)
-    world, each = World(rate, 0.0, 0.0), experiment.alpha / len(experiment.metrics)
+    apart = discordance if experiment.shadow else 0.0
+    world, each = World(rate, 0.0, apart), experiment.alpha / len(experiment.metrics)
+    if not _possible(world):
+        raise ValueError(f"ab.discordance: expected 0 to {2 * min(rate, 1 - rate):g}, as two "
+                         f"critics at a rate of {rate:g} can differ on no more, got "
+                         f"{discordance:g}; lower it, or mend ab.rate")  # fmt: skip
     wrong = {"betting": 0, "msprt": 0, "z": 0}
     for start in tqdm(range(0, runs, ROWS), desc="A/A", unit="batch", disable=None):
         shape = (min(ROWS, runs - start), experiment.most)
-        treated = rng.random(shape) < experiment.share
+        treated = None if experiment.shadow else rng.random(shape) < experiment.share
         alarms = np.zeros(shape[0], dtype=bool)
         for _ in experiment.metrics:
-            x, _same = world.draw(rng, shape)
-            alarms |= _alarmed(contrast(x, treated, experiment.share),
-                               reach(experiment.share), each)  # fmt: skip
+            alarms |= _alarmed(*_seen(*world.draw(rng, shape), treated, experiment.share), each)
         wrong["betting"] += int(alarms.sum())
-        a, b = world.draw(rng, shape)[0], world.draw(rng, shape)[0]
+        a, b = world.draw(rng, shape)
+        if not experiment.shadow:  # each arm has units of its own
+            b = world.draw(rng, shape)[0]
         wrong["msprt"] += int(np.any(msprt(a, b, 0.05**2) >= -np.log(experiment.alpha), 1).sum())
         wrong["z"] += int(_peeking(b - a).sum())
     told = {name: wilson(count, runs) for name, count in wrong.items()}
     return {"runs": runs, "units": experiment.most, "rate": rate, "alpha": experiment.alpha,
+            "shadow": experiment.shadow, "share": experiment.share, "discordance": apart,
             "false_alarms": {name: {"value": plain(r.value), "low": plain(r.low),
                                     "high": plain(r.high), "n": r.n}
                              for name, r in told.items()}}  # fmt: skip
@@ -112,17 +126,22 @@ def _ends(experiment: Experiment, world: World, seed: int) -> Iterator[Floats]:
     for _ in range(0, RUNS, ROWS):
         shape = (ROWS, experiment.most)
         control, treatment = world.draw(rng, shape)
-        if experiment.shadow:
-            psi, bound = treatment - control, 1.0
-        else:
-            treated = rng.random(shape) < experiment.share
-            psi = contrast(np.where(treated, treatment, control), treated, experiment.share)
-            bound = reach(experiment.share)
+        treated = None if experiment.shadow else rng.random(shape) < experiment.share
+        psi, bound = _seen(control, treatment, treated, experiment.share)
         each = experiment.alpha / len(experiment.metrics)
         capital = log_capital((psi + bound) / (2 * bound), 0.5, each)
         better = np.cumsum(psi, axis=1) > 0
         crossed = (capital >= -np.log(each)) & better
         yield np.where(crossed.any(axis=1), crossed.argmax(axis=1) + 1.0, np.inf)
+
+
+def _seen(
+    control: Floats, treatment: Floats, treated: Bools | None, share: float
+) -> tuple[Floats, float]:
+    """What is seen of what both would do, and its bound; in shadow, where none is treated, all."""
+    if treated is None:
+        return treatment - control, 1.0
+    return contrast(np.where(treated, treatment, control), treated, share), reach(share)
 
 
 def _alarmed(psi: Floats, bound: float, alpha: float) -> Bools:

@@ -52,6 +52,13 @@ def test_a_published_version_never_changes(items):
     assert (VERSION, len(items), sha256_json(rows)[:16]) == ("1", 1114, "20ab69cdeaaf9286")
 
 
+def test_two_items_of_one_id_are_refused_wherever_they_come_from(monkeypatch):
+    item = hand_written()[0]
+    monkeypatch.setattr("data_gen.adversarial.flips", lambda: [item])
+    with pytest.raises(ValueError, match=rf"suite: expected each id once, got {item.id} again"):
+        suite()
+
+
 def test_labels_are_balanced(items):
     counts = Counter((part_of(item), item.label) for item in items)
     assert counts[FLIP, "valid"] == counts[FLIP, "flawed"]

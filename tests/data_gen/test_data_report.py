@@ -245,6 +245,22 @@ def test_words_and_sources_that_tell_are_found(tmp_path: Path) -> None:
     assert "too few: 60 valid" in page
 
 
+def test_what_too_few_groups_say_is_no_shortcut(tmp_path: Path) -> None:
+    """Of three families one in 13 draws holds one label alone, so that there is no interval."""
+    rows = []
+    for family, labels in enumerate(("valid flawed", "flawed", "valid")):
+        source = f"composer/trading/family{family}/small_sample"
+        rows += [replace(row, source=source) for n in range(60)
+                 for row in twins(60 * family + n) if row.label in labels]  # fmt: skip
+    folder_of(tmp_path / "data", train=rows)
+    page = page_of(tmp_path)
+    assert "[nan" not in page
+    length, source = row_of(page, "train: composer")[-2:]
+    assert length.endswith("- too few groups")
+    assert source.endswith("- too few groups")
+    assert "Strongest shortcut" not in page
+
+
 def test_the_same_data_give_the_same_page(tmp_path: Path) -> None:
     folder_of(tmp_path / "data", train=[row for n in range(30) for row in twins(n)])
     assert page_of(tmp_path) == page_of(tmp_path)

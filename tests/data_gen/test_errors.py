@@ -15,6 +15,7 @@ from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.data_config import HardConfig
 from minicrit.encoding import Encoder
+from minicrit.errors_page import slices_line
 from minicrit.records import Example, read_examples, write_examples
 from minicrit.taxonomy import FLAW_TYPES
 from tests.data_gen.scripted_server import ScriptedServer
@@ -90,6 +91,22 @@ def test_what_can_steer_is_what_is_known_of_every_item(case):
     assert report["items"][0]["twin_flaw_type"] == "small_sample"
     assert report["slices"]["worst"][0]["slice"] == {"mechanism": "product"}
     assert (report["slices"]["n"], report["slices"]["misses"]) == (23, 3)
+
+
+def test_the_line_on_slices_names_what_was_searched(tmp_path):
+    """Half of them of a suite: its parts and origins and the source differ, the kind does not."""
+    rows = [replace(e, source="adversarial/traps/hand") if e.domain == "medical" else e
+            for e in items()]  # fmt: skip
+    recipe = recipe_for(tmp_path, rows)
+    report = analyse_errors(recipe, load=StandIn)
+    assert report["slices"]["axes"] == ["domain", "flaw_type", "source", "mechanism", "suite_part",
+                                        "suite_origin", "length", "confidence"]  # fmt: skip
+    assert (" items by domain, flaw type, source, mechanism, suite part, suite origin, length, "
+            "confidence and pairs of these; ") in slices_line(report)  # fmt: skip
+    assert "; none is worse than its rest beyond chance. " in slices_line(report)
+    recipe.errors.slices = 0
+    assert ("; none was looked at (errors.slices 0), so it is not said whether any is worse. "
+            in slices_line(analyse_errors(recipe, load=StandIn)))  # fmt: skip
 
 
 def test_the_files_say_the_same(case):

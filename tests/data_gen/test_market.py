@@ -19,6 +19,7 @@ from minicrit.book import build_book
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.files import sha256_file
+from minicrit.gate_config import SharpeDemoConfig
 from minicrit.manifest import check_outputs
 from minicrit.taxonomy import FLAW_TYPES
 from minicrit.trades import read_prices, read_trades
@@ -242,6 +243,13 @@ def test_the_book_is_written_balanced_and_can_be_built(tmp_path: Path, market: M
     before = path.read_bytes()
     demo.make_demo(recipe, market)
     assert path.read_bytes() == before
+
+
+def test_an_entry_that_can_be_argued_both_ways_is_taken_once(history: History) -> None:
+    """Soundly by one reason and wrongly by another, it stands in both pools."""
+    settings = SharpeDemoConfig(count=60)
+    chosen = demo.choose(history, settings, 3)
+    assert len({(entry.facts.rule, entry.at) for entry in chosen}) == len(chosen) == 60
 
 
 def test_more_trades_than_there_are_and_shares_that_are_none_are_refused(

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def test_the_table_has_a_line_for_each_set_and_says_what_cannot_be_asked():
     assert first.split()[:3] == ["first", "300", "50%"]
     assert "100%  too few: 60 flawed; asked from 100 rows on" in second
     assert end == ""
+
+
+def test_an_interval_over_too_few_groups_is_none() -> None:
+    """Of three groups one in 13 draws holds one label alone: more than the 5 % that may."""
+    line = table(in_three_groups(), 0).splitlines()[1]
+    assert "nan" not in line
+    cells = re.split(r"\s{2,}", line)
+    assert [cell.partition(" ")[2] for cell in cells[-2:]] == ["- too few groups"] * 2
+
+
+def in_three_groups() -> list[Example]:
+    """One with both labels, one flawed, one valid."""
+    flawed, valid = ([e for e in ROWS if e.label == label] for label in ("flawed", "valid"))
+    groups = [[*flawed[:30], *valid[:30]], flawed[30:90], valid[30:90]]
+    return [replace(e, id=f"{e.id}/{n}", group=f"g{n}", source="few/x")
+            for n, rows in enumerate(groups) for e in rows]  # fmt: skip
 
 
 def test_the_probe_refuses_composed_data_whose_words_tell(tmp_path: Path, capsys):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from data_gen.coverage import cells, table
 from data_gen.public import draw_groups, read_public
 from data_gen.stage import checked, make_data
 from minicrit.config import Recipe
@@ -82,6 +83,17 @@ def test_two_runs_give_the_same_bytes_and_whole_splits(tmp_path: Path) -> None:
     assert [e.group for e in train] != sorted(e.group for e in train)
     cells = json.loads((tmp_path / "a" / "coverage.json").read_text())["train"]["cells"]
     assert sum(cell["examples"] for cell in cells) == len(train)
+
+
+def test_a_flaw_without_a_type_is_no_sound_text() -> None:
+    """A public set may say that a text is flawed and not how; the labels stand last."""
+    rows = [example(0), example(1, label="flawed"),
+            example(2, label="flawed", flaw_type="small_sample", severity="low")]  # fmt: skip
+    assert cells(rows) == {("general", flaw, "plain"): 1
+                           for flaw in ("valid", "flawed", "small_sample")}  # fmt: skip
+    for part in table({"train": rows}).strip().split("\n\n")[1:]:
+        names = [line.split()[1] for line in part.splitlines()[2:]]
+        assert names == ["small_sample", "flawed", "valid"]
 
 
 def test_another_seed_gives_other_examples(tmp_path: Path) -> None:

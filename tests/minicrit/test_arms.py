@@ -81,6 +81,21 @@ def test_calibration_holds_for_the_trained_prompt_and_its_layouts_alone(critic):
     assert [arm.own for arm in reading().values()] == [True, *[False] * 4, *[True] * 10]
 
 
+def test_a_false_sum_counts_after_every_prompt_alike(critic):
+    """Believed at 0.9, it makes of any p 1 - (1 - p) / 10; no prompt has a part in that."""
+    told = replace(EXAMPLES[0], rationale="Sold: 80 times 5 is 300, so all is well.")
+    plainly = {name: arm.ask(asked(critic), [told])[0] for name, arm in reading().items()}
+    critic._calibration = Calibration(
+        0.5, Scale(1.0), {}, None, {"sums": {"believed": 0.9, "n": 8, "k": 8}}, believed=0.9
+    )
+    for name, arm in reading().items():
+        (answer,) = arm.ask(asked(critic), [told])
+        assert answer["log_odds"] == plainly[name]["log_odds"]
+        assert answer["p"] == pytest.approx(1 - (1 - plainly[name]["p"]) / 10)
+        (other,) = arm.ask(asked(critic), EXAMPLES[:1])
+        assert other["p"] == pytest.approx(1 / (1 + np.exp(-other["log_odds"])))
+
+
 def test_temperature_zero_is_greedy_and_greedy_is_the_likeliest_token(critic):
     greedy, cold, warm = (arm.ask(asked(critic), EXAMPLES) for arm in sampling_arms(SETTINGS, 3))
     assert [a["texts"] * 2 for a in greedy] == [a["texts"] for a in cold]

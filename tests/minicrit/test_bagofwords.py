@@ -117,6 +117,15 @@ def test_parts_with_other_shares_of_flawed_items_say_nothing() -> None:
     assert probe(texts, flawed, names, families).auc == pytest.approx(0.5, abs=0.06)
 
 
+def test_what_is_the_same_everywhere_says_nothing_at_all() -> None:
+    """Each text has its fold's mean: all are ties, which rounding errors must not put in order."""
+    shares = (1, 2, 5, 8, 9)
+    flawed = [n % 10 < share for share in shares for n in range(27)]
+    families = [f"f{share}" for share in shares for _ in range(27)]
+    found = shortcuts(["One two."] * 135, flawed, ["set/part"] * 135, families, draws=20)
+    assert {name: one.value for name, one in found.items()} == {"length": 0.5, "source": 0.5}
+
+
 def test_identical_twins_are_ties() -> None:
     """No difference at all: every pair counts one half."""
     result = probe(*twins(lambda rng: ("rises", "buy", "rises", "buy"), 60))

@@ -127,6 +127,17 @@ def test_a_gate_that_flags_nothing_or_everything(
     assert report["capture"]["value"] == (None if flagged else 0)
 
 
+def test_a_book_that_is_halved_as_a_whole_differs_in_nothing(tmp_path: Path) -> None:
+    """A Sharpe ratio does not depend on the size of the book; there is nothing to be proved."""
+    recipe = made(tmp_path, p=(0.8, 0.9))
+    recipe.sharpe.gate = "halve"
+    report = sharpe(recipe, load=StandIn)
+    gap = report["differences"]["after"]
+    assert gap.pop("value") == 0.0
+    assert set(gap.values()) == {None}
+    assert "- (normal: -)" in Path(f"{recipe.sharpe.out}.md").read_text()
+
+
 def test_a_gate_that_knows_nothing_gains_nothing_over_chance(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     text = recipe.sharpe.trades.read_text()

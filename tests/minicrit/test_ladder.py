@@ -90,6 +90,74 @@ def test_a_critic_is_held_against_the_base_it_was_made_from(tmp_path: Path) -> N
     assert found[1][2][6:9] == ("base", "4", "2")  # against another, which is as it is, 0 : 0
 
 
+def calibrated(path: Path, judge: str, **facts: object) -> None:
+    """Writes into a report that a critic was calibrated so."""
+    report = json.loads(path.read_text())
+    report["judges"][judge]["calibration"] = {"sums": None, "shift": None, **facts}
+    path.write_text(json.dumps(report))
+
+
+NO_SHIFT = {"pooled": 0.0, "domains": {"trading": 0.0}}
+MOVING = (
+    ({"sums": {"believed": 0.9}, "shift": NO_SHIFT}, "sums"),
+    ({"shift": {"pooled": 0.0, "domains": {"trading": -0.7}}}, "shift"),
+    ({"sums": {"believed": 0.9}, "shift": {"pooled": 0.3, "domains": {}}}, "sums and shift"),
+)
+
+
+def test_what_a_calibration_moves_is_no_difference_of_stages(tmp_path: Path) -> None:
+    judged(tmp_path, "benchmark", SFT, BASE)
+    judged(tmp_path, "benchmark-dpo", DPO)
+    for facts, said in MOVING:
+        calibrated(tmp_path / "reports/benchmark-dpo.json", "model_1", **facts)
+        rows = by_stage(tmp_path)
+        assert rows["dpo"][6] == f"sft, not tested: {said} of the calibrations differ"
+        assert rows["dpo"][7:] == ("-",) * 4
+        assert rows["sft"][7:] == ("4", "2", "0.6875", "0.6875")  # adjusted for what is tested
+    calibrated(tmp_path / "reports/benchmark.json", "model_1", **MOVING[-1][0])
+    assert by_stage(tmp_path)["dpo"][6:9] == ("sft", "2", "4")  # both alike
+    assert by_stage(tmp_path)["sft"][7] == "-"
+
+
+def by_stage(folder: Path) -> dict[str, tuple[str, ...]]:
+    found = ladder(folder / "reports")
+    assert found is not None
+    return {row[0]: row for row in found[1]}
+
+
+def test_a_calibration_without_sums_and_shift_moves_nothing(tmp_path: Path) -> None:
+    judged(tmp_path, "benchmark", SFT, BASE)
+    calibrated(tmp_path / "reports/benchmark.json", "model_1", shift=NO_SHIFT)
+    assert by_stage(tmp_path)["sft"][6:9] == ("base", "4", "2")
+
+
+def rounded(reports: Path, stage: str, adapter: str) -> None:
+    """A report of a critic in weights of its own, which names the adapter that it was made from."""
+    report = json.loads((reports / "benchmark-dpo.json").read_text())
+    critic = report["judges"]["model_1"]
+    critic |= {"name": f"checkpoints/x/{stage}", "identity": stage, "adapter": adapter}
+    (reports / f"benchmark-{stage}.json").write_text(json.dumps(report))
+
+
+def test_what_rounds_a_critic_is_held_against_that_one(tmp_path: Path) -> None:
+    """Folder names say nothing of it: int8 of this run's SFT, int4 of its DPO, int16 of neither."""
+    judged(tmp_path, "benchmark", SFT, BASE)
+    judged(tmp_path, "benchmark-dpo", DPO)
+    made = {"int16": "another", "int8": SFT[0], "int4": DPO[0], "export": DPO[0]}
+    for stage, adapter in made.items():
+        rounded(tmp_path / "reports", stage, adapter)
+    assert {stage: row[6] for stage, row in by_stage(tmp_path).items()} == {
+        "base": "-", "sft": "base", "dpo": "sft", "int16": "-", "int8": "sft", "int4": "dpo",
+        "export": "dpo"}  # fmt: skip
+
+
+def test_a_critic_of_another_name_is_held_against_none(tmp_path: Path) -> None:
+    judged(tmp_path, "benchmark", SFT, ("checkpoints/released/embedded-2", "b"))
+    found = ladder(tmp_path / "reports")
+    assert found is not None
+    assert [(row[0], row[6]) for row in found[1]] == [("sft", "-"), ("embedded-2", "-")]
+
+
 def test_what_has_no_interval_is_not_drawn(tmp_path: Path) -> None:
     """No flawed item: F1 has no bounds, the false-positive rate has Wilson's."""
     judged(tmp_path, "benchmark", SFT, BASE, examples=small()[:1])

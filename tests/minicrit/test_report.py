@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
+from minicrit.critic import Written
 from minicrit.report import write_report
+from minicrit.tables import certificate
 from tests.minicrit.benchmark_case import StandIn, recipe, small, twins
 
 HOSTILE = '</div><script>alert("x")</script><img/src=x/onerror=alert(1)>{{7*7}}'
@@ -91,6 +94,14 @@ def test_a_certificate_is_shown(tmp_path: Path) -> None:
     assert report["judges"]["model_1"]["calibration"] == promise
 
 
+def test_a_certificate_in_each_domain_has_no_k_of_its_own() -> None:
+    """The threshold is the highest of the domains', and fewer than the pooled k lie above it."""
+    facts = {"alpha": 0.08, "delta": 0.05, "n": 210, "k": 10, "each_domain": True}
+    said = certificate({"name": "c", "calibration": facts})
+    assert said.startswith("c: threshold certified on 210 other valid items: false positives <= 8 "
+                           "% in each domain with confidence 95 %, for items of")  # fmt: skip
+
+
 def test_is_one_file_without_network_or_script(page: str) -> None:
     """No request is made, and the browser is told to refuse any."""
     assert "default-src 'none'" in page
@@ -128,6 +139,25 @@ def test_hostile_texts_do_not_survive(tmp_path: Path) -> None:
     markdown = new.benchmark.out.with_name("benchmark.md").read_text()
     summary = new.benchmark.out.with_name("summary.md").read_text()
     assert "<script" not in markdown + summary
+
+
+def test_characters_that_cannot_be_seen_stand_as_their_numbers(tmp_path: Path) -> None:
+    """In the rationale, and in what critic and reference say of it."""
+    pair = [replace(e, rationale=f"Is\u202e{e.rationale}", critique="It\u2066 follows.")
+            for e in twins(0, (0.1, 0.9), (0.2, 0.8))]  # fmt: skip
+    new = recipe(tmp_path, pair)
+
+    class Hiding(StandIn):
+        def _written(self, domain: str, rationale: str) -> Written:
+            found = super()._written(domain, rationale)
+            return replace(found, text=f"{found.text}\u200b")
+
+    benchmark(new, load=Hiding, draws=5)
+    text = write_report(new).read_text()
+    assert not re.findall("[\u200b\u202e\u2066]", text)
+    for number in ("U+200B", "U+202E", "U+2066"):
+        assert f'<span class="code">{number}</span>' in text
+    assert ".code {" in text
 
 
 def test_summary_is_the_headline_table(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def test_two_runs_differ_in_what_is_listed_and_in_nothing_else(capsys):
     found = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:]}
     assert found["sft.settings.lora.rank"] == ["4", "8"]
     assert found["dpo.facts.steps"] == ["2", "-"]
-    assert found["benchmark.f1"][1] == "0.85"
+    assert found["benchmark.f1"] == ["-", "0.85"]
+    assert found["validation.f1"] == ["0.9", "-"]  # the last of the run that has no benchmark
     assert "sft.inputs.train" not in found
     assert "sft.settings.seed" not in found
     _, out, _ = run(capsys, "--runs.compare", "one,one")

@@ -75,8 +75,10 @@ def test_errors_are_counted_by_kind() -> None:
 def test_whole_critiques_by_figure() -> None:
     """Known figures by their names, others as they are called."""
     view = explained_view({"critic": {"name": "c"}, "n": 4, "split": "test", "figures": {
-        "reasons": {**rate(0.5), "n": 2}, "odd": {**rate(0.2), "n": 4}}})  # fmt: skip
+        "no_false_sum": {**rate(0.9), "n": 4}, "reasons": {**rate(0.5), "n": 2},
+        "odd": {**rate(0.2), "n": 4}}})  # fmt: skip
     assert view["figures"][1] == [
+        ("no false sum", "0.900 [0.850, 0.950]", "4"),
         ("flawed: reasons given", "0.500 [0.450, 0.550]", "2"),
         ("odd", "0.200 [0.150, 0.250]", "4"),
     ]

@@ -212,7 +212,46 @@ def test_outcomes_count_once_within_their_limits(tmp_path, store):
         for value in values:
             store.add_outcome(f"o{n}", value)
     arms = experiment.state(store)["metrics"]["outcome"]["arms"]
-    assert arms == {CONTROL: {"n": 2, "mean": 0.625}, TREATMENT: {"n": 1, "mean": 1.0}}
+    assert arms == {CONTROL: {"n": 2, "mean": 2.5}, TREATMENT: {"n": 1, "mean": 10.0}}
+
+
+def test_outcomes_are_told_and_ruled_in_their_own_units(tmp_path, store):
+    """On -10 to 10 the first 5 lies at 0.75; at even odds its psi is (0.75 - 0.5) / 0.5 = 0.5."""
+    experiment = made(tmp_path, metrics=("outcome",), primary="outcome", least=2.0,
+                      outcome_low=-10.0, outcome_high=10.0)  # fmt: skip
+    state = experiment.state(store)
+    found = state["metrics"]["outcome"]
+    assert (state["rule"], found["low"], found["high"]) == (None, -20.0, 20.0)
+    store.add_request("o", "general", "T", result("valid"), experiment="e", arm=TREATMENT)
+    store.add_outcome("o", 5)
+    state = experiment.state(store)
+    found = state["metrics"]["outcome"]
+    assert (state["rule"], found["gain"], found["series"][0][:2]) == (None, 10.0, [1, 10.0])
+    assert (found["low"], found["high"]) == (-20.0, 20.0)
+
+
+def test_a_gain_in_outcomes_is_futile_by_its_own_units(tmp_path, store):
+    """Control 0 and treatment 1.5 on -10 to 10: a gain of 0.5 is not ruled out, one of 9 is."""
+    asked = {"metrics": ("outcome",), "primary": "outcome", "outcome_low": -10.0,
+             "outcome_high": 10.0}  # fmt: skip
+    arms = [CONTROL, TREATMENT] * 60
+    store.add_requests([
+        Request(request_id=f"o{n}", domain="general", rationale=f"T {n}", result=result("valid"),
+                experiment="e", arm=arm) for n, arm in enumerate(arms)
+    ])  # fmt: skip
+    for n, arm in enumerate(arms):
+        store.add_outcome(f"o{n}", 1.5 if arm == TREATMENT else 0.0)
+    found = made(tmp_path, **asked, least=0.5).state(store)["metrics"]["outcome"]
+    assert found["low"] < 1.5 < found["high"]
+    assert found["high"] < 9
+    assert made(tmp_path, **asked, least=0.5).state(store)["rule"] is None
+    assert made(tmp_path, **asked, least=9.0).state(store)["rule"] == "futility"
+
+
+def test_a_gain_that_no_outcome_leaves_room_for_is_refused(tmp_path):
+    asked = {"metrics": ("outcome",), "primary": "outcome", "outcome_high": 0.5}
+    with pytest.raises(ValueError, match=r"least: expected 0 to 0\.5, in its own units, got 0\.6"):
+        made(tmp_path, **asked, least=0.6)
 
 
 def test_what_began_is_not_changed(tmp_path, store):
@@ -294,6 +333,21 @@ def test_a_name_is_used_once_in_a_store_and_settings_that_hold_are_not_passed_ov
     recipe.ab.treatment = "newer"
     with pytest.raises(ValueError, match=r"ab.treatment: expected new, which .* holds, got newer"):
         ab(recipe)
+    recipe.ab.treatment, recipe.ab.most = "new", 10
+    with pytest.raises(ValueError, match=r"ab.most: expected 4000, which .* holds, got 10; give"):
+        ab(recipe)
+
+
+def test_a_report_says_the_settings_of_the_experiment(tmp_path, monkeypatch):
+    """What is left at its default is not what it was begun with."""
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe()
+    recipe.ab.experiment = made(tmp_path, most=7).path
+    made(tmp_path, most=7).write()
+    with FeedbackStore(recipe.ab.store):
+        told = ab(recipe)["settings"]
+    assert (told["name"], told["most"], told["salt"]) == ("e", 7, "s")
+    assert told["metrics"] == ["agreement", "false_positives"]
 
 
 def test_a_log_without_its_experiment_stops_a_new_one_before_it_begins(tmp_path):
@@ -332,47 +386,3 @@ def test_a_damaged_log_is_said_with_its_line(tmp_path):
         file.write(b"{oops}\n")
     with pytest.raises(ValueError, match=r"experiment.log.jsonl:2: expected JSON, got"):
         experiment.ended()
-
-
-def test_a_plan_says_what_would_be_found_and_how_often_it_would_cry_wolf(tmp_path, capsys):
-    recipe = Recipe()
-    settings = recipe.ab
-    settings.out, settings.plan, settings.simulate, settings.most = tmp_path / "ab", True, 200, 300
-    found = ab(recipe)
-    assert json.loads((tmp_path / "ab-plan.json").read_text())["plan"] == found["plan"]
-    assert "| +0.120 |" in (said := capsys.readouterr().out)
-    assert "rationales for them" in said
-    powers = [row["power"] for row in found["plan"]["rows"]]
-    assert powers == sorted(powers)
-    assert powers[-1] > 0.3
-    alarms = {name: rate["value"] for name, rate in found["false_alarms"]["false_alarms"].items()}
-    assert alarms["betting"] < 0.09  # a true 5 % passes this once in 200 such tests
-    assert alarms["z"] > 0.2
-    settings.shadow, settings.simulate = True, 0
-    assert all(shadow["power"] >= row["power"] for shadow, row in zip(
-        ab(recipe)["plan"]["rows"], found["plan"]["rows"], strict=True))  # fmt: skip
-    settings.simulate = -3
-    with pytest.raises(ValueError, match=r"ab.simulate: expected 0 or more, got -3"):
-        ab(recipe)
-    settings.simulate, settings.rate = 0, 1.0
-    with pytest.raises(ValueError, match=r"ab.rate: expected more than 0"):
-        ab(recipe)
-    settings.rate, settings.least = 0.9, 0.2
-    with pytest.raises(ValueError, match=r"ab.least: expected a gain that a rate of 0.9 leaves"):
-        ab(recipe)
-
-
-@pytest.mark.parametrize(("primary", "counted", "asked", "share"), [
-    ("agreement", "decisions", "rationales for them", AUDIT_SHARE),
-    ("false_positives", "valid rationales decided on", "valid rationales for them", AUDIT_SHARE),
-    ("outcome", "outcomes", "rationales for them", 1.0),
-])  # fmt: skip
-def test_a_plan_counts_what_its_metric_is_over(tmp_path, capsys, primary, counted, asked, share):
-    """Any rationale may have an outcome; decisions count in the audit alone."""
-    recipe = Recipe()
-    settings = recipe.ab
-    settings.out, settings.plan, settings.most = tmp_path / "ab", True, 200
-    settings.metrics, settings.primary, settings.least = [primary], primary, 0.035
-    row = ab(recipe)["plan"]["rows"][-1]
-    assert row["rationales"] == round(row["decisions"] / share)
-    assert f"| {counted} (median) | {asked} |" in capsys.readouterr().out
