@@ -165,14 +165,16 @@ def lines(found: dict[str, Any]) -> str:
     c, shift, band = found["certificate"], found["families"], found["abstain"]
     before, after = found["quality"]["before"], found["quality"]["after"]
     over = len(shift["families"])
+    # That of each domain is another, as is its threshold.
+    k = "" if found["each_domain"] else f", k = {c['k']}"
     said = [
         f"temperature {found['temperature']['pooled']:.3f}, shift of the log-odds "
         f"{found['shift']['pooled']:+.3f}; calibration error "
         f"{before['ece']:.3f} before, {after['ece']:.3f} after",
         *_about_sums(found["sums"]),
         f"threshold {found['threshold']:.4f}: false positives <= {100 * c['alpha']:g} % with "
-        f"confidence {100 * (1 - c['delta']):g} % (n = {c['n']} independent valid items, k = "
-        f"{c['k']}) for new items of these {found['items']['families']} families",
+        f"confidence {100 * (1 - c['delta']):g} % (n = {c['n']} independent valid items{k}) for "
+        f"new items of these {found['items']['families']} families",
     ]
     if over:
         mean = 100 * shift["mean"]["value"]

@@ -30,6 +30,7 @@ BASE = "base"
 STARTS = {BASE: None, "plain": BASE, "sft": "plain", "dpo": "sft", "router": "sft", "rsf": "sft",
           "kto": "sft", "constitution": "sft", "int16": None, "int8": None,
           "int4": None}  # fmt: skip
+ROUTER = "router"
 SERVED = "openai:"  # begins the name of a critic behind a server
 COLUMNS = {"model_1": "p_1", "model_2": "p_2"}
 
@@ -183,13 +184,15 @@ def _is_source_of(other: Rung, rung: Rung) -> bool:
 
 def _apart(rung: Rung, other: Rung) -> str:
     """What moves verdicts at 0.5 in one calibration and not, or not so, in the other; or empty."""
-    ours, theirs = _moved(rung.judge), _moved(other.judge)
+    ours, theirs = _moved(rung), _moved(other)
     return " and ".join(name for name in ours if ours[name] != theirs[name])
 
 
-def _moved(judge: Mapping[str, Any]) -> dict[str, Any]:
+def _moved(rung: Rung) -> dict[str, Any]:
     """Sums as far as they are believed, and the shift, by domain; None where there is none."""
-    found = judge.get("calibration") or {}
+    found = rung.judge.get("calibration") or {}
+    if rung.stage == ROUTER and not found:  # each of its specialists has its own
+        return {"sums": ROUTER, "shift": ROUTER}
     sums, shift = found.get("sums"), found.get("shift") or {}
     by_domain = {"": shift.get("pooled", 0.0), **shift.get("domains", {})}
     return {"sums": sums["believed"] if sums else None,

@@ -114,6 +114,7 @@ def _threshold(box: Path, facts: Mapping[str, Any]) -> str:
         return f"## Threshold\n\n0.5, and nothing is certified. {why}\n"
     c = found.facts
     where = "in each domain" if c["each_domain"] else "over all domains"
+    k = "" if c["each_domain"] else f" (k = {c['k']})"  # that of the threshold over all
     held = ("These weights are what it was fitted to." if facts["exact"] else
             f"It was fitted to float32 weights; for these, rounded to {facts['weights']}, it is "
             "used and not certified anew.")  # fmt: skip
@@ -128,7 +129,7 @@ def _threshold(box: Path, facts: Mapping[str, Any]) -> str:
     temperature  {found.scale.temperature:.6f}
     shift        {found.scale.shift:+.6f}{f"  (of domains, both: {own})" if own else ""}
 {sums}
-From {c["n"]} calibration items (k = {c["k"]}): with confidence {100 * (1 - c["delta"]):g} % at most
+From {c["n"]} calibration items{k}: with confidence {100 * (1 - c["delta"]):g} % at most
 {100 * c["alpha"]:g} % of valid rationales are flagged {where}, for new items of the calibration
 families. {held} Everything else is in `calibration.json`.
 """

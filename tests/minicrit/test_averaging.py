@@ -150,8 +150,10 @@ def changed(root, **facts):
     (("child-1", "wide"), None, "wide: expected the layers and the rank of"),
 ])  # fmt: skip
 def test_what_cannot_be_averaged_is_refused(family, tiny, names, weights, message):
-    save_adapter(tiny, family / "stranger", 5)
-    save_adapter(tiny, family / "wide", 0, rank=8)
+    if "stranger" in names:
+        save_adapter(tiny, family / "stranger", 5)
+    if "wide" in names:
+        save_adapter(tiny, family / "wide", 0, rank=8)
     with pytest.raises(ValueError, match=message):
         average(asked(family, *names, weights=weights))
     assert not (family / "mean").exists()

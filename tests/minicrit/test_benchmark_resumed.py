@@ -160,17 +160,16 @@ def test_a_killed_run_continues(tmp_path: Path) -> None:
     assert not list(made.benchmark.out.parent.glob("*.scores.jsonl"))
 
 
-@pytest.mark.parametrize("tail", [b'{"p": [0.1, 0.', b'{"p": 3}\n', b"\xff\n", b'{"p": [0.5], '
-                                  b'"unscored": []}\n'])  # fmt: skip
-def test_a_broken_last_line_is_dropped(tmp_path: Path, tail: bytes) -> None:
+def test_a_broken_last_line_is_dropped(tmp_path: Path) -> None:
     """Half a line, a line of another form or of another length: asked again."""
     made = recipe(tmp_path, many())
     scores = killed(made)
-    with scores.open("ab") as file:
-        file.write(tail)
-    number, report = asked(made)
-    assert number["a"] == 36
-    assert report["judges"]["model_1"]["n"] == 100
+    kept = scores.read_bytes()
+    for tail in (b'{"p": [0.1, 0.', b'{"p": 3}\n', b"\xff\n", b'{"p": [0.5], "unscored": []}\n'):
+        scores.write_bytes(kept + tail)
+        number, report = asked(made)
+        assert number["a"] == 36, tail
+        assert report["judges"]["model_1"]["n"] == 100
 
 
 def test_another_model_or_other_data_reuse_nothing(tmp_path: Path) -> None:

@@ -131,6 +131,20 @@ def test_a_calibration_without_sums_and_shift_moves_nothing(tmp_path: Path) -> N
     assert by_stage(tmp_path)["sft"][6:9] == ("base", "4", "2")
 
 
+def test_a_router_of_specialists_with_calibrations_of_their_own_is_not_tested(
+    tmp_path: Path,
+) -> None:
+    judged(tmp_path, "benchmark", SFT, BASE)
+    judged(tmp_path, "benchmark-router", DPO)
+    path = tmp_path / "reports/benchmark-router.json"
+    report = json.loads(path.read_text())
+    report["judges"]["model_1"]["name"] = "checkpoints/x/router"
+    path.write_text(json.dumps(report))
+    row = by_stage(tmp_path)["router"]
+    assert row[6] == "sft, not tested: sums and shift of the calibrations differ"
+    assert row[7:] == ("-",) * 4
+
+
 def rounded(reports: Path, stage: str, adapter: str) -> None:
     """A report of a critic in weights of its own, which names the adapter that it was made from."""
     report = json.loads((reports / "benchmark-dpo.json").read_text())

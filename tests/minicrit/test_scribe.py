@@ -13,7 +13,7 @@ from minicrit.taxonomy import DOMAINS
 ITEMS = [
     (DOMAINS[n % 6], f"Of {10 + n} wards {n} had fewer falls, so in {2 * n} wards nobody falls. "
      * (1 + n % 3) + f"Case {n * n}.")
-    for n in range(24)
+    for n in range(12)
 ]  # fmt: skip
 
 
@@ -21,9 +21,9 @@ def without_times(written):
     return replace(written, verdict=replace(written.verdict, latency_ms=0, p_flawed=0))
 
 
-def test_drafts_change_nothing_of_two_dozen_critiques(tiny_adapted, tiny):
+def test_drafts_change_nothing_of_a_dozen_critiques(tiny_adapted, tiny):
     critic = Critic(tiny_adapted, load_tokenizer(tiny), name="tiny", identity="tiny")
-    critic.threshold = float(sorted(critic.p_flawed(ITEMS))[12])  # both verdicts
+    critic.threshold = float(sorted(critic.p_flawed(ITEMS))[6])  # both verdicts
     forwards = tokens = 0
     for item in ITEMS:
         (plain,) = critic.critique([item], max_new_tokens=10, batch=1, drafts=False)
@@ -33,7 +33,7 @@ def test_drafts_change_nothing_of_two_dozen_critiques(tiny_adapted, tiny):
         forwards += critic.scribe.last.forwards
         tokens += critic.scribe.last.tokens
     assert forwards < 0.9 * tokens
-    assert critic.scribe.book.size > 24 * 10
+    assert critic.scribe.book.size > 12 * 10
 
 
 def test_several_at_once_and_bfloat16_are_not_drafted(tiny, tiny_adapted):

@@ -54,7 +54,8 @@ def test_training_killed_while_it_saves_and_after_its_last_step(run, world, tmp_
                                MEMORY: Counter({1: 1})}  # fmt: skip
 
 
-@pytest.mark.parametrize("before_the_end", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("before_the_end", [4, 1])
 def test_killed_while_it_clears_up_it_clears_up_the_next_time(run, world, tmp_path, before_the_end):
     stage, words = STAGES["sft"], [*STAGES["sft"].words.split(), "--sft.epochs", "1"]
     whole = undisturbed(run, words, stage, tmp_path / "whole", world)
