@@ -245,17 +245,22 @@ def test_a_public_file_that_is_gone_makes_the_data_stale(project):
     assert redone("data", "DATA=public") == ["data"]
 
 
-@pytest.mark.parametrize("told", ["in the recipe", "apart", "joined"])
+@pytest.mark.parametrize("told", ["in the recipe", "in a line", "apart", "joined"])
 def test_what_a_run_goes_on_from_counts_with_its_content(project, told):
     start, focus = Path("checkpoints/first/sft"), Path("reports/first/validation.json")
     for path in (start / "manifest.json", focus):
         path.parent.mkdir(parents=True)
         path.write_text("x")
-    words = {"in the recipe": [], "apart": [f"ARGS=--sft.start {start} --data.focus {focus}"],
-             "joined": [f"ARGS=--sft.start={start} --data.focus={focus}"]}[told]  # fmt: skip
+    words = {
+        "apart": [f"ARGS=--sft.start {start} --data.focus {focus}"],
+        "joined": [f"ARGS=--sft.start={start} --data.focus={focus}"],
+    }.get(told, [])
     if told == "in the recipe":
         edit("mine.yaml", "epochs: 1", f"epochs: 1\n  start: {start}")
         edit("mine.yaml", "train: 8", f"train: 8\n  focus: {focus}")
+    if told == "in a line":
+        edit("mine.yaml", "sft:\n  epochs: 1", f"sft: {{start: {start}, epochs: 1}}")
+        edit("mine.yaml", "data:\n  train: 8", f'data: {{train: 8, focus: "{focus}"}}')
     assert redone("sft", *words) == ["base", "data", "sft"]
     assert redone("sft", *words) == []
     edit(str(start / "manifest.json"), "x", "y")
@@ -322,13 +327,15 @@ def test_retraining_goes_from_decisions_to_a_calibrated_critic(project):
     Path("data/old").mkdir(parents=True)
     for name in ("test", "holdout"):
         Path(f"data/old/{name}.jsonl").write_text("x")
-    done = redone("retrain-from-feedback", "MODEL=checkpoints/a", "STORE=s.db")
+    more = """ARGS=--data.mechanisms "[calibration, small_sample]" --sft.best 'x y'"""
+    done = redone("retrain-from-feedback", "MODEL=checkpoints/a", "STORE=s.db", more)
     assert done == ["feedback-pairs", "base", "data", "sft", "calibrate"]
     lines = Path("log").read_text().splitlines()
     assert "--feedback.store s.db --feedback.out data/operators" in lines[0]
     assert "--filters.held_out data/old/test.jsonl,data/old/holdout.jsonl" in lines[0]
     assert "--data.folder data/feedback --data.public data/operators/examples" in lines[2]
-    assert "--sft.out checkpoints/feedback/sft --sft.start checkpoints/a" in lines[3]
+    told = "--data.mechanisms [calibration, small_sample] --sft.best x y"
+    assert f"--sft.out checkpoints/feedback/sft --sft.start checkpoints/a {told}" in lines[3]
     assert "--calibrate.model checkpoints/feedback/sft" in lines[4]
 
 
