@@ -543,7 +543,7 @@ $(SETUP): pyproject.toml constraints.txt
 # time changes only when this text does, so other settings make nothing stale.
 # Critics and reports that recipe or ARGS name to go on from count with their content; the first line
 # is what make says, and names what has stamps of its own.
-GOES_ON_FROM := NR > 1 { gsub(/[{},"]/, " "); for (i = 1; i <= NF; i++) { if (named) print $$i; \
+GOES_ON_FROM := NR > 1 { gsub(/[{},"\047]/, " "); for (i = 1; i <= NF; i++) { if (named) print $$i; \
     named = $$i ~ /^(--[a-z]+[.])?(start|focus):?$$/; \
     if (sub(/^--[a-z]+[.](start|focus)=/, "", $$i)) print $$i } }
 any_of = ($(subst $() ,|,$(strip $(1))))

@@ -27,7 +27,7 @@ from data_gen.screen import asked
 from data_gen.vitals import SIGNS, Vitals, accepted_less, fallen, rate
 from minicrit import limits
 from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
-from minicrit.manifest import read_manifest, write_manifest
+from minicrit.manifest import inherited, read_manifest, write_manifest
 from minicrit.processes import first_alone
 from minicrit.rounds import refuse_untrainable
 from minicrit.tables import markdown
@@ -79,7 +79,7 @@ def improve(recipe: "Recipe", train: Mapping[str, Train]) -> Path:
     if settings.reviser == "self" and not settings.temperatures:
         raise ValueError("constitution.temperatures: expected at least one, got none; 0 is greedy")
     services = services_of(settings)
-    _refuse_untrainable(recipe)
+    first_alone(partial(_refuse_untrainable, recipe))
     materials = Materials.of(recipe)
     course = Course(settings.start, _vitals(materials, settings.start, 0))
     for number in range(1, settings.rounds + 1):
@@ -186,8 +186,9 @@ def _finish(recipe: "Recipe", course: Course) -> None:
                         "start": settings.start / WEIGHTS},
                 settings={**record["settings"], "constitution": told,
                           "filters": asked(recipe.filters)},
-                facts={**record["facts"], "key": key, "rules_version": VERSION,
-                       "good_rounds": len(course.rounds), "stopped": course.stopped},
+                facts={**record["facts"], "trained_on": inherited({"round": record}), "key": key,
+                       "rules_version": VERSION, "good_rounds": len(course.rounds),
+                       "stopped": course.stopped},
             )  # fmt: skip
     sys.stdout.write(f"{page}\nwritten: {settings.out}\n")
 

@@ -89,10 +89,10 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     everything, screening = training_examples(recipe, settings.data, 0, str(number))
     seed = f"{recipe.seed}/{number}"
     critic = Critic.load(model, base_folder=recipe.base.folder, calibrated=False)
-    # What training can read, which may be less than what the critic can.
+    # What training can read, which may be less than what the critic can, or more.
     encoder = replace(critic.encoder, max_tokens=recipe.data.max_tokens,
                       truncate=recipe.data.truncate)  # fmt: skip
-    everything = [e for e in everything if _fits(encoder, e)]
+    everything = [e for e in everything if _fits(encoder, e) and _fits(critic.encoder, e)]
     limit = settings.scouted or settings.rationales
     looked_at = require_drawn(draw_groups(everything, limit, seed), limit, "rsf")
     examples, samples, looks = _sampled(critic, looked_at, settings, manner, out)

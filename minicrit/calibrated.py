@@ -107,8 +107,10 @@ def calibration_of(row: Mapping[str, Any], digest: str) -> Calibration:
         shift = row.get("shift") or {"pooled": 0.0, "domains": {}}  # none before form 2
         sums = row.get("sums")  # none before form 3
         if sums and sums.get("rules", RULES) != RULES:
-            _log.warning("the threshold was certified while other sums counted as false; certify "
-                         "it anew (make calibrate)")  # fmt: skip
+            _log.warning(
+                "the threshold was certified by another version of what counts sums again, which "
+                "may call others false; certify it anew (make calibrate)"
+            )
         facts = {key: certificate[key] for key in ("alpha", "delta", "n", "k")}
         return Calibration(
             threshold=float(row["threshold"]),

@@ -52,7 +52,8 @@ class ABConfig:
         alpha: chance that any bound of any metric is ever wrong.
         least: gain in the primary metric that would be worth it, of outcomes in their own units;
             futile once it is ruled out.
-        margin: by how much another metric may be worse, outcomes in their own units.
+        margin: by how much another metric may be worse, as a share of its width: 0.05 of outcomes
+            from -100 to 100 is 10.
         most: numbers of the primary metric after which the experiment ends without a result:
             rationales decided on, valid ones alone for false_positives, or outcomes.
         outcome_low: least outcome that can be reported.

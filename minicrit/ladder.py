@@ -28,7 +28,7 @@ BASE = "base"
 #: Stages in the order of the ladder, and what each critic was made from; what rounds any critic
 #: was made from the one whose adapter it names.
 STARTS = {BASE: None, "plain": BASE, "sft": "plain", "dpo": "sft", "router": "sft", "rsf": "sft",
-          "kto": "sft", "constitution": "sft", "int16": None, "int8": None,
+          "rsf-control": "sft", "kto": "sft", "constitution": "sft", "int16": None, "int8": None,
           "int4": None}  # fmt: skip
 ROUTER = "router"
 SERVED = "openai:"  # begins the name of a critic behind a server

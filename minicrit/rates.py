@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 from minicrit.figures import NUMBER, agree, value_printed
 
@@ -107,6 +108,7 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
         return  # a stock that the rate adds to, or the like
     value = value_printed(rate[1]) * value_printed(time[1])
     worker = _others_like(text[sentences.around(rate.start())[0] : rate.start()])
+    reached = _with_others(text, known, found, value) if found else []
     for one in found:
         start, end = sentences.around(one.start())
         claim = _CLAIM.fullmatch(f"{text[start : one.start()]}_{text[one.end() : end]}")
@@ -119,33 +121,33 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
         at = start + claim.start("claim")
         stop = start + claim.end("claim") - 1 + len(one.group())
         total = Total(rate[1], rate[3], time[1], one[1], value, at, stop)
-        if total.holds or not any(map(total.would_be, _with_others(text, known, found, value))):
+        if total.holds or not any(map(total.would_be, reached)):
             yield total
 
 
 def _with_others(
     text: str, known: set[int], claims: list[re.Match[str]], value: float
-) -> Iterator[float]:
-    """What a value comes to with one or two figures that stand elsewhere in the text.
+) -> list[float]:
+    """What a value comes to with a figure that stands elsewhere in the text, or times two of them.
 
-    These are shifts, stocks, losses, margins; figures in words are shifts alone.
+    These are shifts, stocks, losses, margins; figures in words are shifts alone. With more of them
+    hardly a total would be left that none of them leads to.
     """
     own = known | {claim.start(1) for claim in claims}
-    found = [one for one in _ANY.finditer(text)
-             if one.start() not in own and not _numbers(text, one)]  # fmt: skip
-    printed = {one.group().rstrip(".,") for one in found}
+    printed = {one.group().rstrip(".,") for one in _ANY.finditer(text)
+               if one.start() not in own and not _numbers(text, one)}  # fmt: skip
     percents = {value_printed(one) for one in printed if one.endswith("%")}
-    others = sorted(value_printed(one) for one in printed
-                    if NUMBER.fullmatch(one) and not one.endswith("%"))[:_OTHERS]  # fmt: skip
-    yield from (value * _WORDS[one.group().lower()] for one in _WORD.finditer(text))
-    yield from (value * (1 + sign * one / 100) for one in percents for sign in (1, -1))
-    yield from (value / one for one in others if one)
-    once = [(one, reached) for one in others for reached in (value * one, value + one, value - one)]
-    yield from (reached for _, reached in once)
-    for one, reached in once:
-        left = [other for other in others if other != one]
-        yield from (reached * other for other in left if reached == value * one)
-        yield from (reached + sign * other for other in left for sign in (1, -1))
+    others = {value_printed(one) for one in printed
+              if NUMBER.fullmatch(one) and not one.endswith("%")}  # fmt: skip
+    words = {_WORDS[word.lower()] for word in _WORD.findall(text)}
+    some = sorted(others)[:_OTHERS]
+    return [
+        *(value * one for one in words),
+        *(value * (1 + sign * one / 100) for one in percents for sign in (1, -1)),
+        *(value / one for one in some if one),
+        *(with_it for one in some for with_it in (value * one, value + one, value - one)),
+        *(value * one * other for one, other in combinations(some, 2)),
+    ]
 
 
 def _numbers(text: str, figure: re.Match[str]) -> bool:

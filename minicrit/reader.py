@@ -48,9 +48,7 @@ class Reader:
         self.tokenizer = tokenizer
         config = self.causal_lm.config
         self._places = getattr(config, "max_position_embeddings", None) or sys.maxsize
-        self.encoder = encoder or Encoder(tokenizer, max_tokens=LONGEST)
-        if encoder is None:
-            self.encoder.max_tokens -= self._reserve(WRITTEN)
+        self.encoder = encoder or Encoder(tokenizer, max_tokens=min(LONGEST, self._places))
 
     @property
     def causal_lm(self) -> PreTrainedModel:
@@ -64,17 +62,18 @@ class Reader:
         Raises:
             TooLongError: if that is more than the encoder lets in, or than the base has places.
         """
-        return self.encoder.prompt(domain, rationale, reserve=self._reserve(longest))
+        return self.encoder.prompt(domain, rationale, reserve=self.reserve(longest))
 
-    def _reserve(self, longest: int) -> int:
+    def reserve(self, longest: int) -> int:
         """Tokens of its limit that a prompt leaves free where the base has few places.
 
         Behind it come the lead-in, and then a verdict with a flaw type, or a verdict and what is
         written, with a quotation that is looked for at its end.
         """
         encoder = self.encoder
+        written = longest + QUOTED + 1 if longest else 0
         verdict = max(map(len, encoder.verdict_words.values()))
-        behind = max(verdict + longest + QUOTED + 1, *map(len, encoder.flaw_lines))
+        behind = max(verdict + written, *map(len, encoder.flaw_lines))
         return max(0, encoder.max_tokens + len(encoder.lead_in) + behind - self._places)
 
     def log_odds(

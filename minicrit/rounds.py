@@ -32,7 +32,8 @@ def run_rounds(recipe: Recipe, select: Select, train: Callable[[Recipe], Path]) 
         ValueError: if there are to be no rounds, or of what training would refuse.
     """
     settings = recipe.rsf
-    refuse_untrainable(recipe, "rsf", settings)  # before the first critique is sampled
+    # Before the first critique is sampled; one process alone, as the base may have to be made.
+    first_alone(partial(refuse_untrainable, recipe, "rsf", settings))
     adapter = settings.start
     for number, selection, out in _rounds("rsf", settings, settings.out, "selection"):
         found = first_alone(partial(select, recipe, adapter, selection, number))

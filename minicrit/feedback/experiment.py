@@ -12,7 +12,8 @@ arm's own doubtful cases first; and the first outcome that is reported of any ra
 The error is shared equally among the metrics: each bound is one of a confidence sequence at
 alpha / (number of metrics), so all bounds of all metrics hold at all times together with
 probability 1 - alpha, and any rule may look at all of them as often as it likes. Outcomes, and
-`least` and `margin` where they are about outcomes, are in the units that are reported. The rules:
+`least` where it is about them, are in the units that are reported; `margin` is a share of the width
+of each metric. The rules:
 
     mismatch    the arms are not as frequent as they were drawn, among the decisions or, where they
                 are a metric, the outcomes: something filters them
@@ -222,12 +223,13 @@ class Experiment:
 
     def _rule(self, metrics: Mapping[str, Mapping[str, Any]], mismatch: float) -> str | None:
         primary = metrics[self.primary]
-        others = [metric for name, metric in metrics.items() if name != self.primary]
+        worse = [metric["low"] / self.width(name) for name, metric in metrics.items()
+                 if name != self.primary]  # fmt: skip
         if mismatch <= MISMATCH_LEVEL:
             return "mismatch"
         if any(metric["high"] < 0 for metric in metrics.values()):
             return "harm"
-        if primary["low"] > 0 and all(other["low"] > -self.margin for other in others):
+        if primary["low"] > 0 and min(worse, default=0.0) > -self.margin:
             return "success"
         if primary["high"] < self.least:
             return "futility"
@@ -251,7 +253,7 @@ def _check_type(where: str, key: str, value: object) -> None:
 
 def _check(it: Experiment) -> None:
     # No metric can differ by more.
-    most, widest = it.width(it.primary), max([1.0, *map(it.width, it.metrics)])
+    most = it.width(it.primary)
     units = "in its own units" if it.primary == "outcome" else "3 % as 0.03"
     wrong: list[tuple[bool, str, str, object]] = [
         (not it.name.strip() or not it.name.isprintable(), "name", "a name", it.name),
@@ -268,7 +270,7 @@ def _check(it: Experiment) -> None:
         (it.outcome_low >= it.outcome_high, "outcome_high", f"more than {it.outcome_low}",
          it.outcome_high),
         (not 0 <= it.least <= most, "least", f"0 to {most:g}, {units}", it.least),
-        (not 0 <= it.margin <= widest, "margin", f"0 to {widest:g}, 3 % as 0.03", it.margin),
+        (not 0 <= it.margin <= 1, "margin", "0 to 1, 3 % as 0.03", it.margin),
         (it.most < 1, "most", "1 or more", it.most),
     ]  # fmt: skip
     for refused, name, expected, got in wrong:

@@ -219,10 +219,11 @@ class Worker:
 
     def _fits(self, ticket: Ticket) -> bool:
         """Whether the critic can read it; most texts are too short to need a look."""
-        if len(ticket.item[1].encode()) + _AROUND <= self.critic.encoder.max_tokens:
+        room = self.critic.encoder.max_tokens - self.critic.reserve(ticket.limit)
+        if len(ticket.item[1].encode()) + _AROUND <= room:
             return True  # a token is a byte or more
         try:
-            self.critic.encoder.prompt(*ticket.item)
+            self.critic.prompt(*ticket.item, ticket.limit)
         except TooLongError as error:
             said = f"items[{ticket.place}].rationale: {str(error).partition(';')[0]}"
             ticket.error = RefusalError("unprocessable", said, "shorten the rationale or split it")

@@ -155,12 +155,15 @@ def test_full_attention_with_plain_logits_is_packed_as_it_is_whole(tmp_path, con
 
 @pytest.mark.parametrize("places", [512, 4096, 8192])
 def test_no_more_is_read_than_a_base_has_places(tiny, places):
-    """Behind a prompt: lead-in, verdict, 160 written tokens, 40 of a quotation and its end."""
+    """Behind a prompt: lead-in, verdict, what is written, 40 tokens of a quotation and its end."""
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZE, max_position_embeddings=places))
     reader = Reader(model, load_tokenizer(tiny))
     lead_in, (valid, flawed) = reader.encoder.lead_in, reader.encoder.verdict_words.values()
     behind = len(lead_in) + max(len(valid), len(flawed)) + 160 + 40 + 1
-    assert reader.encoder.max_tokens == min(4096, places - behind)
+    assert reader.encoder.max_tokens == min(4096, places)
+    assert min(4096, places) - reader.reserve(160) == min(4096, places - behind)
+    lines = max(map(len, reader.encoder.flaw_lines))  # no critique: a verdict and a flaw type
+    assert min(4096, places) - reader.reserve(0) == min(4096, places - len(lead_in) - lines)
 
 
 def test_unknown_name_says_what_to_do(tmp_path):

@@ -339,4 +339,4 @@ def test_a_threshold_certified_under_other_rules_of_sums_says_so(
     elif rules == "others":
         row["sums"]["rules"] = "x"
     assert calibration_of(row, "digest").believed == row["sums"]["believed"]
-    assert ("certified while other sums" in caplog.text) is warned
+    assert ("certified by another version" in caplog.text) is warned

@@ -266,7 +266,7 @@ def test_where_a_base_has_few_places_there_is_room_behind_every_prompt(tiny):
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
     short = Critic(model.eval(), load_tokenizer(tiny), name="short", identity="short")
-    used, most = len(short.encoder.prompt("general", "")), short.encoder.max_tokens
+    used, most = len(short.encoder.prompt("general", "")), 256 - short.reserve(160)
     fits, longer = (("general", " a" * (most - used + more)) for more in (0, 1))
     assert len(short.encoder.prompt(*fits)) == most
     p, _ = short.p_and_types([fits])
@@ -277,7 +277,12 @@ def test_where_a_base_has_few_places_there_is_room_behind_every_prompt(tiny):
         assert written.tokens == 160
         with pytest.raises(TooLongError, match=rf"expected at most {most - 1} prompt tokens"):
             short.critique([fits], max_new_tokens=161, drafts=drafts)
-    for read in (short.p_flawed, short.p_and_types, short.critique):
+    with pytest.raises(TooLongError, match=rf"at most {most} prompt tokens, got {most + 1}"):
+        short.critique([longer])
+    most = 256 - short.reserve(0)  # nothing is written
+    fits, longer = (("general", " a" * (most - used + more)) for more in (0, 1))
+    for read in (short.p_flawed, short.p_and_types):
+        read([fits])
         with pytest.raises(TooLongError, match=rf"at most {most} prompt tokens, got {most + 1}"):
             read([longer])
 

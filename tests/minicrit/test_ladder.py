@@ -145,6 +145,12 @@ def test_a_router_of_specialists_with_calibrations_of_their_own_is_not_tested(
     assert row[7:] == ("-",) * 4
 
 
+def test_the_control_of_rejection_sampling_is_held_against_its_start(tmp_path: Path) -> None:
+    judged(tmp_path, "benchmark", SFT, BASE)
+    judged(tmp_path, "benchmark-rsf-control", ("checkpoints/x/rsf-control", "b"))
+    assert by_stage(tmp_path)["rsf-control"][6:9] == ("sft", "2", "4")
+
+
 def rounded(reports: Path, stage: str, adapter: str) -> None:
     """A report of a critic in weights of its own, which names the adapter that it was made from."""
     report = json.loads((reports / "benchmark-dpo.json").read_text())

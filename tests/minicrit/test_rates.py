@@ -59,8 +59,6 @@ def test_the_claim_is_told_from_what_ties_it_to_the_text():
     "105 masks.",
     "A truck carries 20 crates a trip. It makes 4 trips a day. The job takes 3 days. So the total "
     "is 240 crates.",
-    "It fills 30 jars an hour. A day has 8 hours. There are 2 of it. Of 5 days we lose 100. So the "
-    "total is 380 jars.",
     # a rate is no total
     "The desk reads 40 files a day for 6 days; so it is 280 files a week.",
 ])  # fmt: skip
@@ -77,7 +75,8 @@ def test_figures_elsewhere_excuse_no_total_that_does_not_follow_with_them():
 
 @pytest.mark.parametrize("text", [
     "40 files a day. 6 days. " + "7 x, " * 3000 + ". So the total is 280 files.",
-    "40 files a day. 6 days. " + "7 x, " * 12 + ". So the total is 280 files.",
+    "40 files a day. 6 days. " + " ".join(f"{n} x," for n in range(7, 99)) + " two" * 4000
+    + ". So the total is 280 files." * 19,
     "9" * 20000, "5 a" * 7000, "40 files a day for 6 days. So " + "280 files, " * 2000,
     "1 " + "a" * 20000, "40 files a day. " * 1000 + "6 days.",
 ])  # fmt: skip

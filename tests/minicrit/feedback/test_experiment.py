@@ -230,6 +230,13 @@ def test_outcomes_are_told_and_ruled_in_their_own_units(tmp_path, store):
     assert (found["low"], found["high"]) == (-20.0, 20.0)
 
 
+@pytest.mark.parametrize(("low", "rule"), [(-9.0, "success"), (-11.0, None)])
+def test_the_margin_is_a_share_of_what_a_metric_can_differ_by(tmp_path, low, rule):
+    it = made(tmp_path, metrics=("agreement", "outcome"), outcome_low=-50.0, outcome_high=50.0)
+    sure = {"agreement": {"low": 0.01, "high": 0.2, "n": 9}, "outcome": {"low": low, "high": 9.0}}
+    assert it._rule(sure, 1.0) == rule
+
+
 def test_a_gain_in_outcomes_is_futile_by_its_own_units(tmp_path, store):
     """Control 0 and treatment 1.5 on -10 to 10: a gain of 0.5 is not ruled out, one of 9 is."""
     asked = {"metrics": ("outcome",), "primary": "outcome", "outcome_low": -10.0,
