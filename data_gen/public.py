@@ -100,15 +100,15 @@ def draw_groups(examples: list[Example], limit: int, seed: str) -> list[Example]
     return [example for example in examples if example.group in taken]
 
 
-def require_drawn(drawn: list[Example], limit: int, stage: str) -> list[Example]:
+def require_drawn(drawn: list[Example], limit: int, where: str) -> list[Example]:
     """The examples that were drawn.
 
     Raises:
-        ValueError: if there are none, as no whole group is so small; names the stage to change.
+        ValueError: if there are none, as no whole group is so small; names what to change.
     """
     if not drawn:
         raise ValueError(
-            f"{stage}: expected room for a group of rationales, got {limit}; groups "
+            f"{where}: expected room for a group of rationales, got {limit}; groups "
             "are drawn whole, such as the twins of one argument; draw more"
         )
     return drawn

@@ -39,6 +39,7 @@ from data_gen.judge import Ask
 from data_gen.materials import WEIGHTS, Materials, is_made
 from data_gen.oracle import VERSION as ORACLE_VERSION
 from data_gen.preferences import preference
+from data_gen.public import require_drawn
 from data_gen.rejection import Kept
 from data_gen.revisers import PROMPT_VERSION, ModelReviser, Reviser, SelfReviser
 from data_gen.rules import PATH, rules
@@ -75,11 +76,8 @@ def make_vitals(materials: Materials, adapter: Path, out: Path) -> Vitals:
     settings = materials.recipe.constitution
     key = materials.key(adapter, settings.probed)
     if not is_made(out, key):
-        examples = materials.drawn(settings.probed, "probe")
-        if not examples:
-            raise ValueError(f"constitution.probed: expected room for a whole group of the "
-                             f"{len(materials.pool)} rationales of {settings.data}, got "
-                             f"{settings.probed}; raise it")  # fmt: skip
+        drawn = materials.drawn(settings.probed, "probe")
+        examples = require_drawn(drawn, settings.probed, "constitution.probed")
         samples = materials.first_drafts(materials.critic(adapter), examples, 1.0, 0)
         found = vitals_of(examples, samples)
         with atomic_folder(out) as box:

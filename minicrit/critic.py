@@ -27,7 +27,7 @@ from minicrit.jsonl import readable
 from minicrit.logprobs import choice_logprobs
 from minicrit.pens import Alone, Together
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt, render_critique
-from minicrit.reader import LONGEST, WRITTEN, Item, Reader
+from minicrit.reader import LONGEST, Item, Reader
 from minicrit.readout import joined, reading
 from minicrit.recount import miscounts
 from minicrit.scribe import Scribe
@@ -241,7 +241,7 @@ class Critic(Reader):
         self,
         items: Sequence[Item],
         *,
-        max_new_tokens: int = WRITTEN,
+        max_new_tokens: int = 160,
         batch: int = 8,
         drafts: bool = True,
     ) -> list[Written]:

@@ -30,7 +30,6 @@ Item = tuple[str, str]  # (domain, rationale)
 _SCORED = 1024  # scored tokens whose logits exist at once
 _ROWS = 256  # the same, where their chances of all tokens are looked at
 LONGEST = 4096  # tokens of a prompt, unless an encoder or fewer places of the base say otherwise
-WRITTEN = 160  # tokens of a critique, unless more or fewer are asked for
 
 
 class Reader:

@@ -232,8 +232,7 @@ def test_who_finds_a_round_made_leaves_its_journal_alone(recipe, tmp_path, monke
         ({"revisions": 0}, r"constitution.revisions: expected 1 or more, got 0"),
         ({"probed": 0}, r"constitution.probed: expected 1 or more, got 0"),
         # 12 rationales, in twins, less the 4 whose text stands in the validation file, too
-        ({"probed": 1}, r"constitution.probed: expected room for a whole group of the 8 rationales "
-                        r"of .*train.jsonl, got 1; raise it"),
+        ({"probed": 1}, r"constitution.probed: expected room for a group of rationales, got 1; "),
         ({"temperatures": []}, r"constitution.temperatures: expected at least one, got none"),
         ({"start": Path("none")}, r"constitution.start: expected the folder of a trained adapter"),
         ({"reviser": "ollama"}, r"constitution.model: expected the name of a model of ollama"),

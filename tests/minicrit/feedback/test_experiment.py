@@ -28,6 +28,16 @@ def store(tmp_path):
         yield store
 
 
+def report(store, arms, outcomes):
+    """A request for each arm, and the outcome that it has there."""
+    store.add_requests([
+        Request(request_id=f"o{n}", domain="general", rationale=f"T {n}", result=result("valid"),
+                experiment="e", arm=arm) for n, arm in enumerate(arms)
+    ])  # fmt: skip
+    for n, arm in enumerate(arms):
+        store.add_outcome(f"o{n}", outcomes[arm])
+
+
 def result(label):
     return {"label": label, "p_flawed": 0.8 if label == "flawed" else 0.2, "threshold": 0.5}
 
@@ -182,12 +192,7 @@ def test_outcomes_that_something_filters_are_no_experiment(tmp_path, store, num_
     experiment = made(tmp_path, metrics=("outcome",), primary="outcome")
     arms = [CONTROL] * 300 + [TREATMENT] * num_treated
     random.Random(0).shuffle(arms)
-    store.add_requests([
-        Request(request_id=f"o{n}", domain="general", rationale=f"T {n}", result=result("valid"),
-                experiment="e", arm=arm) for n, arm in enumerate(arms)
-    ])  # fmt: skip
-    for n, arm in enumerate(arms):
-        store.add_outcome(f"o{n}", 1.0 if arm == TREATMENT else 0.2)
+    report(store, arms, {TREATMENT: 1.0, CONTROL: 0.2})
     state = experiment.state(store)
     assert state["rule"] == rule
     assert (state["mismatch_p"] <= 0.001) == (rule == "mismatch")
@@ -242,12 +247,7 @@ def test_a_gain_in_outcomes_is_futile_by_its_own_units(tmp_path, store):
     asked = {"metrics": ("outcome",), "primary": "outcome", "outcome_low": -10.0,
              "outcome_high": 10.0}  # fmt: skip
     arms = [CONTROL, TREATMENT] * 60
-    store.add_requests([
-        Request(request_id=f"o{n}", domain="general", rationale=f"T {n}", result=result("valid"),
-                experiment="e", arm=arm) for n, arm in enumerate(arms)
-    ])  # fmt: skip
-    for n, arm in enumerate(arms):
-        store.add_outcome(f"o{n}", 1.5 if arm == TREATMENT else 0.0)
+    report(store, arms, {TREATMENT: 1.5, CONTROL: 0.0})
     found = made(tmp_path, **asked, least=0.5).state(store)["metrics"]["outcome"]
     assert found["low"] < 1.5 < found["high"]
     assert found["high"] < 9
