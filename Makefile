@@ -4,15 +4,16 @@
 #? RECIPE   recipe: a name (minicrit recipes) or a YAML file; default cpu
 #? RUN      name of the run: data/RUN, checkpoints/RUN, reports/RUN; default: the recipe's
 #? BASE     base model in place of the recipe's: embedded, tiny, a folder or a Hugging Face id
-#? ARGS     more settings, e.g. ARGS="--sft.epochs 2"; lasting ones belong in a recipe, but for
-#?          folders of the run and what a variable here sets: these make always says, and they win
+#? ARGS     more settings, e.g. ARGS="--sft.epochs 2"; what is to last belongs in a recipe. Folders of
+#?          the run, and what a variable here sets, win over the recipe; ARGS win over both
 #? DATA     folder of public sets to mix in
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 16 (bfloat16), 8 or 4; default 8
 #? FORMAT   of export: hf, gguf, ollama or vllm; default hf
 #? MODEL    critic to calibrate, quantize, export, try, look through, specialize or ask; default: that
-#?          of the run; for critique, serve and ab the released one if the run has none
+#?          of the run; for critique, serve and ab the released one if the run has none. dpo, rsf,
+#?          kto and constitution start from the run's own: a recipe with sft.start goes on from others
 #? TARGET   critic that writes for speculative; default: that of the run; DRAFT: a smaller one, or
 #?          base, of the same tokenizer that drafts for it; default: none
 #? MODEL_1  critic to benchmark; default: that of the run; of a llama.cpp or vLLM server:
@@ -135,6 +136,12 @@ ifneq ($(if $(MODEL),$(filter $(ON_CRITIC),$(MAKECMDGOALS))),)
     $(error MODEL: expected the folder of a critic, got none at "$(MODEL)")
   endif
 endif
+# These read no MODEL; who names one is told what does instead of getting another critic's result.
+NOT_OF_MODEL := data sft dpo rsf rsf-control kto constitution ladder benchmark judge speculative
+ifneq ($(if $(MODEL),$(if $(filter-out $(NOT_OF_MODEL),$(MAKECMDGOALS)),,$(MAKECMDGOALS))),)
+  $(error MODEL: expected a goal that reads it, got "$(MAKECMDGOALS)"; name MODEL_1 for benchmark and \
+      judge, TARGET for speculative, and to train on from a critic a recipe with sft.start)
+endif
 SETUP := .venv/.ready
 # Inside of a Slurm job all stages are steps, training on all its machines, the others on one.
 MINICRIT := $(if $(LAUNCH),$(LAUNCH) -N 1 -n 1) .venv/bin/minicrit
@@ -238,7 +245,8 @@ REPORT_CODE := $(call modules,report pages adapter_page *tables plots targets vi
 
 # What each stage is told beside the recipe; ARGS come last, so they win.
 CONFIG := --config $(RECIPE)
-SETTINGS_base := $(if $(BASE),--base.model $(BASE))
+# A recipe's commit is that of its own base.
+SETTINGS_base := $(if $(BASE),--base.model $(BASE) --base.revision null)
 SETTINGS_data := $(SETTINGS_base) --data.folder $(DATA_DIR) $(if $(DATA),--data.public $(DATA)) \
     $(call listed,$(HELD_OUT))
 SETTINGS_sft := $(SETTINGS_base) --data.folder $(DATA_DIR) --sft.out $(ADAPTER)
@@ -274,7 +282,9 @@ PAIRING := --pairs.data $(DATA_DIR)/train-fresh.jsonl \
     $(if $(SCORER),--pairs.scorer $(SCORER)) $(if $(URL),--pairs.url $(URL)) \
     $(if $(MODEL_NAME),--pairs.judge_model $(MODEL_NAME)) \
     $(if $(BUDGET_USD),--pairs.budget_usd $(BUDGET_USD))
-SETTINGS_pairs := --pairs.model $(MODEL_USED) --pairs.out $(PAIRS) $(PAIRING)
+# Training learns from pairs of the critic that it starts from, whatever MODEL is for another goal.
+PAIRED := $(if $(filter dpo kto ladder,$(MAKECMDGOALS)),,$(MODEL))
+SETTINGS_pairs := --pairs.model $(or $(PAIRED),$(ADAPTER)) --pairs.out $(PAIRS) $(PAIRING)
 SETTINGS_dpo := $(SETTINGS_base) --data.folder $(DATA_DIR) --dpo.start $(ADAPTER) \
     --dpo.pairs $(PAIRS)/pairs.jsonl --dpo.out $(PREFERRED) \
     $(if $(ROUNDS),--dpo.rounds $(ROUNDS)) $(PAIRING)
@@ -640,7 +650,8 @@ $(RUNGS): $(REPORTS)/benchmark-%.json: checkpoints/$(RUN)/% $(STAMPS)/benchmark.
 	    --benchmark.model_2 null --benchmark.words false --benchmark.critiques 0 \
 	    --benchmark.latency_items 0 --benchmark.out $(@:.json=) $(ARGS)
 
-$(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) $(SHRUNK) | $(SETUP)
+$(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) \
+    $(if $(PAIRED),$(PAIRED)/manifest.json,$(STAMPS)/sft.sum) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)
 	@touch $@
 

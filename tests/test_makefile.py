@@ -179,7 +179,26 @@ def test_what_nobody_can_use_is_refused_before_anything_is_made(project, told, e
 
 
 def test_a_critic_that_the_run_makes_may_come_yet(project):
-    assert make("--dry-run", "dpo", "quantize", "MODEL=checkpoints/mine/dpo").returncode == 0
+    done = make("--dry-run", "dpo", "quantize", "MODEL=checkpoints/mine/dpo")
+    assert done.returncode == 0
+    assert "Circular" not in done.stderr
+    assert "--pairs.model checkpoints/mine/sft" in done.stdout
+    assert "--quantize.model checkpoints/mine/dpo" in done.stdout
+
+
+@pytest.mark.parametrize("goals", [["benchmark"], ["dpo"], ["rsf", "benchmark"], ["speculative"]])
+def test_a_critic_named_for_what_does_not_read_it_is_refused(project, goals):
+    Path("checkpoints/theirs").mkdir(parents=True)
+    Path("checkpoints/theirs/manifest.json").write_text("x")
+    done = make(*goals, "MODEL=checkpoints/theirs")
+    assert done.returncode != 0
+    assert f'MODEL: expected a goal that reads it, got "{" ".join(goals)}"' in done.stderr
+    assert not Path(".make").exists()
+
+
+def test_another_base_does_not_keep_the_commit_of_the_recipe_s(project):
+    shown = make("--dry-run", "sft", "BASE=tiny").stdout
+    assert "--base.model tiny --base.revision null" in shown
 
 
 def test_help_lists_every_target_and_variable(project):
