@@ -18,8 +18,9 @@ esac
 source slurm/finish.sh "$@"
 
 set +u # Lmod reads what is not set
+MODULES="${MODULES-gcc/15.1.0 cuda python3/3.11.8}" # set to nothing where there are none
 # shellcheck disable=SC2086
-module load ${MODULES:-gcc/15.1.0 cuda python3/3.11.8}
+[ -z "$MODULES" ] || module load $MODULES
 set -u
 export RECIPE="${RECIPE:-vista}" LAUNCH="bash slurm/launch.sh"
 export HF_HOME="${HF_HOME:-$SCRATCH/huggingface}"

@@ -1,6 +1,10 @@
-# How a job ends; sourced by slurm/env.sh with the words of the batch file, which are make's.
+# How a job ends; sourced by slurm/env.sh with the words of the batch file, which are make's. Archiving
+# wants its variables, not its goals.
 # shellcheck shell=bash
-words=("$@")
+words=()
+for word in "$@"; do
+    case "$word" in *=*) words+=("$word") ;; esac
+done
 
 # A link of a chain (slurm/chain.sh) whose work is done already.
 done_marker="slurm/logs/${MINICRIT_CHAIN:-$SLURM_JOB_ID}.DONE"

@@ -58,6 +58,21 @@ def test_each_file_starts_its_stages_as_steps(vista, name):
     assert archived.exists() == finished
 
 
+def test_any_goal_of_make_can_be_a_job_and_modules_can_be_none(vista, monkeypatch):
+    monkeypatch.setenv("MODULES", "")
+    job = submit("sbatch", "slurm/make.sh", "doctor", "RUN=mine").strip()
+    assert statuses() == [0], log_of(job)
+    assert [line.split()[0] for line in Path("starts").read_text().splitlines()] == ["doctor"]
+    assert not Path("module.log").exists()
+    assert Path(f"slurm/logs/{job}.DONE").exists()
+
+
+def test_a_job_of_no_goal_is_refused(vista):
+    job = submit("sbatch", "slurm/make.sh").strip()
+    assert statuses() == [1]
+    assert "expected goals of make, got none" in log_of(job)
+
+
 @pytest.mark.parametrize("words", [(), ("3",), ("x", "slurm/sft.sh"), ("3", "slurm/none.sh")])
 def test_a_chain_of_what_nobody_can_submit_is_refused(vista, words):
     done = subprocess.run(["bash", "slurm/chain.sh", *words], check=False, capture_output=True,

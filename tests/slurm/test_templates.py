@@ -12,13 +12,13 @@ SLURM = ROOT / "slurm"
 SOURCED = {"env.sh", "finish.sh"}
 BESIDE = {"launch.sh", "chain.sh"}
 JOBS = sorted(p.name for p in SLURM.glob("*.sh") if p.name not in SOURCED | BESIDE)
-LONG = ("data", "sft", "dpo", "rsf", "benchmark", "pipeline")
+LONG = ("data", "sft", "dpo", "rsf", "benchmark", "pipeline", "make")
 #: Most nodes and hours of a job, by queue.
 QUEUES = {"gg": (32, 48), "gh": (64, 48), "gh-dev": (8, 2)}
 ALLOWED = {"-J", "-p", "-N", "--ntasks-per-node", "-t", "--signal", "-o", "--open-mode"}
 LONGEST = 40
 #: How those end that are not called as their stage; an export brings what serves it.
-ENDS = {"setup": 'make setup doctor "$@"',
+ENDS = {"setup": 'make setup doctor "$@"', "make": 'make "$@"',
         "serve": '$LAUNCH -N 1 -n 1 bash "$EXPORT/serve.sh" "$@"'}  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_a_batch_file_is_what_the_queue_takes_and_ends_in_a_command_of_make(name
     assert "source slurm/env.sh" in lines
     stage = name.removesuffix(".sh")
     assert lines[-1] == ENDS.get(stage, f'make {stage} "$@"')
-    if stage != "serve":
+    if stage not in {"serve", "make"}:
         assert re.search(rf"^{stage}: .*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     given = directives(text)
     assert given["--ntasks-per-node"] == "1"
