@@ -7,6 +7,7 @@ import torch
 
 from minicrit.findings import Finding, fail, ok, warn
 from minicrit.precision import multiplies_bfloat16
+from minicrit.processes import device_kind
 
 _QUERY = ("--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
 #: Oldest driver of each CUDA, by its major number.
@@ -64,7 +65,7 @@ def check_bitsandbytes() -> Finding:
     try:
         import bitsandbytes as bnb
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = device_kind()
         generator = torch.Generator().manual_seed(0)
         x, w = (torch.randn(64, 64, generator=generator).to(device) for _ in range(2))
         packed, state = bnb.functional.quantize_4bit(w, quant_type="nf4")

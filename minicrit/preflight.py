@@ -23,7 +23,7 @@ from minicrit.care_config import PreflightConfig
 from minicrit.config import Recipe
 from minicrit.findings import Finding, fail, lines, ok, refuse_failures
 from minicrit.graphics import check_bitsandbytes, check_cuda, check_precision
-from minicrit.processes import meet, started_outside
+from minicrit.processes import device_kind, meet, started_outside
 
 MB = 1 << 20
 _REPEATS = 5
@@ -114,7 +114,7 @@ def write_speed(folder: Path, megabytes: int) -> float:
 
 def network(told: PreflightConfig, world: int) -> list[Finding]:
     """One sum with a known result, then larger ones against the clock."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_kind()
     total = torch.full((1024,), float(distributed.get_rank()), device=device)
     distributed.all_reduce(total)
     right = world * (world - 1) / 2

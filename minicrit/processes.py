@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from subprocess import Popen
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import distributed
@@ -46,6 +46,14 @@ def let_go(started: list[Popen[bytes]]) -> None:
     for process in processes:
         process.kill()
         process.wait()
+
+
+def device_kind() -> Literal["cuda", "cpu"]:
+    """What critics run and are trained on: the GPU if there is one that CUDA knows.
+
+    Never Apple's GPU (mps), which has no float64: losses and metrics are summed in it.
+    """
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def take_gpu() -> None:

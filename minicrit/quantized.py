@@ -37,6 +37,7 @@ from minicrit.int8 import (
     siblings,
 )
 from minicrit.manifest import check_outputs
+from minicrit.processes import device_kind
 from minicrit.shrinking import Tensors, smoothing
 
 WEIGHTS = "weights.safetensors"
@@ -71,9 +72,11 @@ def load_quantized(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     scheme = json.loads((folder / SCHEME).read_text(encoding="utf-8"))["scheme"]
     if scheme.startswith(BITSANDBYTES):
+        # What is moved afterwards leaves the scales of its int8 weights behind.
+        where = torch.cuda.current_device() if device_kind() == "cuda" else "cpu"
         loaded = AutoModelForCausalLM.from_pretrained(
             folder, attn_implementation=attention.NAME, trust_remote_code=False,
-            use_safetensors=True, device_map={"": torch.get_default_device()},
+            use_safetensors=True, device_map={"": where},
         )  # fmt: skip
         return loaded.eval(), tokenizer
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

@@ -14,6 +14,7 @@ from minicrit.encoding import Encoder
 from minicrit.impostors import Spread
 from minicrit.logprobs import logprobs_beside, scored_logprobs
 from minicrit.packing import Tree, pack
+from minicrit.processes import device_kind
 from minicrit.readout import (
     Judged,
     branch_sums,
@@ -42,8 +43,7 @@ class Reader:
         encoder: Encoder | None = None,
         device: str | None = None,
     ) -> None:
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = torch.nn.Module.to(model, device)
+        self.model = torch.nn.Module.to(model, device or device_kind())
         self.tokenizer = tokenizer
         config = self.causal_lm.config
         self._places = getattr(config, "max_position_embeddings", None) or sys.maxsize

@@ -22,6 +22,7 @@ from minicrit.pairing import choose_pairs, wide_enough
 from minicrit.plan import Group, StepPlan, validation_steps
 from minicrit.preferring import Mixture, slack_of
 from minicrit.processes import (
+    device_kind,
     first_alone,
     let_go,
     nodes_of_step,
@@ -355,8 +356,9 @@ def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
     double = [DoublePrecision()] if shared and settings.precision == "64-true" else []
     return Trainer(
         max_epochs=1,
+        accelerator=device_kind(),
         precision=None if double else settings.precision,
-        devices=settings.devices if torch.cuda.is_available() or settings.devices != "auto" else 1,
+        devices=settings.devices if device_kind() == "cuda" or settings.devices != "auto" else 1,
         num_nodes=nodes_of_step() or settings.nodes,
         strategy=SharedOut() if shared else settings.strategy,
         logger=logger,

@@ -25,6 +25,7 @@ from minicrit.fused import unfuse
 from minicrit.lora import attach_lora
 from minicrit.packing import Branch, Tree
 from minicrit.plan import Group, StepPlan
+from minicrit.processes import device_kind
 
 Task = Literal["dpo", "sft"]
 Adapter = Literal["lora", "full"]
@@ -163,7 +164,7 @@ def config_of(case: Case) -> PretrainedConfig:
 
 def build(case: Case, attention: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, without adapter, on the GPU if there is one, and a tokenizer."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_kind()
     name = case.base if case.model == FROM_RECIPE else TINY
     base: Base = prepare_base(name, case.base_folder, case.base_revision)
     options = {"dtype": case.dtype, "attn_implementation": attention}

@@ -16,6 +16,7 @@ from minicrit.losses import PairSettings
 from minicrit.packing import PackedBatch
 from minicrit.plan import StepBatch, StepPlan
 from minicrit.preferring import Mixture, slack_of
+from minicrit.processes import device_kind
 from minicrit.reference import LiveReference, Reference, reference_logprobs
 from minicrit.schedule import Optimization
 from minicrit.twinning import TwinWeights
@@ -39,7 +40,7 @@ def train_ours(turns: Turns, case: Case, *, precomputed: bool = False) -> None:
     trainer = Trainer(
         max_steps=case.steps,
         precision=_precision(case),
-        accelerator="auto",
+        accelerator=device_kind(),
         devices=1,
         logger=False,
         callbacks=[_Beat(turns)],

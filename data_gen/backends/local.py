@@ -26,6 +26,7 @@ from data_gen.backends.protocol import (
     Usage,
 )
 from minicrit.base import load_model, load_tokenizer, prepare_base
+from minicrit.processes import device_kind
 
 #: How tokens are drawn: the logits are divided by the first, and only so many are in the draw.
 TEMPERATURE, TOP = 0.7, 50
@@ -46,7 +47,7 @@ class Local:
         self.model = model
         self._base = prepare_base(model, folder)
         self._tokenizer = load_tokenizer(self._base)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device_kind()
         self._queue: list[tuple[Request, Future[Answer]]] = []
         self._queueing, self._working = threading.Lock(), threading.Lock()
 

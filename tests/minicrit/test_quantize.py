@@ -29,7 +29,7 @@ from minicrit.int8 import (
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.measure_config import CalibrateConfig
 from minicrit.prompts import PROMPT_VERSION
-from minicrit.quantize import quantize, shrink_bitsandbytes
+from minicrit.quantize import quantize
 from minicrit.quantize_compare import load_float
 from minicrit.quantized import WEIGHTS, build_model, load_quantized
 from minicrit.records import Example, read_examples, write_examples
@@ -336,24 +336,6 @@ def test_the_limit_takes_whole_groups(world: Path) -> None:
     recipe = recipe_of(world, 16, "-few")
     recipe.quantize.limit = 9  # groups of two
     assert quantize(recipe)["flips"]["n"] == 8
-
-
-@pytest.mark.parametrize("bits", [8, 4])
-def test_bitsandbytes_saves_and_loads(world: Path, tmp_path: Path, bits: int) -> None:
-    """On the CPU, which it also supports: what runs on a GPU is the same code."""
-    pytest.importorskip("bitsandbytes")
-    base = prepare_base("tiny", world / "base")
-    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
-    adapted = get_peft_model(load_model(base), lora)
-    scheme = shrink_bitsandbytes(adapted, load_tokenizer(base), bits, tmp_path, device="cpu")
-    (tmp_path / "quantize.json").write_text(json.dumps({"scheme": scheme}))
-    write_manifest(tmp_path, stage="quantize", inputs={}, settings={}, facts={})
-    model, tokenizer = load_quantized(tmp_path)
-    ids = tokenizer("Buy now, as it is cheap.", return_tensors="pt")["input_ids"]
-    with torch.inference_mode():
-        small = model(input_ids=ids).logits.float().flatten()
-        full = load_model(base)(input_ids=ids).logits.flatten()
-    assert (small - full).norm() < {8: 0.1, 4: 0.4}[bits] * full.norm()
 
 
 KILLED = """
