@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "packed"
@@ -66,11 +66,7 @@ def packed_attention(
         memory.keep(layer, key, value)
     if segments is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    options = {
-        "dropout_p": kwargs.get("dropout", 0.0),
-        "scale": kwargs.get("scaling"),
-        "enable_gqa": query.shape[1] != key.shape[1],
-    }
+    options = {"dropout_p": kwargs.get("dropout", 0.0), "scale": kwargs.get("scaling")}
     given = value.dtype
     # The CPU kernel is slower in bfloat16 than in float32, forward and backward.
     slow = query.device.type == "cpu" and given == torch.bfloat16
@@ -85,14 +81,40 @@ def packed_attention(
         for q, k, v, segment in zip(queries, keys, values, segments, strict=True):
             if segment.parent < 0:
                 seen.append((k, v))
-                parts.append(scaled_dot_product_attention(q, k, v, is_causal=True, **options))
+                parts.append(attend(q, k, v, is_causal=True, **options))
                 continue
             above_k, above_v = seen[segment.parent]
             path = torch.cat((above_k, k), dim=2), torch.cat((above_v, v), dim=2)
             seen.append(path)
             mask = _path_mask(q.shape[2], path[0].shape[2], q.device)
-            parts.append(scaled_dot_product_attention(q, *path, attn_mask=mask, **options))
+            parts.append(attend(q, *path, mask=mask, **options))
     return torch.cat(parts, dim=2).transpose(1, 2).to(given), None
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    mask: torch.Tensor | None = None,
+    **options: Any,
+) -> torch.Tensor:
+    """Attention of query (B, H, T, D) over key and value (B, H or fewer, S, D): (B, H, T, D).
+
+    `mask` (T, S) is True where a token sees another; `options` are those of torch.
+    """
+    if not takes_groups(query.device.type, mask):
+        each = query.shape[1] // key.shape[1]
+        key, value = repeat_kv(key, each), repeat_kv(value, each)
+    grouped = query.shape[1] != key.shape[1]
+    return scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, enable_gqa=grouped, **options
+    )
+
+
+def takes_groups(device: str, mask: torch.Tensor | None) -> bool:
+    """Whether fewer heads of keys than of queries are fast: not with a mask on CUDA."""
+    return device != "cuda" or mask is None
 
 
 @lru_cache(maxsize=256)

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
+from minicrit.attention import attend
 from minicrit.thin import product
 
 
@@ -66,12 +66,10 @@ class Shelf:
         for row, q, k, v in zip(self.coming, *parts, strict=True):
             keys, values = self._write(layer, row, k, v)
             mask = self._masks.get(row)
+            causal = mask is None and q.shape[1] > 1
             out.append(
-                scaled_dot_product_attention(
-                    q[None], keys[None], values[None], attn_mask=mask, scale=scale,
-                    is_causal=mask is None and q.shape[1] > 1, enable_gqa=q.shape[0] != k.shape[0],
-                )
-            )  # fmt: skip
+                attend(q[None], keys[None], values[None], mask=mask, scale=scale, is_causal=causal)
+            )
         return torch.cat(out, dim=2).transpose(1, 2)
 
     def _write(

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minicrit import attention
 from minicrit.logprobs import scored_logprobs, token_logprobs
 from minicrit.packing import Branch, Tree, grow, pack
 
@@ -74,6 +75,32 @@ def test_packed_equals_plain_forward_and_backward(tiny_adapted, seed):
     torch.testing.assert_close(packed, plain, atol=1e-10, rtol=1e-10)
     for got, p in zip(gradients, trained, strict=True):
         torch.testing.assert_close(got, p.grad, atol=1e-10, rtol=1e-8)
+
+
+def test_heads_of_keys_that_are_repeated_give_what_groups_give(monkeypatch):
+    """As on CUDA, where a mask and groups of heads together have no fast kernel."""
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    assert [attention.takes_groups("cuda", m) for m in (None, mask)] == [True, False]
+    assert attention.takes_groups("cpu", mask)
+    torch.manual_seed(0)
+    given = [torch.randn(1, heads, 12, 8, dtype=torch.float64, requires_grad=True)
+             for heads in (6, 2, 2)]  # fmt: skip
+    segments = tuple(attention.Segment(*told) for told in ((5,), (3, 0), (2, 1), (2, 0)))
+    kernel, masked = attention.scaled_dot_product_attention, []
+
+    def watched(query, key, *rest, attn_mask, enable_gqa, **options):
+        if attn_mask is not None:
+            masked.append((key.shape[1], enable_gqa))
+        return kernel(query, key, *rest, attn_mask=attn_mask, enable_gqa=enable_gqa, **options)
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", watched)
+    found = []
+    for groups in (True, False):
+        monkeypatch.setattr(attention, "takes_groups", lambda _, mask, g=groups: g or mask is None)
+        out, _ = attention.packed_attention(None, *given, None, segments=segments)
+        found.append([out, *torch.autograd.grad(out.square().sum(), given)])
+    assert masked == [(2, True)] * 3 + [(6, False)] * 3
+    torch.testing.assert_close(found[0], found[1], atol=1e-13, rtol=1e-12)
 
 
 def test_chunked_logits_and_gradient_checkpointing_change_nothing(tiny_adapted):
