@@ -2,7 +2,8 @@
 
 Each side trains in a process of its own, so that its peak memory is its own. After each step it
 waits until the others have had their turn: whatever else the machine does hits all alike, and no
-two of them ever hold the memory of a step at the same time.
+two of them ever hold the memory of a step at the same time. That of a GPU each keeps from its first
+step on, as torch does: to let go of it would be paid for in the next step.
 """
 
 import logging
@@ -100,15 +101,17 @@ class Side:
         context = get_context("spawn")
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_work, args=(train, other, steps, threads))
-        before = os.environ.get("OMP_NUM_THREADS")
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # read when the process starts
+        told = surroundings(threads)
+        before = {name: os.environ.get(name) for name in told}
+        os.environ.update(told)  # read when the process starts
         try:
             self._process.start()
         finally:
-            if before is None:
-                del os.environ["OMP_NUM_THREADS"]
-            else:
-                os.environ["OMP_NUM_THREADS"] = before
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
         other.close()
         self.failure: str | None = None
 
@@ -133,6 +136,12 @@ class Side:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+
+def surroundings(threads: int) -> dict[str, str]:
+    """Environment of a side: its threads, and one GPU, as TRL would split a batch over all."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    return {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": first}
 
 
 def _work(train: Callable[[Turns], None], connection: Connection, steps: int, threads: int) -> None:

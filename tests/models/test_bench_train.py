@@ -28,7 +28,7 @@ from models.bench_case import (
 from models.bench_figures import Ran, figures_of, flops, page
 from models.bench_ours import train_ours
 from models.bench_trl import train_trl
-from models.bench_turns import Side, Step, Turns
+from models.bench_turns import Side, Step, Turns, surroundings
 
 SMALL = Case("dpo", "tiny", 3, 2, "lora", completion=8, steps=3, rank=4)
 
@@ -150,6 +150,14 @@ def test_flops_and_mfu_by_hand():
     assert found["ours live"]["mfu"] == pytest.approx(6 * 730 / 1e-9 / 989e12)
     assert found["ours live"]["memory_mib"] == 5.0
     assert "mfu" not in figures_of(SMALL, sides, (7, 3, 10), "some GPU")["sides"]["ours live"]
+
+
+@pytest.mark.parametrize(("visible", "taken"), [(None, "0"), ("2,3", "2"), ("", "")])
+def test_a_side_sees_one_gpu_at_most(monkeypatch, visible, taken):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert surroundings(3) == {"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": taken}
 
 
 @pytest.mark.slow
