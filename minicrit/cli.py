@@ -78,20 +78,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _stopped(str(stop), CONTINUE)
     except KeyboardInterrupt:
         return _stopped("interrupted; the same command continues where it stopped", INTERRUPTED)
-    except (ValueError, OSError, MemoryError) as error:
-        if os.environ.get("MINICRIT_DEBUG") == "1":
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        known = not isinstance(error, RuntimeError) or _of_a_gpu(error)
+        if not known or os.environ.get("MINICRIT_DEBUG") == "1":
             raise
         return _stopped(_said(error), MISUSED if isinstance(error, SettingsError) else FAILED)
 
 
 def _said(error: Exception) -> str:
     """What is wrong and what mends it; of the system's own errors their file first."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _of_a_gpu(error):
         return _NO_MEMORY
     if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
         return str(error)
     remedy = _REMEDIES.get(error.errno or 0, "check the path")
     return f"{error.filename}: expected to use it, got: {error.strerror}; {remedy}"
+
+
+def _of_a_gpu(error: Exception) -> bool:
+    """Whether its memory ran out; asked by name, as importing torch takes seconds."""
+    return type(error).__name__ == "OutOfMemoryError"
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from minicrit import cli
 from minicrit.cli import FAILED, INTERRUPTED, MISUSED, OK, main
@@ -16,6 +17,7 @@ from minicrit.consult import as_json, readable
 from minicrit.critic import Critic, Written
 from minicrit.settings import shipped_recipes
 from minicrit.stages import STAGES, Stage
+from minicrit.stopping import Stopped
 from minicrit.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent.parent
@@ -108,6 +110,10 @@ def test_debug_shows_where(monkeypatch):
      "x.jsonl: expected to use it, got: No such file or directory; check the path"),
     (PermissionError(13, "Permission denied", "x"), FAILED, "change its permissions"),
     (ValueError("a.jsonl:3: expected x, got y; mend it"), FAILED, "a.jsonl:3: expected x"),
+    (MemoryError(), FAILED, "expected enough memory, got too little; free some or lower"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\n"), FAILED,
+     "expected enough memory, got too little; free some or lower"),
+    (Stopped("stopped by SIGUSR1 after step 3 of 8"), 85, "stopped by SIGUSR1 after step 3 of 8"),
 ])  # fmt: skip
 def test_how_a_stage_ends(capsys, monkeypatch, error, status, message):
     def stage(_):
@@ -120,12 +126,13 @@ def test_how_a_stage_ends(capsys, monkeypatch, error, status, message):
     assert err.count("\n") == 1
 
 
-def test_bugs_keep_their_traceback(monkeypatch):
+@pytest.mark.parametrize("error", [ZeroDivisionError, RuntimeError])
+def test_bugs_keep_their_traceback(monkeypatch, error):
     def stage(_):
-        raise ZeroDivisionError
+        raise error
 
     monkeypatch.setitem(STAGES, "base", Stage("", ("base",), stage))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(error):
         main(["base"])
 
 
