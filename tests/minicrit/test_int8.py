@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn.functional import linear
 
+from minicrit import int8
 from minicrit.int8 import (
     FULL,
     REDUCED,
@@ -102,8 +104,33 @@ def test_fine_inputs_are_rounded_a_hundred_times_finer(packed: bool) -> None:
     assert Int8Linear(rows, scales, fine=True)(torch.empty(0, 64)).shape == (0, 24)
 
 
-def test_levels_are_those_of_a_kernel_that_does_not_saturate() -> None:
-    assert activation_levels() in (FULL, REDUCED)
+@pytest.fixture
+def saturating(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without VNNI: unsigned bytes times signed ones, two products in 16 bits."""
+
+    def product(x: Tensor, packed: tuple[Tensor, Tensor], levels: int) -> Tensor:
+        rows, zero = packed[0].float(), levels + 1
+        products = (torch.round(x * levels) + zero)[..., None, :] * rows
+        pairs = products.unflatten(-1, (-1, 2)).sum(-1).clamp(-(2**15), 2**15 - 1)
+        return (pairs.sum(-1) - zero * rows.sum(-1)) * packed[1] / levels
+
+    monkeypatch.setattr(int8, "_pack", lambda rows, scales: (rows, scales))
+    monkeypatch.setattr(int8, "_packed_linear", product)
+    monkeypatch.setattr(int8, "activation_levels", activation_levels.__wrapped__)
+    monkeypatch.setattr(int8, "_ENGINE", torch.backends.quantized.supported_engines[0])
+
+
+@pytest.mark.usefixtures("saturating")
+@pytest.mark.parametrize("fine", [False, True])
+def test_where_sums_of_two_products_saturate_inputs_have_7_bits(fine: bool) -> None:
+    torch.manual_seed(0)
+    rows, scales = torch.full((16, 64), FULL, dtype=torch.int8), torch.rand(16) + 0.5
+    x = torch.rand(5, 64)  # all of one sign, as the weights are
+    layer = Int8Linear(rows, scales, fine=fine)
+    assert layer.levels == REDUCED
+    got = layer(x)
+    layer.packed, layer.rows = None, rows
+    torch.testing.assert_close(got, layer(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("width", "groups"), [(4, 1), (64, 2)])
