@@ -1,7 +1,8 @@
 """Samples critiques: several of each rationale, from one pass over it, reproducible one by one.
 
 Each sample draws from a generator of its own, seeded by the run's seed, the rationale and the
-sample's number. So it does not matter what else is in the batch, nor in which order it comes.
+sample's number. So it does not matter what else is in the batch, nor in which order it comes, but
+for what rounding makes of another batch.
 """
 
 import hashlib

@@ -19,7 +19,10 @@ from models.sharing import Root, plain
 
 
 class CriticModule(LightningModule):
-    """Trains the adapter of a critic, or all of it, and validates it as the critic it is.
+    """Trains the adapter of a critic, or all of it, and validates it.
+
+    It is validated on the base that is trained on, which `base.dtype` may have rounded; later the
+    critic is loaded in float32.
 
     One batch is one optimizer step, made of one or more packed forward passes, so a restart never
     finds half-accumulated gradients.
