@@ -152,7 +152,7 @@ def test_nothing_starts_where_checkpoints_could_run_code(command, monkeypatch, c
 ])  # fmt: skip
 def test_a_run_that_would_log_outside_of_its_folder_is_refused(tiny, out):
     recipe = sft_recipe(tiny, Path(out))
-    with pytest.raises(ValueError, match="sft.out: expected RUN/sft of plain names"):
+    with pytest.raises(ValueError, match=r"sft.out: expected RUN/sft of plain names"):
         run_of(recipe, "sft", recipe.sft, Path("data/train.jsonl"))
 
 

@@ -1,14 +1,22 @@
 """History, health, samples and throughput, driven by a small stand-in for the trainer's values."""
 
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks.health import HealthGuard
 from callbacks.history import History
-from callbacks.samples import _cell
+from callbacks.samples import SampleCritiques, _cell
+from callbacks.throughput import Throughput
+from data_gen.compose import compose
+from minicrit.base import load_tokenizer
+from minicrit.critic import Critic
+from minicrit.prompts import critique_of, render_critique
 
 
 def trainer(step: int, **metrics: float) -> SimpleNamespace:
@@ -67,6 +75,40 @@ def test_health_guard_lets_sound_steps_pass():
     guard = HealthGuard()
     guard.on_train_batch_end(trainer(1, train_loss=1.0, train_grad_norm=0.0), None, None, batch, 0)
     assert not vars(guard)
+
+
+def test_speed_is_that_of_the_step(monkeypatch):
+    """300 tokens of 6 examples in 1.5 s."""
+    clock, logged = iter((10.0, 11.5)), {}
+    monkeypatch.setattr("callbacks.throughput.time.perf_counter", lambda: next(clock))
+    watcher, module = Throughput(), SimpleNamespace(log_dict=logged.update)
+    watcher.on_train_batch_start(None, module, None, 0)
+    watcher.on_train_batch_end(None, module, None, SimpleNamespace(tokens=300, examples=6), 0)
+    assert (logged["speed/tokens_per_s"], logged["speed/examples_per_s"]) == (200.0, 4.0)
+    assert 0.01 < logged["memory/peak_rss_gb"] < 1000
+
+
+def test_a_sample_stands_in_a_table_beside_its_reference(tiny, tiny_model, tmp_path):
+    critic = Critic(tiny_model, load_tokenizer(tiny), name="tiny", identity="tiny")
+    example = next(compose(1, 0, "validation")).example
+    logger = TensorBoardLogger(tmp_path, name="run", version="sft")
+    samples = SampleCritiques([example], max_new_tokens=4)
+    samples.on_validation_end(
+        SimpleNamespace(sanity_checking=False, is_global_zero=True, logger=logger, global_step=7),
+        SimpleNamespace(readable=nullcontext, critic=critic),
+    )
+    logger.experiment.flush()
+    log = EventAccumulator(str(tmp_path / "run" / "sft"))
+    log.Reload()
+    (written,) = critic.critique([(example.domain, example.rationale)], max_new_tokens=4)
+    (found,) = log.Scalars("samples/tokens")
+    assert (found.step, found.value) == (7, written.tokens) == (7, samples.mean_tokens)
+    (told,) = log.Tensors("critiques/text_summary")
+    head, rule, row = told.tensor_proto.string_val[0].decode().splitlines()
+    assert (head, rule) == ("| rationale | reference | critic |", "|---|---|---|")
+    texts = (example.rationale, render_critique(critique_of(example)),
+             f"{written.verdict.p_flawed:.2f} {written.text}")  # fmt: skip
+    assert row == f"| {' | '.join(map(_cell, texts))} |"
 
 
 def test_sample_text_cannot_leave_its_table_cell():

@@ -62,12 +62,18 @@ def test_a_torch_that_cannot_tell_is_on_the_safe_side(processor, monkeypatch):
     assert settled("auto") == "float32"
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [
-    ("32-true", torch.bfloat16), ("64-true", torch.float64), ("bf16-mixed", torch.bfloat16),
+@pytest.mark.parametrize(("precision", "base", "weights", "computed"), [
+    ("32-true", torch.bfloat16, torch.bfloat16, torch.bfloat16),
+    ("64-true", torch.bfloat16, torch.float64, torch.float64),
+    ("bf16-mixed", torch.bfloat16, torch.bfloat16, torch.bfloat16),
+    ("bf16-mixed", torch.float32, torch.float32, torch.bfloat16),
 ])  # fmt: skip
-def test_a_reference_is_read_as_will_be_trained_and_leaves_the_base_alone(tiny, precision, dtype):
+def test_a_reference_is_read_as_will_be_trained_and_leaves_the_base_alone(
+    tiny, precision, base, weights, computed
+):
     """A base of 16 bits stays one: of the kinds of -true, training converts for 64 bits alone."""
-    model = load_model(tiny, torch.bfloat16)
-    with precise(model, precision):
-        pass
-    assert {p.dtype for p in model.parameters()} == {dtype}
+    model = load_model(tiny, base)
+    with precise(model, precision), torch.inference_mode():
+        assert torch.is_autocast_enabled("cpu") == (precision == "bf16-mixed")
+        assert model(torch.tensor([[5, 6, 7]])).logits.dtype == computed
+    assert {p.dtype for p in model.parameters()} == {weights}

@@ -45,7 +45,9 @@ def test_a_bad_disk_is_a_finding_and_keeps_nobody_waiting(tmp_path, capsys):
     blocked.touch()
     told = recipe()
     told.preflight.folder = blocked / "checkpoints"
-    with pytest.raises(ValueError, match=r"expected|disk"):
+    with pytest.raises(
+        ValueError, match="expected a machine that is ready, got trouble with disk;"
+    ):
         preflight(told)
     lines = [line for line in capsys.readouterr().out.splitlines() if " disk " in line]
     assert f"{blocked}/checkpoints: Not a directory" in lines[0]

@@ -137,8 +137,15 @@ def test_an_unknown_score_stops_before_training(recipe):
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_every_precision_trains(recipe, precision):
-    told = replace(recipe.sft, precision=precision, batch_examples=6, best="val/brier", patience=0)
+    write_examples(recipe.data.folder / "train.jsonl",
+                   [c.example for c in compose(4, 0, "train")])  # fmt: skip
+    told = replace(recipe.sft, precision=precision, batch_examples=4, epochs=2, patience=0,
+                   learning_rate=1e-2, warmup=0.0, best="val/brier")  # fmt: skip
     out = train_sft(replace(recipe, sft=told))
+    first, second = (row["train/loss"] for _, row in read_lines(out / "history.jsonl"))
+    assert second < first  # of the same examples
+    learnt = load_file(out / "adapter_model.safetensors")
+    assert all(weight.any() for weight in learnt.values())  # one of each two began as zeros
     assert read_manifest(out)["facts"]["best"]["value"] < 1
 
 

@@ -17,9 +17,11 @@ from minicrit.plan import StepPlan
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
 from minicrit.reference import reference_logprobs
+from minicrit.run import run_of
 from minicrit.thumbs import Thumb, log_ratios, mismatched, thumb_groups
 from minicrit.train import train_kto, train_sft
-from minicrit.training_config import KTOConfig, LoraConfig, SFTConfig
+from minicrit.trainee import trainee
+from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, SFTConfig
 
 EXAMPLES = [c.example for c in compose(8, 3, "train")]
 #: Whole critiques are liked, bare verdicts are not.
@@ -128,11 +130,21 @@ def test_training_likes_what_was_liked_and_a_stopped_run_ends_in_the_same_bytes(
     assert folder_hashes(out) == folder_hashes(tmp_path / "cut")
 
 
-def test_another_stage_may_go_on_from_it(recipe, tmp_path):
-    first = replace(recipe.kto, out=tmp_path / "first", epochs=1)
-    train_kto(replace(recipe, kto=first))
-    again = replace(first, start=first.out, out=tmp_path / "again")
-    assert read_manifest(train_kto(replace(recipe, kto=again)))["stage"] == "kto"
+def test_it_comes_to_like_what_was_liked_and_another_stage_may_go_on_from_it(recipe, tmp_path):
+    told = replace(recipe.kto, out=tmp_path / "kto", epochs=1, validate_every=0, samples=0)
+    train_kto(replace(recipe, kto=told))
+    ways = [DPOConfig(start=start, out=tmp_path / "dpo", precision="32-true")
+            for start in (told.start, told.out)]  # fmt: skip
+    before, after = (
+        trainee(run_of(replace(recipe, dpo=way), "dpo", way, recipe.kto.thumbs)) for way in ways
+    )
+    with torch.inference_mode():
+        liked, disliked = (
+            by_hand(after.causal_lm.eval(), after.encoder, thumb)
+            - by_hand(before.causal_lm.eval(), before.encoder, thumb)
+            for thumb in THUMBS[:2]
+        )
+    assert disliked < 0 < liked
     nowhere = replace(recipe.kto, start=tmp_path / "none", out=tmp_path / "x")
     with pytest.raises(ValueError, match=r"kto.start: expected the folder of a trained adapter"):
         train_kto(replace(recipe, kto=nowhere))
