@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from minicrit.base import Base
 from minicrit.files import sha256_file, sha256_folder
 from minicrit.manifest import check_outputs, code_version, read_manifest, require, write_manifest
+from minicrit.members import checked_adapter
 
 
 @pytest.fixture
@@ -137,3 +139,16 @@ def test_require_names_each_difference(folder: Path) -> None:
 def test_the_code_version_is_short_and_stable() -> None:
     assert re.fullmatch(r"[^+]+\+[0-9a-f]{12}", code_version())
     assert code_version() is code_version()
+
+
+def test_the_released_critic_is_the_recorded_one_and_its_calibration_fits_it() -> None:
+    """The one that `make critique` takes if a run has none; its base need not be there."""
+    root = Path(__file__).parents[2]
+    (name,) = re.findall(
+        r"(checkpoints/released/[\w-]+)/manifest.json", (root / "Makefile").read_text()
+    )
+    record = read_manifest(root / name)
+    base = Base(root / "nowhere", record["facts"]["base"])
+    found = checked_adapter(root / name, record, base)
+    assert found.calibration is not None
+    assert found.sha256 == record["outputs"]["adapter_model.safetensors"]
