@@ -26,11 +26,11 @@ from minicrit.jsonl import write_rows
 from minicrit.plan import grouped
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
-from minicrit.train import train_dpo, train_rsf, train_sft
-from minicrit.training_config import DPOConfig, LoraConfig, RSFConfig, SFTConfig
-from models import data, dpo, rsf, sft  # noqa: F401
+from minicrit.train import train_dpo, train_kto, train_rsf, train_sft
+from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, RSFConfig, SFTConfig
+from models import data, dpo, kto, rsf, sft  # noqa: F401
 
-TRAIN = {"sft": train_sft, "dpo": train_dpo, "rsf": train_rsf}
+TRAIN = {"sft": train_sft, "dpo": train_dpo, "rsf": train_rsf, "kto": train_kto}
 
 
 def prepare(folder: Path) -> None:
@@ -65,6 +65,8 @@ def recipe(folder: Path, bases: Path, name: str, processes: int) -> Recipe:
                       pack_tokens=700, **start, **shared),
         rsf=RSFConfig(out=folder / name / "rsf", data=folder / "selected.jsonl", weighted=True,
                       batch_examples=5, **start, **shared),
+        kto=KTOConfig(out=folder / name / "kto", thumbs=folder / "pairs.jsonl", batch_examples=5,
+                      learning_rate=1e-3, pack_tokens=700, **start, **shared),
     )  # fmt: skip
 
 

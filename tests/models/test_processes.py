@@ -81,7 +81,7 @@ def written(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_every_stage_with_two_processes(tiny, tmp_path):
-    stages = ("sft", "rsf", "dpo", "dpo-live")
+    stages = ("sft", "rsf", "dpo", "dpo-live", "kto")
     trained(tmp_path, tiny.folder.parent, *stages)
     for name in stages:
         assert_same(tmp_path / "alone" / name, tmp_path / "both" / name)
