@@ -3,7 +3,8 @@
 `The desk reads 40 files a day. [...] The plan runs over 6 days. [...] So the total is 280 files.`
 The units say what belongs together: the total counts what the rate counts, and the time is so many
 of what the rate is for. Where a figure more stands in these sentences (a stock, a loss, a second
-team), or where the total follows with figures that stand elsewhere, nothing is said.
+team), or where the total follows with figures that stand elsewhere, nothing is said. Nor where what
+is said in words may stand behind it: somebody helps, an hour goes to lunch, the second day is free.
 """
 
 import re
@@ -45,14 +46,46 @@ _OTHERWISE = re.compile(
     rf"\b(?:{_NUMBER}|hundred|dozen|both|half|halves|third|twice|thrice|double[ds]?|another|about|"
     r"nearly|roughly|up to|at (?:most|least)|if|(?<!a )second)\b"
     r"(?! (?:\d+ )?(?:days|weeks|nights|hours) to go)", re.IGNORECASE)  # fmt: skip
-#: What there was before, is lost on the way, or comes to an end: anywhere in between.
+#: What there was before, is lost on the way, or comes to an end; who helps, rests, learns or is
+#: away; what halts the work: anywhere in between.
 _BESIDES = re.compile(
     r"\b(?:backlog|in stock|in hand|already|reserves?|scrap\w*|reject\w*|spoil\w*|sent back|"
-    r"breakage|ramp-up|lost|overtime|holidays?|of which)\b", re.IGNORECASE)  # fmt: skip
+    r"breakage|ramp-up|lost|overtime|holidays?|of which|less|minus|except|besides|instead|extra|"
+    r"spare|additional\w*|another (?:one|two|three)|idle|empty|absent|ill|sick|on strike|"
+    r"(?:on|takes?) leave|nobody(?! doubts)|no one|stopped|stopping|(?<!the )stops|stood still|"
+    r"stand(?:s|ing)? still|stand-?still|interrupt\w*|breaks?|pauses?|paus(?:ed|ing)|rests|resting|"
+    r"(?:a|for) rest|lunch\w*|dinner|meals?|late|early|delayed|free|train(?:s|ed|ing|ees?)|"
+    r"learning|learners?|practi[cs]e|set-?up|setting up|warm(?:s|ing)?[ -]up|cleaned|mend\w*|"
+    r"repair\w*|colleagues?|help(?:s|ed|ing)?(?! desk| text)|(?<!the )helpers?|join(?:s|ed|ing)?|"
+    r"a hand|alongside|(?:next to|beside|with) (?:her|him|them)|relie(?:f|ves?|ved)|equally|"
+    r"just as|as (?:fast|quick|much|many)|there and back|(?:each|both) (?:ways?|sides?)|in pairs|"
+    r"round trips?|a pair|couples?|both (?:days|nights|hours|weeks)|slow(?:s|ed)|speeds?|pace|"
+    r"(?:slow|fast|quick)er|(?:until|till|from|before|after) \w+days?|half(?! past)|halves|"
+    r"halfway|thrice|double[ds]?(?! spaced)|power cuts?|outages?|rain(?:s|ed)?|storms?|snow\w*|"
+    r"fog|weekends?|faulty|broken?|damaged|ruined|torn|unusable|useless|thrown away|wasted?|"
+    r"duplicates?|cancell\w*|returned|(?:give[ns]?|handed) back|withdrawn)\b",
+    re.IGNORECASE,
+)
+#: What goes on about who works at the rate, without naming them again.
+_GOES_ON = re.compile(
+    r"(?:[.!?;:,]\s+|\A|\n)(?:but |though |yet |only |and )?(?:they|she|he)\b", re.IGNORECASE
+)
 #: Figures in words, of which there may be so many more: `in three shifts`.
 _WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
           "ten": 10, "eleven": 11, "twelve": 12, "dozen": 12}  # fmt: skip
 _WORD = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b", re.IGNORECASE)
+#: Parts of a time by their number.
+_PARTS = {**_WORDS, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
+          "eighth": 8, "ninth": 9, "tenth": 10, "other": 2, "quarter": 4}  # fmt: skip
+_NAMED = {"day": re.compile(r"\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?"),
+          "month": re.compile("January|February|March|April|May|June|July|August|September|"
+                              "October|November|December")}  # fmt: skip
+_TWICE = re.compile(r"\b(?:twice|the second)\b", re.IGNORECASE)
+_BETWEEN = re.compile(
+    rf"\b(?:from|between) ({'|'.join(_WORDS)}) (?:to|until|till|and) ({'|'.join(_WORDS)})\b",
+    re.IGNORECASE,
+)
+_TIME = r"(?:second|minute|hour|shift|day|night|week|month|morning|afternoon|session|\w+day)s?"
 _OTHERS = 12  # figures elsewhere, of which a text may have so many
 _MOST = 20  # rates, times or totals of which a text may have so many
 _FILLER = frozenset({"the", "each", "every", "and", "has", "our", "with", "that", "this"})
@@ -108,7 +141,8 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
         return  # a stock that the rate adds to, or the like
     value = value_printed(rate[1]) * value_printed(time[1])
     worker = _others_like(text[sentences.around(rate.start())[0] : rate.start()])
-    reached = _with_others(text, known, found, value) if found else []
+    reached = list(_with_others(text, known, found, value)) if found else []
+    reached += _with_words(text, rate, time) if found else []
     for one in found:
         start, end = sentences.around(one.start())
         claim = _CLAIM.fullmatch(f"{text[start : one.start()]}_{text[one.end() : end]}")
@@ -118,11 +152,57 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
             continue
         if worker.search(text) or _BESIDES.search(text, first, end):
             continue
+        if _GOES_ON.search(text, first, end):
+            continue
         at = start + claim.start("claim")
         stop = start + claim.end("claim") - 1 + len(one.group())
         total = Total(rate[1], rate[3], time[1], one[1], value, at, stop)
-        if total.holds or not any(map(total.would_be, reached)):
+        own = sum(map(_letters, (text[at:to] for at, to in {*given, (start, end)})))
+        # by one period or less: any word elsewhere may stand for it
+        near = abs(value_printed(one[1]) - value) <= value_printed(rate[1]) and _letters(text) > own
+        if total.holds or not (near or any(map(total.would_be, reached))):
             yield total
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalpha, text))
+
+
+def _with_words(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[float]:
+    """What a rate and a time come to with a part of the time that is named in words.
+
+    `The first two days`, `three of them`, `every fifth minute`, `from the fourth day on`, Saturday
+    and Sunday: so many more or fewer, half as much in these, or so great a part more or less.
+    """
+    once, periods = value_printed(rate[1]), value_printed(time[1])
+    whole = once * periods
+    parts = {"".join(found.groups("")).lower() for found in _part_of(rate[3]).finditer(text)}
+    for k in {_PARTS[part] for part in parts}:
+        yield from (once * (periods + sign * some) for some in (k, k - 1, k / 2)
+                    for sign in (1, -1))  # fmt: skip
+        yield from (whole * k, whole / k, whole - whole / k, whole + whole / k,
+                    2 * whole - once * (k - 1))  # fmt: skip
+    if _TWICE.search(text):
+        yield from (2 * whole, whole / 2)
+    for between in _BETWEEN.finditer(text):
+        yield whole - once * (_WORDS[between[2].lower()] - _WORDS[between[1].lower()])
+    named = _NAMED.get(rate[3])
+    if off := set(named.findall(text, min(rate.end(), time.end()))) if named else set():
+        yield once * (periods - len(off))
+        if any(day.endswith("ys") for day in off):  # on Mondays
+            yield once * (periods - (periods // 7 + 1) * len(off))
+
+
+def _part_of(period: str) -> re.Pattern[str]:
+    """A number in words that is one of periods, or of whatever was named last."""
+    named, unit = "|".join(_PARTS), rf"(?:{_TIME}|{re.escape(period)}s?)"
+    its = rf"(?:the|that|our|his|her|their|its) (?:\w+ )?(?:{unit}|time)"
+    return re.compile(
+        rf"\b(?<!is )(?<!are )(?<!was )({named})(?: (?:more|fewer|whole|full|last|first))? "
+        rf"(?:{unit}|ones?|of (?:them|these|those|which|all|{its})|is|are|was|were|go|goes|went|on|"
+        rf"he|she|they)\b|\b(?:first|last|middle|other|next|every|each|one (?:{unit} )?in) "
+        rf"({named})\b|\bfor ({named})(?=[.,;])", re.IGNORECASE,
+    )  # fmt: skip
 
 
 def _with_others(

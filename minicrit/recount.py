@@ -127,8 +127,9 @@ def _of_equation(found: Equation) -> FalseSum:
 
 def _of_total(found: Total) -> FalseSum:
     right = printed(found.value)
-    why = (f"{found.rate} a {found.period} for {found.periods} {found.period}s makes {right}, "
-           f"not {found.said}.")  # fmt: skip
+    article = "an" if found.period == "hour" or found.period[0].lower() in "aeiou" else "a"
+    why = (f"{found.rate} {article} {found.period} for {found.periods} {found.period}s makes "
+           f"{right}, not {found.said}.")  # fmt: skip
     return FalseSum(found.start, found.end, why, right, found.said)
 
 

@@ -27,10 +27,10 @@ def test_a_total_is_recomputed(text, value, holds):
 
 
 def test_the_claim_is_told_from_what_ties_it_to_the_text():
-    text = "It reads 40 files a day. We have 6 days. Therefore, we shall come to 280 files. Bye."
+    text = "It reads 40 files a day. We have 6 days. Therefore, we shall come to 320 files. Bye."
     (found,) = totals(text)
-    assert text[found.start : found.end] == "we shall come to 280 files"
-    assert (found.rate, found.period, found.periods, found.said) == ("40", "day", "6", "280")
+    assert text[found.start : found.end] == "we shall come to 320 files"
+    assert (found.rate, found.period, found.periods, found.said) == ("40", "day", "6", "320")
 
 
 @pytest.mark.parametrize("text", [
@@ -71,6 +71,19 @@ def test_figures_elsewhere_excuse_no_total_that_does_not_follow_with_them():
             "So the total is 640 crates.")  # fmt: skip
     (found,) = totals(text)
     assert (found.value, found.holds) == (400, False)
+
+
+@pytest.mark.parametrize(("between", "said", "excused"), [
+    ("The forms are blue.", 320, False), ("The third form is blue.", 280, False),
+    ("The forms are blue.", 440, True),  # a day more, wherever more is said
+    ("A colleague helps.", 600, True), ("They rest on Monday.", 280, True),
+    ("The last two days are for the audit.", 320, True),
+    ("Every fifth day it is shut.", 320, True), ("It is shut on Monday and Tuesday.", 320, True),
+    ("The audit keeps it from two to five.", 280, True), ("Each form is read twice.", 200, True),
+])  # fmt: skip
+def test_what_is_said_in_words_may_stand_behind_a_total(between, said, excused):
+    text = f"The desk reads 40 files a day. We have 10 days. {between} The total is {said} files."
+    assert (list(totals(text)) == []) is excused
 
 
 @pytest.mark.parametrize("text", [

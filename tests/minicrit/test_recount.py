@@ -26,6 +26,8 @@ RATE = "The line packs 80 crates a minute, and we have 6 minutes. So that makes 
      "Use 7, and redo whatever was built on 1."),
     (RATE, "that makes 720 crates in all", "80 a minute for 6 minutes makes 480, not 720.",
      "Use 480, and redo whatever was built on 720."),
+    ("It cuts 80 boards an hour for 6 hours; that makes 720 boards.", "that makes 720 boards",
+     "80 an hour for 6 hours makes 480, not 720.", "Use 480, and redo whatever was built on 720."),
 ])  # fmt: skip
 def test_a_false_sum_is_named_where_it_stands(text, span, why, fix):
     found, critique = false_sum(text), recounted(text)
