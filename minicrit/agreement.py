@@ -4,6 +4,7 @@
 
 Writes `<out>.disagreements.csv`, `<out>.md`, `<out>.html` and, last, `<out>.json`. The unit is the
 rationale: the critic is held against the majority of its operators, and a tie is no majority.
+Single operators are held against it on all rationales that it scored: where they split counts most.
 Verdicts are kept while they are made, so a killed run goes on.
 """
 
@@ -33,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Load = Callable[[str], Judge]
 
-FORM = 1  # of the report; raise it when a key changes its meaning
+FORM = 2  # of the report; raise it when a key changes its meaning
 COVERAGES = tuple(range(10, 101, 10))  # percent of the rationales, most certain first
 SHOWN = 50  # disagreements on the page; the CSV has all
 _log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def agreement(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
                    for name in ("name", "identity", "adapter", "prompt_version", "threshold")},
         "log": _log_facts(cases, scored.unscored, len(judged.cases)),
         **_compared(judged, settings.target, recipe),
-        "operators": _operators(cases, judged, recipe),
+        "operators": _operators(cases, scored.p > judge.threshold, ~np.isnan(scored.p), recipe),
         "disagreements": _disagreements(judged)[:SHOWN],
     }  # fmt: skip
     _write(settings.out, report, judged)
@@ -191,8 +192,17 @@ def _rate_of(found: Interval, n: int, units: int) -> dict[str, Any]:
     return entry(found.value, n, {"wilson": alone, "bootstrap": found})
 
 
-def _operators(cases: Sequence[Case], judged: Compared, recipe: Recipe) -> dict[str, Any]:
-    """What operators say of each other (the ceiling), and each of them against the critic."""
+def _operators(
+    cases: Sequence[Case], critic: Bools, scored: Bools, recipe: Recipe
+) -> dict[str, Any]:
+    """What operators say of each other (the ceiling), and each of them against the critic.
+
+    Args:
+        cases: the n rationales, those with a tie as well.
+        critic: (n,) whether it says flawed.
+        scored: (n,) whether it says anything.
+        recipe: uses `agreement.draws` and `seed`.
+    """
     flawed = np.array([float(case.flawed) for case in cases])
     ratings = np.array([float(len(case.decisions)) for case in cases])
     bootstrap = partial(cluster_bootstrap, draws=recipe.agreement.draws, seed=recipe.seed)
@@ -210,24 +220,26 @@ def _operators(cases: Sequence[Case], judged: Compared, recipe: Recipe) -> dict[
         units, same = np.array([a for a, _ in alone]), np.array([b for _, b in alone])
         rate = bootstrap(partial(raters.agreement_rate, same, np.ones_like(same)), units)
         among["against_the_others"] = _rate_of(rate, len(same), len(np.unique(units)))
-    held = judged.only(np.array([len(case.decisions) > 1 for case in judged.cases]))
-    if held.cases:
-        rate = clopper_pearson(int(held.agree.sum()), len(held.cases))
-        among["critic_on_the_same"] = entry(rate.value, rate.n, {"clopper-pearson": rate})
-    return {"rationales": several, "among": among, "each": _each(judged)}
+    held = scored & (ratings > 1)
+    if n := int(held.sum()):
+        facts = (critic[held], flawed[held], ratings[held])
+        with_each = bootstrap(partial(raters.rate_with_each, *facts), np.arange(n))
+        among["critic_with_each"] = _rate_of(with_each, n, n)
+    pairs = [(cases[number], bool(critic[number])) for number in np.flatnonzero(scored)]
+    return {"rationales": several, "among": among, "each": _each(pairs)}
 
 
-def _each(judged: Compared) -> dict[str, Any]:
+def _each(pairs: Sequence[tuple[Case, bool]]) -> dict[str, Any]:
     """Of every operator: agreement with the critic, and how often they say flawed."""
     found: dict[str, list[tuple[bool, bool]]] = {}
-    for case, said in zip(judged.cases, judged.critic, strict=True):
+    for case, said in pairs:
         for decision in case.decisions:
-            found.setdefault(decision.operator, []).append((decision.flawed, bool(said)))
+            found.setdefault(decision.operator, []).append((decision.flawed, said))
     rows = {}
-    for name, pairs in sorted(found.items()):
-        rate = clopper_pearson(sum(a == b for a, b in pairs), len(pairs))
+    for name, decided in sorted(found.items()):
+        rate = clopper_pearson(sum(a == b for a, b in decided), len(decided))
         rows[name] = {**entry(rate.value, rate.n, {"clopper-pearson": rate}),
-                      "flawed": plain(float(np.mean([a for a, _ in pairs])))}  # fmt: skip
+                      "flawed": plain(float(np.mean([a for a, _ in decided])))}  # fmt: skip
     return rows
 
 

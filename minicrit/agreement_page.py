@@ -14,13 +14,14 @@ AMONG = {
     "pairwise": "two operators on one rationale say the same",
     "against_the_others": "an operator agrees with the majority of the others",
     "alpha": "Krippendorff's alpha among operators",
-    "critic_on_the_same": "the critic agrees with the majority, on these rationales",
+    "critic_with_each": "the critic and one of the operators say the same, on these rationales",
 }
 READ = (
     "The unit is the rationale: the critic against the majority of its operators. Intervals are "
     "95 %, of rates exact (Clopper-Pearson), of kappa and alpha by resampling rationales. Kappa "
     "falls where one verdict is rare; the prevalence-adjusted one does not. What operators say of "
-    "each other is the ceiling: nobody can agree with people who do not agree."
+    "each other is the ceiling: nobody can agree with people who do not agree. Beside it, and for "
+    "each operator, all rationales that the critic could read count, those with a tie as well."
 )
 
 
@@ -76,7 +77,7 @@ def about(report: Report) -> str:
     return (
         f"{log['decisions']} decisions of {log['operators']} operators on {log['rationales']} "
         f"rationales; {log['ties']} without a majority and {lost} that could not be read are left "
-        f"out. Critic: {critic['name']} at threshold {critic['threshold']:.3f}."
+        f"out of the rate. Critic: {critic['name']} at threshold {critic['threshold']:.3f}."
     )
 
 

@@ -71,6 +71,19 @@ def pairwise_rate(flawed: Floats, ratings: Floats, weights: Floats) -> float:
     return _ratio(float(w @ equal), float(w.sum()))
 
 
+def rate_with_each(said: Bools, flawed: Floats, ratings: Floats, weights: Floats) -> float:
+    """Share of the ratings of a unit that are what somebody else said of it, units counting alike.
+
+    Args:
+        said: (n,) what the other one said.
+        flawed: (n,) how many raters called the unit flawed.
+        ratings: (n,) how many rated it, at least one.
+        weights: (n,).
+    """
+    same = np.where(said, flawed, ratings - flawed) / ratings
+    return _ratio(float(weights @ same), float(weights.sum()))
+
+
 def allowed_disagreements(n: int, target: float, level: float = LEVEL) -> int:
     """Most disagreements among n that prove a rate of agreement of at least `target`; -1: none can.
 

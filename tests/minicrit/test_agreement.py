@@ -86,12 +86,29 @@ def test_operators_by_hand(case: tuple[Recipe, dict]) -> None:
     assert report["operators"]["rationales"] == 8
     assert among["pairwise"]["value"] == pytest.approx(14 / 24, abs=1e-5)
     assert among["against_the_others"]["value"] == pytest.approx(10 / 16, abs=1e-5)
-    assert (among["critic_on_the_same"]["value"], among["critic_on_the_same"]["n"]) == (
-        pytest.approx(5 / 6, abs=1e-5),
-        6,
+    # with each: rrr, rr, aaa, aa are hits; half of r.a and a.r; rra is 2/3 of a hit, and once 1/3
+    assert (among["critic_with_each"]["value"], among["critic_with_each"]["n"]) == (
+        pytest.approx((4 + 1 / 2 + 1 / 2 + 2 / 3 + 1 / 3) / 8, abs=1e-5),
+        8,
     )
     ann = report["operators"]["each"]["ann"]
-    assert (ann["n"], ann["value"]) == (7, pytest.approx(5 / 7, abs=1e-5))
+    assert (ann["n"], ann["value"]) == (9, pytest.approx(7 / 9, abs=1e-5))
+
+
+def test_rationales_on_which_operators_split_count_against_those_who_differ(tmp_path: Path) -> None:
+    """Ann says what the critic says on all of 20 rationales, Bob on every second one."""
+    recipe = made(tmp_path)
+    said = [("ann", "reject"), ("bob", "accept")], [("ann", "reject"), ("bob", "reject")]
+    rows = [f"Case {n} a=0.9 .,general,{name},{word}," for n in range(20)
+            for name, word in said[n % 2]]  # fmt: skip
+    recipe.agreement.log.write_text("\n".join([HEAD, *rows]))
+    report = agreement(recipe, load=StandIn)
+    each, among = report["operators"]["each"], report["operators"]["among"]
+    assert {name: (row["value"], row["n"]) for name, row in each.items()} == {
+        "ann": (1.0, 20), "bob": (0.5, 20)}  # fmt: skip
+    assert among["pairwise"]["value"] == 0.5
+    assert (among["critic_with_each"]["value"], among["critic_with_each"]["n"]) == (0.75, 20)
+    assert (report["agreement"]["value"], report["agreement"]["n"]) == (1.0, 10)
 
 
 def test_disagreements_are_listed_and_text_can_do_nothing(case: tuple[Recipe, dict]) -> None:
