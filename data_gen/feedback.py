@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 HOLDOUT = "holdout.jsonl"
 EXAMPLES = Path("examples/feedback.jsonl")
-ENOUGH = 10  # labels that others decided on too, from which an operator's record says something
+ENOUGH = 10  # majorities of others, from which an operator's record says something
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,13 @@ def labelled(cases: Sequence[Case], settings: FeedbackConfig) -> Labelled:
     weighed = settings.weigh and can_weigh(votes)
     p, rates = dawid_skene(votes) if weighed else (majority(votes), {})
     settled, left_out = [], []
-    labels: list[bool | None] = []
     for case, chance in zip(cases, p.tolist(), strict=True):
         reason = _doubt(case, max(chance, 1 - chance), settings, weighed=weighed)
-        labels.append(chance > 0.5 if reason is None else None)  # noqa: PLR2004
         if reason is None:
             settled.append(Settled(case, chance > 0.5, chance))  # noqa: PLR2004
         else:
             left_out.append(_aside(case, reason, chance))
-    distrusted = sorted(name for name, (right, seen) in met(votes, labels).items()
+    distrusted = sorted(name for name, (right, seen) in met(votes).items()
                         if seen >= ENOUGH and right / seen < settings.least_right)  # fmt: skip
     return Labelled(settled, left_out, rates, distrusted)
 

@@ -18,8 +18,9 @@ class FeedbackConfig:
         weigh: let a model of the operators' error rates (Dawid and Skene) decide in place of the
             majority, where at least ten rationales have three operators or more.
         certain: probability of the label that it must then have.
-        least_right: share of `certain` labels that an operator must have met, among at least ten,
-            for the critiques that they rewrote to be taken.
+        least_right: how often an operator must say what most of the others do, on at least ten
+            rationales, for the critiques that they rewrote to be taken. Of two who contradict each
+            other it is not known who is right, so neither is taken.
     """
 
     store: Path = Path("feedback/store.db")

@@ -126,14 +126,20 @@ def agreement_among(votes: Votes) -> dict[str, Any]:
     }
 
 
-def met(votes: Votes, labels: Sequence[bool | None]) -> dict[str, tuple[int, int]]:
-    """Of each operator: how many settled labels they met, and of how many others decided on too."""
+def met(votes: Votes) -> dict[str, tuple[int, int]]:
+    """Of each operator: how often they said what most of the others said, and of how often.
+
+    Their own vote is no witness for them. With it, whoever shares a rationale with one other
+    operator would have met every label there is.
+    """
     found: dict[str, tuple[int, int]] = {}
-    for one, label in zip(votes, labels, strict=True):
-        if label is not None and len(one) > 1:
-            for name, said in one.items():
+    for one in votes:
+        flawed = sum(one.values())
+        for name, said in one.items():
+            others = 2 * (flawed - said) - (len(one) - 1)  # above 0: most of them say flawed
+            if others:
                 right, seen = found.get(name, (0, 0))
-                found[name] = (right + (said == label), seen + 1)
+                found[name] = (right + (said == (others > 0)), seen + 1)
     return found
 
 

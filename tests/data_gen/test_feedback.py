@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from data_gen.feedback import make_feedback
+from data_gen.feedback import labelled, make_feedback
 from data_gen.feedback_rows import REWRITE, VERDICT, kept_out
 from data_gen.verify import verify
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.feedback.entries import unit_of
+from minicrit.feedback.opinions import cases_of
 from minicrit.feedback.store import FeedbackStore
+from minicrit.feedback_config import FeedbackConfig
 from minicrit.manifest import check_outputs, read_manifest
 from minicrit.prompts import parse_critique
 from minicrit.records import Example, Preference, read_examples, write_examples
@@ -147,6 +149,18 @@ def test_what_operators_do_not_agree_on_is_left_out_and_kept(made):
     make_feedback(recipe)
     assert json.loads((out / "report.json").read_text())["left_out"] == {
         "tie": 1, "disagreement": 1, "too few operators": 1}  # fmt: skip
+
+
+def test_of_two_who_contradict_each_other_neither_is_trusted():
+    """All labels that they settle are those on which they agree."""
+    rows = [
+        {"unit": str(n), "operator": name, "label": label, "id": n}
+        for n in range(20)
+        for name, label in (("ann", "flawed"), ("bob", "flawed" if n < 3 else "valid"))
+    ]
+    found = labelled(cases_of(rows), FeedbackConfig())
+    assert (len(found.settled), found.distrusted) == (3, ["ann", "bob"])
+    assert labelled(cases_of(rows[:20]), FeedbackConfig(least_right=0.3)).distrusted == []
 
 
 def test_careless_operators_are_weighed_and_their_words_are_not_taken(made):

@@ -98,7 +98,9 @@ def test_agreement_among_operators():
     assert agreement_among([{"ann": True}])["alpha"] is None
 
 
-def test_a_record_counts_what_others_decided_on_too():
+def test_a_record_is_held_against_the_others_alone():
     votes = [{"a": True, "b": False}, {"a": True}, {"a": False, "b": False}, {"a": True, "b": True}]
-    assert met(votes, [True, True, False, None]) == {"a": (2, 2), "b": (1, 2)}
+    assert met(votes) == {"a": (2, 3), "b": (2, 3)}
+    split = [{"a": True, "b": True, "c": False}, {"a": True, "b": False, "c": False, "d": False}]
+    assert met(split) == {"a": (0, 1), "b": (1, 1), "c": (1, 2), "d": (1, 1)}
     assert not can_weigh(votes)
