@@ -90,6 +90,20 @@ def test_f1_of_few_flawed_items_takes_fewer_faults() -> None:
     assert found["p_below"] > 0.4
 
 
+@pytest.mark.parametrize("valid", [0, 1])
+def test_f1_without_valid_items_may_still_hide_misses(valid: int) -> None:
+    """55 flawed items, all found: 0.98 = 2 (55 - d) / (110 - d): d = 2.2 / 1.02 of 55."""
+    asked = [twins(n, (0, 0), (0, 0))[n >= valid] for n in range(55 + valid)]
+    truth = Truth.of(asked)
+    a = Side("a", truth.flawed.astype(float), 0.5)
+    found = compare(a, a, truth, asked, margin=0.02, draws=200)["differences"]["f1"]
+    missed = (1 - 2.2 / 1.02 / 55) ** 55
+    assert missed == pytest.approx(0.111, abs=1e-3)
+    for key in ("p_below", "p_above"):
+        assert found[key] >= missed - 1e-6
+        assert valid or found[key] == pytest.approx(missed, abs=1e-6)
+
+
 def test_f1_is_rarely_called_no_worse_where_it_is() -> None:
     """True F1 falls by 0.02 (3.9 % of 20 flawed items of 200 are missed): at most 5 % of worlds."""
     asked = [twins(n, (0, 0), (0, 0))[n < 20] for n in range(200)]
