@@ -2,11 +2,12 @@
 
 The float critic runs with its adapter merged, which is as fast as float gets. Each critic flags at
 a threshold of its own: 0.5, or with a calibration the one that is certified for it, on its own
-temperature. A flip is a verdict that changes from the one to the other.
+temperature. A flip is a verdict that changes from the one to the other, or that the small critic
+does not give at all where the float one does. Scores compare what both have judged.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,19 @@ def compare_critics(
     works = float_work(settings.report), settings.report.with_name(f".{settings.report.name}")
     p = [score_items(critic, examples, work, batch_tokens=TOKENS).p
          for critic, work in zip(critics, works, strict=True)]  # fmt: skip
-    known = ~np.isnan(p[0]) & ~np.isnan(p[1])
+    judged = ~np.isnan(p[0])
+    known = judged & ~np.isnan(p[1])
     kept = [e for e, both in zip(examples, known, strict=True) if both]
-    sides = tuple(
-        Side(name, one[known], critic.threshold)
+    whole = tuple(
+        Side(name, one[judged], critic.threshold)
         for name, one, critic in zip(("float", "quantized"), p, critics, strict=True)
     )
+    sides = tuple(replace(side, p=side.p[known[judged]]) for side in whole)
     texts = [perplexity(c.causal_lm, c.tokenizer, PARAGRAPH) for c in critics]
     return {
         "size": sizes.table(),
         "unscored": int((~known).sum()),
-        **agreement(sides[0], sides[1], settings.bits),
+        **agreement(whole[0], whole[1], settings.bits),
         "thresholds": {side.name: plain(side.threshold) for side in sides},
         **scored(sides[0], sides[1], kept, recipe),
         "perplexity": {"float": plain(texts[0]), "quantized": plain(texts[1])},
@@ -96,11 +99,19 @@ def load_float(folder: Path, base_folder: Path, *, calibrated: bool = False) -> 
 
 
 def agreement(floating: Side, small: Side, bits: int) -> dict[str, Any]:
-    """How often, and how far, the second critic departs from the first."""
+    """How often, and how far, the second critic departs from the first.
+
+    Args:
+        floating: the first, on what it has judged.
+        small: the second, nan where it could not read what the first one could: these are flips.
+        bits: of its weights.
+    """
     flagged = [side.p > side.threshold for side in (floating, small)]
-    gap = np.abs(floating.p - small.p)
+    lost = np.isnan(small.p)
+    gap = np.abs(floating.p - small.p)[~lost]
+    flips = int(((flagged[0] != flagged[1]) | lost).sum())
     return {
-        "flips": flip_facts(int((flagged[0] != flagged[1]).sum()), len(gap), bits),
+        "flips": {**flip_facts(flips, len(lost), bits), "not_judged": int(lost.sum())},
         "p_difference": {"max": plain(gap.max()), "mean": plain(gap.mean())},
     }
 

@@ -16,7 +16,7 @@ def write_table(target: Path, report: dict[str, Any]) -> None:
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    gap, limits = report["p_difference"], report["thresholds"]
+    gap, limits, flips = report["p_difference"], report["thresholds"], report["flips"]
     basis = f" ({report['basis']})" if report["basis"] else ""
     machine, load = report["measured"]["hardware"], report["measured"]["load"]
     flagged = "certified for it" if report["calibrated"] else "0.5, not calibrated"
@@ -25,7 +25,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
         f"{report['scheme']}. {report['reason']}.", "",
         f"Each flags above its own threshold ({flagged}): {limits['float']:.4f} and "
         f"{limits['quantized']:.4f}. |dp| at most {gap['max']:.4f}, mean {gap['mean']:.5f}; "
-        f"{report['unscored']} items unscored.", "",
+        f"{report['unscored']} items unscored; {flips['not_judged']} of them, which only the small "
+        "critic could not read, count as flips.", "",
         "| | float | quantized | quantized against float |", "|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in _rows(report)), "",
         "Intervals are 95 %, the widest of those resampled by group and by family; p: that the "

@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from minicrit.quantize_compare import agreement
 from minicrit.quantize_gate import MOST_FLIPS, certifying_items, flip_facts, gate
+from minicrit.unseen import Side
 
 FINE = {"f1": {"p_below": 0.001}, "fpr": {"p_above": 0.05}}
 
@@ -37,6 +40,17 @@ def test_flips_of_400(bits: int, most: int) -> None:
     assert (over["status"], over["basis"]) == ("not released", None)
     assert over["reason"].startswith(f"{most + 1} of 400 verdicts flipped, at most "
                                      f"{MOST_FLIPS[bits]:.1%} may, up to ")  # fmt: skip
+
+
+def test_what_only_the_small_critic_cannot_read_is_flipped() -> None:
+    p = np.random.default_rng(0).random(600)
+    small = np.where(np.arange(600) % 25 == 0, np.nan, p)
+    found = agreement(Side("float", p, 0.5), Side("small", small, 0.5), 8)
+    assert [found["flips"][key] for key in ("count", "not_judged", "n")] == [24, 24, 600]
+    assert found["p_difference"] == {"max": 0.0, "mean": 0.0}
+    assert gate(found["flips"], FINE, 0.02)["status"] == "not released"
+    small[1] = 1 - p[1]  # one that is another verdict
+    assert agreement(Side("float", p, 0.5), Side("small", small, 0.5), 8)["flips"]["count"] == 25
 
 
 def test_certified_is_said() -> None:
