@@ -4,7 +4,8 @@ A specialist is worth its place if it is better than the general adapter where i
 does no harm elsewhere. So each cell is compared with the general adapter's on the same items, by
 two tests: exact McNemar on right verdicts at p = 0.5 (items as independent), and the difference in
 AUROC, which no threshold moves, resampled by twin group and by family (the less sure counts). All p
-values of the matrix are adjusted together (Holm), or one cell in twenty would differ by chance.
+values of the matrix are adjusted together (Holm), or one cell in twenty would differ by chance. A
+test that so few families can never decide is none of them: it would only take from the others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -120,6 +121,8 @@ def _against(
     first, second = sides
     row = compare(first, second, truth, examples, margin=MARGIN, draws=draws, seed=seed)
     auroc = row["differences"]["auroc"]
+    both = truth.only(~np.isnan(first.p) & ~np.isnan(second.p))
+    clusters = min(len(set(names)) for names in both.units().values())
     gap = (row["only_a_right"] - row["only_b_right"]) / row["n"] if row["n"] else 0.0
     return {
         "n": row["n"],
@@ -128,23 +131,29 @@ def _against(
         "accuracy": plain(gap),
         "mcnemar_p": row["mcnemar_p"],
         "detectable": row["detectable"],
-        "auroc": {key: auroc[key] for key in ("value", "low", "high", "p")},
+        "auroc": {
+            **{key: auroc[key] for key in ("value", "low", "high", "p")},
+            "clusters": clusters,
+            "testable": paired.least_p(clusters) <= LEVEL,
+        },
     }
 
 
 def _adjust(cells: Sequence[dict[str, Any]]) -> None:
-    """Adds the adjusted p values of both tests, and what they say together."""
-    raw = [p for cell in cells for p in (cell["mcnemar_p"], cell["auroc"]["p"])]
-    adjusted = paired.holm([1.0 if p is None else p for p in raw])
+    """Adds the adjusted p values of the tests that can decide, and what they say together."""
+    raw = [p for cell in cells for p in (
+        cell["mcnemar_p"], cell["auroc"]["p"] if cell["auroc"]["testable"] else None)]  # fmt: skip
+    held = iter(paired.holm([p for p in raw if p is not None]))
+    adjusted = [None if p is None else plain(next(held)) for p in raw]
     for number, cell in enumerate(cells):
         accuracy, auroc = adjusted[2 * number : 2 * number + 2]
-        cell["mcnemar_holm_p"], cell["auroc"]["holm_p"] = plain(accuracy), plain(auroc)
+        cell["mcnemar_holm_p"], cell["auroc"]["holm_p"] = accuracy, auroc
         cell["says"] = _says([(accuracy, cell["accuracy"]), (auroc, cell["auroc"]["value"])])
 
 
-def _says(tests: Sequence[tuple[float, float | None]]) -> str:
+def _says(tests: Sequence[tuple[float | None, float | None]]) -> str:
     """`better`, `worse`, `mixed`, or `open` where neither test tells the two apart."""
-    signs = {gap > 0 for p, gap in tests if p <= LEVEL and gap}
+    signs = {gap > 0 for p, gap in tests if p is not None and p <= LEVEL and gap}
     if len(signs) != 1:
         return "mixed" if signs else "open"
     return "better" if signs.pop() else "worse"

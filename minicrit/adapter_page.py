@@ -24,8 +24,9 @@ ABOUT_WORTH = (
 )
 ABOUT_TESTS = (
     "Each specialist minus the general adapter on the same items: accuracy by exact McNemar, AUROC "
-    "with its 95 % by twin group and by family, the wider. Holm: over both tests of all cells. "
-    "Open: not told apart."
+    "with its 95 % by twin group and by family, the wider. Holm: over both tests of all cells; G "
+    "groups or families give no p below 2^(1 - G), so fewer than six cannot be tested. Open: not "
+    "told apart."
 )
 
 
@@ -76,7 +77,7 @@ def against_rows(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         (_name(key) + ("*" if domain == key else ""), domain, _signed(told["accuracy"]),
          f"{told['only_it_right']} : {told['only_general_right']}",
          number(told["mcnemar_holm_p"]), _signed(told["auroc"]["value"]),
-         bounds(told["auroc"]["low"], told["auroc"]["high"]), number(told["auroc"]["holm_p"]),
+         bounds(told["auroc"]["low"], told["auroc"]["high"]), _adjusted(told["auroc"]),
          told["says"])
         for key, row in (found.get("matrix") or {}).items()
         for domain, one in row.items()
@@ -96,6 +97,12 @@ def adapters_view(found: Mapping[str, Any]) -> dict[str, Any]:
         "notes": [ABOUT_WORTH, ABOUT_TESTS],
         "about": [say(found) for part, say in _PARTS.items() if found.get(part)],
     }
+
+
+def _adjusted(auroc: Mapping[str, Any]) -> str:
+    if auroc.get("testable", True):  # as reports from before had it
+        return number(auroc["holm_p"])
+    return f"cannot be tested, {auroc['clusters']} families"
 
 
 def _signed(value: float | None) -> str:

@@ -83,17 +83,24 @@ def _p(count: int, draws: int, bias: float, bend: float) -> float:
     return max(least, float(special.ndtr(away / (1 + bend * away) - bias)))
 
 
+def least_p(clusters: int) -> float:
+    """The least two-sided p that so many clusters can give: 2^(1 - G), 0.03 from six.
+
+    That is the chance at which all of them speak for the same judge, whoever is better.
+    """
+    return 2.0 ** (1 - clusters)
+
+
 def difference(value: float, drawn: Floats, left_out: Floats, n: int) -> Difference:
     """A difference with BCa bounds (95 %) and the two-sided p at which a bound touches zero.
 
-    G clusters that all speak for the same judge do so by chance with probability 2^(1 - G), so no p
-    is below that, however far from zero the bounds are: 0.03 from six. Undefined as in
+    No p is below `least_p`, however far from zero the bounds are. Undefined as in
     `statistics.percentiles`.
     """
     if math.isnan(percentiles(drawn, 0.95)[0]):
         return Difference(value, math.nan, math.nan, math.nan, n)
     found = Drawn.of(value, drawn, left_out)
-    p = min(1.0, max(2 * min(found.at_most(0.0), found.at_least(0.0)), 2.0 ** (1 - len(left_out))))
+    p = min(1.0, max(2 * min(found.at_most(0.0), found.at_least(0.0)), least_p(len(left_out))))
     return Difference(value, *found.bounds(), p, n)
 
 

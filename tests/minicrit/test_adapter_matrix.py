@@ -1,5 +1,7 @@
 """The matrix of adapters and domains: figures by hand, tests adjusted together, what is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,17 @@ def test_p_values_are_adjusted_over_both_tests_of_all_cells():
     )
 
 
+def test_what_so_few_families_cannot_decide_takes_nothing_from_other_tests(found):
+    """Two families give no p of AUROC below one half: four tests are adjusted for, not eight."""
+    few = [replace(e, source=f"composer/{e.domain}/f{int(e.group[-1]) % 2}/m") for e in EXAMPLES]
+    p = {FALLBACK: scored(9, 12), "trading": scored(12, 12), "medical": scored(9, 12)}
+    matrix = matrix_of(p, few, draws=300)
+    told = matrix["trading"]["trading"]["against"]
+    assert (told["auroc"]["clusters"], told["auroc"]["holm_p"]) == (2, None)
+    assert told["mcnemar_holm_p"] == pytest.approx(4 * 2 * 0.5**6, abs=1e-6)
+    assert "| cannot be tested, 2 families |" in page({**found, "matrix": matrix})
+
+
 def test_unscored_items_are_left_out():
     p = {FALLBACK: scored(12, 12), "trading": scored(12, 12)}
     p["trading"][0] = np.nan
@@ -100,7 +113,7 @@ def test_unscored_items_are_left_out():
 
 @pytest.mark.parametrize(("tests", "said"), [
     ([(0.01, 0.1), (0.9, -0.1)], "better"), ([(0.9, 0.1), (0.05, -0.1)], "worse"),
-    ([(0.01, 0.1), (0.01, -0.1)], "mixed"), ([(0.06, 0.1), (1.0, None)], "open"),
+    ([(0.01, 0.1), (0.01, -0.1)], "mixed"), ([(0.06, 0.1), (None, None)], "open"),
     ([(0.01, 0.0), (1.0, 0.0)], "open"),
 ])  # fmt: skip
 def test_what_two_tests_say(tests, said):
