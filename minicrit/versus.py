@@ -39,7 +39,9 @@ def compare(
     """The comparison's row of the report.
 
     McNemar takes items as independent. Differences are resampled by twin group and by family, with
-    BCa bounds; `low`, `high` and `p` are the least sure of both.
+    BCa bounds; `low`, `high` and `p` are the least sure of both. Where all items are of one family
+    that is known, every p is 1: no other family speaks for either judge. Items whose family is not
+    known are as independent as their groups are.
     """
     both = ~np.isnan(a.p) & ~np.isnan(b.p)
     known = truth.only(both)
@@ -117,7 +119,10 @@ def _differences(
     for unit, clusters in truth.units().items():
         drawn = [draw(s.p, truth, s.threshold, clusters, seed=seed, draws=draws) for s in order]
         left = [without(s.p, truth, s.threshold, clusters) for s in order]
-        found[unit] = {name: _gap(name, order, truth, margin, drawn, left) for name in COMPARED}
+        alone = clusters is not truth.groups and not drawn[0]
+        found[unit] = {name: _one_family(name, order, truth) if alone else
+                       _gap(name, order, truth, margin, drawn, left)
+                       for name in COMPARED}  # fmt: skip
     rows = {
         name: _least_sure({unit: gaps[name] for unit, gaps in found.items()}) for name in COMPARED
     }
@@ -133,8 +138,7 @@ def _gap(
     left: Sequence[dict[str, Floats]],
 ) -> dict[str, float]:
     """First minus second of one metric, with bounds and p values for one unit of resampling."""
-    first, second = (metrics(side.threshold)[name](side.p, truth) for side in sides)
-    value = first - second
+    value = _value(name, sides, truth)
     if not drawn[0] or math.isnan(value):
         return {"value": value, **dict.fromkeys(("low", "high", "p", "p_below", "p_above"),
                                                 math.nan)}  # fmt: skip
@@ -144,6 +148,19 @@ def _gap(
     below, above = paired.one_sided(value, gaps, rest, margin, hidden)
     return {"value": value, "low": gap.low, "high": gap.high, "p": gap.p,
             "p_below": below, "p_above": above}  # fmt: skip
+
+
+def _one_family(name: str, sides: Sequence[Side], truth: Truth) -> dict[str, float]:
+    """The difference in a unit of which there is one: no bounds, and nothing is shown."""
+    value = _value(name, sides, truth)
+    p = math.nan if math.isnan(value) else 1.0
+    return {"value": value, "low": math.nan, "high": math.nan,
+            **dict.fromkeys(("p", "p_below", "p_above"), p)}  # fmt: skip
+
+
+def _value(name: str, sides: Sequence[Side], truth: Truth) -> float:
+    first, second = (metrics(side.threshold)[name](side.p, truth) for side in sides)
+    return first - second
 
 
 def _least_sure(units: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Two judges side by side: slices by hand, and differences that cover the truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -149,6 +151,23 @@ def test_bounds_of_differences_cover_the_truth() -> None:
             hits[name] += row["low"] <= value <= row["high"]
     for name, count in hits.items():
         assert 0.89 <= count / 200 <= 0.99, name
+
+
+@pytest.mark.parametrize(("families", "p"), [(1, 1.0), (2, 0.5), (0, None)])
+def test_one_family_is_no_surer_than_two(families: int, p: float | None) -> None:
+    """Twenty twin groups of which one judge has every other one wrong; 0: families unknown."""
+    asked = [e for n in range(20) for e in twins(n, (0, 0), (0, 0))]
+    source = [f"composer/trading/f{n // 2 % families}/m" if families else "own" for n in range(40)]
+    asked = [replace(e, source=s) for e, s in zip(asked, source, strict=True)]
+    truth = Truth.of(asked)
+    right = truth.flawed.astype(float)
+    wrong = np.where(np.arange(40) % 4 < 2, 1 - right, right)
+    a, b = Side("a", 0.1 + 0.8 * right, 0.5), Side("b", 0.1 + 0.8 * wrong, 0.5)
+    for sides, worse in (((a, b), "p_above"), ((b, a), "p_below")):
+        found = compare(*sides, truth, asked, margin=0.02, draws=500)["differences"]["auroc"]
+        assert found["value"] != 0
+        assert found["p"] < 0.01 if p is None else found["p"] == pytest.approx(p)
+        assert families != 1 or found[worse] == found["p_apart"] == 1
 
 
 def test_what_n_can_find_in_words() -> None:
