@@ -17,7 +17,7 @@ from minicrit.arm_answers import Answers
 from minicrit.arms import PLAIN, REFORMATTING, THINKING, THINKING_STYLE, THOUGHT
 from minicrit.measures import HALF, Truth, plain
 from minicrit.records import Example
-from minicrit.statistics import cluster_bootstrap
+from minicrit.statistics import Interval, Statistic, cluster_bootstrap
 from minicrit.unseen import Side
 
 Floats = npt.NDArray[np.float64]
@@ -127,17 +127,23 @@ def spread(
     }  # fmt: skip
 
 
+def intervals(statistic: Statistic, truth: Truth, *, seed: int, draws: int) -> dict[str, Interval]:
+    """A statistic of item weights on resamples of each unit: by group and by family."""
+    return {unit: cluster_bootstrap(statistic, clusters, draws=draws, seed=seed)
+            for unit, clusters in truth.units().items()}  # fmt: skip
+
+
 def _spread(
     odds: Floats, said: Bools, examples: Sequence[Example], seed: int, draws: int
 ) -> dict[str, Any]:
-    """With intervals by group. Shapes: (formats, n)."""
+    """With intervals of each unit. Shapes: (formats, n)."""
     truth = Truth.of(examples)
     right = (said == truth.flawed).astype(np.float64)
     flipped, away = (said != said[0]).any(0).astype(np.float64), odds.std(0)
 
-    def over(statistic: Any) -> dict[str, Any]:
-        found = cluster_bootstrap(statistic, truth.groups, draws=draws, seed=seed)
-        return measures.entry(found.value, found.n, {"by group": found})
+    def over(statistic: Statistic) -> dict[str, Any]:
+        found = intervals(statistic, truth, seed=seed, draws=draws)
+        return measures.entry(next(iter(found.values())).value, len(examples), found)
 
     return {
         "accuracy": over(lambda w: float(np.ptp(right @ w) / w.sum())),

@@ -1,13 +1,14 @@
 """What sampled critiques are worth against greedy ones, by the text alone.
 
 Of each item the mean over its samples counts, so that items, not samples, are what is resampled,
-by group. What does not parse is a miss in every share, as in `written`. Distinct n-grams are
-counted in equal amounts of text: one sample of each item at a time, the mean over samples. They
-have no interval and no test, as a text that is drawn twice adds no new n-gram: resampling is
-biased.
+by group and by family; the least sure of both is shown. What does not parse is a miss in every
+share, as in `written`. Distinct n-grams are counted in equal amounts of text: one sample of each
+item at a time, the mean over samples. They have no interval and no test, as a text that is drawn
+twice adds no new n-gram: resampling is biased.
 """
 
 # mypy: disable-error-code="import-untyped"
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,16 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minicrit import measures, wording
+from minicrit import measures, paired, wording
 from minicrit.arm_answers import Answers
-from minicrit.measures import plain
+from minicrit.measures import Truth, plain
 from minicrit.prompts import Critique, UnparsedError, parse_critique
-from minicrit.reading_figures import adjust
+from minicrit.reading_figures import adjust, intervals
 from minicrit.records import Example
 from minicrit.statistics import (
     Interval,
     Statistic,
-    cluster_bootstrap,
     mcnemar_exact,
     paired_bootstrap,
     wilson,
@@ -76,9 +76,9 @@ class Written:
     parsed: list[list[Critique | None]]
 
     @property
-    def groups(self) -> npt.NDArray[np.str_]:
-        """Of the items."""
-        return np.array([e.group for e in self.examples])
+    def truth(self) -> Truth:
+        """About the items."""
+        return Truth.of(self.examples)
 
     def scores(self, name: str) -> Floats:
         """(n, samples) of one score; nan where the item has no such thing."""
@@ -153,15 +153,14 @@ def _entry(
 
     Wilson's takes as many items as have the thing, each right or wrong.
     """
-    found = cluster_bootstrap(statistic, written.groups, draws=draws, seed=seed)
-    intervals = {"by group": found}
-    n = len(written.examples)
+    found = intervals(statistic, written.truth, seed=seed, draws=draws)
+    value, n = next(iter(found.values())).value, len(written.examples)
     if name in SCORES:
         n = int((~np.isnan(written.scores(name)[:, 0])).sum())
     if name in RATES and n:
-        bounds = wilson(round(found.value * n), n)
-        intervals["wilson"] = Interval(found.value, bounds.low, bounds.high, n)
-    return measures.entry(found.value, n, intervals)
+        bounds = wilson(round(value * n), n)
+        found["wilson"] = Interval(value, bounds.low, bounds.high, n)
+    return measures.entry(value, n, found)
 
 
 def _distinct(written: Written) -> dict[str, Any]:
@@ -207,10 +206,7 @@ def _compared(arm: Written, greedy: Written, seed: int, draws: int) -> dict[str,
     first = [w.scores("verdict_right")[:, 0] > 0 for w in (a, b)]
     only_a, only_b = int(np.sum(first[0] & ~first[1])), int(np.sum(first[1] & ~first[0]))
     sides = statistics_of(a), statistics_of(b)
-    gaps = {}
-    for name in sides[0]:
-        gap = paired_bootstrap(sides[0][name], sides[1][name], a.groups, draws=draws, seed=seed)
-        gaps[name] = {key: plain(getattr(gap, key)) for key in ("value", "low", "high", "p")}
+    gaps = {name: _gap(sides[0][name], sides[1][name], a.truth, seed, draws) for name in sides[0]}
     return {
         "experiment": arm.found.arm.experiment,
         "a": arm.found.arm.name,
@@ -221,3 +217,24 @@ def _compared(arm: Written, greedy: Written, seed: int, draws: int) -> dict[str,
         "mcnemar_p": plain(mcnemar_exact(only_a, only_b)),
         "differences": gaps,
     }
+
+
+def _gap(
+    first: Statistic, second: Statistic, truth: Truth, seed: int, draws: int
+) -> dict[str, float | None]:
+    """A difference with the widest bounds and the largest p of all units, no p below `least_p`.
+
+    So it is 1 where all items are of one family, and None where nothing is defined.
+    """
+    units = truth.units().values()
+    found = [paired_bootstrap(first, second, clusters, draws=draws, seed=seed)
+             for clusters in units]  # fmt: skip
+    known = [gap for gap in found if not math.isnan(gap.p)]
+    row: dict[str, float | None] = {"value": plain(found[0].value), "low": None, "high": None,
+                                    "p": None}  # fmt: skip
+    if known:
+        least = max(paired.least_p(len(set(clusters))) for clusters in units)
+        row |= {"low": plain(min(gap.low for gap in known)),
+                "high": plain(max(gap.high for gap in known)),
+                "p": plain(max(least, *(gap.p for gap in known)))}  # fmt: skip
+    return row

@@ -1,6 +1,7 @@
 """Tables of the experiments from answers that are given, so that every number follows by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -162,6 +163,24 @@ def test_sampled_pairs_by_hand():
     assert row["differences"]["parsed"]["value"] == 0
     assert row["differences"]["flaw_type_right"]["value"] == 1 / 4 - 1 / 2
     assert all(gap["holm_p"] >= gap["p"] for gap in row["differences"].values())
+
+
+def test_sampled_critiques_and_layouts_are_resampled_by_family_too():
+    """Four groups of two families, a right and a wrong one: by family nothing is known."""
+    known = [replace(e, source=f"composer/{e.domain}/f{n // 4}/m") for n, e in enumerate(EXAMPLES)]
+    said = [[VALID], [FLAWED], [VALID], [FLAWED], [FLAWED], [VALID], [FLAWED], [VALID]]
+    right, wrong = (replace(wrote(name, texts), examples=known) for name, texts in
+                    (("greedy", said), ("warm", said[2:] + said[:2])))  # fmt: skip
+    row = sampling_figures.arm_row(right, trained=True, **MANY)["verdict_right"]
+    assert set(row["intervals"]) == {"wilson", "by group", "by family"}
+    assert (row["value"], row["low"], row["high"]) == (0.5, 0.0, 1.0)
+    gap = sampling_figures.comparisons([wrong, right], **MANY)[0]["differences"]["verdict_right"]
+    assert gap["p"] >= 0.5  # two families agree by chance
+    answers = (read(PLAIN, FORMATS, [-2, 2, -2, 2, -2, 2, -2, 2]),
+               read("bullets", REFORMATTING, [-2, 2, -2, 2, 2, -2, 2, -2]))  # fmt: skip
+    two = [replace(one, examples=known) for one in answers]
+    flips = reading_figures.spread(two, 0.5, **MANY)["any_flip"]
+    assert (flips["value"], flips["intervals"]["by family"]) == (0.5, [0.0, 1.0])
 
 
 def test_distinct_words_are_counted_in_equal_amounts_of_text():
