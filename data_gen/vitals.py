@@ -12,6 +12,7 @@ A sign has fallen if it lies under a share of what it was by more than chance: t
 95 % interval of `now - share * first`, resampled by group, is under 0.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,25 +117,27 @@ def fallen(first: Vitals, now: Vitals, share: float, seed: int) -> list[str]:
 
 
 def accepted_less(
-    first: tuple[int, int], now: tuple[int, int], share: float, z: float = 1.96
+    first: tuple[int, int], now: tuple[int, int], share: float, level: float = 0.95
 ) -> str | None:
     """Why the acceptance rate counts as fallen, or None: `fallen` for two independent rates.
 
-    With p = k / n, the upper end of the interval of `p - share * p1` is under 0; its standard error
-    is sqrt(p (1 - p) / n + share^2 p1 (1 - p1) / n1).
+    With p = k / n, the upper end of Newcombe's interval of `p - share * p1` is under 0 (1998,
+    method 10, from Wilson's of either rate): p - share p1 + sqrt((u - p)^2 + share^2 (p1 - l1)^2).
+    A normal error would be 0 for 0 of 3, and few revisions would seem to say much.
 
     Args:
         first: in the first round, how many revisions were accepted and how many drafts revised.
         now: in this round.
         share: of the first rate.
-        z: standard errors that chance is granted.
+        level: of the interval.
     """
-    (k1, n1), (k, n) = first, now
-    if not n:  # nothing was revised, so there is no rate
+    if not (now[1] and first[1]):  # nothing was revised, so there is no rate
         return None
-    p1, p = k1 / max(1, n1), k / n
-    error = (p * (1 - p) / n + share**2 * p1 * (1 - p1) / max(1, n1)) ** 0.5
-    return _said("acceptance", p1, p) if p - share * p1 + z * error < 0 else None
+    before, after = wilson(*first, level), wilson(*now, level)
+    room = math.hypot(after.high - after.value, share * (before.value - before.low))
+    if after.value - share * before.value + room >= 0:
+        return None
+    return _said("acceptance", before.value, after.value)
 
 
 def rate(k: int, n: int) -> str:

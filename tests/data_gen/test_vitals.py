@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from data_gen.vitals import SIGNS, Vitals, accepted_less, distinct, entropy, fallen, words
 
@@ -76,11 +77,22 @@ def test_acceptance_by_hand():
     assert accepted_less((0, 0), (0, 0), 0.95) is None
     assert accepted_less((60, 200), (0, 0), 0.95) is None  # nothing was revised
     assert accepted_less((50, 100), (50, 100), 0.95) is None
-    # p - 0.95 p1 = 0.3 - 0.475 = -0.175; error sqrt(0.21 / 100 + 0.9025 * 0.25 / 100) = 0.0660
-    bound = -0.175 + 1.96 * math.sqrt(0.0021 + 0.00225625)
-    assert bound < 0
+    # p - 0.95 p1 = 0.3 - 0.475 = -0.175; Wilson's of 30 and 50 of 100: up to 0.3958, from 0.4038
+    bound = -0.175 + math.hypot(0.3958 - 0.3, 0.95 * (0.5 - 0.4038))
+    assert bound == pytest.approx(-0.0426, abs=1e-3)
     assert accepted_less((50, 100), (30, 100), 0.95) == "acceptance is 0.300, was 0.500 (60 %)"
-    # -0.075 + 1.96 * sqrt(0.0024 + 0.00225625) = 0.0587: may be chance
+    # 0.4 - 0.475 + sqrt((0.4983 - 0.4)^2 + (0.95 * 0.0962)^2) = 0.059: may be chance
     assert accepted_less((50, 100), (40, 100), 0.95) is None
-    assert accepted_less((50, 100), (40, 100), 0.95, z=0.0) is not None
+    assert accepted_less((50, 100), (40, 100), 0.95, level=0.01) is not None
     assert accepted_less((50, 100), (0, 100), 0.0) is None
+    assert accepted_less((40, 100), (0, 3), 0.95) is None  # up to 0.56 are possible
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.3, 0.4, 0.5])
+def test_few_revisions_stop_no_round_whose_rate_is_the_same(rate):
+    """Eight after a hundred: chance stops at most one round in forty."""
+    stopped = sum(
+        stats.binom.pmf(k1, 100, rate) * stats.binom.pmf(k, 8, rate)
+        for k1 in range(101) for k in range(9) if accepted_less((k1, 100), (k, 8), 1.0)
+    )  # fmt: skip
+    assert stopped <= 0.026
