@@ -32,7 +32,7 @@ def benchmark_page(report: Mapping[str, Any]) -> str:
         *_comparisons(report),
         "## Whole critiques",
         markdown(*tables.critique_rows(report)),
-        "What is missing or unparsed counts as a miss.",
+        tables.MISSES,
         *_details(report),
         "## Times and memory",
         _hardware(report["measured"]["hardware"]),

@@ -45,6 +45,10 @@ SHARES = {
     "evidence_verbatim": "evidence word for word in the rationale",
     "evidence_overlap": "evidence overlap (character F1, flawed items)",
 }
+MISSES = (
+    "What is missing or unparsed counts as a miss, but not in two rows: whether text and readout "
+    "agree is a share of what parsed, and evidence word for word of what quotes any."
+)
 TYPES = {
     "macro_f1": "macro F1 over all items, by verdict and type",
     "macro_f1_if_flawed": "macro F1 of flawed items, whatever the verdict",

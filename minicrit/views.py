@@ -22,6 +22,7 @@ def views(report: Report) -> dict[str, Any]:
         **_comparisons(report),
         "promises": [_promise(judge) for judge in judges.values() if judge.get("calibration")],
         "written": tables.critique_rows(report),
+        "misses": tables.MISSES,
         "measured": tables.measured_rows(report),
         "roc": plots.square(curves, ("false-positive rate", "recall"), list(_points(judges)),
                             limits=_limits(judges)),

@@ -1,6 +1,8 @@
 """Whole critiques against their references: form, verdict, flaw type, evidence.
 
-What is missing or unparsed counts as a miss in every share over items, and is counted apart.
+What is missing or unparsed counts as a miss in every share over items, and is counted apart. Two
+are none over items: whether text and readout agree is a share of what parsed, `evidence_verbatim`
+of what quotes any.
 """
 
 # mypy: disable-error-code="import-untyped"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from minicrit import tables
 from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
 from tests.minicrit.benchmark_case import StandIn, lasting, many, recipe, small, twins
@@ -210,9 +211,16 @@ def test_too_many_unscored_fail(tmp_path: Path) -> None:
 def test_unparsed_critiques_are_misses_with_reasons(tmp_path: Path) -> None:
     """'No flaw found.' is no verdict."""
     mumbling = [e for n in range(3) for e in twins(n, ("0.1 mumbles", "0.9 mumbles"), (0.2, 0.8))]
-    report = run(recipe(tmp_path, mumbling), draws=5)
+    made = recipe(tmp_path, mumbling)
+    report = run(made, draws=5)
     found = report["judges"]["model_1"]["critiques"]
-    assert (found["parsed"]["value"], found["text_agrees_with_readout"]["n"]) == (0, 0)
+    assert found["parsed"]["value"] == 0
+    # two shares are of what parsed, of which there is nothing, and the page names them
+    none = {name for name in tables.SHARES if found[name]["n"] == 0}
+    assert none == {"text_agrees_with_readout", "evidence_verbatim"}
+    page = " ".join(Path(f"{made.benchmark.out}.md").read_text().split())
+    assert ("but not in two rows: whether text and readout agree is a share of what parsed, and "
+            "evidence word for word of what quotes any") in page  # fmt: skip
     assert found["flaw_type_right"]["value"] == found["evidence_overlap"]["value"] == 0
     (reason,) = found["unparsed_reasons"]
     assert reason.startswith("line 1: expected 'Verdict: valid'")
