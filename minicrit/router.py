@@ -271,7 +271,13 @@ class Router(Critic):
         return self._calibration is not None or any(member.calibration for member in members)
 
     def certificate(self, item: Item) -> dict[str, Any] | None:
-        """See `Critic`; of the adapter that judges the item, or of the router as a whole."""
+        """See `Critic`; of the adapter that judges the item, or of the router as a whole.
+
+        None where the general adapter judges: it was certified over items of all domains, and is
+        given those alone that no specialist takes.
+        """
+        if self._route(*item).key == FALLBACK:
+            return self.calibration
         found = self._fitted(item)
         return dict(found.facts) if found else None
 

@@ -38,7 +38,8 @@ class Answer:
 
     Attributes:
         confidence: probability of the label said.
-        certificate: what the threshold is certified for; None without a calibration.
+        certificate: what the threshold is certified for; None without a calibration, and where a
+            router's general adapter judges.
         text: the critique as the critic wrote it; None for a plain verdict.
     """
 

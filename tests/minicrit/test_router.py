@@ -302,6 +302,19 @@ def test_every_adapter_brings_its_calibration(tiny, own, alone):
     assert raw.threshold == 0.5
 
 
+def test_what_the_general_adapter_judges_has_no_certificate(tiny, own, alone):
+    """It was certified over all domains, not over what the specialists leave to it."""
+    calibrate(own / "general", 0.6, 2.0, base=tiny.identity, adapter=alone[FALLBACK].adapter)
+    router = load(own, tiny)
+    left = [item for item, route in zip(ITEMS, router.routes(ITEMS), strict=True)
+            if route.key == FALLBACK]  # fmt: skip
+    assert left
+    for item in left:
+        (verdict,) = router.verdict([item])
+        assert (verdict.calibrated, router.certificate(item)) == (True, None)
+        assert result_of(router, *item, Answer(0.8))["certificate"] is None
+
+
 def test_a_calibration_of_the_whole_router_comes_first_and_ends_with_a_swap(tiny, own, alone):
     plain = load(own, tiny)
     calibrate(own / "router", 0.61, 4.0, router=plain.fitted_to["router"])
@@ -311,7 +324,7 @@ def test_a_calibration_of_the_whole_router_comes_first_and_ends_with_a_swap(tiny
     odds = plain.log_odds(ITEMS)
     np.testing.assert_allclose(router.p_flawed(ITEMS), 1 / (1 + np.exp(-odds / 4)), atol=1e-9)
     assert all(v.calibrated for v in router.verdict(ITEMS))
-    assert router.certificate(ITEMS[1]) == router.calibration
+    assert all(router.certificate(item) == router.calibration for item in ITEMS)
     router.swap("medical", None)
     assert (router.threshold, router.calibration) == (0.5, None)
     write_json(own / "router" / "router.json",
