@@ -21,6 +21,7 @@ import numpy.typing as npt
 from scipy import special
 
 from minicrit import calibration as science
+from minicrit.calibrated import Calibration, read_calibration
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION, sha256_file, sha256_json, write_json
@@ -39,8 +40,13 @@ SPLIT = "calibration"
 Rows = npt.NDArray[np.intp]
 
 
-def calibrate(recipe: Recipe) -> dict[str, Any]:
+def calibrate(recipe: Recipe, lender: Path | None = None) -> dict[str, Any]:
     """Fits it, writes it beside the critic's manifest, prints it in a few lines.
+
+    Args:
+        recipe: uses `calibrate`, `seed` and `base.folder`.
+        lender: folder of a critic whose temperatures and shifts are kept where these items are of
+            so few families that their own would be those of the families; if it is calibrated.
 
     Raises:
         ValueError: if the critic was trained on these items, if they are of another split, or if
@@ -49,11 +55,17 @@ def calibrate(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.calibrate
     record = _record(settings.model)
     work = settings.model.with_name(f".{settings.model.name}.calibration")
+    lent = read_calibration(lender) if lender else None
     found, critic, examples = fit(
         settings, recipe.seed, record,
-        lambda: Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False), work
+        lambda: Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False), work,
+        lent,
     )  # fmt: skip
-    _write(recipe, record, critic, found, examples)
+    inputs = {"critic": settings.model, "data": settings.data}
+    if lender and lent:
+        inputs["scale"] = lender / CALIBRATION
+    facts = {**critic.fitted_to, "firewalled": firewalled(settings.data, record)}
+    write_calibration(settings, recipe.seed, found, examples, facts, inputs)
     remove_partial(work)
     sys.stdout.write(lines(found) + f"written: {settings.model / CALIBRATION}\n")
     return found
@@ -61,7 +73,7 @@ def calibrate(recipe: Recipe) -> dict[str, Any]:
 
 def fit(
     settings: CalibrateConfig, seed: int, record: dict[str, Any],
-    critic_of: Callable[[], Critic], work: Path,
+    critic_of: Callable[[], Critic], work: Path, lent: Calibration | None = None,
 ) -> tuple[dict[str, Any], Critic, list[Example]]:  # fmt: skip
     """What the file is to hold, for the critic that is loaded once the items are known to do.
 
@@ -71,6 +83,7 @@ def fit(
         record: manifest of the critic, or of what it was made from: what it has seen.
         critic_of: gives the critic, not calibrated.
         work: what the partial scores lie beside.
+        lent: as in `fitted`.
     """
     examples = _examples(settings, seed)
     _check_unseen(settings, record)
@@ -80,7 +93,7 @@ def fit(
     scored = score_items(critic, examples, work, batch_tokens=settings.batch_tokens)
     known = ~np.isnan(scored.p)
     found = fitted(settings, examples, scored.p, fitting[known[fitting]],
-                   certifying[known[certifying]], seed)  # fmt: skip
+                   certifying[known[certifying]], seed, lent)  # fmt: skip
     return found | {"form": FORM, "unscored": dict(scored.unscored)}, critic, examples
 
 
@@ -112,16 +125,23 @@ def parted(examples: Sequence[Example], share: float, seed: int) -> tuple[Rows, 
 
 def fitted(
     settings: CalibrateConfig, examples: Sequence[Example], raw: npt.NDArray[np.float64],
-    fitting: Rows, certifying: Rows, seed: int,
+    fitting: Rows, certifying: Rows, seed: int, lent: Calibration | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Everything the file holds, from p(flawed) of all items before calibration."""
+    """Everything the file holds, from p(flawed) of all items before calibration.
+
+    The scales are those `lent`, if any, where the fitting items are of fewer than three families.
+    """
     flawed = np.array([e.label == "flawed" for e in examples])
     domains = np.array([e.domain for e in examples])
     odds = logit(raw)
     families = np.array([family_of(example) for example in examples])
-    pooled, own = science.fit_scales(odds[fitting], flawed[fitting], domains[fitting],
-                                     families[fitting], settings.domain_items,
-                                     shifted=settings.shift)  # fmt: skip
+    if lent and len(np.unique(families[fitting])) < science.FAMILIES:
+        pooled, own, used = lent.scale, dict(lent.domains), 0
+    else:
+        pooled, own = science.fit_scales(odds[fitting], flawed[fitting], domains[fitting],
+                                         families[fitting], settings.domain_items,
+                                         shifted=settings.shift)  # fmt: skip
+        used = len(fitting)
     p = science.scaled(odds, *np.array([own.get(name, pooled) for name in domains]).T)
     false = miscounted([e.rationale for e in examples])
     sums = science.believed(flawed[fitting][false[fitting]]) if settings.sums else None
@@ -137,7 +157,7 @@ def fitted(
     return {
         "threshold": threshold,
         "each_domain": settings.each_domain,
-        "temperature": {"pooled": pooled.temperature, "n": len(fitting),
+        "temperature": {"pooled": pooled.temperature, "n": used,
                         "domains": {name: one.temperature for name, one in own.items()}},
         "shift": {"pooled": pooled.shift,
                   "domains": {name: one.shift for name, one in own.items()}},
@@ -270,16 +290,6 @@ def _by_family(
         lambda w: float(w @ flagged / w.sum()), families, draws=2000, seed=seed
     )
     return {key: plain(getattr(rate, key)) for key in ("value", "low", "high")} | {"n": rate.n}
-
-
-def _write(
-    recipe: Recipe, record: dict[str, Any], critic: Critic, found: dict[str, Any],
-    examples: Sequence[Example],
-) -> None:  # fmt: skip
-    settings = recipe.calibrate
-    facts = {**critic.fitted_to, "firewalled": firewalled(settings.data, record)}
-    write_calibration(settings, recipe.seed, found, examples, facts,
-                      {"critic": settings.model, "data": settings.data})  # fmt: skip
 
 
 def write_calibration(

@@ -143,23 +143,30 @@ def _calibration(recipe: Recipe, folder: Path, parts: Path) -> CalibrateConfig:
 
 
 def calibrate_once(recipe: Recipe, folder: Path, parts: Path) -> None:
-    """Fits an adapter's calibration on its domain, unless that is done already."""
-    told = _calibration(recipe, folder, parts)
-    if _is_fitted(told, recipe.seed):
+    """Fits an adapter's calibration on its domain, unless that is done already.
+
+    What goes on from a general adapter keeps its temperature where the domain has few families.
+    """
+    told, settings = _calibration(recipe, folder, parts), recipe.adapters
+    lender = None if settings.from_base else settings.start
+    if _is_fitted(told, recipe.seed, lender):
         log.info("%s is up to date", folder / CALIBRATION)
         return
-    calibrate(replace(recipe, calibrate=told))
+    calibrate(replace(recipe, calibrate=told), lender)
 
 
-def _is_fitted(settings: CalibrateConfig, seed: int) -> bool:
+def _is_fitted(settings: CalibrateConfig, seed: int, lender: Path | None) -> bool:
     try:
         record = read_manifest(settings.model / CALIBRATION)
     except ValueError:
         return False
+    lent = lender and lender / CALIBRATION
+    lent_by = sha256_file(lent) if lent and lent.is_file() else None
     asked = {k: v for k, v in asdict(settings).items() if k not in ("model", "data")}
     return bool(
         record["settings"] == {**asked, "seed": seed}
         and record["facts"].get("adapter") == sha256_file(settings.model / WEIGHTS)
         and record["facts"].get("prompt_version") == PROMPT_VERSION
         and record["inputs"]["data"]["sha256"] == sha256_file(settings.data)
+        and record["inputs"].get("scale", {}).get("sha256") == lent_by
     )

@@ -14,7 +14,7 @@ from data_gen.verify import verify
 from minicrit import calibrate as stage
 from minicrit.base import Base, load_model
 from minicrit.calibrate import calibrate, lines, parted
-from minicrit.calibrated import calibration_of
+from minicrit.calibrated import Calibration, Scale, calibration_of
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.critic import Critic
@@ -114,6 +114,26 @@ def test_a_shift_is_fitted_if_asked_for_and_certifies_the_same_items(tiny: Base)
     assert at[0] == pytest.approx(at[1], abs=1e-6)  # in log-odds as the critic has them
     assert plain["recall"] == shifted["recall"]
     assert f"shift of the log-odds {shifted['shift']['pooled']:+.3f}" in lines(shifted)
+
+
+@pytest.mark.parametrize(("families", "kept"), [(2, True), (3, False)])
+def test_a_scale_that_is_lent_is_kept_where_families_are_few(
+    tiny: Base, families: int, kept: bool
+) -> None:
+    examples = [replace(e, domain="medical", source=f"composer/medical/f{n // 2 % families}/m")
+                for n, e in enumerate(composed(120))]  # fmt: skip
+    settings = recipe(Path(), tiny).calibrate
+    odds = np.where([e.label == "flawed" for e in examples], 3.0, -3.0)
+    raw = 1 / (1 + np.exp(-odds - np.random.default_rng(3).normal(0, 3, len(odds))))
+    rows = parted(examples, settings.temperature_share, 0)
+    lent = Calibration(0.9, Scale(1.5), {"medical": Scale(7.0, -1.0)}, None, {})
+    alone = stage.fitted(settings, examples, raw, *rows, 0)
+    found = stage.fitted(settings, examples, raw, *rows, 0, lent)
+    assert (found == alone) is not kept
+    if kept:
+        assert found["temperature"] == {"pooled": 1.5, "n": 0, "domains": {"medical": 7.0}}
+        assert found["shift"]["domains"] == {"medical": -1.0}
+        assert found["certificate"]["n"] == alone["certificate"]["n"]  # its own, by its own items
 
 
 def test_what_the_file_holds(made: Path) -> None:

@@ -126,6 +126,30 @@ def test_a_calibration_is_fitted_once_and_shares_its_delta(tiny, tmp_path):
     assert json.loads(path.read_text())["certificate"]["alpha"] == 0.4
 
 
+def test_a_domain_of_one_family_keeps_the_scale_of_the_general_adapter(tiny, tmp_path):
+    made = load_recipe(["tiny"], [])
+    made.base.folder, made.calibrate.alpha = tiny.folder.parent, 0.3
+    general, special = (save_adapter(tiny, tmp_path / name, n) for n, name in enumerate("gs", 3))
+    made.adapters = AdaptersConfig(domains=["medical"], start=general)
+    many, one = tmp_path / "many", tmp_path / "one"
+    every = calibration_rows(medical=20)
+    write_examples(many / "calibration.jsonl", every)
+    write_examples(one / "calibration.jsonl",
+                   [replace(e, source="composer/medical/ward/m") for e in every])  # fmt: skip
+    calibrate_once(made, special, one)  # before the general one is calibrated: its own
+    alone = json.loads((special / "calibration.json").read_text())["temperature"]
+    assert alone["n"] > 0
+    calibrate_once(made, general, many)
+    calibrate_once(made, special, one)
+    found = [json.loads((folder / "calibration.json").read_text())["temperature"]
+             for folder in (general, special)]  # fmt: skip
+    assert (found[1]["pooled"], found[1]["n"]) == (found[0]["pooled"], 0)
+    assert "scale" in read_manifest(special / "calibration.json")["inputs"]
+    first = (special / "calibration.json").stat().st_mtime_ns
+    calibrate_once(made, special, one)
+    assert (special / "calibration.json").stat().st_mtime_ns == first
+
+
 def test_too_few_items_to_calibrate_are_refused_before_the_first_training(recipe):
     settings = recipe.adapters
     settings.calibrated = True
