@@ -225,7 +225,8 @@ def _operators(
         facts = (critic[held], flawed[held], ratings[held])
         with_each = bootstrap(partial(raters.rate_with_each, *facts), np.arange(n))
         among["critic_with_each"] = _rate_of(with_each, n, n)
-    pairs = [(cases[number], bool(critic[number])) for number in np.flatnonzero(scored)]
+    pairs = [(case, bool(said)) for case, said, there in zip(cases, critic, scored, strict=True)
+             if there]  # fmt: skip
     return {"rationales": several, "among": among, "each": _each(pairs)}
 
 

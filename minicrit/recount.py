@@ -127,7 +127,7 @@ def _of_equation(found: Equation) -> FalseSum:
 
 def _of_total(found: Total) -> FalseSum:
     right = printed(found.value)
-    article = "an" if found.period == "hour" or found.period[0].lower() in "aeiou" else "a"
+    article = "an" if found.period == "hour" or found.period[0].lower() in "aeio" else "a"
     why = (f"{found.rate} {article} {found.period} for {found.periods} {found.period}s makes "
            f"{right}, not {found.said}.")  # fmt: skip
     return FalseSum(found.start, found.end, why, right, found.said)
