@@ -14,7 +14,7 @@ from typing import Any
 from minicrit.critic import Item
 from minicrit.feedback.entries import unit_of
 from minicrit.feedback.experiment import CONTROL, TREATMENT, Experiment
-from minicrit.feedback.store import FeedbackStore
+from minicrit.feedback.store import FeedbackStore, UnavailableError
 from minicrit.serving.desk import Desk, Result
 from minicrit.serving.refusals import RefusalError
 
@@ -32,6 +32,7 @@ class Panel:
         assert (treatment is None) == (experiment is None)
         self.desk, self.experiment = control, experiment
         self._desks = {CONTROL: control} | ({TREATMENT: treatment} if treatment else {})
+        self._fault: str | None = None  # why the experiment's log cannot be used, as last told
         self._looked = 0.0
         self._looking = threading.Lock()
 
@@ -64,7 +65,7 @@ class Panel:
         """
         if self.experiment is None:
             return await self.desk.judge(items, limit), [None] * len(items)
-        drawn = [self.experiment.assigned(unit_of(*item)) for item in items]
+        drawn = self._drawn(items)
         rows: dict[int, Result] = {}
         for arm, desk in self._desks.items():
             numbers = [at for at, (_, own) in enumerate(drawn) if own == arm]
@@ -73,6 +74,24 @@ class Panel:
                 rows |= dict(zip(numbers, found, strict=True))
         results = [rows[at] | _named(*drawn[at]) for at in range(len(items))]
         return results, await self._unheard(items, [name for name, _ in drawn])
+
+    def _drawn(self, items: Sequence[Item]) -> list[tuple[str | None, str]]:
+        """Experiment and arm of each; control and none while the log cannot be used.
+
+        Its file may be moved away or become another experiment's while this one is served: that
+        ends it here, and keeps nobody from an answer.
+        """
+        assert self.experiment is not None
+        try:
+            found = [self.experiment.assigned(unit_of(*item)) for item in items]
+        except (OSError, ValueError) as error:
+            if str(error) != self._fault:  # once, not with every request
+                log.warning("experiment %s is left, control answers: %s", self.experiment.name,
+                            error)  # fmt: skip
+            self._fault = str(error)
+            return [(None, CONTROL)] * len(items)
+        self._fault = None
+        return found
 
     async def _unheard(
         self, items: Sequence[Item], names: Sequence[str | None]
@@ -98,8 +117,17 @@ class Panel:
                 log.warning("experiment %s is over: %s", self.experiment.name, ended["reason"])
 
     def state(self, store: FeedbackStore) -> list[dict[str, Any]]:
-        """What is known of the experiment."""
-        return [] if self.experiment is None else [self.experiment.state(store)]
+        """What is known of the experiment; `error` alone, besides names, if it cannot be read."""
+        if self.experiment is None:
+            return []
+        try:
+            return [self.experiment.state(store)]
+        except UnavailableError:
+            raise
+        except (OSError, ValueError) as error:
+            it = self.experiment
+            return [{"name": it.name, "control": it.control, "treatment": it.treatment,
+                     "error": str(error)}]  # fmt: skip
 
 
 def _named(name: str | None, arm: str) -> dict[str, str | None]:

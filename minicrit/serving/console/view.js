@@ -38,6 +38,7 @@ const signed = (value) => (value > 0 ? "+" : "") + Number((100 * value).toFixed(
 
 /** An A/B experiment by the metric that it is about; the interval holds however often one looks. */
 function trial(one) {
+  if (one.error) return [`A/B ${visible(one.name)}`, "left: its log cannot be used", visible(one.error)];
   const found = one.metrics[one.primary];
   const gain = found.n ? `${signed(found.gain)} % [${signed(found.low)}, ${signed(found.high)}], n = ${found.n}`
     : "no decisions yet";

@@ -107,6 +107,28 @@ def test_outcomes_alone_end_an_experiment_about_them(critic, other, tmp_path, mo
     assert trial["ended"]["reason"] == ended["reason"]
 
 
+def test_a_log_that_becomes_unusable_leaves_everybody_to_control(critic, other, tmp_path, caplog):
+    log = experiment(tmp_path).log
+    with running(critic, tmp_path, experiment=tmp_path / "e.yaml") as live:
+        log.unlink()
+        log.with_suffix("").with_suffix(".yaml").unlink()
+        experiment(tmp_path, name="e2")  # as `make ab` writes it for another experiment
+        rows = live.judge(*items(8))
+        live.judge(*items(4), kind="critique")
+        (trial,) = live.http.get("/v1/state").json()["trial"]
+        said = [r for r in caplog.records if "experiment e1 is left" in r.getMessage()]
+        log.write_text("no JSON\n")
+        (damaged,) = live.judge(*items(1))
+        log.unlink()
+        log.mkdir()  # as good as none
+        assert live.judge(*items(1))[0]["experiment"] == "e1"
+    assert {(row["experiment"], row["arm"]) for row in [*rows, damaged]} == {(None, None)}
+    assert [row["p_flawed"] for row in rows] == pytest.approx(critic.p_flawed(items(8)), abs=1e-6)
+    assert (trial["name"], "metrics" in trial) == ("e1", False)
+    assert "expected the log of" in trial["error"]
+    assert len(said) == 1
+
+
 def test_an_experiment_about_another_critic_is_refused(critic, other, tmp_path):
     experiment(tmp_path, control="checkpoints/else")
     with (
