@@ -138,15 +138,17 @@ async function precedents(one) {
 }
 
 async function judge() {
-  const rationale = at("text").value.normalize("NFC").trimEnd();
+  const typed = at("text").value;
+  const rationale = typed.normalize("NFC").trimEnd();
   if (busy) return;
   if (!rationale.trim()) return complain("compose-error", "Paste a rationale first.");
   await waiting(at("judge"), "compose-error", async () => {
     const path = at("explain").checked ? "/v1/critique" : "/v1/verdict";
     const answer = await call("POST", path, { domain: at("domain").value, rationale });
-    at("text").value = "";
+    const goesOn = at("text").value !== typed; // with another text, which stays where it is typed
+    if (!goesOn) at("text").value = "";
     saveDraft();
-    open(caseOf(rationale, answer.results[0]));
+    open(caseOf(rationale, answer.results[0]), { quiet: goesOn });
     refresh();
   });
 }
@@ -160,7 +162,11 @@ async function write() {
     const [result] = (await call("POST", "/v1/critique", body)).results;
     const whole = caseOf(one.rationale, result);
     cases = cases.map((other) => (other.id === one.id ? whole : other));
-    if (current === one) open(whole);
+    if (current !== one) return;
+    const field = document.activeElement;
+    correction.carry(whole);
+    open(whole);
+    if (correction.isOpen && at("correction").contains(field)) field.focus();
   });
 }
 

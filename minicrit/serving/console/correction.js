@@ -8,6 +8,12 @@ import { showRationale } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 
+/** The form before anything is typed: what the critic said. */
+const asSaid = ({ rationale, result }) => ({
+  label: result.label, type: result.flaw_type || "", span: spanOf(rationale, result.evidence),
+  critique: result.critique || "", note: "",
+});
+
 export class Correction {
   /** `say` speaks to who cannot see; `types` is filled by the taxonomy. */
   constructor(say) {
@@ -32,12 +38,8 @@ export class Correction {
   open(one) {
     if (this.isOpen) return;
     this.case = one;
-    const { result } = one;
     const before = kept("correction");
-    const form = before && before.id === one.id ? before : {
-      label: result.label, type: result.flaw_type || "", span: spanOf(one.rationale, result.evidence),
-      critique: result.critique || "", note: "",
-    };
+    const form = before && before.id === one.id ? before : asSaid(one);
     for (const radio of document.getElementsByName("label")) radio.checked = radio.value === form.label;
     at("type").value = form.type;
     at("critique-text").value = form.critique;
@@ -75,18 +77,31 @@ export class Correction {
     keep("correction", form);
   }
 
+  /** Takes what was typed along to another answer about the same text; the rest is as that says. */
+  carry(other) {
+    const typed = this.form;
+    if (!typed) return;
+    const [before, after] = [asSaid(this.case), asSaid(other)];
+    for (const name of Object.keys(after)) {
+      if (JSON.stringify(typed[name]) !== JSON.stringify(before[name])) after[name] = typed[name];
+    }
+    keep("correction", { ...after, id: other.id });
+  }
+
   /** The fields of the decision; throws an Error that says what is missing. */
   get fields() {
-    const { result, rationale } = this.case;
+    const said = asSaid(this.case);
     const form = this.#form();
-    const said = spanOf(rationale, result.evidence);
     const critique = form.critique.trim();
     const flawed = form.label === "flawed";
+    // To send nothing would leave what the critic said.
+    if (flawed && said.type && !form.type) throw new Error("Choose the right type: none is chosen.");
+    if (flawed && said.span && !form.span) throw new Error("Mark the right place: none is marked.");
     const changed = {
-      label: form.label !== result.label,
-      type: flawed && form.type !== (result.flaw_type || ""),
-      span: flawed && JSON.stringify(form.span) !== JSON.stringify(said),
-      critique: critique !== "" && critique !== (result.critique || ""),
+      label: form.label !== said.label,
+      type: flawed && form.type !== said.type,
+      span: flawed && JSON.stringify(form.span) !== JSON.stringify(said.span),
+      critique: critique !== "" && critique !== said.critique,
     };
     if (!Object.values(changed).includes(true)) {
       throw new Error("Nothing is corrected yet: change something, or agree.");

@@ -97,3 +97,15 @@ def cut_off(browser: Browser) -> Iterator[None]:
         yield
     finally:
         browser.call("Network.emulateNetworkConditions", offline=False, **ways)
+
+
+@contextmanager
+def held_back(browser: Browser, path: str) -> Iterator[None]:
+    """What the page asks of a path leaves it only afterwards."""
+    browser.ask(f"""window.held = []; window.sends = window.fetch;
+      window.fetch = async (...asked) => {{
+        if (String(asked[0]).endsWith({to_json(path)})) await new Promise((go) => held.push(go));
+        return sends(...asked); }}; 0""")
+    yield
+    browser.until("held.length > 0")
+    browser.ask("window.fetch = sends; held.forEach((go) => go()); 0")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.minicrit.browser import found_browser
-from tests.minicrit.serving.console_case import cut_off, put
+from tests.minicrit.serving.console_case import cut_off, held_back, put
 
 pytestmark = [
     pytest.mark.browser,
@@ -153,6 +153,27 @@ def test_a_correction_that_corrects_nothing_is_not_sent(console):
     assert (decision["label"], decision["flaw_type"], decision["critique"]) == ("valid", None, None)
 
 
+def test_a_type_or_place_that_is_only_cleared_is_asked_for(console):
+    """Not to send it would tell the service that the critic was right about it."""
+    evidence = {"text": "Three", "start": 0, "end": 5}
+    put(console.service, TEXT, flaw_type="small_sample", critique="Few.", evidence=evidence)
+    console.open()
+    console.press("t")
+    choose = ("(() => { const found = document.querySelector('#type'); found.value = '%s';"
+              "found.dispatchEvent(new Event('change')); })()")  # fmt: skip
+    console.ask(choose % "")
+    console.press("Enter", ctrl=True)
+    assert console.text("#correction-error").startswith("Choose the right type")
+    console.ask(choose % "overconfidence")
+    console.ask("document.querySelector('#unmark').click()")
+    console.press("Enter", ctrl=True)
+    assert console.text("#correction-error").startswith("Mark the right place")
+    assert console.decisions(0) == []
+    console.ask("document.querySelector('input[value=valid]').click()")  # then there is none
+    console.press("Enter", ctrl=True)
+    assert console.decisions(1)[0]["label"] == "valid"
+
+
 def test_the_queue_is_in_the_order_of_the_service_and_skipping_goes_to_its_end(console):
     for number, p in enumerate((0.95, 0.55, 0.05, 0.7)):
         put(console.service, f"text {number}", p=p)
@@ -178,6 +199,36 @@ def test_a_critique_written_later_takes_the_place_of_the_verdict(console):
     assert decision["request_id"] != first["request_id"]
     assert len(list(console.service.service.store.requests())) == 2
     assert console.service.service.store.queue(9) == []
+
+
+def test_a_correction_typed_while_a_critique_is_written_goes_along_to_it(console):
+    console.service.judge(("general", TEXT))
+    console.open()
+    with held_back(console.browser, "/v1/critique"):
+        console.press("w", "r")
+        console.browser.write("Three is too few.")
+    console.until("document.querySelector('#write').hidden")
+    assert console.ask("document.querySelector('#critique-text').value") == "Three is too few."
+    assert console.ask("document.activeElement.id") == "critique-text"
+    console.press("Enter", ctrl=True)
+    (decision,) = console.decisions(1)
+    assert decision["critique"] == "Three is too few."
+    assert decision["request_id"] == list(console.service.service.store.requests())[1]["request_id"]
+
+
+def test_a_text_begun_while_another_is_judged_stays(console):
+    console.open(draft={"rationale": "", "domain": "general", "explain": False})
+    console.press("n")
+    console.browser.write(TEXT)
+    with held_back(console.browser, "/v1/verdict"):
+        console.press("Enter", ctrl=True)
+        console.browser.write(" And another.")
+    console.until("!document.querySelector('#shown').hidden")
+    console.press("a")  # a letter of it, no decision
+    assert console.ask("document.querySelector('#text').value") == f"{TEXT} And another.a"
+    assert console.text("#rationale") == TEXT
+    console.reload()
+    console.until("document.querySelector('#text').value.endsWith('And another.a')")
 
 
 def test_a_broken_connection_loses_nothing(console):
