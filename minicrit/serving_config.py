@@ -39,7 +39,8 @@ class ServeConfig:
         batch_critiques: critiques written at once.
         window_ms: how long a verdict waits for company, in milliseconds.
         max_new_tokens: longest critique, in tokens.
-        body_s: seconds in which a request must have arrived whole.
+        body_s: seconds in which the headers of a request must have arrived, then those for its
+            body; a new connection that sends nothing is closed after them.
         drain_s: seconds that requests in progress have when the service is stopped.
         log_texts: whether rationales are written to the log.
     """

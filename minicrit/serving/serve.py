@@ -20,6 +20,7 @@ from minicrit.feedback.experiment import Experiment
 from minicrit.feedback.store import FeedbackStore
 from minicrit.serving.answers import Answers
 from minicrit.serving.app import build_app
+from minicrit.serving.arrivals import protocol_of
 from minicrit.serving.bodies import MOST_ITEMS
 from minicrit.serving.desk import Desk
 from minicrit.serving.gatehouse import Gatehouse, is_loopback
@@ -170,6 +171,6 @@ def server_of(config: ServeConfig, app: ASGIApp) -> Server:
     """Uvicorn, which says nothing by itself."""
     return Server(uvicorn.Config(
         app, log_config=None, log_level="warning", access_log=False, server_header=False, ws="none",
-        limit_concurrency=config.most_connections, timeout_keep_alive=30,
+        http=protocol_of(config.body_s, config.most_connections), timeout_keep_alive=30,
         timeout_graceful_shutdown=round(config.drain_s) or 1,
     ))  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -132,6 +133,33 @@ def test_a_body_that_does_not_come_is_not_waited_for(critic, tmp_path, rest):
     with running(critic, tmp_path, body_s=0.3) as live:
         found = raw(live.url, HEAD + rest)
         assert found.startswith(b"HTTP/1.1 4")
+        assert live.http.get("/readyz").status_code == 200
+
+
+def test_who_connects_and_does_not_ask_is_cut_off(critic, tmp_path):
+    """Without it, so many silent connections as there may be keep everybody else out for good."""
+    asked = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with running(critic, tmp_path, body_s=2.0, most_connections=5) as live, ExitStack() as open_:
+        place = urlsplit(live.url)
+
+        def connect() -> socket.socket:
+            return open_.enter_context(
+                socket.create_connection((place.hostname, place.port), timeout=10)
+            )
+
+        again = connect()
+        again.sendall(asked)
+        assert again.recv(65536).startswith(b"HTTP/1.1 200")
+        again.sendall(asked[:9])  # its second request never comes whole
+        silent = [again, *(connect() for _ in range(4))]
+        silent[1].sendall(b"GET / HTTP/1.1\r\nHos")
+        refused = live.http.get("/readyz")
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "unavailable"
+        assert refused.headers["Connection"] == "close"
+        for line in silent:
+            while line.recv(65536):  # the rest of an answer, then the end
+                pass
         assert live.http.get("/readyz").status_code == 200
 
 
