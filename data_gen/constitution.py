@@ -26,7 +26,14 @@ from data_gen.rules import PATH, VERSION, rules
 from data_gen.screen import asked
 from data_gen.vitals import SIGNS, Vitals, accepted_less, fallen, rate
 from minicrit import limits
-from minicrit.files import atomic_folder, sha256_file, sha256_json, write_atomic, write_json
+from minicrit.files import (
+    atomic_folder,
+    check_replaceable,
+    sha256_file,
+    sha256_json,
+    write_atomic,
+    write_json,
+)
 from minicrit.manifest import inherited, read_manifest, write_manifest
 from minicrit.processes import first_alone
 from minicrit.rounds import refuse_untrainable
@@ -76,6 +83,7 @@ def improve(recipe: "Recipe", train: Mapping[str, Train]) -> Path:
         raise ValueError(f"constitution.start: expected the folder of a trained adapter, got "
                          f"{settings.start}; train it first")  # fmt: skip
     # What is missing or wrong is said now, not after the sampling.
+    check_replaceable(settings.out, settings.start, settings.data)
     if settings.reviser == "self" and not settings.temperatures:
         raise ValueError("constitution.temperatures: expected at least one, got none; 0 is greedy")
     services = services_of(settings)

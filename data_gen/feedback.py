@@ -36,7 +36,7 @@ from minicrit.feedback.opinions import (
 )
 from minicrit.feedback.store import FeedbackStore
 from minicrit.feedback_config import FeedbackConfig
-from minicrit.files import atomic_folder, to_json, write_atomic, write_json
+from minicrit.files import atomic_folder, check_replaceable, to_json, write_atomic, write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import write_manifest
 from minicrit.measures import plain
@@ -72,6 +72,7 @@ def make_feedback(recipe: "Recipe") -> None:
     """
     settings = recipe.feedback
     _check(settings)
+    check_replaceable(settings.out, settings.store)
     with FeedbackStore(settings.store) as store:
         cases = cases_of(store.judged())  # first: whatever was decided on has been asked before
         decided = {row["request_id"] for case in cases for row in case.decisions}

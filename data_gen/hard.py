@@ -29,7 +29,7 @@ from data_gen.prices import FREE, Price, price_of
 from data_gen.rounds import collect_in_rounds
 from data_gen.screen import asked, held_out_inputs, screened
 from data_gen.tamper import Pair, Rejected
-from minicrit.files import atomic_folder, write_json
+from minicrit.files import atomic_folder, check_replaceable, write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import write_manifest
 from minicrit.records import write_examples
@@ -46,6 +46,7 @@ def make_hard(recipe: "Recipe") -> None:
         ValueError: if the back end is hopeless, the budget is spent or nearly all is rejected.
     """
     settings = recipe.hard
+    check_replaceable(settings.out)  # now, not after what is paid for
     if settings.backend == "composer" and settings.dry_run:
         sys.stdout.write(f"composer: {settings.count} examples cost nothing, for {settings.out}\n")
         return

@@ -32,6 +32,7 @@ from minicrit.bagofwords import probe
 from minicrit.data_config import PairsConfig
 from minicrit.files import (
     atomic_folder,
+    check_replaceable,
     recover_folder,
     sha256_file,
     sha256_json,
@@ -83,7 +84,9 @@ def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None) -> None
 
     settings = recipe.pairs
     limits.require("pairs", settings)
-    service = _judge(settings)  # now, not after the long sampling
+    # Now, not after the long sampling.
+    check_replaceable(settings.out, settings.model, settings.data)
+    service = _judge(settings)
     looked_at = settings.scouted or settings.rationales
     examples, screening = training_examples(recipe, settings.data, looked_at, "pairs")
     critic = Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False)

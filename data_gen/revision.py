@@ -47,7 +47,7 @@ from data_gen.rules import VERSION as RULES_VERSION
 from data_gen.screen import held_out_inputs
 from data_gen.vitals import Vitals, vitals_of
 from minicrit.critic import Critic
-from minicrit.files import atomic_folder, sha256_file, write_json
+from minicrit.files import atomic_folder, check_replaceable, sha256_file, write_json
 from minicrit.jsonl import BadLine, read_lines, write_rows
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.records import Example, Preference
@@ -76,6 +76,7 @@ def make_vitals(materials: Materials, adapter: Path, out: Path) -> Vitals:
     settings = materials.recipe.constitution
     key = materials.key(adapter, settings.probed)
     if not is_made(out, key):
+        check_replaceable(out)
         drawn = materials.drawn(settings.probed, "probe")
         examples = require_drawn(drawn, settings.probed, "constitution.probed")
         samples = materials.first_drafts(materials.critic(adapter), examples, 1.0, 0)
@@ -116,6 +117,7 @@ def make_revisions(
     }  # fmt: skip
     key = materials.key(adapter, decides)
     if not is_made(out, key):
+        check_replaceable(out)
         asked: Counter[str] = Counter()
         with materials.asks(services) as asks:
             found = _revised(materials, materials.critic(adapter), number, asks, asked)

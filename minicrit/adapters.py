@@ -12,6 +12,7 @@ from minicrit.adapter_page import page
 from minicrit.adapter_report import report_adapters
 from minicrit.config import Recipe
 from minicrit.detector import Detector
+from minicrit.files import check_replaceable
 from minicrit.records import read_examples
 from minicrit.router_folder import write_router
 from minicrit.specialists import Train, check_start, train_specialists
@@ -21,6 +22,7 @@ def make_adapters(recipe: Recipe, train: Train) -> None:
     """Everything of the stage, in order; `train` as in `train_specialists`."""
     settings = recipe.adapters
     check_start(settings.start)
+    check_replaceable(settings.router, settings.start, settings.out)
     adapters = train_specialists(recipe, train)
     lessons = read_examples(settings.data / "train.jsonl").examples
     detector = Detector.learnt([e.rationale for e in lessons], [e.domain for e in lessons],

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 
 from minicrit.averaging_config import AverageConfig
 from minicrit.config import Recipe
-from minicrit.files import atomic_file, atomic_folder
+from minicrit.files import atomic_file, atomic_folder, check_replaceable
 from minicrit.lora import ADAPTERS, WEIGHTS, refuse_foreign
 from minicrit.manifest import (
     carry_calibration,
@@ -44,6 +44,7 @@ def average(recipe: Recipe) -> Path:
     """
     settings = recipe.average
     weights = _weights(settings)
+    check_replaceable(settings.out, *settings.critics)
     told, lora = _in_common(settings.critics)
     told["trained_on"] = inherited(
         {f"critic_{i}": read_manifest(folder) for i, folder in enumerate(settings.critics, 1)}

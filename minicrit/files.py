@@ -26,6 +26,8 @@ _BY_PRODUCTS = (".log", ".rejected.jsonl")
 #: Fitted to a finished folder, with a manifest of its own; what the folder is stays the same.
 CALIBRATION = "calibration.json"
 FITTED = (CALIBRATION, f"{CALIBRATION}.manifest.json")
+#: By this file a folder is known as what a stage has made, which may be made again.
+_MADE = "manifest.json"
 _LOG_FOLDERS = frozenset({"logs", "lightning_logs", "__pycache__"})
 #: What says whose a hidden file is: machine, process, and which of its works.
 _TAG = re.compile(r"([0-9a-f]{8})-(\d+)-[0-9a-f]{8}")
@@ -140,16 +142,43 @@ def open_alone(path: Path) -> BinaryIO:
     return file
 
 
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `path` when the block ends without an exception.
+def check_replaceable(path: str | Path, *read: Path, mark: str = _MADE) -> None:
+    """Refuses what `atomic_folder` would destroy; for who works long before the folder is written.
 
-    Leftovers of earlier crashes are dealt with first, see `recover_folder`.
+    Args:
+        path: the folder that is to be written.
+        read: what is read for it: the folder may neither be such a thing nor hold it.
+        mark: a file by which a folder that may go is known.
+
+    Raises:
+        ValueError: if there is a file, a folder with other things in it, one that is read, or one
+            that is worked in.
     """
-    target = Path(os.path.realpath(path))
+    target, what = Path(os.path.realpath(path)), "expected a folder that a stage made, or none"
     if target.exists() and not target.is_dir():
         raise ValueError(f"{path}: expected a folder or nothing, got a file; move it away")
+    if Path.cwd().resolve().is_relative_to(target):
+        raise ValueError(f"{path}: {what}, got the working directory or one above it; name "
+                         "another")  # fmt: skip
+    for source in read:
+        if Path(os.path.realpath(source)).is_relative_to(target):
+            raise ValueError(f"{path}: {what}, got one that is or holds {source}, which is read "
+                             "for it; name another")  # fmt: skip
+    if target.is_dir() and not (target / mark).is_file() and any(target.iterdir()):
+        raise ValueError(f"{path}: {what}, got one that holds other things (no {mark}); name "
+                         "another, or move it away")  # fmt: skip
+
+
+@contextmanager
+def atomic_folder(path: str | Path, *, mark: str = _MADE) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` when the block ends without an exception.
+
+    Leftovers of earlier crashes are dealt with first, see `recover_folder`. What may be replaced
+    says `check_replaceable`.
+    """
+    target = Path(os.path.realpath(path))
     recover_folder(target)
+    check_replaceable(path, mark=mark)
     temporary = _beside(target, "tmp")
     temporary.mkdir(parents=True)
     try:

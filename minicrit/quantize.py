@@ -31,7 +31,14 @@ from minicrit.calibrate import firewalled, fit, write_calibration
 from minicrit.calibrated import calibration_of
 from minicrit.config import Recipe
 from minicrit.critic import Critic
-from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json, write_json
+from minicrit.files import (
+    CALIBRATION,
+    atomic_folder,
+    check_replaceable,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 from minicrit.judging import remove_partial
 from minicrit.manifest import (
     carry_calibration,
@@ -79,7 +86,9 @@ def quantize(recipe: Recipe) -> dict[str, Any]:
     if settings.bits not in MOST_FLIPS:
         raise ValueError(f"quantize.bits: expected 16, 8 or 4, got {settings.bits}; choose one")
     check_margin("quantize.margin", settings.margin)
+    check_replaceable(settings.out, settings.model)
     base, facts = _source(recipe)
+    check_replaceable(settings.out, base.folder)
     examples = _items(recipe)
     with atomic_folder(settings.out) as box:
         adapted = _float_model(settings.model, base)

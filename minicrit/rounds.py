@@ -7,6 +7,7 @@ from pathlib import Path
 
 from minicrit import limits
 from minicrit.config import Recipe
+from minicrit.files import check_replaceable
 from minicrit.losses import PairSettings
 from minicrit.preferring import Mixture
 from minicrit.processes import first_alone
@@ -120,7 +121,12 @@ def _rounds(
 ) -> Iterator[tuple[int, Path, Path]]:
     """Number, folder of what is learnt from and folder of the adapter of each round."""
     limits.require(stage, settings)
+    found = []
     for number in range(1, settings.rounds + 1):
         made = settings.out.with_name(f"{settings.out.name}-{number}-{kind}")
         out = last if number == settings.rounds else last.with_name(f"{last.name}-{number}")
-        yield number, made, out
+        found.append((number, made, out))
+    for _, *folders in found:  # all of them, before the first round is sampled and trained
+        for folder in folders:
+            check_replaceable(folder)
+    yield from found

@@ -11,7 +11,7 @@ from typing import Any
 from minicrit import limits
 from minicrit.base import Base, prepare_base
 from minicrit.config import Recipe
-from minicrit.files import recover_folder, sha256_file, sha256_json
+from minicrit.files import check_replaceable, recover_folder, sha256_file, sha256_json
 from minicrit.goal import Goal, goal_of
 from minicrit.jsonl import shown
 from minicrit.lora import ADAPTERS
@@ -106,9 +106,6 @@ class Run:
         Then nothing else is: what a kill after the last step has left beside it goes.
         """
         out = self.settings.out
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"{self.stage}.out: expected a folder or nothing, got the file {out}; "
-                             "move it away")  # fmt: skip
         recover_folder(out)
         if not (out / "manifest.json").is_file():
             return False
@@ -130,7 +127,8 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
     """The training of a stage on a file of lessons.
 
     Raises:
-        ValueError: if settings, base, start or goal are none that it can be done with.
+        ValueError: if settings, base, start or goal are none that it can be done with, or the
+            folder of the result holds anything else.
     """
     refuse_out_of_range(recipe, stage)
     refuse_contradictions(recipe, stage, settings)
@@ -140,6 +138,7 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
         _check_start(f"{stage}.start", settings.start, base, recipe.lora)
         files["start"] = settings.start / "adapter_model.safetensors"
     settings = replace(settings, precision=settled_training(settings.precision))
+    check_replaceable(settings.out, base.folder, *([settings.start] if settings.start else []))
     run = Run(recipe, stage, settings, base, files)
     _ = run.goal, run.log_names  # refused now, not after the first validation
     return run

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from minicrit.adapters_config import AdaptersConfig
 from minicrit.calibrate import calibrate, check_items
 from minicrit.config import Recipe
-from minicrit.files import CALIBRATION, atomic_folder, sha256_file
+from minicrit.files import CALIBRATION, atomic_folder, check_replaceable, sha256_file
 from minicrit.lora import WEIGHTS
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.measure_config import CalibrateConfig
@@ -47,6 +47,8 @@ def train_specialists(recipe: Recipe, train: Train) -> dict[str, Path]:
     """
     settings = recipe.adapters
     check_settings(settings)
+    for domain in settings.domains:
+        check_replaceable(settings.out / domain, settings.start)
     splits = ("train", "validation", *(["calibration"] if settings.calibrated else []))
     rows = {name: read_examples(settings.data / f"{name}.jsonl").examples for name in splits}
     parts = {name: write_parts(settings, name, rows, recipe.seed) for name in settings.domains}

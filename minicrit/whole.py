@@ -112,7 +112,7 @@ def keep_trained(model: PreTrainedModel | PeftModel, folder: Path, *, write: boo
         return
     weights = gathered(model, keep=write)
     if write:
-        with atomic_folder(folder) as box:
+        with atomic_folder(folder, mark=_KEPT) as box:
             save_file(weights, box / _KEPT)
 
 

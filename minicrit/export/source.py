@@ -29,11 +29,13 @@ class Source:
 
     Attributes:
         folder: where it lies. record: its manifest. critic: as it was loaded.
+        base: where its base lies; the same folder if it is whole.
         facts: what is handed on, see `HANDED_ON`.
         merged: whether it is whole already, so that there is nothing to merge.
     """
 
     folder: Path
+    base: Path
     record: dict[str, Any]
     critic: Critic
     facts: dict[str, Any]
@@ -64,14 +66,16 @@ def open_source(folder: Path, bases: Path) -> Source:
         raise ValueError(f"{folder}: expected a critic with an adapter ({WEIGHTS}) or an export "
                          f"of format hf, got the stage {record['stage']}; export the float critic "
                          "that it was made from")  # fmt: skip
+    lies = folder
     if not merged:
         given = record["facts"]
         base = prepare_base(str(given["base_model"]), bases, given.get("base_revision"))
         refuse_quantized(base)
+        lies = base.folder
     critic = Critic.load(folder, base_folder=bases)
     facts = {name: record["facts"].get(name) for name in HANDED_ON}
     facts["adapter"] = critic.adapter
-    return Source(folder, record, critic, facts, merged)
+    return Source(folder, lies, record, critic, facts, merged)
 
 
 def refuse_quantized(base: Base) -> None:

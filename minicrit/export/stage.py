@@ -21,7 +21,7 @@ from minicrit.export.gguf_file import check_config, write_gguf
 from minicrit.export.merged import BYTES, write_merged
 from minicrit.export.source import Source, carry_calibration, check_room, open_source
 from minicrit.export_config import ExportConfig
-from minicrit.files import atomic_folder
+from minicrit.files import atomic_folder, check_replaceable
 from minicrit.manifest import write_manifest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -40,10 +40,9 @@ def export(recipe: Recipe) -> dict[str, Any]:
             the disk is too full, or if what was written does not say what the critic says.
     """
     settings = recipe.export
-    if settings.out.absolute() == settings.model.absolute():
-        raise ValueError("export.out: expected another folder than export.model, got the same; "
-                         "name one")  # fmt: skip
+    check_replaceable(settings.out, settings.model)
     source = open_source(settings.model, recipe.base.folder)
+    check_replaceable(settings.out, source.base)
     name = _name(settings)
     _check_context(source, settings)
     critic = source.critic

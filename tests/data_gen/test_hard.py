@@ -292,6 +292,14 @@ def test_the_composer_makes_them_offline(tmp_path):
     assert len(read_examples(tmp_path / "hard" / "train.jsonl").examples) == 60
 
 
+@pytest.mark.parametrize("settings", [{}, {"dry_run": True}, {"backend": "local", "model": "x"}])
+def test_a_folder_with_other_things_is_seen_before_anything_is_made(settings, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other things \(no manifest.json\)"):
+        make_hard(Recipe(hard=HardConfig(count=60, out=tmp_path, **settings)))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_a_dry_run_of_the_composer_leaves_everything_as_it_is(tmp_path, capsys):
     make_hard(Recipe(hard=HardConfig(count=60, out=tmp_path / "hard", dry_run=True)))
     assert "60 examples cost nothing" in capsys.readouterr().out

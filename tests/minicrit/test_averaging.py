@@ -115,7 +115,7 @@ def test_what_its_critics_were_trained_on_is_known_of_an_average_of_averages(fam
         **{f"critic_2.critic_{n}": digest for n, digest in enumerate(weights, 1)},
         "critic_2.critic_1.train": one, "critic_2.critic_2.train": two,
     }  # fmt: skip
-    source = Source(family / "more", record, critic=None, facts={}, merged=False)
+    source = Source(family / "more", family / "base", record, critic=None, facts={}, merged=False)
     assert source.trained_on["critic_2.critic_2.train"] == two
 
 
@@ -170,6 +170,15 @@ def test_all_weights_are_no_adapter(family):
     changed(family, whole="0" * 64)
     with pytest.raises(ValueError, match="expected an adapter, got a critic of all weights"):
         average(asked(family, "child-1", "child-2"))
+
+
+@pytest.mark.parametrize("out", ["child-2", ".", "child-1/../child-2"])
+def test_no_average_takes_the_place_of_a_critic_that_it_is_made_of(family, out):
+    recipe = asked(family, "child-1", "child-2")
+    recipe.average.out = family / out
+    with pytest.raises(ValueError, match=r"is or holds .*child-.*; name another"):
+        average(recipe)
+    assert check_outputs(family / "child-2") == []
 
 
 def test_a_file_that_was_changed_is_refused(family):

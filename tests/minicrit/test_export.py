@@ -296,10 +296,11 @@ def test_a_name_that_would_be_no_file_is_refused(root, name):
         export(recipe)
 
 
-def test_the_critic_itself_is_never_overwritten(root):
-    with pytest.raises(ValueError, match=r"export.out: expected another folder"):
-        export(recipe_of(root, "hf", out="critic"))
-    assert check_outputs(root / "critic") == []
+@pytest.mark.parametrize("out", ["critic", ".", "base/../critic", "base/tiny", "base"])
+def test_neither_the_critic_nor_its_base_is_ever_overwritten(root, out):
+    with pytest.raises(ValueError, match=r"expected a folder that a stage made, or none, got one"):
+        export(recipe_of(root, "hf", out=out))
+    assert check_outputs(root / "critic") == check_outputs(root / "base" / "tiny") == []
 
 
 def test_the_command_says_what_it_wrote(root, capsys):

@@ -135,15 +135,17 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with files.atomic_folder(target) as folder:
             (folder / name).write_text(name)
+            (folder / "manifest.json").write_text("{}")
             assert folder.parent == tmp_path
-    assert names(target) == ["b"]
+    assert names(target) == ["b", "manifest.json"]
     assert names(tmp_path) == ["out"]
 
 
 def test_an_exception_keeps_the_old_folder(tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
-    (target / "a").write_text("old")
+    for name in ("a", "manifest.json"):
+        (target / name).write_text("old")
 
     def failing() -> None:
         with files.atomic_folder(target) as folder:
@@ -165,11 +167,51 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def refused_folders(home: Path) -> list[tuple[Path, list[Path], str]]:
+    """Targets, what is read for them, and what is said of them; `home` is worked in."""
+    made, notes = home / "made", home / "notes"
+    for folder in (made / "deeper", notes):
+        folder.mkdir(parents=True)
+        (folder / "kept.txt").write_text("kept")
+    (made / "manifest.json").write_text("{}")
+    (home / "manifest.json").write_text("{}")
+    (home / "link").symlink_to(made)
+    return [
+        (notes, [], r"holds other things \(no manifest.json\)"),
+        (home, [], "got the working directory or one above it"),
+        (home.parent, [], "got the working directory or one above it"),
+        (made, [made], "is or holds"),
+        (made, [home / "link" / "deeper"], "is or holds"),
+        (home / "link", [made / "deeper" / ".." / "deeper"], "is or holds"),
+    ]
+
+
+def test_a_folder_that_no_stage_made_or_that_is_still_needed_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    for target, read, said in refused_folders(home):
+        with pytest.raises(ValueError, match=said):
+            files.check_replaceable(target, *read)
+        if not read:  # nothing is begun either
+            with pytest.raises(ValueError, match=said), files.atomic_folder(target):
+                pass
+    assert (home / "notes" / "kept.txt").read_text() == "kept"
+    (home / "empty").mkdir()
+    for name in ("empty", "new", "made"):  # made by a stage, and of nothing that is read
+        files.check_replaceable(home / name, home / "notes")
+    files.check_replaceable(home / "notes", mark="kept.txt")
+    files.check_replaceable(home / "made" / "inside", home / "made")
+
+
 @pytest.mark.parametrize("when", ["inside", "between"])
 def test_after_a_crash_the_old_folder_is_back(tmp_path: Path, when: str) -> None:
     target = tmp_path / "out"
     target.mkdir()
     (target / "a").write_text("old")
+    (target / "manifest.json").write_text("{}")
     crash(target, when)
     assert len(names(tmp_path)) == 2  # what the crash left beside or instead of it
     files.recover_folder(target)

@@ -26,7 +26,7 @@ from minicrit.int8 import (
     dequantize_rows,
     quantize_rows,
 )
-from minicrit.manifest import read_manifest, write_manifest
+from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.measure_config import CalibrateConfig
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantize import quantize
@@ -86,6 +86,16 @@ def test_a_margin_that_shows_nothing_is_refused_before_anything_is_loaded(tmp_pa
     recipe.quantize.margin = 0.0
     with pytest.raises(ValueError, match=r"quantize\.margin: expected more than 0, got 0;"):
         quantize(recipe)
+
+
+def test_neither_critic_nor_base_is_replaced_by_its_own_rounding(world: Path) -> None:
+    for out, said in (("critic", "is or holds .*critic"), ("base/tiny", "is or holds .*tiny"),
+                      (".", "is or holds .*critic"), ("base", "holds other things")):  # fmt: skip
+        recipe = recipe_of(world, 8)
+        recipe.quantize.out = world / out
+        with pytest.raises(ValueError, match=said):
+            quantize(recipe)
+    assert check_outputs(world / "critic") == check_outputs(world / "base" / "tiny") == []
 
 
 @pytest.fixture(scope="module", params=[16, 8, 4])

@@ -189,7 +189,7 @@ def test_a_file_where_the_adapter_should_be_stops_before_the_first_step(
         data=DataConfig(folder=Path("data")), sft=SFTConfig(out=Path("sft")),
     )  # fmt: skip
     with pytest.raises(
-        ValueError, match=r"sft.out: expected a folder or nothing, got the file sft"
+        ValueError, match=r"^sft: expected a folder or nothing, got a file; move it away"
     ):
         train_sft(recipe)
     assert (tmp_path / "sft").read_text() == "mine"
