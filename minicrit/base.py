@@ -33,7 +33,7 @@ from transformers import (
 from minicrit import attention
 from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json
 from minicrit.logprobs import token_logprobs
-from minicrit.manifest import read_manifest, write_manifest
+from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.pins import pin, wanted
 from minicrit.reader import LONGEST
 from minicrit.taxonomy import FLAW_TYPES
@@ -94,6 +94,9 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
             build = _build_embedded if model == EMBEDDED else _build_tiny
             with atomic_folder(target) as box:
                 build(box)
+        elif faults := check_outputs(target):
+            raise ValueError(f"{target}: expected the files of its manifest, got {faults[0]}; "
+                             "remove the folder, it is made again")  # fmt: skip
         return Base(target, read_manifest(target)["facts"]["identity"])
     local, commit = Path(model), None
     if not local.is_dir():

@@ -27,14 +27,14 @@ def load_critic(path: str | Path, base_folder: Path, *, calibrated: bool = True)
     if str(path) in (EMBEDDED, TINY) or not (folder / "manifest.json").is_file():
         return _from_base(prepare_base(str(path), base_folder), str(path))
     record = manifest.read_manifest(folder)
-    if record["stage"] == "base":
-        return _from_base(Base(folder, record["facts"]["identity"]), str(path))
-    if record["stage"] not in (*ADAPTERS, "quantize", "export", "router"):
+    if record["stage"] not in (*ADAPTERS, "quantize", "export", "router", "base"):
         raise ValueError(f"{folder}: expected the folder of a critic, got what the stage "
                          f"{record['stage']} made; name an adapter (make sft)")  # fmt: skip
     if faults := manifest.check_outputs(folder):
         raise ValueError(f"{folder}: expected the files of its manifest, got {faults[0]}; "
                          "restore the folder or make it again")  # fmt: skip
+    if record["stage"] == "base":
+        return _from_base(Base(folder, record["facts"]["identity"]), str(path))
     manifest.require(record, prompt_version=PROMPT_VERSION)
     kind = "whole" if "whole" in record["facts"] else record["stage"]
     if kind in _WITHOUT_BASE:

@@ -42,6 +42,7 @@ from minicrit.base import (
     prepare_base,
     require_computable,
 )
+from minicrit.critic import Critic
 from minicrit.logprobs import scored_logprobs, token_logprobs
 from minicrit.packing import Tree, pack
 from minicrit.reader import Reader
@@ -58,6 +59,17 @@ def test_prepared_base_is_not_made_again(tiny):
     stamp = (tiny.folder / "model.safetensors").stat().st_mtime_ns
     assert prepare_base("tiny", tiny.folder.parent) == tiny
     assert (tiny.folder / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_base_that_has_changed_since_it_was_made_is_refused(tiny, tmp_path):
+    folder = Path(shutil.copytree(tiny.folder, tmp_path / "tiny"))
+    assert prepare_base("tiny", tmp_path).identity == tiny.identity
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"!")
+    for load in (lambda: prepare_base("tiny", tmp_path), lambda: Critic.load(folder)):
+        with pytest.raises(ValueError, match=r"files of its manifest, got .*model\.safetensors"):
+            load()
 
 
 def test_a_folder_is_a_base_and_its_identity_follows_its_content(tiny, tmp_path):
