@@ -9,16 +9,17 @@ with Client("http://127.0.0.1:8765") as critic:
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from minicrit.jsonl import shown
 
 KEY = "MINICRIT_API_KEY"
+_Found = TypeVar("_Found")
 _AGAIN = (429, 503)
 _PAUSE_S = 0.5  # before the second try, where the service names no time; doubled each time
 
@@ -74,7 +75,8 @@ class ServiceError(ValueError):
 
     Attributes:
         status: of HTTP; None if there was no answer.
-        code: what kind of refusal; `unreachable` if there was no answer.
+        code: what kind of refusal; `unreachable` if there was no answer, `unknown` if it was not
+            this service's.
     """
 
     def __init__(self, message: str, *, code: str, status: int | None) -> None:
@@ -107,7 +109,7 @@ class Client:
         """
         key = key or os.environ.get(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._patience_s = patience_s
+        self._patience_s, self._timeout_s = patience_s, timeout_s
         try:
             self._http = httpx.Client(base_url=url, headers=headers, trust_env=False,
                                       timeout=httpx.Timeout(timeout_s, connect=10.0))  # fmt: skip
@@ -162,33 +164,46 @@ class Client:
         """
         body = {"request_id": request_id, "decision": decision, "operator": operator,
                 "idempotency_key": os.urandom(16).hex(), **more}  # fmt: skip
-        return int(self._ask("POST", "/v1/feedback", body)["feedback_id"])
+        return self._ask("POST", "/v1/feedback", lambda found: int(found["feedback_id"]), body)
 
     def outcome(self, request_id: str, value: float, note: str | None = None) -> int:
         """Sends what became of it; its number once it is on disk."""
         body = {"request_id": request_id, "value": value, "note": note}
-        return int(self._ask("POST", "/v1/outcome", body)["outcome_id"])
+        return self._ask("POST", "/v1/outcome", lambda found: int(found["outcome_id"]), body)
 
     def precedents(self, rationale: str, *, domain: str = "general", k: int = 5) -> list[Any]:
         """Rationales of the past that are most like this one."""
         body = {"rationale": rationale, "domain": domain, "k": k}
-        return list(self._ask("POST", "/v1/precedents", body)["precedents"])
+        return self._ask("POST", "/v1/precedents", lambda found: list(found["precedents"]), body)
 
     def state(self) -> dict[str, Any]:
         """Counts, agreement, false positives, experiments."""
-        return self._ask("GET", "/v1/state")
+        return self._ask("GET", "/v1/state", lambda found: {**found})
 
     def _judged(self, path: str, items: Sequence[tuple[str, str]]) -> list[Answer]:
         body = {"items": [{"domain": domain, "rationale": text} for domain, text in items]}
-        return [answer_of(row) for row in self._ask("POST", path, body)["results"]]
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One request, sent again while the service is busy and patience lasts."""
+        def read(found: Any) -> list[Answer]:
+            answers = [answer_of(row) for row in found["results"]]
+            if len(answers) != len(items):
+                raise ValueError
+            return answers
+
+        return self._ask("POST", path, read, body)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Any], _Found],
+        body: Mapping[str, Any] | None = None,
+    ) -> _Found:
+        """What `read` finds in the answer; asked again while patience lasts."""
         until, pause = time.monotonic() + self._patience_s, _PAUSE_S
         while True:
             response = self._once(method, path, body)
             if response.is_success:
-                return dict(response.json())
+                return _read(response, read)
             asked = _seconds(response.headers.get("Retry-After")) or pause
             wait = asked * random.uniform(1.0, 1.25)  # noqa: S311 - so that not all come at once
             if response.status_code not in _AGAIN or time.monotonic() + wait > until:
@@ -200,17 +215,41 @@ class Client:
         try:
             return self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise ServiceError(f"{self._http.base_url}: expected an answer, got "
-                               f"{type(error).__name__}; is the service running?",
-                               code="unreachable", status=None) from error  # fmt: skip
+            late = isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout))
+            said = (
+                f"expected an answer within {self._timeout_s:g} s, got none; send fewer at once "
+                "or raise timeout_s"
+                if late
+                else f"expected an answer, got {type(error).__name__}; is the service running?"
+            )
+            raise ServiceError(f"{self._http.base_url}: {said}", code="unreachable",
+                               status=None) from error  # fmt: skip
 
 
 def answer_of(row: Mapping[str, Any]) -> Answer:
-    """An answer from its JSON object; fields of a newer service are left out."""
+    """An answer from its JSON object; fields of a newer service are left out.
+
+    Raises:
+        KeyError: if there is no verdict in it.
+    """
     known: dict[str, Any] = {field.name: row.get(field.name) for field in fields(Answer)}
+    known |= {name: row[name] for name in _ALWAYS}
     evidence = Evidence(**known["evidence"]) if known["evidence"] else None
     known |= {"evidence": evidence, "flags": tuple(known["flags"] or ())}
     return Answer(**known)
+
+
+#: Without these it is no answer.
+_ALWAYS = ("request_id", "label", "valid", "p_flawed")
+
+
+def _read(response: httpx.Response, read: Callable[[Any], _Found]) -> _Found:
+    try:
+        return read(response.json())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ServiceError(f"{response.request.url}: expected an answer of this service, got "
+                           f"{shown(response.text, 200) or 'nothing'}; check the address",
+                           code="unknown", status=response.status_code) from error  # fmt: skip
 
 
 def _seconds(text: str | None) -> float | None:

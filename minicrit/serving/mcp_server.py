@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> None:
     """
     options = _options(argv)
     if options.url:
-        judge = remote(Client(options.url))
+        judge = remote(Client(options.url, timeout_s=options.timeout_s))
     else:
         from minicrit.critic import Critic  # slow, and not needed to ask a service
 
@@ -146,6 +146,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
                         help="where bases are kept (default: checkpoints/base)")  # fmt: skip
     parser.add_argument("--url", help="ask the service there in place of a critic of its own; its "
                         "key is read from MINICRIT_API_KEY")  # fmt: skip
+    parser.add_argument("--timeout-s", type=at_least_one, default=120,
+                        help="seconds to wait for an answer of that service (default: "
+                        "120)")  # fmt: skip
     parser.add_argument("--max-new-tokens", type=at_least_one, default=160,
                         help="longest critique, in tokens (default: 160)")  # fmt: skip
     return parser.parse_args(argv)

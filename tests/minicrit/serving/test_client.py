@@ -1,6 +1,8 @@
 """The Python client, against the service and against a server that is busy."""
 
+import socket
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -59,6 +61,51 @@ def test_a_key_is_sent(critic, tmp_path, monkeypatch):
             assert client.verdict("It held.").label in ("valid", "flawed")
 
 
+@contextmanager
+def serving(handler):
+    """The address of a server of these requests."""
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("body", [
+    b"<html>It works!</html>", b"", b"[]", b"null", b'"ok"', b"{}", b'{"results": 3}',
+    b'{"results": []}', b'{"results": [{}]}', b'{"results": [{"label": "valid"}]}',
+    b'{"feedback_id": "x", "outcome_id": null, "precedents": 3}',
+])  # fmt: skip
+def test_an_answer_of_something_else_is_said_to_be_that(body):
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with serving(Handler) as url, Client(url) as client:
+        for ask in (lambda: client.verdict("x"), lambda: client.critique("x"),
+                    lambda: client.feedback("r", "agree", operator="ann"),
+                    lambda: client.outcome("r", 1.0), lambda: client.precedents("x")):  # fmt: skip
+            with pytest.raises(ServiceError, match=r"of this service, got .*; check") as said:
+                ask()
+            assert (said.value.status, said.value.code) == (200, "unknown")
+
+
+def test_an_answer_that_takes_too_long_is_no_service_that_is_down():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with (
+            Client(url, timeout_s=0.2) as client,
+            pytest.raises(ServiceError, match=r"within 0\.2 s, got none; send fewer at once or"),
+        ):
+            client.state()
+
+
 @pytest.fixture
 def busy():
     """Refuses so often, then answers; notes when it was asked."""
@@ -81,11 +128,8 @@ def busy():
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", left, asked
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as url:
+        yield url, left, asked
 
 
 def test_a_busy_service_is_asked_again_when_it_says(busy, monkeypatch):
