@@ -17,6 +17,8 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 NAME = "packed"
+#: Elements, of a byte each, of the largest mask that is kept; so all that are take 64 MB at most.
+_KEPT_ELEMENTS = 1 << 18
 
 
 class Segment(NamedTuple):
@@ -117,13 +119,22 @@ def takes_groups(device: str, mask: torch.Tensor | None) -> bool:
     return device != "cuda" or mask is None
 
 
-@lru_cache(maxsize=256)
 def _path_mask(rows: int, columns: int, device: torch.device) -> torch.Tensor:
     """(rows, columns): the last `rows` tokens of a path see all that stands before them."""
-    # All layers ask for the same masks. One that is born in inference mode could not be trained on.
+    # All layers ask for the same masks. Large ones are rare and made anew: kept, those of all
+    # lengths of long texts would fill the memory.
+    make = _kept_mask if rows * columns <= _KEPT_ELEMENTS else _mask
+    return make(rows, columns, device)
+
+
+def _mask(rows: int, columns: int, device: torch.device) -> torch.Tensor:
+    # One that is born in inference mode could not be trained on.
     with torch.inference_mode(mode=False):
         whole = torch.ones(rows, columns, dtype=torch.bool, device=device)
         return whole.tril(columns - rows)
+
+
+_kept_mask = lru_cache(maxsize=256)(_mask)
 
 
 AttentionInterface.register(NAME, packed_attention)

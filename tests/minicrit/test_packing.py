@@ -196,3 +196,14 @@ def test_likelihoods_do_not_need_the_ends(tiny_model):
     assert scored_logprobs(tiny_model, short).tolist() == pytest.approx(
         scored_logprobs(tiny_model, whole).tolist(), abs=1e-12
     )
+
+
+def test_large_masks_are_right_and_not_kept():
+    """Of 1,500 tokens behind 1,500 each would take megabytes, and every pair of lengths is one."""
+    device = torch.device("cpu")
+    for rows, columns, kept in ((3, 5, 1), (700, 900, 0)):
+        attention._kept_mask.cache_clear()
+        mask = attention._path_mask(rows, columns, device)
+        places = torch.arange(columns - rows, columns).unsqueeze(1)
+        assert torch.equal(mask, torch.arange(columns) <= places)
+        assert attention._kept_mask.cache_info().currsize == kept
