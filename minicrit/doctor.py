@@ -28,7 +28,7 @@ Reach = Callable[[float], str | None]
 KEYS = {"ANTHROPIC_API_KEY": "BACKEND=anthropic", "OPENAI_API_KEY": "BACKEND=openai",
         "OLLAMA_API_KEY": "an Ollama server that wants one",
         "HF_TOKEN": "bases behind a licence"}  # fmt: skip
-_SECRET = 0o600
+_OTHERS = 0o077  # what a mode allows anybody but the owner
 GB = 1e9
 
 
@@ -119,7 +119,7 @@ def check_keys() -> Iterator[Finding]:
     path = os.environ.get("MINICRIT_KEYS")
     if path and Path(path).exists():
         mode = stat.S_IMODE(Path(path).stat().st_mode)
-        if mode != _SECRET:
+        if mode & _OTHERS:
             yield fail("key", f"{path} has mode {mode:o}", f"chmod 600 {path}")
 
 
@@ -130,7 +130,11 @@ def check_base(recipe: Recipe) -> Finding:
         folder = told.folder / told.model
         if not (folder / "manifest.json").is_file():
             return warn("base", f"{told.model} is not made yet", "make base")
-        return ok("base", f"{told.model}, {read_manifest(folder)['facts']['identity'][:12]}")
+        try:
+            identity = str(read_manifest(folder)["facts"].get("identity", "of no identity"))
+        except (OSError, ValueError) as error:
+            return fail("base", str(error).partition("; ")[0], f"remove {folder}, make base")
+        return ok("base", f"{told.model}, {identity[:12]}")
     if Path(told.model).is_dir():
         return ok("base", f"the folder {told.model}")
     return _check_hub_base(told.model, told.folder, told.revision)

@@ -46,8 +46,9 @@ def judge_cuda(found: list[str] | None, cuda: str | None, *, available: bool) ->
     if not available:
         least = DRIVERS.get(int(cuda.partition(".")[0]), 0)
         return fail("cuda", f"{said}, which cannot use it",
-                    f"it needs driver {least} or later: take an older CUDA (PIP_INDEX_URL="
-                    "https://download.pytorch.org/whl/cu129), make setup")  # fmt: skip
+                    f"it needs driver {least} or later; or take an older CUDA: remove .venv, then "
+                    "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cu129 make "
+                    "setup")  # fmt: skip
     return ok("cuda", said)
 
 

@@ -33,7 +33,7 @@ echo "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST"
 # Keys last: nothing is printed after them.
 export MINICRIT_KEYS="${MINICRIT_KEYS:-$SCRATCH/.minicrit-keys}"
 if [ -e "$MINICRIT_KEYS" ]; then
-    [ "$(stat -c %a "$MINICRIT_KEYS")" = 600 ] || refuse "$MINICRIT_KEYS: expected mode 600; chmod it"
+    [[ "$(stat -c %a "$MINICRIT_KEYS")" = ?00 ]] || refuse "$MINICRIT_KEYS: expected mode 600; chmod it"
     # shellcheck disable=SC1090
     set -a && source "$MINICRIT_KEYS" && set +a
 fi

@@ -128,6 +128,10 @@ def test_torch_and_the_driver_must_see_the_same(found, cuda, available, level, s
     assert finding.level == level
     assert said in finding.said
     assert ("driver 580" in finding.remedy) == (said == "cannot use it")
+    assert (
+        " PIP_INDEX_URL" not in finding.remedy
+    )  # it would take the place of the index of all else
+    assert ("remove .venv" in finding.remedy) == (level == "fail")
 
 
 @pytest.mark.parametrize(("multiplied", "words"), [
@@ -171,8 +175,9 @@ def test_a_file_of_keys_is_for_its_owner_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("MINICRIT_KEYS", str(keys))
     keys.chmod(0o640)
     assert [f.remedy for f in check_keys()][-1] == f"chmod 600 {keys}"
-    keys.chmod(0o600)
-    assert levels(check_keys()) == ["ok"] * len(KEYS)
+    for mode in (0o600, 0o400):
+        keys.chmod(mode)
+        assert levels(check_keys()) == ["ok"] * len(KEYS)
 
 
 def test_bases(tmp_path, tiny, monkeypatch):
@@ -184,6 +189,10 @@ def test_bases(tmp_path, tiny, monkeypatch):
     assert level("tiny") == level("Nobody/nothing-of-that-name") == "warn"
     assert level(str(tiny.folder)) == "ok"
     assert level("no id of the hub/at/all") == "fail"
+    (tmp_path / "bases" / "tiny").mkdir(parents=True)
+    for text in ("{torn", "[]", "{}"):  # said in its line; the checks after it go on
+        (tmp_path / "bases" / "tiny" / "manifest.json").write_text(text)
+        assert level("tiny") == "fail"
 
 
 def test_servers_answer_or_not():

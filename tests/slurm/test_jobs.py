@@ -166,7 +166,7 @@ def test_keys_come_from_a_file_of_ones_own_and_are_not_shown(vista):
     done = alone()
     assert done.returncode == 1
     assert "expected mode 600" in done.stderr
-    keys.chmod(0o600)
+    keys.chmod(0o400)  # stricter still
     done = alone()
     assert done.returncode == 0, done.stderr
     assert "key=yes" in Path("starts").read_text()
