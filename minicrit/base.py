@@ -104,14 +104,22 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
         commit = pin(model, folder, local, revision)
     if not (local / "config.json").is_file():
         raise ValueError(f"{local}: expected a model folder with config.json; check BASE=")
+    _refuse_code(local)
+    return Base(local, identity_of(local), commit)
+
+
+def _refuse_code(local: Path) -> None:
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
         path = local / name
-        if path.is_file() and "auto_map" in json.loads(path.read_text()):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{path}: expected JSON, got {error}; get the model again") from error
+        if "auto_map" in told:
             raise ValueError(
                 f"{local}: expected a model that needs no code of its own, got auto_map in {name}; "
                 "choose a base that transformers supports"
             )
-    return Base(local, identity_of(local), commit)
 
 
 def identity_of(folder: Path) -> str:

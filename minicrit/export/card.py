@@ -135,17 +135,29 @@ families. {held} Everything else is in `calibration.json`.
 """
 
 
+def read_benchmark(path: Path) -> dict[str, Any]:
+    """The judges of a benchmark's report; ValueError, with the file, if it is none."""
+    try:
+        judges = parse_object(path.read_bytes()).get("judges")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(judges, dict) or not all(isinstance(j, dict) for j in judges.values()):
+        raise ValueError(f"{path}: expected the report of a benchmark, got other JSON; name one, "
+                         "like reports/RUN/benchmark.json")  # fmt: skip
+    return judges
+
+
 def figures_of(benchmark: Path | None, adapter: str | None, identity: str) -> str:
     """What a report of the benchmark says of a critic, by its adapter or, without one, identity.
 
     Raises:
-        ValueError: if it is another's.
+        ValueError: if it is another's, or none.
     """
     if benchmark is None:
         return ""
-    report = parse_object(benchmark.read_bytes())
+    judges = read_benchmark(benchmark)
     key, own = ("adapter", adapter) if adapter else ("identity", identity)
-    row = next((j for j in report.get("judges", {}).values() if j.get(key) == own), None)
+    row = next((j for j in judges.values() if j.get(key) == own), None)
     if row is None:
         raise ValueError(f"{benchmark}: expected the benchmark of this critic ({key} {own[:12]}), "
                          "got another's; name its own")  # fmt: skip

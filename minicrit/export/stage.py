@@ -16,7 +16,7 @@ from typing import Any
 from minicrit.base import licence_of, prepare_base
 from minicrit.config import Recipe
 from minicrit.export import ollama, vllm
-from minicrit.export.card import figures_of, write_card
+from minicrit.export.card import figures_of, read_benchmark, write_card
 from minicrit.export.gguf_file import check_config, write_gguf
 from minicrit.export.merged import BYTES, write_merged
 from minicrit.export.source import Source, carry_calibration, check_room, open_source
@@ -41,6 +41,8 @@ def export(recipe: Recipe) -> dict[str, Any]:
     """
     settings = recipe.export
     check_replaceable(settings.out, settings.model)
+    if settings.benchmark:
+        read_benchmark(settings.benchmark)  # a broken one is said now, not after the loading
     source = open_source(settings.model, recipe.base.folder)
     check_replaceable(settings.out, source.base)
     name = _name(settings)

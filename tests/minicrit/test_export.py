@@ -296,6 +296,18 @@ def test_a_name_that_would_be_no_file_is_refused(root, name):
         export(recipe)
 
 
+@pytest.mark.parametrize(("text", "said"), [
+    ("{torn", "expected JSON"), ("[]", "expected"), ("{}", "expected the report of a benchmark"),
+    ('{"judges": [1]}', "expected the report"), ('{"judges": {"a": 1}}', "expected the report"),
+])  # fmt: skip
+def test_a_broken_benchmark_is_named_before_the_critic_is_loaded(tmp_path, text, said):
+    recipe = recipe_of(tmp_path, "hf")  # where there is no critic
+    recipe.export.benchmark = tmp_path / "benchmark.json"
+    recipe.export.benchmark.write_text(text)
+    with pytest.raises(ValueError, match=rf"benchmark\.json: {said}"):
+        export(recipe)
+
+
 @pytest.mark.parametrize("out", ["critic", ".", "base/../critic", "base/tiny", "base"])
 def test_neither_the_critic_nor_its_base_is_ever_overwritten(root, out):
     with pytest.raises(ValueError, match=r"expected a folder that a stage made, or none, got one"):
