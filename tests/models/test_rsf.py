@@ -182,3 +182,9 @@ def test_rounds_of_dpo_begin_with_the_pairs_that_are_there(tmp_path):
     seen.clear()
     run_dpo_rounds(Recipe(dpo=replace(told, rounds=1)), make, train)
     assert seen == [("train", "sft", "p.jsonl", "dpo")]
+    seen.clear()
+    (tmp_path / "dpo-2-pairs").mkdir()
+    (tmp_path / "dpo-2-pairs" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"dpo-2-pairs: .* holds other things"):
+        run_dpo_rounds(Recipe(dpo=told), make, train)
+    assert seen == []  # said before the first round
