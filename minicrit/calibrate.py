@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import special
 
 from minicrit import calibration as science
-from minicrit.calibrated import Calibration, read_calibration
+from minicrit.calibrated import Calibration, Scale, read_calibration
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION, sha256_file, sha256_json, write_json
@@ -135,13 +135,8 @@ def fitted(
     domains = np.array([e.domain for e in examples])
     odds = logit(raw)
     families = np.array([family_of(example) for example in examples])
-    if lent and len(np.unique(families[fitting])) < science.FAMILIES:
-        pooled, own, used = lent.scale, dict(lent.domains), 0
-    else:
-        pooled, own = science.fit_scales(odds[fitting], flawed[fitting], domains[fitting],
-                                         families[fitting], settings.domain_items,
-                                         shifted=settings.shift)  # fmt: skip
-        used = len(fitting)
+    pooled, own, used = _scales(settings, odds[fitting], flawed[fitting], domains[fitting],
+                                families[fitting], lent)  # fmt: skip
     p = science.scaled(odds, *np.array([own.get(name, pooled) for name in domains]).T)
     false = miscounted([e.rationale for e in examples])
     sums = science.believed(flawed[fitting][false[fitting]]) if settings.sums else None
@@ -178,6 +173,18 @@ def fitted(
                   "groups": len({e.group for e in examples}),
                   "families": len(set(families))},
     }  # fmt: skip
+
+
+def _scales(
+    settings: CalibrateConfig, odds: science.Floats, flawed: science.Bools, domains: science.Names,
+    families: science.Names, lent: Calibration | None,
+) -> tuple[Scale, dict[str, Scale], int]:  # fmt: skip
+    """The pooled scale, those of domains, and how many of these items they were fitted on."""
+    if lent and len(np.unique(families)) < science.FAMILIES:
+        return lent.scale, dict(lent.domains), 0
+    found = science.fit_scales(odds, flawed, domains, families, settings.domain_items,
+                               shifted=settings.shift)  # fmt: skip
+    return *found, len(odds)
 
 
 def lines(found: dict[str, Any]) -> str:
