@@ -77,12 +77,14 @@ _WORD = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b", re.IGNORECASE)
 #: Parts of a time by their number.
 _PARTS = {**_WORDS, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
           "eighth": 8, "ninth": 9, "tenth": 10, "other": 2, "quarter": 4}  # fmt: skip
-_NAMED = {"day": re.compile(r"\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?"),
-          "month": re.compile("January|February|March|April|May|June|July|August|September|"
-                              "October|November|December")}  # fmt: skip
+_WEEKDAY = re.compile(r"\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?")
+_MONTH = re.compile("January|February|March|April|May|June|July|August|September|October|November|"
+                    "December")  # fmt: skip
+_NAMED = {"day": _WEEKDAY, "night": _WEEKDAY, "morning": _WEEKDAY, "month": _MONTH}
 _TWICE = re.compile(r"\b(?:twice|the second)\b", re.IGNORECASE)
-_BETWEEN = re.compile(
-    rf"\b(?:from|between) ({'|'.join(_WORDS)}) (?:to|until|till|and) ({'|'.join(_WORDS)})\b",
+_HOURS = {"one": 1, **_WORDS}
+_CLOCK = re.compile(
+    rf"\b(?:from|between) ({'|'.join(_HOURS)}) (?:to|until|till|and) ({'|'.join(_HOURS)})\b",
     re.IGNORECASE,
 )
 _TIME = r"(?:second|minute|hour|shift|day|night|week|month|morning|afternoon|session|\w+day)s?"
@@ -180,17 +182,18 @@ def _with_words(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator
     for k in {_PARTS[part] for part in parts}:
         yield from (once * (periods + sign * some) for some in (k, k - 1, k / 2)
                     for sign in (1, -1))  # fmt: skip
-        yield from (whole * k, whole / k, whole - whole / k, whole + whole / k,
+        yield from (whole * k, whole / k, whole - whole / k, whole + whole / k, once * (k - 0.5),
                     2 * whole - once * (k - 1))  # fmt: skip
+    yield once * (periods - len(parts))
     if _TWICE.search(text):
         yield from (2 * whole, whole / 2)
-    for between in _BETWEEN.finditer(text):
-        yield whole - once * (_WORDS[between[2].lower()] - _WORDS[between[1].lower()])
+    for clock in _CLOCK.finditer(text):
+        yield whole - once * ((_HOURS[clock[2].lower()] - _HOURS[clock[1].lower()]) % 12)
     named = _NAMED.get(rate[3])
     if off := set(named.findall(text, min(rate.end(), time.end()))) if named else set():
         yield once * (periods - len(off))
         if any(day.endswith("ys") for day in off):  # on Mondays
-            yield once * (periods - (periods // 7 + 1) * len(off))
+            yield from (once * (periods - n * len(off)) for n in (periods // 7, periods // 7 + 1))
 
 
 def _part_of(period: str) -> re.Pattern[str]:
@@ -199,10 +202,12 @@ def _part_of(period: str) -> re.Pattern[str]:
     its = rf"(?:the|that|our|his|her|their|its) (?:\w+ )?(?:{unit}|time)"
     return re.compile(
         rf"\b(?<!is )(?<!are )(?<!was )({named})(?: (?:more|fewer|whole|full|last|first))? "
-        rf"(?:{unit}|ones?|of (?:them|these|those|which|all|{its})|is|are|was|were|go|goes|went|on|"
-        rf"he|she|they)\b|\b(?:first|last|middle|other|next|every|each|one (?:{unit} )?in) "
-        rf"({named})\b|\bfor ({named})(?=[.,;])", re.IGNORECASE,
-    )  # fmt: skip
+        rf"(?:{unit}|ones?|passes|rounds|turns|times|of (?:them|these|those|which|all|{its})|is|"
+        r"are|was|were|go|goes|went|on|he|she|they)\b|"
+        rf"\b(?:first|last|middle|other|next|every|each|one (?:{unit} )?in) ({named})\b|"
+        rf"\b(?:for|on) ({named})(?=[.,;])|\bthe ({named}) (?:day )?and the \w+th\b",
+        re.IGNORECASE,
+    )
 
 
 def _with_others(
