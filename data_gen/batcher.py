@@ -101,6 +101,15 @@ class Batcher:
         found = [self._result(request.key(self.backend.identity)) for request in requests]
         return [result for result in found if result is not None]
 
+    def knows(self, request: Request) -> bool:
+        """Whether it can be answered without being sent."""
+        return self._result(request.key(self.backend.identity)) is not None
+
+    @property
+    def room(self) -> float:
+        """USD that may still be spent."""
+        return math.inf if self.budget is None else self.budget - self.journal.committed
+
     def _result(self, key: str) -> Result | None:
         return self.journal.answers.get(key) or self._unanswerable.get(key)
 
@@ -118,7 +127,7 @@ class Batcher:
                 return  # the rest once these cost what they cost, not what they might
 
     def _fitting(self, most: Mapping[str, float]) -> Iterator[str]:
-        room = math.inf if self.budget is None else self.budget - self.journal.committed
+        room = self.room
         for key, cost in most.items():
             room -= cost
             if room < 0:

@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from tqdm import tqdm
 
-from data_gen.asker import Asker
+from data_gen.asker import Asker, BudgetError
 from data_gen.backends.protocol import Backend
 from data_gen.journal import Journal
 from data_gen.shingles import normalised
@@ -20,35 +20,56 @@ Done = Mapping[int, Pair | Rejected]
 MAX_REJECTED, ENOUGH = 0.9, 40
 
 
+class Found(NamedTuple):
+    """Whole pairs, what was rejected, and the end of the budget if that came first."""
+
+    pairs: list[Pair]
+    rejected: list[Rejected]
+    over: BudgetError | None
+
+
 def collect(
     count: int, wanted: Iterator[Plan], asker: Asker, *, source: str, threads: int
-) -> tuple[list[Pair], list[Rejected]]:
+) -> Found:
     """The first pairs, in the order of the plans, that together hold `count` examples.
 
     Plans ahead of the last accepted one are worked on at the same time, but only the first that
-    suffice count, so that the result does not depend on which thread was faster.
+    suffice count, so that the result does not depend on which thread was faster. When the budget
+    ends, no further plan is started; those under way may still become whole.
     """
     need = (count + 1) // 2
     done: dict[int, Pair | Rejected] = {}
     running: dict[Future[Pair | Rejected], int] = {}
     order: dict[int, Plan] = {}
+    over: BudgetError | None = None
     with (
         ThreadPoolExecutor(threads) as pool,
         Progress(need, asker.backend, asker.journal) as progress,
     ):
         try:
-            while not suffices(order, done, need):
-                while len(running) < threads and _open(order, done, need):
+            while (running or not over) and not suffices(order, done, need):
+                while not over and len(running) < threads and _open(order, done, need):
                     plan = next(wanted)
                     order[plan.number] = plan
                     running[pool.submit(make_pair, plan, asker.ask, source)] = plan.number
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    done[running.pop(future)] = future.result()
+                    number = running.pop(future)
+                    if isinstance(found := _outcome(future), BudgetError):
+                        over = found
+                    else:
+                        done[number] = found
                 progress.show(done)
                 check_rejected(done)
         finally:
             asker.stop()
-    return first(order, done, need)
+    return first(order, done, need, over)
+
+
+def _outcome(future: Future[Pair | Rejected]) -> Pair | Rejected | BudgetError:
+    try:
+        return future.result()
+    except BudgetError as error:
+        return error
 
 
 def _open(order: Collection[int], done: Done, need: int) -> bool:
@@ -85,17 +106,22 @@ def suffices(order: Iterable[int], done: Done, need: int) -> bool:
     return need == 0
 
 
-def first(plans: Mapping[int, Plan], done: Done, need: int) -> tuple[list[Pair], list[Rejected]]:
+def first(
+    plans: Mapping[int, Plan], done: Done, need: int, over: BudgetError | None = None
+) -> Found:
     """The first `need` pairs, and what was rejected before the last of them, doubles included.
 
-    `plans` holds the plans by number, in the order in which they came.
+    `plans` holds the plans by number, in the order in which they came. Where the budget is `over`,
+    those that it cut off are passed over, as every whole pair is paid for.
     """
     pairs: dict[str, Pair] = {}
     rejected: list[Rejected] = []
     for number, plan in plans.items():
         found = done.get(number)
-        if len(pairs) == need or found is None:
+        if len(pairs) == need or (found is None and not over):
             break
+        if found is None:
+            continue
         if isinstance(found, Rejected):
             rejected.append(found)
         elif _text(found) in pairs:
@@ -104,7 +130,7 @@ def first(plans: Mapping[int, Plan], done: Done, need: int) -> tuple[list[Pair],
             rejected.append(Rejected(plan, "write", f"the text is that of {earlier}", texts))
         else:
             pairs[_text(found)] = found
-    return list(pairs.values()), rejected
+    return Found(list(pairs.values()), rejected, over)
 
 
 def check_rejected(done: Done) -> None:

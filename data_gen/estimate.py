@@ -5,8 +5,8 @@ yet, a stand-in of the usual length answers, so that later prompts are as long a
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from statistics import fmean
@@ -41,6 +41,7 @@ class Estimate:
         input_tokens, output_tokens: of the requests.
         usd, most_usd: expected; if every answer is as long as allowed and every one is asked twice.
         seconds: of one request. basis: what tokens, lengths and rejections were taken from.
+        rest: USD that a plan is still expected to cost, by the step that it asks next.
     """
 
     pairs: int
@@ -52,6 +53,7 @@ class Estimate:
     most_usd: float
     seconds: float
     basis: str
+    rest: Mapping[str, float]
 
 
 @dataclass
@@ -66,6 +68,7 @@ class _Sample:
     accepted: int = 0
     rejected: int = 0
     plans: int = 0
+    reached: Counter[str] = field(default_factory=Counter)
 
 
 def estimate(
@@ -109,14 +112,24 @@ def estimate(
         most_usd=requests * TRIES * most,
         seconds=fmean(past.seconds) if timed else _LATENCY + one_out / _TOKENS_A_SECOND,
         basis=f"tokens {counted}; answers {lengths}; {rated}",
+        rest=_rest(sample, [(i * price.input + o * price.output) / 1e6 for i, o in sizes]),
     )  # fmt: skip
+
+
+def _rest(sample: _Sample, each: Iterable[float]) -> dict[str, float]:
+    """USD from each step on, of the plans that come to it; `each` is of each planned request."""
+    costs: dict[str, float] = {}  # in the order of the steps, as every plan begins with the first
+    for request, usd in zip(sample.planned, each, strict=False):  # none planned: one of no cost
+        costs[step_of(request)] = costs.get(step_of(request), 0.0) + usd
+    left = list(costs.values())
+    return {step: sum(left[n:]) / sample.reached[step] for n, step in enumerate(costs)}
 
 
 def _sample(plans: list[Plan], past: Past, identity: Mapping[str, object]) -> _Sample:
     """Goes through plans with the answers that are known and stand-ins for the others."""
     sample = _Sample(plans=len(plans))
     for plan in plans:
-        steps, real = pair_steps(plan, "estimate"), True
+        steps, real, seen = pair_steps(plan, "estimate"), True, set()
         try:
             requests = next(steps)
             while True:
@@ -124,9 +137,11 @@ def _sample(plans: list[Plan], past: Past, identity: Mapping[str, object]) -> _S
                 given = [a or _stand_in(plan, r) for a, r in zip(found, requests, strict=True)]
                 for request, answer, known in zip(requests, given, found, strict=True):
                     _note(sample, request, answer, known is not None)
+                    seen.add(step_of(request))
                 real = real and None not in found
                 requests = steps.send(iter(given))
         except StopIteration as done:
+            sample.reached.update(seen)
             if real:
                 sample.rejected += isinstance(done.value, Rejected)
                 sample.accepted += not isinstance(done.value, Rejected)
@@ -136,15 +151,16 @@ def _sample(plans: list[Plan], past: Past, identity: Mapping[str, object]) -> _S
 def _note(sample: _Sample, request: Request, answer: Answer, known: bool) -> None:
     sample.planned.append(request)
     if known:
-        sample.known[_step(request)].append(answer.usage.output_tokens)
+        sample.known[step_of(request)].append(answer.usage.output_tokens)
         sample.chars += _chars(request)
         sample.tokens += answer.usage.input_tokens
         sample.tokens += answer.usage.cache_read_tokens + answer.usage.cache_write_tokens
     else:
-        sample.stand_in[_step(request)].append(answer.text)
+        sample.stand_in[step_of(request)].append(answer.text)
 
 
-def _step(request: Request) -> str:
+def step_of(request: Request) -> str:
+    """Which step of a plan asks this: the fields of its answer."""
     return ",".join(request.schema["required"])
 
 
@@ -154,16 +170,16 @@ def _chars(request: Request) -> int:
 
 def _output(sample: _Sample, request: Request, ratio: float) -> float:
     """Tokens of the answer: the mean of earlier ones of this step, or by the stand-ins."""
-    if known := sample.known.get(_step(request)):
+    if known := sample.known.get(step_of(request)):
         return fmean(known)
-    stand_ins = sample.stand_in[_step(request)]
+    stand_ins = sample.stand_in[step_of(request)]
     return min(request.max_tokens, fmean(map(len, stand_ins)) / ratio)
 
 
 def _chars_a_token(sample: _Sample, count: Callable[[Request], int] | None) -> tuple[float, str]:
     if sample.tokens and sum(map(len, sample.known.values())) >= _ENOUGH:
         return sample.chars / sample.tokens, "as in earlier answers"
-    steps = {_step(request): request for request in sample.planned}.values()
+    steps = {step_of(request): request for request in sample.planned}.values()
     if count is not None and steps:
         try:
             tokens = sum(map(count, steps))

@@ -9,16 +9,15 @@ import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_gen.asker import Asker
+from data_gen.asker import Asker, BudgetError
 from data_gen.backends.protocol import Backend
 from data_gen.batcher import Batcher
 from data_gen.check import faults
-from data_gen.collect import collect
+from data_gen.collect import Found, collect
 from data_gen.compose import compose
 from data_gen.estimate import Estimate, estimate
 from data_gen.focus import cell_weights, mechanism_shares
@@ -28,7 +27,6 @@ from data_gen.plans import plans
 from data_gen.prices import FREE, Price, price_of
 from data_gen.rounds import collect_in_rounds
 from data_gen.screen import asked, held_out_inputs, screened
-from data_gen.tamper import Pair, Rejected
 from minicrit.files import atomic_folder, check_replaceable, write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import write_manifest
@@ -44,6 +42,7 @@ def make_hard(recipe: "Recipe") -> None:
 
     Raises:
         ValueError: if the back end is hopeless, the budget is spent or nearly all is rejected.
+            Of a spent budget, what is whole is written before.
     """
     settings = recipe.hard
     check_replaceable(settings.out)  # now, not after what is paid for
@@ -74,13 +73,14 @@ def _make(recipe: "Recipe", price: Price, journal: Journal) -> None:
     if settings.batch:
         batches = open_batches(source, settings.model, url=settings.url)
         batcher = Batcher(batches, journal, price=price, budget=budget)
-        found = collect_in_rounds(count, wanted, batcher, source=source)
-        _write(recipe, *found, batches, journal)
+        found = collect_in_rounds(count, wanted, batcher, source=source,
+                                  rest=lambda: _estimate(recipe, price, journal).rest)  # fmt: skip
+        _write(recipe, found, batches, journal)
     else:
         backend = open_backend(source, settings.model, **_where(recipe))
         asker = Asker(backend, journal, price=price, budget=budget)
         found = collect(count, wanted, asker, source=source, threads=settings.threads)
-        _write(recipe, *found, backend, journal)
+        _write(recipe, found, backend, journal)
 
 
 def _cells(settings: "HardConfig") -> dict[tuple[str, str], float] | None:
@@ -93,18 +93,21 @@ def _where(recipe: "Recipe") -> dict[str, Any]:
 
 def _tell(recipe: "Recipe", price: Price, past: Past) -> None:
     """Writes to standard output what the run will cost."""
+    sys.stdout.write(_shown(_estimate(recipe, price, past), recipe.hard, price, past))
+    sys.stdout.flush()
+
+
+def _estimate(recipe: "Recipe", price: Price, past: Past) -> Estimate:
     settings = recipe.hard
     count = None
     if settings.backend == "anthropic" and os.environ.get("ANTHROPIC_API_KEY"):
         from data_gen.backends.claude import Claude
 
         count = Claude(str(settings.model), url=settings.url, timeout=20.0).count
-    found = estimate(
+    return estimate(
         (settings.count + 1) // 2, plans(recipe.seed, _cells(settings)), price, past,
         identity=identity_of(settings.backend, settings.model, **_where(recipe)), count=count,
     )  # fmt: skip
-    sys.stdout.write(_shown(found, settings, price, past))
-    sys.stdout.flush()
 
 
 def _shown(found: Estimate, settings: "HardConfig", price: Price, past: Past) -> str:
@@ -149,14 +152,15 @@ def _composed(recipe: "Recipe") -> None:
     sys.stdout.write(f"{len(screening.composed)} examples; written: {settings.out}\n")
 
 
-def _write(
-    recipe: "Recipe",
-    pairs: Sequence[Pair],
-    rejected: Sequence[Rejected],
-    backend: Backend,
-    journal: Journal,
-) -> None:
-    out = recipe.hard.out
+def _write(recipe: "Recipe", found: Found, backend: Backend, journal: Journal) -> None:
+    """Writes what was found, also where the budget ended before all of it was.
+
+    Raises:
+        BudgetError: in that case; where no pair is whole, nothing is written.
+    """
+    out, (pairs, rejected, over) = recipe.hard.out, found
+    if over and not pairs:
+        raise over
     screening = screened([], list(itertools.chain.from_iterable(pairs)), {}, recipe.filters,
                          recipe.seed)  # fmt: skip
     with atomic_folder(out) as box:
@@ -174,6 +178,8 @@ def _write(
         f"{journal.spent:.2f} USD; written: {out}\n"
     )
     sys.stdout.writelines(f"  {n:>5} {reason}\n" for reason, n in reasons.most_common(8))
+    if over:
+        raise BudgetError(f"{over}; {2 * len(pairs)} of {recipe.hard.count} examples were made")
 
 
 def _inputs(recipe: "Recipe") -> dict[str, Path]:

@@ -5,12 +5,14 @@ plan. The result is that of `collect`, as it depends on the answers alone.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from data_gen.asker import BudgetError, over_budget
 from data_gen.backends.protocol import Answer, Request
 from data_gen.batcher import Batcher, Result
-from data_gen.collect import Progress, accepted, check_rejected, first, suffices
+from data_gen.collect import Found, Progress, accepted, check_rejected, first, suffices
+from data_gen.estimate import step_of
 from data_gen.tamper import Pair, Plan, Rejected, Steps, pair_steps
 
 #: The rate of acceptance that is reckoned with at the least, so that a bad start costs little.
@@ -18,19 +20,44 @@ _LEAST_RATE = 0.25
 
 
 def collect_in_rounds(
-    count: int, wanted: Iterator[Plan], batcher: Batcher, *, source: str
-) -> tuple[list[Pair], list[Rejected]]:
-    """What `collect.collect` gives, by way of batches."""
+    count: int,
+    wanted: Iterator[Plan],
+    batcher: Batcher,
+    *,
+    source: str,
+    rest: Callable[[], Mapping[str, float]] = dict,
+) -> Found:
+    """What `collect.collect` gives, by way of batches.
+
+    Args:
+        count: examples.
+        wanted: plans, in their order.
+        batcher: see there.
+        source: where the examples say they come from.
+        rest: USD that a plan will still cost, by the step that it asks next (`Estimate.rest`). A
+            budget is spent on whole pairs: what it is not expected to finish waits.
+    """
     need = (count + 1) // 2
     rounds = _Rounds(source)
+    over: BudgetError | None = None
     with Progress(need, batcher.backend, batcher.journal) as progress:
         batcher.show = progress.note
+        batcher.ask_all([])  # what a killed run left open is not spent to the last
         while not suffices(rounds.order, rounds.done, need):
             rounds.start([next(wanted) for _ in range(rounds.missing(need))])
-            rounds.feed(batcher.ask_all(rounds.requests()))
+            asked = rounds.known(batcher)  # first, so that what they ask then is counted in
+            if over and not asked:
+                break
+            try:
+                asked = asked or rounds.payable(batcher, rest)
+                results = batcher.ask_all(rounds.requests(asked))
+            except BudgetError as error:
+                over = error
+                continue
+            rounds.feed(asked, results)
             progress.show(rounds.done)
             check_rejected(rounds.done)
-    return first(rounds.order, rounds.done, need)
+    return first(rounds.order, rounds.done, need, over)
 
 
 @dataclass
@@ -76,14 +103,40 @@ class _Rounds:
             self.order[plan.number] = plan
             self.open[plan.number] = _Open(steps, next(steps))
 
-    def requests(self) -> list[Request]:
-        """What all plans under way ask now."""
-        return [request for plan in self.open.values() for request in plan.requests]
+    def known(self, batcher: Batcher) -> list[int]:
+        """The plans whose next answers are there already, so that they cost nothing."""
+        return [number for number, plan in self.open.items()
+                if all(map(batcher.knows, plan.requests))]  # fmt: skip
 
-    def feed(self, results: Sequence[Result]) -> None:
-        """Gives every plan its answers, in the order of `requests`."""
+    def payable(self, batcher: Batcher, rest: Callable[[], Mapping[str, float]]) -> list[int]:
+        """The plans that the budget is expected to finish, those that are nearly whole first.
+
+        Raises:
+            BudgetError: if there are none.
+        """
+        if batcher.budget is None:
+            return list(self.open)
+        usd = rest()
+        costs = {n: usd.get(step_of(plan.requests[0]), 0.0) for n, plan in self.open.items()}
+        room, found = batcher.room, []
+        for number in sorted(costs, key=lambda n: (costs[n], n)):
+            room -= costs[number]
+            if room < 0:
+                break
+            found.append(number)
+        if not found:
+            raise over_budget(min(costs.values()), batcher.journal.committed, batcher.budget)
+        return sorted(found)
+
+    def requests(self, numbers: Iterable[int]) -> list[Request]:
+        """What these plans under way ask now."""
+        return [request for number in numbers for request in self.open[number].requests]
+
+    def feed(self, numbers: Iterable[int], results: Sequence[Result]) -> None:
+        """Gives each of these plans its answers, in the order of `requests`."""
         given = iter(results)
-        for number, plan in list(self.open.items()):
+        for number in numbers:
+            plan = self.open[number]
             own = [next(given) for _ in plan.requests]
             try:
                 plan.requests = plan.steps.send(_answers(own))

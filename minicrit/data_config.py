@@ -128,7 +128,8 @@ class HardConfig:
         threads: requests at the same time.
         batch: ask `anthropic` in message batches: half the price, but each step of all pairs may
             take an hour, and a day at most.
-        budget_usd: USD that a run may cost at most, restarts included; null for no limit.
+        budget_usd: USD that a run may cost at most, restarts included; null for no limit. Where it
+            ends first, the whole pairs are written and the run fails; more of it goes on from them.
         prices: YAML table of prices in USD a million tokens; null for the one that comes along.
         focus: JSON report of a benchmark on validation or calibration items, or a list of errors
             there: mechanisms (for the composer), domains and flaw types to spend the count on.

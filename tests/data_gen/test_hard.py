@@ -192,7 +192,8 @@ def test_a_text_that_comes_twice_is_kept_once(tmp_path):
     twice = [replace(plan, scenario=f"S{plan.number // 2}", **same)
              for plan in itertools.islice(plans(1), 30)]  # fmt: skip
     with ScriptedServer() as server:
-        pairs, rejected = collect(14, iter(twice), asker(server, tmp_path), source="s", threads=4)
+        found = collect(14, iter(twice), asker(server, tmp_path), source="s", threads=4)
+    pairs, rejected, _ = found
     assert len(pairs) == len({pair[0].rationale for pair in pairs}) == 7
     assert [one.plan.number for one in rejected] == [1, 3, 5, 7, 9, 11]
     assert rejected[0].reason == "the text is that of s/general/0/valid"

@@ -1,0 +1,70 @@
+"""A budget that ends before the count is reached: what is whole is kept, and more goes on."""
+
+import json
+
+import pytest
+
+from data_gen.asker import BudgetError
+from data_gen.batcher import Batcher
+from data_gen.collect import Found
+from data_gen.estimate import estimate
+from data_gen.hard import make_hard
+from data_gen.plans import plans
+from data_gen.rounds import collect_in_rounds
+from minicrit.config import Recipe
+from minicrit.data_config import HardConfig
+from minicrit.records import read_examples
+from tests.data_gen.scripted_server import ScriptedServer
+from tests.data_gen.test_batches import PRICE, batcher
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
+
+
+def test_what_a_spent_budget_paid_for_is_written_and_more_goes_on(tmp_path):
+    def made(usd: float) -> int:
+        make_hard(Recipe(hard=HardConfig(backend="openai", model="claude-haiku-4-5", count=24,
+                                         url=server.url, out=tmp_path / "hard", threads=2,
+                                         budget_usd=usd)))  # fmt: skip
+        return len(read_examples(tmp_path / "hard" / "train.jsonl").examples)
+
+    with ScriptedServer() as server:
+        with pytest.raises(BudgetError, match="raise BUDGET_USD"):
+            made(0.005)
+        assert not (tmp_path / "hard").exists()  # there is no whole pair yet
+        with pytest.raises(BudgetError, match=r"raise BUDGET_USD .* of 24 examples were made"):
+            made(0.03)
+        part = read_examples(tmp_path / "hard" / "train.jsonl").examples
+        ledger = json.loads((tmp_path / "hard" / "ledger.json").read_text())
+        assert 2 * len(part) > ledger["answer"] - 6 > 6  # all but what two threads had begun
+        assert ledger["usd"] <= 0.03
+        assert made(1.0) == 24
+        assert server.counted["answers"] == 48  # nothing twice
+
+
+def in_rounds(server: ScriptedServer, folder, budget: float | None) -> tuple[Found, Batcher]:
+    one = batcher(server, folder, price=PRICE, budget=budget)
+
+    def rest():
+        return estimate(8, plans(1), PRICE, one.journal, identity=one.backend.identity).rest
+
+    found = collect_in_rounds(40, plans(1), one, source="s", rest=rest)
+    one.journal.close()
+    return found, one
+
+
+def test_rounds_begin_only_what_the_budget_is_expected_to_finish(tmp_path):
+    with ScriptedServer() as server:
+        found, one = in_rounds(server, tmp_path, 0.04)
+        pairs, _, over = found
+        assert over is not None
+        assert one.journal.committed <= 0.04
+        asked = one.journal.counts["answer"]
+        assert 4 * len(pairs) > asked - 12 > 8  # most of what was paid is in whole pairs
+        whole, one = in_rounds(server, tmp_path, None)
+        assert (len(whole.pairs), whole.over) == (20, None)
+        assert whole.pairs[: len(pairs)] == pairs
+        assert server.counted["answers"] == one.journal.counts["answer"] == 80
