@@ -6,7 +6,6 @@ number of times; what the server asks us to wait is waited.
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import httpx
 
 from data_gen.asker import Patience
-from data_gen.backends.openai_like import failure
+from data_gen.backends.openai_like import client_of, failure
 from data_gen.backends.protocol import (
     HopelessError,
     TryAgainError,
@@ -41,10 +40,7 @@ class Completions:
     ) -> None:
         """`url` with or without `/v1`; `timeout` in seconds for one attempt."""
         self.model, self.patience = "", patience or Patience()
-        key = os.environ.get("OPENAI_API_KEY")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        root = url.rstrip("/").removesuffix("/v1")
-        self._client = httpx.Client(base_url=root, headers=headers, timeout=timeout)
+        self._client = client_of(url, timeout)
 
     def models(self) -> list[dict[str, Any]]:
         """What the server says of each of its models."""

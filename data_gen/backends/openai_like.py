@@ -32,10 +32,9 @@ class OpenAILike:
     """One model of such a server. A key, where one is needed, comes from OPENAI_API_KEY."""
 
     def __init__(self, model: str, *, url: str, timeout: float = 300.0) -> None:
+        """`url` with or without `/v1`; `timeout` in seconds for one attempt."""
         self.model = model
-        key = os.environ.get("OPENAI_API_KEY")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout)
+        self._client = client_of(url, timeout)
 
     @property
     def identity(self) -> Mapping[str, Any]:  # noqa: D102
@@ -66,6 +65,14 @@ class OpenAILike:
             ],
             "response_format": {"type": "json_schema", "json_schema": schema},
         }
+
+
+def client_of(url: str, timeout: float) -> httpx.Client:
+    """A client of a server's root, whose address may end in `/v1`, with the key if there is one."""
+    key = os.environ.get("OPENAI_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    root = url.rstrip("/").removesuffix("/v1")
+    return httpx.Client(base_url=root, headers=headers, timeout=timeout)
 
 
 def failure(response: httpx.Response) -> Exception:

@@ -128,7 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.script.headers.append(dict(self.headers))
-        if self.path.endswith("/count_tokens"):
+        if self.path.startswith("/v1/v1/"):
+            self._send(404, {"error": {"message": "no such page"}})
+        elif self.path.endswith("/count_tokens"):
             self.script.count(counts=1)
             self._send(200, {"input_tokens": len(str(body)) // 4})
         elif self.path.endswith("/batches"):

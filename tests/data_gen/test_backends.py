@@ -63,6 +63,12 @@ def test_an_answer_comes_with_its_usage_and_is_never_asked_for_again(kind, tmp_p
         assert server.counted["requests"] == 1
 
 
+@pytest.mark.parametrize("ending", ["/", "/v1", "/v1/"])
+def test_an_address_of_openais_protocol_may_end_in_its_version(ending):
+    with ScriptedServer() as server:
+        assert open_backend("openai", "m", url=server.url + ending).ask(question()).stop == "end"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "fault", ["429", "429 after 0", "500", "503", "529", "html", "half json", "closed"]
