@@ -15,7 +15,9 @@ from data_gen.backends.protocol import (
     Request,
     Stop,
     TryAgainError,
+    UnanswerableError,
     Usage,
+    hidden,
     http_error,
 )
 
@@ -26,6 +28,10 @@ _STOPS: dict[str, Stop] = {
     "model_context_window_exceeded": "cut",
     "refusal": "refused",
 }
+
+
+#: Failures with status 400 of one request, which would come again; any other is everybody's.
+_OF_ITS_OWN = ("blocked by content filtering policy", "prompt is too long")
 
 
 class Claude:
@@ -93,6 +99,8 @@ def _failure(error: anthropic.APIStatusError) -> Exception:
     if getattr(error, "error_code", None) == "enforced_spend_limit_reached":
         return HopelessError(f"server: expected an answer, got a spend limit: {error.message}; "
                              "raise the limit of the account")  # fmt: skip
+    if error.status_code == 400 and any(kind in error.message for kind in _OF_ITS_OWN):  # noqa: PLR2004
+        return UnanswerableError(f"status 400: {hidden(error.message)}")
     return http_error(error.status_code, error.message, error.response.headers.get("retry-after"))
 
 

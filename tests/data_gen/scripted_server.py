@@ -164,8 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _misbehave(self, fault: str | bytes) -> None:
         if isinstance(fault, bytes):
             self._raw(200, fault, "application/json")
-        elif fault.startswith("401 "):
-            self._send(401, {"error": {"message": fault}})
+        elif fault.startswith(("400 ", "401 ")):
+            self._send(int(fault[:3]), {"error": {"message": fault}})
         elif fault.isdigit():
             self._send(int(fault), {"error": {"type": "error", "message": "scripted"}})
         elif fault.startswith("429 after "):

@@ -100,6 +100,24 @@ def test_hopeless_errors_stop_at_once_and_tell_no_key(kind, status, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("said", "ends"),
+    [
+        ("400 Output blocked by content filtering policy", False),
+        ("400 prompt is too long: 210000 tokens > 200000 maximum", False),
+        ("400 Your credit balance is too low to access the Anthropic API.", True),
+    ],
+)
+def test_a_refused_request_of_claude_ends_the_run_only_if_all_would_be_refused(
+    said, ends, tmp_path
+):
+    with (
+        ScriptedServer(lambda body, attempt: said) as server,
+        pytest.raises(HopelessError if ends else UnanswerableError, match=said[4:]),
+    ):
+        asker("anthropic", server, tmp_path).ask(question())
+
+
+@pytest.mark.parametrize(
     "body",
     [b"[]", b'{"choices": [{"message": "hi"}]}', b"\xff", b"null",
      b'{"choices": [{"message": {"content": [{"type": "text"}]}}]}'],
