@@ -56,9 +56,9 @@ class Claude:
     def ask(self, request: Request) -> Answer:  # noqa: D102
         with failures():
             message = self._client.messages.create(**parameters(self.model, request))
-        if not isinstance(message, anthropic.types.Message):  # a page of HTML comes as text
-            raise TryAgainError("expected a message, got something else with status 200")
-        return answer_of(message)
+            if not isinstance(message, anthropic.types.Message):  # a page of HTML comes as text
+                raise TryAgainError("expected a message, got something else with status 200")
+            return answer_of(message)
 
     def count(self, request: Request) -> int:
         """Input tokens of a request, as the server counts them; costs nothing."""
@@ -66,9 +66,9 @@ class Claude:
         del asked["max_tokens"]
         with failures():
             counted = self._client.messages.count_tokens(**asked)
-        if not isinstance(counted, anthropic.types.MessageTokensCount):
-            raise TryAgainError("expected a count, got something else with status 200")
-        return counted.input_tokens
+            if not isinstance(counted, anthropic.types.MessageTokensCount):
+                raise TryAgainError("expected a count, got something else with status 200")
+            return int(counted.input_tokens)
 
 
 def parameters(model: str, request: Request) -> dict[str, Any]:
@@ -93,6 +93,9 @@ def failures() -> Iterator[None]:
         raise TryAgainError(str(error), lost=True) from error
     except (anthropic.AnthropicError, json.JSONDecodeError) as error:
         raise TryAgainError(f"expected an answer, got {error}", lost=True) from error
+    except (AttributeError, TypeError) as error:  # the SDK takes any JSON for what was asked for
+        raise TryAgainError(f"expected an answer of Claude's form, got one of another ({error})",
+                            lost=True) from error  # fmt: skip
 
 
 def _failure(error: anthropic.APIStatusError) -> Exception:
@@ -113,8 +116,8 @@ def answer_of(message: anthropic.types.Message) -> Answer:
         text="".join(block.text for block in message.content if block.type == "text"),
         stop=stop,
         usage=Usage(
-            used.input_tokens,
-            used.output_tokens,
+            int(used.input_tokens),
+            int(used.output_tokens),
             used.cache_read_input_tokens or 0,
             used.cache_creation_input_tokens or 0,
         ),

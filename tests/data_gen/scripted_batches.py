@@ -1,7 +1,7 @@
 """The message batches of the scripted server: they end after some looks; each entry may fail.
 
 `plan({"entry": custom_id, ...params}, attempt)` names the fault of an entry: expired, canceled,
-omitted, "errored KIND", or one of those of a message.
+omitted, bare, "errored KIND", or one of those of a message.
 """
 
 import json
@@ -48,6 +48,8 @@ class Batches:
         if fault.startswith("errored "):
             error = {"type": fault.split()[1], "message": "scripted"}
             result = {"type": "errored", "error": {"type": "error", "error": error}}
+        elif fault == "bare":  # as a proxy may cut it
+            result = {"type": "succeeded", "message": {"type": "message"}}
         elif fault not in ("expired", "canceled"):
             text, used = self.script.message(body, fault or None)
             result = {"type": "succeeded", "message": claude_message(text, used, fault or None)}

@@ -117,14 +117,27 @@ def test_a_refused_request_of_claude_ends_the_run_only_if_all_would_be_refused(
         asker("anthropic", server, tmp_path).ask(question())
 
 
+USED = b'"usage": {"input_tokens": 1, "output_tokens": 1}'
+
+
 @pytest.mark.parametrize(
-    "body",
-    [b"[]", b'{"choices": [{"message": "hi"}]}', b"\xff", b"null",
-     b'{"choices": [{"message": {"content": [{"type": "text"}]}}]}'],
+    ("kind", "body"),
+    [
+        *[("openai", body) for body in (
+            b"[]", b'{"choices": [{"message": "hi"}]}', b"\xff", b"null",
+            b'{"choices": [{"message": {"content": [{"type": "text"}]}}]}',
+        )],
+        *[("anthropic", body) for body in (
+            b"{}", b'{"error": {"message": "upstream"}}',
+            b'{"model": "m", "content": null, ' + USED + b"}",
+            b'{"model": "m", "content": [{"type": "text"}], ' + USED + b"}",
+            b'{"model": "m", "content": [], "usage": {"input_tokens": null}}',
+        )],
+    ],
 )  # fmt: skip
-def test_an_answer_of_another_form_is_tried_again_and_stays_reserved(body, tmp_path):
+def test_an_answer_of_another_form_is_tried_again_and_stays_reserved(kind, body, tmp_path):
     with ScriptedServer(lambda asked, attempt: body if attempt == 1 else None) as server:
-        one = asker("openai", server, tmp_path, price=PRICE)
+        one = asker(kind, server, tmp_path, price=PRICE)
         assert one.ask(question()).stop == "end"
         assert one.journal.reserved == pytest.approx(PRICE.most(question()))
 

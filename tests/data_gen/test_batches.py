@@ -164,6 +164,15 @@ def test_results_that_are_missing_are_never_paid_again(tmp_path):
         assert one.journal.reserved == pytest.approx(PRICE.most(questions(1)[0]))
 
 
+def test_results_of_another_form_are_read_again_and_never_paid_again(tmp_path):
+    with ScriptedServer(lambda body, n: "bare" if "Setting: 1." in str(body) else None) as server:
+        one = batcher(server, tmp_path, price=PRICE)
+        with pytest.raises(HopelessError, match="within 4 attempts, got expected an answer of Cl"):
+            one.ask_all(questions(3))
+        assert server.counted["batches"] == 1
+        assert one.journal.reserved >= PRICE.most(questions(1)[0])
+
+
 def test_a_batch_that_never_ends_is_given_up(tmp_path):
     with ScriptedServer() as server:
         server.batches.looks = 10**9
