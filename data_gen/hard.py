@@ -6,7 +6,6 @@ where it stopped, sends nothing twice, and ends in the same file.
 """
 
 import itertools
-import os
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from data_gen.plans import plans
 from data_gen.prices import FREE, Price, price_of
 from data_gen.rounds import collect_in_rounds
 from data_gen.screen import asked, held_out_inputs, screened
+from minicrit.discreet import key_of
 from minicrit.files import atomic_folder, check_replaceable, write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import write_manifest
@@ -100,7 +100,7 @@ def _tell(recipe: "Recipe", price: Price, past: Past) -> None:
 def _estimate(recipe: "Recipe", price: Price, past: Past) -> Estimate:
     settings = recipe.hard
     count = None
-    if settings.backend == "anthropic" and os.environ.get("ANTHROPIC_API_KEY"):
+    if settings.backend == "anthropic" and key_of("ANTHROPIC_API_KEY"):
         from data_gen.backends.claude import Claude
 
         count = Claude(str(settings.model), url=settings.url, timeout=20.0).count

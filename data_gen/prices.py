@@ -1,11 +1,11 @@
 """What a request costs, from a table that the user keeps and that says how old it is."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_gen.backends.address import is_near
 from data_gen.backends.protocol import Request, Usage
+from minicrit.discreet import key_of
 from minicrit.strictyaml import read_settings
 
 TABLE = Path(__file__).parent / "prices.yaml"
@@ -95,7 +95,7 @@ def price_of(
 
 def _is_paid(kind: str, url: str | None) -> bool:
     """Whether somebody sends a bill: Anthropic, and far servers that know us by a key."""
-    keyed = kind == "openai" and bool(os.environ.get("OPENAI_API_KEY"))
+    keyed = kind == "openai" and bool(key_of("OPENAI_API_KEY"))
     return kind == "anthropic" or (keyed and not is_near(url or ""))
 
 

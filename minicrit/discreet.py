@@ -10,10 +10,19 @@ SECRETS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")
 _SHORTEST = 6  # characters: a shorter value would be found in words
 
 
+def key_of(name: str) -> str:
+    """The key in an environment variable, "" for none.
+
+    Blanks around it are left out: a file from another system leaves a line's end there, no header
+    may hold one, and messages would spell it, so that the key in them would not be found.
+    """
+    return os.environ.get(name, "").strip()
+
+
 def without_keys(text: str) -> str:
     """The text with the names of keys in the place of their values in the environment."""
     for name in SECRETS:
-        value = os.environ.get(name, "")
+        value = key_of(name)
         if len(value) >= _SHORTEST:
             text = text.replace(value, f"({name})")
     return text

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from minicrit.base import EMBEDDED, TINY
 from minicrit.config import Recipe
+from minicrit.discreet import key_of
 from minicrit.findings import Finding, fail, lines, ok, refuse_failures, warn
 from minicrit.graphics import check_bitsandbytes, check_cuda, check_precision
 from minicrit.manifest import read_manifest
@@ -114,7 +115,7 @@ def available_memory() -> int:
 def check_keys() -> Iterator[Finding]:
     """Which keys are there, and whether a file of keys is for its owner alone."""
     for name, use in KEYS.items():
-        there = bool(os.environ.get(name))
+        there = bool(key_of(name))
         yield ok("key", f"{name} is set" if there else f"{name} is not set; only for {use}")
     path = os.environ.get("MINICRIT_KEYS")
     if path and Path(path).exists():

@@ -1,9 +1,10 @@
 """Addresses of servers: whether they are of use, whose they are, and what is sent there."""
 
 import logging
-import os
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
+
+from minicrit.discreet import key_of
 
 #: Keys that are sent to whatever address is given.
 _KEYS = {"openai": "OPENAI_API_KEY", "ollama": "OLLAMA_API_KEY"}
@@ -37,7 +38,7 @@ def _has_port(parts: SplitResult) -> bool:
 def warn_of_plain_key(kind: str, url: str | None) -> None:
     """Says so if a key goes far in plain text."""
     key = _KEYS.get(kind, "")
-    if url and os.environ.get(key) and url.startswith("http:") and not is_near(url):
+    if url and key_of(key) and url.startswith("http:") and not is_near(url):
         host = urlsplit(url).hostname
         _log.warning("%s goes to %s unencrypted; use https, or unset the key", key, host)
 

@@ -1,7 +1,6 @@
 """Claude, through Anthropic's SDK. The key comes from ANTHROPIC_API_KEY alone."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from data_gen.backends.protocol import (
     hidden,
     http_error,
 )
+from minicrit.discreet import key_of
 
 _STOPS: dict[str, Stop] = {
     "end_turn": "end",
@@ -38,7 +38,7 @@ class Claude:
     """One model of Anthropic's. Retries are the caller's, so that every attempt is counted."""
 
     def __init__(self, model: str, *, url: str | None = None, timeout: float = 120.0) -> None:
-        key = os.environ.get("ANTHROPIC_API_KEY")
+        key = key_of("ANTHROPIC_API_KEY")
         if not key:
             raise HopelessError(
                 "ANTHROPIC_API_KEY: expected a key in the environment, got none; export it, or "

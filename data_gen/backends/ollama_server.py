@@ -15,6 +15,7 @@ from data_gen.backends.protocol import (
     Usage,
     http_error,
 )
+from minicrit.discreet import key_of
 
 #: Tokens of prompt and answer that the model is given room for; Ollama cuts longer prompts in
 #: silence, so every answer is checked against it.
@@ -26,7 +27,9 @@ class Ollama:
 
     def __init__(self, model: str, *, url: str | None = None, timeout: float = 300.0) -> None:
         self.model = model
-        self._client = ollama.Client(host=url, timeout=timeout)
+        key = key_of("OLLAMA_API_KEY")  # the package would take it with blanks around it
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = ollama.Client(host=url, timeout=timeout, headers=headers)
 
     @property
     def identity(self) -> Mapping[str, Any]:  # noqa: D102

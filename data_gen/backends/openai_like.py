@@ -1,6 +1,5 @@
 """Any server that speaks OpenAI's chat protocol: llama.cpp, vLLM, LM Studio and many others."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from data_gen.backends.protocol import (
     hidden,
     http_error,
 )
+from minicrit.discreet import key_of
 
 _OK = 200
 #: Failures of one request that would come again, with which status ever: a prompt that does not fit
@@ -69,7 +69,7 @@ class OpenAILike:
 
 def client_of(url: str, timeout: float) -> httpx.Client:
     """A client of a server's root, whose address may end in `/v1`, with the key if there is one."""
-    key = os.environ.get("OPENAI_API_KEY")
+    key = key_of("OPENAI_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     root = url.rstrip("/").removesuffix("/v1")
     return httpx.Client(base_url=root, headers=headers, timeout=timeout)

@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from minicrit.discreet import key_of
 from minicrit.jsonl import shown
 
 KEY = "MINICRIT_API_KEY"
@@ -107,7 +108,7 @@ class Client:
         Raises:
             ValueError: if that is no address.
         """
-        key = key or os.environ.get(KEY)
+        key = key or key_of(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._patience_s, self._timeout_s = patience_s, timeout_s
         try:

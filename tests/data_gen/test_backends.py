@@ -14,6 +14,7 @@ from data_gen.backends.protocol import Answer, HopelessError, Request, Unanswera
 from data_gen.journal import Journal
 from data_gen.opening import open_backend
 from data_gen.prices import FREE, Price
+from minicrit.discreet import without_keys
 from tests.data_gen.scripted_server import ScriptedServer
 
 KINDS = ("anthropic", "ollama", "openai")
@@ -154,6 +155,17 @@ def test_a_key_that_the_server_repeats_is_taken_out(tmp_path, monkeypatch):
         assert "secret" not in str(caught.value)
         assert "no such key: (OPENAI_API_KEY)" in str(caught.value)
     assert "secret" not in "".join(p.read_text() for p in tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_with_a_lines_end_behind_it_is_that_key(kind, monkeypatch):
+    name = f"{kind.upper()}_API_KEY"
+    monkeypatch.setenv(name, "sk-another-secret\r\n")
+    assert without_keys(repr("Bearer sk-another-secret\r\n")) == rf"'Bearer ({name})\r\n'"
+    with ScriptedServer() as server:
+        assert backend(kind, server).ask(question()).stop == "end"
+        sent = {key.lower(): value for key, value in server.headers[0].items()}
+    assert sent["authorization"] == "Bearer sk-another-secret"
 
 
 def test_the_first_error_stops_all_that_would_be_asked(tmp_path):
