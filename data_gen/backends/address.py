@@ -18,13 +18,23 @@ def check_address(kind: str, url: str | None, setting: str) -> None:
             raise ValueError(f"{setting}: expected the address of the server, got none; give "
                              f"--{setting} http://HOST:PORT")  # fmt: skip
         return
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
-        raise ValueError(f"{setting}: expected an address like http://HOST:PORT, got {url}; write "
-                         "it in full")  # fmt: skip
-    if parts.username or parts.password:
+    parts = _parts(url)
+    if "@" in (parts.netloc if parts else url):  # first, as the other message shows the address
         raise ValueError(f"{setting}: expected an address without a name or password, got one; "
                          "give keys in the environment, as addresses are logged")  # fmt: skip
+    if parts is None:
+        raise ValueError(f"{setting}: expected an address like http://HOST:PORT, got {url}; write "
+                         "it in full")  # fmt: skip
+
+
+def _parts(url: str) -> SplitResult | None:
+    """The parts of an address; None for one that is no use."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    good = parts.scheme in ("http", "https") and parts.hostname and _has_port(parts)
+    return parts if good else None
 
 
 def _has_port(parts: SplitResult) -> bool:

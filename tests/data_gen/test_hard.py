@@ -268,13 +268,19 @@ def test_a_paid_service_is_not_asked_without_a_price(kind, url, key, paid, tmp_p
         ({"backend": "anthropic"}, "hard.model: expected the name of a model of anthropic"),
         ({"backend": "openai", "model": "m"}, "hard.url: expected the address"),
         ({"backend": "openai", "model": "m", "url": "localhost:80"}, "hard.url: expected an addr"),
-        ({"backend": "ollama", "model": "m", "url": "http://a:b@h"}, "without a name or password"),
+        ({"backend": "ollama", "model": "m", "url": "http://[::1"}, "hard.url: expected an addr"),
+        *[
+            ({"backend": "openai", "model": "m", "url": url}, "without a name or password, got one")
+            for url in ("http://a:b@h", "ann:s3cret@host:80", "http://ann:s3cret@host:80a",
+                        "http://ann:s3cret@[::1")
+        ],
     ],
-)
+)  # fmt: skip
 def test_what_is_missing_is_said_by_the_name_of_the_setting(settings, message):
     for dry_run in (True, False):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as caught:
             make_hard(Recipe(hard=HardConfig(**settings, dry_run=dry_run)))
+        assert "s3cret" not in str(caught.value)
 
 
 def test_a_key_on_its_way_unencrypted_is_warned_of(monkeypatch, caplog):
