@@ -58,6 +58,7 @@ def open_batches(kind: str, model: str | None, *, url: str | None = None) -> "Cl
                          f"{kind} and {model}; only its API has batches, so leave hard.batch "
                          "out")  # fmt: skip
     checked_model(kind, model, url)
+    warn_of_plain_key(kind, url)
     from data_gen.backends.claude_batches import ClaudeBatches
 
     return ClaudeBatches(model, url=url)

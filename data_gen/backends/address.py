@@ -7,7 +7,11 @@ from urllib.parse import SplitResult, urlsplit
 from minicrit.discreet import key_of
 
 #: Keys that are sent to whatever address is given.
-_KEYS = {"openai": "OPENAI_API_KEY", "ollama": "OLLAMA_API_KEY"}
+_KEYS = {
+    "anthropic": "ANTHROPIC_API_KEY",
+    "openai": "OPENAI_API_KEY",
+    "ollama": "OLLAMA_API_KEY",
+}
 _log = logging.getLogger(__name__)
 
 

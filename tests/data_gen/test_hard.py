@@ -20,7 +20,7 @@ from data_gen.backends.protocol import Answer, Request, Usage
 from data_gen.collect import collect
 from data_gen.hard import make_hard
 from data_gen.journal import Journal
-from data_gen.opening import open_backend
+from data_gen.opening import open_backend, open_batches
 from data_gen.plans import SOUND_KINDS, catalogue, plans
 from data_gen.prices import FREE, price_of, read_price
 from data_gen.tamper import Rejected, make_pair, request_for
@@ -290,6 +290,10 @@ def test_a_key_on_its_way_unencrypted_is_warned_of(monkeypatch, caplog):
     assert caplog.text == ""
     open_backend("openai", "m", url="http://far.example.org")
     assert "OPENAI_API_KEY goes to far.example.org unencrypted" in caplog.text
+    for opened in (open_backend, open_batches):
+        caplog.clear()
+        opened("anthropic", "m", url="http://far.example.org")
+        assert "ANTHROPIC_API_KEY goes to far.example.org unencrypted" in caplog.text
     assert "secret" not in caplog.text
 
 
