@@ -158,9 +158,15 @@ class Journal(Past):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._file = open_alone(path)
         self._file.truncate(self.replay(self._file.read(), path))
+
+    @property
+    def reserved(self) -> float:
+        """What `Past.reserved` says, while no other thread changes it."""
+        with self._lock:
+            return super().reserved
 
     def reserve(self, key: str, cost: float, budget: float | None) -> bool:
         """Writes down that a request is about to be sent; False, and nothing, if over budget."""

@@ -293,6 +293,15 @@ def test_odd_characters_of_a_server_damage_no_journal(odd, tmp_path):
         assert journal.counts == {"sent": 2, "failed": 1, "answer": 1}
 
 
+def test_what_is_committed_can_be_told_while_others_send(tmp_path):
+    with Journal(tmp_path / "j") as journal, ThreadPoolExecutor(1) as pool:
+        journal.intend("b", {str(n): 0.001 for n in range(50_000)})
+        sending = pool.submit(lambda: [journal.reserve(f"k{n}", 1.0, None) for n in range(50)])
+        while not sending.done():
+            assert 49 < journal.committed < 101
+        assert all(sending.result())
+
+
 def test_one_run_at_a_time(tmp_path):
     with Journal(tmp_path / "j"), pytest.raises(ValueError, match="the only run"):
         Journal(tmp_path / "j")
