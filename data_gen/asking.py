@@ -38,21 +38,23 @@ def open_service(
     budget: float | None = None,
     prices: Path | None = None,
     named: str,
+    named_url: str = "",
 ) -> Service:
     """Everything that can be wrong before the first question is wrong here.
 
     Args:
-        kind: of the back end, see `opening.open_backend`; `url`, `named` likewise.
+        kind: of the back end, see `opening.open_backend`; `url` and `named` likewise.
         model: its name there.
         url: address of the server; None for that of the back end's own package.
         budget: USD that a run may cost at most, restarts included; None for no limit.
         prices: table of prices; None for the one that comes along.
         named: the setting that names the model, for messages.
+        named_url: that of the address; "" for `url` beside it.
 
     Raises:
         ValueError: if a setting, a key or a price is missing.
     """
-    backend = open_backend(kind, model, url=url, named=named)
+    backend = open_backend(kind, model, url=url, named=named, named_url=named_url)
     price = price_of(kind, str(model), url=url, budget=budget, table=prices)
     return Service(backend, price, budget)
 

@@ -127,11 +127,9 @@ def services_of(settings: ConstitutionConfig) -> dict[str, Service]:
         found["reviser"] = open_service(s.reviser, s.model, url=s.url, budget=s.budget_usd,
                                         named="constitution.model")  # fmt: skip
     if s.scorer != "oracle":
-        if s.judge == "openai" and s.judge_model and not s.judge_url:
-            raise ValueError("constitution.judge_url: expected the address of the server, got none;"
-                             " give --constitution.judge_url http://HOST:PORT")  # fmt: skip
         found["judge"] = open_service(s.judge, s.judge_model, url=s.judge_url, budget=s.budget_usd,
-                                      named="constitution.judge_model")  # fmt: skip
+                                      named="constitution.judge_model",
+                                      named_url="constitution.judge_url")  # fmt: skip
     return found
 
 

@@ -18,6 +18,7 @@ def open_backend(
     url: str | None = None,
     folder: Path | None = None,
     named: str = "hard.model",
+    named_url: str = "",
 ) -> Backend:
     """The back end of a kind.
 
@@ -26,12 +27,13 @@ def open_backend(
         model: its name there; for `local` what `base.model` may be.
         url: address of the server; None for that of the back end's own package.
         folder: where bases that are made here are kept, for `local`; None for the default.
-        named: the setting that names the model, for messages; the address is beside it.
+        named: the setting that names the model, for messages.
+        named_url: that of the address; "" for `url` beside it.
 
     Raises:
         ValueError: if a setting or a key that it needs is missing.
     """
-    model = checked_model(kind, model, url, named)
+    model = checked_model(kind, model, url, named, named_url)
     warn_of_plain_key(kind, url)
     if kind == "anthropic":
         from data_gen.backends.claude import Claude
@@ -71,10 +73,12 @@ def identity_of(kind: str, model: str | None, **where: Any) -> Mapping[str, Any]
     return open_backend(kind, model, **where).identity
 
 
-def checked_model(kind: str, model: str | None, url: str | None, named: str = "hard.model") -> str:
+def checked_model(
+    kind: str, model: str | None, url: str | None, named: str = "hard.model", named_url: str = ""
+) -> str:
     """The name of the model; a ValueError if there is none, or the address is no use."""
     if not model:
         raise ValueError(f"{named}: expected the name of a model of {kind}, got none; give "
                          f"--{named} NAME")  # fmt: skip
-    check_address(kind, url, f"{named.partition('.')[0]}.url")
+    check_address(kind, url, named_url or f"{named.partition('.')[0]}.url")
     return model

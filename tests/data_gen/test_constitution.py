@@ -239,6 +239,8 @@ def test_who_finds_a_round_made_leaves_its_journal_alone(recipe, tmp_path, monke
         ({"scorer": "both"}, r"constitution.judge_model: expected the name of a model"),
         ({"scorer": "judge", "judge": "openai", "judge_model": "m"},
          r"constitution.judge_url: expected the address of the server"),
+        ({"scorer": "judge", "judge": "ollama", "judge_model": "m", "judge_url": "localhost:8080"},
+         r"constitution.judge_url: expected an address like http://HOST:PORT"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_asked_for_before_anything_is_written(
