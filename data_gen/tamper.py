@@ -13,6 +13,7 @@ from typing import Any
 
 from data_gen.answers import read_fields, schema_of, template
 from data_gen.backends.protocol import Answer, Request, UnanswerableError
+from minicrit.files import sha256_json
 from minicrit.jsonl import shown
 from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES, LABELS, SEVERITIES
@@ -175,7 +176,9 @@ def _agrees(number: int, said: Mapping[str, str]) -> None:
 def _examples(
     plan: Plan, written: Mapping[str, str], tampered: Mapping[str, str], source: str
 ) -> Pair:
-    group = f"{source}/{plan.domain}/{plan.number}"
+    # Seeds and models number their plans alike, and sets of several runs are trained on together.
+    texts = sha256_json([written["rationale"], tampered["rationale"]])
+    group = f"{source}/{plan.domain}/{plan.number}-{texts[:8]}"
     shared = {"domain": plan.domain, "group": group, "source": f"{source}/{plan.domain}",
               "split": "train"}  # fmt: skip
     rows = [

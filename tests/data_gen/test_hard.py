@@ -80,6 +80,17 @@ def test_a_pair_is_two_twins(tmp_path):
     assert None not in (sound.critique, sound.strengths, flawed.fix)
 
 
+def test_pairs_of_several_runs_are_told_apart(tmp_path):
+    plan = next(plans(0))
+    other = replace(plan, voice="another")  # of the same number, as another seed or model has it
+    with ScriptedServer() as server:
+        one = asker(server, tmp_path)
+        pairs = [make_pair(each, one.ask, "llm") for each in (plan, other, plan)]
+    assert pairs[0] == pairs[2]
+    assert len({e.id for pair in pairs for e in pair}) == 4
+    assert len({e.group for pair in pairs for e in pair}) == 2
+
+
 def step_of(body) -> str:
     prompt = body["messages"][-1]["content"]
     return next(
@@ -196,7 +207,7 @@ def test_a_text_that_comes_twice_is_kept_once(tmp_path):
     pairs, rejected, _ = found
     assert len(pairs) == len({pair[0].rationale for pair in pairs}) == 7
     assert [one.plan.number for one in rejected] == [1, 3, 5, 7, 9, 11]
-    assert rejected[0].reason == "the text is that of s/general/0/valid"
+    assert rejected[0].reason == f"the text is that of {pairs[0][0].id}"
 
 
 def test_the_result_does_not_depend_on_which_thread_is_faster(tmp_path):
