@@ -64,6 +64,8 @@ DECOYS = {
     "product", "calibration", "denominators", "base_rate", "anchoring", "circular_reasoning",
     "contradiction", "stale_evidence", "sunk_cost", "reverse_causation",
 }  # fmt: skip
+#: Groups in a row that were there before, after which it is said that there are no more.
+MISSES = 2000
 OMISSIONS = {"missing_alternative", "unaddressed_risk", "denominator_neglect", "selection_bias"}
 
 
@@ -93,6 +95,9 @@ def compose(
     nothing to go by but the fit of the two halves. `terse` is the share of groups that say nothing
     but premise and conclusion; `shares` is how often a mechanism comes, 1 for each unless given;
     with `bank` families for training draw from the bank of their domain too.
+
+    Raises:
+        ValueError: if no family is of this split, or there are not so many different texts.
     """
     families = [scene for scene in scenes() if scene.split == split]
     if bank:
@@ -101,12 +106,19 @@ def compose(
         raise ValueError(f"split: expected one with families, got {split!r}; add family files")
     rng = random.Random(f"{VERSION}/{seed}/{split}")  # noqa: S311 - not for secrets
     seen: set[bytes] = set()
-    made = 0
+    made = misses = 0
     for scene, mechanism in _turns(families, shares or {}, rng):
         twins = _twins(scene, mechanism, rng, squares=squares, terse=terse)
         digests = [hashlib.blake2b(t.example.rationale.encode()).digest() for t in twins]
         if seen.intersection(digests):
+            misses += 1
+            if misses == MISSES:
+                raise ValueError(f"compose: expected {count} texts, got {made}: the mechanisms and "
+                                 "families asked for hardly have more; ask for fewer, for more "
+                                 "mechanisms (data.mechanisms), or for longer texts "
+                                 "(data.terse)")  # fmt: skip
             continue
+        misses = 0
         seen.update(digests)
         yield from twins
         made += len(twins)

@@ -127,3 +127,10 @@ def test_speed() -> None:
     print(f"{count} examples composed and checked in {seconds:.2f} s")  # noqa: T201 - a measurement
     assert count >= 1000
     assert seconds < 6
+
+
+def test_composing_ends_where_there_are_no_more_texts(monkeypatch) -> None:
+    monkeypatch.setattr("data_gen.compose.MISSES", 5)
+    alone = {name: float(name == "appeal_to_authority") for name in MECHANISMS}
+    with pytest.raises(ValueError, match=r"compose: expected 100000 texts, got \d{3,4}: the mech"):
+        list(compose(100_000, 0, "validation", terse=1.0, shares=alone))
