@@ -32,6 +32,7 @@ AUTO = "auto"
 #: Rows of a file that are looked at to tell its layout, as the first may be damaged.
 _LOOKED_AT = 20
 _FIRST = 5  # messages shown of many
+_USED = "of an id used before"
 #: Later parts win where a problem stands in two of them.
 _ORDER = ("train", "validation", "calibration", "test")
 _SHARES = (("train", 0.8), ("validation", 0.9), ("test", 1.0))
@@ -123,9 +124,12 @@ def take(importer: Importer, files: Sequence[Path], settings: ImportConfig) -> T
     taken = Taken(list(files))
     drafts: list[tuple[Draft, Place, bytes]] = []
     for path in files:
+        begun: Counter[int] = Counter()  # rows by line: all of a file may stand on one
         for record in records(path):
             taken.counts["rows"] += 1
-            drafts += _converted(importer, path, record, taken)
+            line = record.line if isinstance(record, BadLine) else record[0]
+            begun[line] += 1
+            drafts += _converted(importer, Place(path, line, begun[line]), record, taken)
     keys = importer.keys_of([draft for draft, _, _ in drafts])
     found: list[Found] = []
     for (draft, place, raw), key in zip(drafts, keys, strict=True):
@@ -141,14 +145,14 @@ def take(importer: Importer, files: Sequence[Path], settings: ImportConfig) -> T
 
 
 def _converted(
-    importer: Importer, path: Path, record: Record, taken: Taken
+    importer: Importer, place: Place, record: Record, taken: Taken
 ) -> Iterator[tuple[Draft, Place, bytes]]:
     if isinstance(record, BadLine):
         taken.left.append(record)
         taken.counts["refused"] += 1
         return
-    line, row = record
-    place, raw = Place(path, line), to_json(row).encode()
+    _, row = record
+    raw = to_json(row).encode()
     try:
         yield from [(draft, place, raw) for draft in importer.convert(row, place)]
     except SetApartError as error:
@@ -195,7 +199,7 @@ def _once(found: Iterable[Found], taken: Taken) -> Iterator[Example]:
             taken.counts["repeated"] += 1
         elif example.id in ids:
             error = RefusedError("each id once", example.id, "let every row have its own id")
-            _leave("of an id used before", place, error, raw, taken)
+            _leave(_USED, place, error, raw, taken)
         else:
             yield example
         texts.add(text)
@@ -230,13 +234,13 @@ def _write(importer: Importer, taken: Taken, settings: ImportConfig) -> None:
 
 def _judge(importer: Importer, taken: Taken, max_bad: float, rejected: Path) -> None:
     """Shows what was refused; ValueError if it was too much, or if nothing is left."""
-    rows, bad = taken.counts["rows"], taken.counts["refused"]
+    rows, bad = taken.counts["rows"], taken.counts["refused"] + taken.counts[_USED]
     first = [str(line) for line in taken.left[:_FIRST]]
     if bad > max_bad * rows or not taken.examples:
         raise ValueError("\n".join([
             f"{importer.kind}: expected at most {max_bad:.1%} refused rows and some to take, got "
-            f"{bad} of {rows} refused and {len(taken.examples)} examples; mend them, all are in "
-            f"{rejected}, or allow more (imports.max_bad)", *first]))  # fmt: skip
+            f"{bad} of {rows} refused or {_USED} and {len(taken.examples)} examples; mend them, "
+            f"all are in {rejected}, or allow more (imports.max_bad)", *first]))  # fmt: skip
     for message in first:
         _log.warning("%s", message)
 

@@ -98,7 +98,8 @@ class ImportConfig:
         zip: write .jsonl.gz.
         held_out: everything becomes test, for a score on a set published as a benchmark; else the
             set's own parts, or 80, 10 and 10 % of its problems for train, validation and test.
-        max_bad: share of refused rows of a set above which the stage stops.
+        max_bad: share of rows of a set that are refused, or of an id used before, above which the
+            stage stops.
     """
 
     source: Path | None = None

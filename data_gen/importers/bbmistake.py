@@ -32,7 +32,7 @@ def convert(row: Row, place: Place) -> list[Draft]:
     if "mistake_index" not in row or row["mistake_index"] is not None:
         wrong = item_at(steps, whole_number(row, "mistake_index"), first=0, key="mistake_index")
     return [Draft(key=given, fields={
-        "id": f"big-bench-mistake/{place.stem}/{place.line}",
+        "id": f"big-bench-mistake/{place.stem}/{place.mark}",
         "source": f"big-bench-mistake/{place.stem}", "domain": "general",
         "rationale": in_context(f"{task}\nInput: {given}" if task else given, "\n".join(steps)),
         "label": "valid" if wrong is None else "flawed", "evidence": wrong,

@@ -49,10 +49,16 @@ class Draft:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a raw row stands."""
+    """Where a raw row stands: on which line it begins, as the how manieth there."""
 
     path: Path
     line: int
+    nth: int = 1
+
+    @property
+    def mark(self) -> str:
+        """What tells rows of a file apart; the line alone where each row has its own."""
+        return str(self.line) if self.nth == 1 else f"{self.line}.{self.nth}"
 
     @property
     def stem(self) -> str:

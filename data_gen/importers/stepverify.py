@@ -37,7 +37,7 @@ def convert(row: Row, place: Place) -> list[Draft]:
         steps = steps[:-1]
     reasoning = " ".join(step.strip() for step in steps)
     flawed = {
-        "id": f"stepverify/incorrect/{place.line}", "label": "flawed",
+        "id": f"stepverify/incorrect/{place.mark}", "label": "flawed",
         "rationale": in_context(problem, reasoning),
         "flaw_type": text_or_none(row, "error_category"),
         "evidence": located(wrong, reasoning, "incorrect_step"),
@@ -46,7 +46,7 @@ def convert(row: Row, place: Place) -> list[Draft]:
     drafts = [flawed]
     if later := text_or_none(row, "student_correct_response"):
         drafts.append({
-            "id": f"stepverify/corrected/{place.line}", "label": "valid",
+            "id": f"stepverify/corrected/{place.mark}", "label": "valid",
             "rationale": in_context(problem, " ".join(later.split())),
         })  # fmt: skip
     shared = {"source": "stepverify", "domain": "general", "licence": IMPORTER.licence}

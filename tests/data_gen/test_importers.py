@@ -248,6 +248,21 @@ def test_stepverify(tmp_path):
     assert (later.label, later.group) == ("valid", wrong.group)
 
 
+def test_rows_that_stand_on_one_line_have_ids_of_their_own(tmp_path):
+    rows = [raw.stepverify_row(problem=f"Problem {n}.", student_correct_response=f"It is {n}.")
+            for n in range(3)]  # fmt: skip
+    ids = []
+    for folder, indent in (("published", 4), ("short", None)):
+        path = raw.write(tmp_path / folder / "set/dataset.json", json.dumps(rows, indent=indent))
+        ids.append([e.id for e in raw.imported(path.parent, "stepverify", max_bad=0.0)])
+    assert ids[0][::2] == [f"stepverify/incorrect/{line}" for line in (2, 23, 44)]
+    assert ids[1][::2] == [f"stepverify/incorrect/{mark}" for mark in ("1", "1.2", "1.3")]
+    assert len({*ids[1]}) == 6
+    raw.write(tmp_path / "set/word_sorting.json",
+              json.dumps([raw.bbmistake_row(input=word) for word in ("b a", "d c")]))  # fmt: skip
+    assert len(raw.imported(tmp_path / "set", "big-bench-mistake", max_bad=0.0)) == 2
+
+
 @pytest.mark.parametrize(("changed", "expected"), [
     ({"incorrect_index": 3}, "incorrect_index from 0 to 2, got 3"),
     ({"incorrect_step": "Ann has 7."}, "incorrect_step to be step 0, got Ann has 7."),
@@ -281,6 +296,8 @@ def test_two_files_that_count_from_one_lose_nothing_without_a_word(tmp_path):
     left = raw.rejected(tmp_path / "out", "example")
     assert [(row["file"], row["line"]) for row in left] == [("b.jsonl", 1), ("b.jsonl", 2)]
     assert all("expected each id once, got" in row["reason"] for row in left)
+    with pytest.raises(ValueError, match="2 of 6 refused or of an id used before and 2 examples"):
+        raw.run(tmp_path / "set", tmp_path / "out", max_bad=0.05)
 
 
 def test_examples_keep_all_they_have(tmp_path):
