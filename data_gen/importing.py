@@ -108,7 +108,7 @@ def layout_of(path: Path, kinds: Sequence[str]) -> str | None:
     for record in islice(records(path), _LOOKED_AT):
         if not isinstance(record, BadLine):
             for kind in kinds:
-                if IMPORTERS[kind].keys <= record[1].keys():
+                if IMPORTERS[kind].fits(record[1]):
                     return kind
     return None
 

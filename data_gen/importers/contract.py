@@ -11,7 +11,7 @@ from minicrit.records import Example
 
 def convert(row: Row, place: Place) -> list[Draft]:
     """The draft of one row."""
-    if row.get("label", "") is None:
+    if row.get("label", row.get("is_valid", "")) is None:
         raise SetApartError("no label")
     example = Example.from_row(row, source=place.stem)
     fields = {k: v for k, v in asdict(example).items() if k not in ("group", "split")}
@@ -24,5 +24,6 @@ IMPORTER = Importer(
     licence="as the rows say",
     valid="as the source says",
     keys=frozenset({"id", "rationale", "label"}),
+    older={"input": "rationale", "is_valid": "label"},
     convert=convert,
 )

@@ -79,7 +79,7 @@ class Importer:
         home: where it is published.
         licence: of its rows.
         valid: what the label `valid` says there.
-        keys: keys by which a row of it is recognised.
+        keys: keys by which a row of it is recognised. older: other names of these that it may have.
         convert: the drafts of one row.
         keys_of: the key of every draft, given all of them, where rows alone do not tell.
     """
@@ -91,6 +91,11 @@ class Importer:
     keys: frozenset[str]
     convert: Callable[[Row, Place], list[Draft]]
     keys_of: Callable[[Sequence[Draft]], list[str]] = field(default=_apart)
+    older: Mapping[str, str] = field(default_factory=dict)
+
+    def fits(self, row: Row) -> bool:
+        """Whether a row looks like one of this set."""
+        return self.keys <= {self.older.get(key, key) for key in row}
 
 
 def in_context(context: str, reasoning: str) -> str:

@@ -300,6 +300,18 @@ def test_two_files_that_count_from_one_lose_nothing_without_a_word(tmp_path):
         raw.run(tmp_path / "set", tmp_path / "out", max_bad=0.05)
 
 
+def test_examples_under_older_names_are_known(tmp_path):
+    row = raw.example_row()
+    older = {"input": row["rationale"], "is_valid": False,
+             **{k: v for k, v in row.items() if k not in ("rationale", "label")}}  # fmt: skip
+    rows = [older, {**older, "id": "own/2", "is_valid": None, "flaw_type": None, "severity": None}]
+    for kind in ("auto", "example"):
+        raw.write(tmp_path / kind / "set/own.jsonl", raw.lines(rows))
+        assert raw.imported(tmp_path / kind / "set", "example") == [Example.from_row(row)]
+        (left,) = raw.rejected(tmp_path / kind / "out", "example")
+        assert "got no label" in left["reason"]
+
+
 def test_examples_keep_all_they_have(tmp_path):
     rows = [raw.example_row(), raw.example_row(id="own/2", label=None, flaw_type=None)]
     raw.write(tmp_path / "set/own.jsonl.gz", raw.lines(rows))
