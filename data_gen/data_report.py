@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from data_gen import data_tables, shortcuts
+from data_gen.firewall import EVALUATION
 from data_gen.pairs_survey import PairsSurvey, scorer_rows, survey_pairs
 from data_gen.shortcuts import BAR, Finding
 from data_gen.side_by_side import Sample, sample_of
@@ -136,9 +137,10 @@ def _pairs_notes(pairs: PairsSurvey | None) -> Iterator[str]:
 
 
 def _coverage(files: Sequence[FileSurvey]) -> Iterator[tuple[str, data_tables.Coverage]]:
-    """What is trained on, and everything else."""
-    for name, some in (("train", [f for f in files if f.name == "train"]),
-                       (_HELD_OUT, [f for f in files if f.name != "train"])):  # fmt: skip
+    """What is trained on, and what is measured on, as the firewall tells them apart."""
+    measured = [file.name.partition("-")[0] in EVALUATION for file in files]
+    for name, held in (("train", False), (_HELD_OUT, True)):
+        some = [file for file, is_held in zip(files, measured, strict=True) if is_held is held]
         if any(file.rows for file in some):
             yield name, data_tables.coverage(some)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_gen import data_tables
-from data_gen.data_report import write_data_report
+from data_gen.data_report import _coverage, write_data_report
 from data_gen.preferences import preference, twin_pairs
 from data_gen.reservoir import Distinct, GroupReservoir
 from data_gen.side_by_side import compared, differing, sample_of
@@ -124,6 +124,15 @@ def test_coverage_marks_what_is_thin_and_what_is_not_there(tmp_path: Path) -> No
     assert medical.head == ["in medical", "subtle flaw", "sophisticated valid"]
     assert [line.cells for line in medical.rows] == [[("1", "thin"), ("-", "")],
                                                      [("-", ""), ("1", "")]]  # fmt: skip
+
+
+def test_what_is_trained_on_and_what_is_measured_on_are_told_apart(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "data", train=twins(0), train_fresh=twins(1), test=twins(2),
+                       test_public=twins(3), validation=twins(4))  # fmt: skip
+    found = dict(_coverage(survey(folder, 0)))
+    assert {name: one.examples for name, one in found.items()} == {
+        "train": 4, "what is measured on": 6
+    }  # fmt: skip
 
 
 def test_the_difference_of_twins_and_the_evidence_are_marked(tmp_path: Path) -> None:
