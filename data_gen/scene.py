@@ -134,7 +134,7 @@ SLOTS: dict[str, Slot] = {
         "{present|absent}. Besides {thing}, {noun} can explain it.",
     ),
     "assignments": Slot(
-        ("lot", "self", "who"), 2, "{lot|self}. The difference may come from {who}."
+        ("lot", "self", "who"), 2, "{lot|self}. The difference may come from what decided {who}."
     ),
     "signs": Slot(
         ("present", "absent", "risk", "proceed", "hold"),
@@ -256,6 +256,8 @@ def _faults(raw: dict[str, Any]) -> "list[str]":
 
 
 _NUMERIC = {"low", "high", "step"}
+#: The answer to each of these is yes.
+_QUESTIONS = {"q1", "q2"}
 _SENTENCES = {"openings", "fillers", "contrary", "closings"}
 
 
@@ -287,7 +289,8 @@ def _bad_value(field: str, value: Any) -> str | None:
         return None if re.search(r"[.!?:)]$", value) else f"expected a full sentence: {value!r}"
     if value.rstrip().endswith("."):
         return f"expected a phrase without a full stop, got {value!r}"
-    return None
+    choice = field in _QUESTIONS and re.search(r"\bor\b", value)
+    return f"expected a question that yes or no answers, got {value!r}" if choice else None
 
 
 @cache

@@ -174,7 +174,7 @@ def missing_alternative(d: Draw) -> Hinge:
                 rival,
                 f"By the text itself {c['absent']}, so {c['noun']} cannot explain the step from "
                 f"{x} to {y}.",
-                f"Drop {c['noun']} as a rival, or show that it took place.",
+                f"Drop {c['noun']} as a rival, or show that there was such a change.",
             ),
             Flaw(
                 "missing_alternative",

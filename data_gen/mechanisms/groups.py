@@ -37,7 +37,8 @@ def selection_bias(d: Draw) -> Hinge:
     """Drawn by lot against self-chosen."""
     a, m = d["assignments"], d["metric"]
     x, y = _better_worse(d)
-    words = {"thing": d.thing, "who": a["who"]}
+    who = f"what decided {a['who']}"  # the slot holds a clause, which is no name for a reason
+    words = {"thing": d.thing, "who": who}
     result = d.pick(*_GAP).format(m=m["name"], x=x, y=y, u=m["unit"], **words)
     rest = {"result": result, "chance": d.pick(*_BEYOND_CHANCE)}
     credit, doubt = d.pick(*_CREDIT_GAP).format(**words), d.pick(*_DOUBT_GAP).format(**words)
@@ -48,21 +49,21 @@ def selection_bias(d: Draw) -> Hinge:
             Flaw(
                 "logical_contradiction",
                 doubt,
-                f"The text says that {a['lot']}. That rules out {a['who']} as the reason for the "
-                f"gap between {x} and {y}.",
+                f"The text says that {a['lot']}. That rules out {who} as the reason for the gap "
+                f"between {x} and {y}.",
                 f"Credit {d.thing}, or name a difference that such an assignment leaves.",
             ),
             Flaw(
                 "selection_bias",
                 a["self"],
                 f"The groups were not made by chance: {a['self']}. The gap between {x} and {y} may "
-                f"come from {a['who']}.",
+                f"come from {who}.",
                 "Assign by lot, or compare like with like, before crediting it.",
             ),
         ),
         sound=(
             Sound("assignment by chance", "Chance made the groups, so the gap can be credited."),
-            Sound("sees the self-selection", f"The gap may come from {a['who']}, as it says."),
+            Sound("sees the self-selection", f"The gap may come from {who}, as it says."),
         ),
         stance=True,
     )

@@ -55,7 +55,8 @@ def base_rate(d: Draw) -> Hinge:
         conclusions=(surely, seldom),
         flaws=(wrong(common, shares[0], seldom), wrong(rare, shares[1], surely)),
         sound=(
-            Sound("base rate taken into account", f"At one in {common}, {shares[0].text} are."),
+            Sound("base rate taken into account",
+                  f"At one in {common}, {shares[0].text} of alarms are real."),
             Sound("base rate taken into account",
                   f"At one in {number(rare)}, only {shares[1].text} of alarms are real."),
         ),

@@ -1,6 +1,7 @@
 """The composer: twins, corners, coverage, and that words alone cannot tell the labels."""
 
 import random
+import re
 import time
 from collections import Counter
 from itertools import pairwise, product
@@ -134,3 +135,21 @@ def test_composing_ends_where_there_are_no_more_texts(monkeypatch) -> None:
     alone = {name: float(name == "appeal_to_authority") for name in MECHANISMS}
     with pytest.raises(ValueError, match=r"compose: expected 100000 texts, got \d{3,4}: the mech"):
         list(compose(100_000, 0, "validation", terse=1.0, shares=alone))
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "least", "pattern"),
+    [
+        ("base_rate", 2, r"At one in [\d,]+,( only)? [\d.]+% of alarms are real\."),
+        ("missing_alternative", 1, r"Drop .* as a rival, or show that there was such a change\."),
+        ("selection_bias", 3, r".*\bwhat decided (which|whom?|when) .*"),
+    ],
+)
+def test_what_stands_in_a_slot_for_a_reason_makes_whole_sentences(
+    mechanism: str, least: int, pattern: str
+) -> None:
+    scene = next(scene for scene in scenes() if mechanism in mechanisms_for(scene))
+    hinge = MECHANISMS[mechanism].build(Draw(scene, random.Random(0)))
+    texts = [*hinge.conclusions, *(sound.critique for sound in hinge.sound)]
+    texts += [text for flaw in hinge.flaws for text in (flaw.critique, flaw.fix)]
+    assert sum(re.fullmatch(pattern, text) is not None for text in texts) >= least

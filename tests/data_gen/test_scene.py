@@ -10,6 +10,7 @@ from data_gen.mechanisms import MECHANISMS
 from data_gen.scene import BANKS, banked, read_bank, read_scene, scenes
 from minicrit.taxonomy import DOMAINS
 
+ASKED = '{q1: "whether it is a cat", e1: "Ann", q2: "whether it bites", e2: "Bo"}'
 FACT = '{a: "it is shut", b: "it is open", if_a: "nobody came in", if_b: "they came in", why: "x"}'
 
 
@@ -20,6 +21,8 @@ FACT = '{a: "it is shut", b: "it is open", if_a: "nobody came in", if_b: "they c
     ("{", "expected YAML"),
     ("options: []\noptions: []", "stands twice"),
     ('signs: [{present: "a"}, {}, {}]', "expected the fields"),
+    (f"experts: [{ASKED}, {ASKED.replace('is a cat', 'is a cat or a dog')}]",
+     r"experts\[2\].q1: expected a question that yes or no answers"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_bank(tmp_path, text, message):
     path = tmp_path / "medical.yaml"
