@@ -134,7 +134,7 @@ SLOTS: dict[str, Slot] = {
         "{present|absent}. Besides {thing}, {noun} can explain it.",
     ),
     "assignments": Slot(
-        ("lot", "self", "who"), 2, "{lot|self}. The difference may come from what decided {who}."
+        ("lot", "self", "who"), 2, "{lot|self}. The difference may come from {who}."
     ),
     "signs": Slot(
         ("present", "absent", "risk", "proceed", "hold"),

@@ -37,8 +37,8 @@ def selection_bias(d: Draw) -> Hinge:
     """Drawn by lot against self-chosen."""
     a, m = d["assignments"], d["metric"]
     x, y = _better_worse(d)
-    who = f"what decided {a['who']}"  # the slot holds a clause, which is no name for a reason
-    words = {"thing": d.thing, "who": who}
+    who = f"what decided {a['who']}"  # a clause, which reads badly where a critique names a reason
+    words = {"thing": d.thing, "who": a["who"]}
     result = d.pick(*_GAP).format(m=m["name"], x=x, y=y, u=m["unit"], **words)
     rest = {"result": result, "chance": d.pick(*_BEYOND_CHANCE)}
     credit, doubt = d.pick(*_CREDIT_GAP).format(**words), d.pick(*_DOUBT_GAP).format(**words)
