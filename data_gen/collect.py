@@ -130,7 +130,7 @@ def first(
             rejected.append(Rejected(plan, "write", f"the text is that of {earlier}", texts))
         else:
             pairs[_text(found)] = found
-    return Found(list(pairs.values()), rejected, over)
+    return Found(list(pairs.values()), rejected, over if len(pairs) < need else None)
 
 
 def check_rejected(done: Done) -> None:

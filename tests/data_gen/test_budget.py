@@ -1,12 +1,13 @@
 """A budget that ends before the count is reached: what is whole is kept, and more goes on."""
 
 import json
+from itertools import islice
 
 import pytest
 
 from data_gen.asker import BudgetError
 from data_gen.batcher import Batcher
-from data_gen.collect import Found
+from data_gen.collect import Found, first
 from data_gen.estimate import estimate
 from data_gen.hard import make_hard
 from data_gen.plans import plans
@@ -64,6 +65,10 @@ def test_rounds_begin_only_what_the_budget_is_expected_to_finish(tmp_path):
         assert one.journal.committed <= 0.04
         asked = one.journal.counts["answer"]
         assert 4 * len(pairs) > asked - 12 > 8  # most of what was paid is in whole pairs
+        first_of = {plan.number: plan for plan in islice(plans(1), 30)}
+        done = {n: pair for n, pair in enumerate(pairs, 1)}  # number 0 was cut off
+        assert first(first_of, done, len(pairs), over) == Found(pairs, [], None)
+        assert first(first_of, done, len(pairs) + 1, over) == Found(pairs, [], over)
         whole, one = in_rounds(server, tmp_path, None)
         assert (len(whole.pairs), whole.over) == (20, None)
         assert whole.pairs[: len(pairs)] == pairs
