@@ -27,7 +27,7 @@ from minicrit.files import sha256_file, write_atomic, write_json
 from minicrit.judging import Judge, load_judge, remove_partial, score_items
 from minicrit.manifest import provenance
 from minicrit.measures import entry, plain
-from minicrit.statistics import Interval, clopper_pearson, cluster_bootstrap, wilson
+from minicrit.statistics import Interval, clopper_pearson, cluster_bootstrap, mean_over, wilson
 from minicrit.tabular import write_table
 
 Floats = npt.NDArray[np.float64]
@@ -218,7 +218,7 @@ def _operators(
              if (others := case.others(decision)) is not None]  # fmt: skip
     if alone:
         units, same = np.array([a for a, _ in alone]), np.array([b for _, b in alone])
-        rate = bootstrap(partial(raters.agreement_rate, same, np.ones_like(same)), units)
+        rate = bootstrap(mean_over(same), units)
         among["against_the_others"] = _rate_of(rate, len(same), len(np.unique(units)))
     held = scored & (ratings > 1)
     if n := int(held.sum()):

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from minicrit import scores
-from minicrit.statistics import Interval, cluster_bootstrap
+from minicrit.statistics import Interval, cluster_bootstrap, mean_over
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -114,7 +114,7 @@ def probe(
     wins = _wins(features[pairs[:, 0]] - features[pairs[:, 1]], fold[pairs[:, 0]], seed)
     twins = Interval(math.nan, math.nan, math.nan, len(pairs))
     if len(wins):
-        twins = cluster_bootstrap(lambda w: w @ wins / w.sum(), family[pairs[:, 0]], seed=seed)
+        twins = cluster_bootstrap(mean_over(wins), family[pairs[:, 0]], seed=seed)
     return ProbeResult(
         *(items.value, items.low, items.high, items.n),
         *(twins.value, twins.low, twins.high, twins.n),

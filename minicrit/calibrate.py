@@ -33,7 +33,7 @@ from minicrit.records import Example, read_examples
 from minicrit.recount import RULES, either, miscounted
 from minicrit.selection import limited
 from minicrit.selective import abstain_band, aurc, logit, risk_coverage
-from minicrit.statistics import Interval, cluster_bootstrap
+from minicrit.statistics import Interval, cluster_bootstrap, mean_over
 
 FORM = 3
 SPLIT = "calibration"
@@ -293,9 +293,7 @@ def _by_family(
     flagged: npt.NDArray[np.bool_], families: science.Names, seed: int
 ) -> dict[str, Any]:
     """Share flagged among the certifying items; its interval resamples families."""
-    rate: Interval = cluster_bootstrap(
-        lambda w: float(w @ flagged / w.sum()), families, draws=2000, seed=seed
-    )
+    rate: Interval = cluster_bootstrap(mean_over(flagged), families, draws=2000, seed=seed)
     return {key: plain(getattr(rate, key)) for key in ("value", "low", "high")} | {"n": rate.n}
 
 

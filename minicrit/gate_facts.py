@@ -14,7 +14,7 @@ from minicrit.book import Book
 from minicrit.gate_config import SharpeConfig
 from minicrit.ledoit_wolf import sharpe_difference
 from minicrit.measures import HALF, entry, plain
-from minicrit.statistics import Statistic, paired_bootstrap, wilson
+from minicrit.statistics import Ratio, paired_bootstrap, wilson
 from minicrit.trades import Trade
 
 Floats = npt.NDArray[np.float64]
@@ -109,13 +109,12 @@ def outcome_facts(trades: Sequence[Trade], flagged: Bools, seed: int) -> dict[st
     gains = np.array([trade.gain for trade in trades])
     months = np.array([f"{trade.opened:%Y-%m}" for trade in trades])
 
-    def mean(mask: Bools) -> Statistic:
-        return lambda w: float(w[mask] @ gains[mask] / w[mask].sum()) if w[mask].any() else math.nan
-
-    gap = paired_bootstrap(mean(~flagged), mean(flagged), months, seed=seed)
+    kept, halted = (Ratio(gains * mask, mask) for mask in (~flagged, flagged))
+    gap = paired_bootstrap(kept, halted, months, seed=seed)
+    alike = np.ones(len(gains))
     return {
-        "kept": plain(mean(~flagged)(np.ones(len(gains)))),
-        "flagged": plain(mean(flagged)(np.ones(len(gains)))),
+        "kept": plain(kept(alike)),
+        "flagged": plain(halted(alike)),
         "difference": {k: plain(getattr(gap, k)) for k in ("value", "low", "high", "p")},
         "months": len(set(months)),
     }

@@ -8,7 +8,6 @@ are the widest of its intervals, and `intervals` holds each of them. An undefine
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -16,9 +15,18 @@ import numpy.typing as npt
 
 from minicrit import scores
 from minicrit.records import Example
-from minicrit.resampling import Codes, Counts, cluster_counts, leave_one_out, metrics_under
+from minicrit.resampling import leave_one_out, metrics_under
 from minicrit.selective import aurc
-from minicrit.statistics import Interval, cluster_bootstrap, percentiles, wilson
+from minicrit.statistics import (
+    Codes,
+    Counts,
+    Interval,
+    cluster_bootstrap,
+    cluster_counts,
+    mean_over,
+    percentiles,
+    wilson,
+)
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -245,18 +253,12 @@ def mean_of(
     Where all groups fare alike only the latter stands (`entry`).
     """
     intervals = {
-        unit: cluster_bootstrap(partial(weighted_mean, values), clusters, seed=seed, draws=draws)
+        unit: cluster_bootstrap(mean_over(values), clusters, seed=seed, draws=draws)
         for unit, clusters in truth.units().items()
     }
     if set(values) <= {0.0, 1.0}:
         intervals = {"wilson": wilson(float(values.sum()), len(values)), **intervals}
     return entry(float(values.mean()), len(values), intervals)
-
-
-def weighted_mean(values: Floats, weights: Floats) -> float:
-    """The mean under a resample's weights; nan where they are all 0."""
-    total = float(weights.sum())
-    return float(values @ weights) / total if total else math.nan
 
 
 def plain(value: float) -> float | None:

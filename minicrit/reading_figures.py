@@ -17,7 +17,7 @@ from minicrit.arm_answers import Answers
 from minicrit.arms import PLAIN, REFORMATTING, THINKING, THINKING_STYLE, THOUGHT
 from minicrit.measures import HALF, Truth, plain
 from minicrit.records import Example
-from minicrit.statistics import Interval, Statistic, cluster_bootstrap
+from minicrit.statistics import Interval, Statistic, cluster_bootstrap, mean_over
 from minicrit.unseen import Side
 
 Floats = npt.NDArray[np.float64]
@@ -149,6 +149,6 @@ def _spread(
         "accuracy": over(lambda w: float(np.ptp(right @ w) / w.sum())),
         "lowest": plain(float(right.mean(1).min())),
         "highest": plain(float(right.mean(1).max())),
-        "any_flip": over(lambda w: float(flipped @ w / w.sum())),
-        "log_odds_sd": over(lambda w: float(away @ w / w.sum())),
+        "any_flip": over(mean_over(flipped)),
+        "log_odds_sd": over(mean_over(away)),
     }

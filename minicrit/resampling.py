@@ -7,35 +7,20 @@ over clusters, a product of matrices; what depends on the order of p is a cumula
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from minicrit import scores
 from minicrit.selective import sureness
+from minicrit.statistics import Codes, Counts, Floats, chunks
 
-Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-Codes = npt.NDArray[np.intp]
-Counts = npt.NDArray[np.uint16]
 
-_CELLS = 500_000  # draws x items that are in memory at once
 _MOST_LEFT_OUT = 1000
 LINEAR = ("tp", "fp", "fn", "tn", "half_tp", "half_fp", "half_fn", "half_tn", "twins",
           "twins_right", "brier", "nll", "cost", "items")  # fmt: skip
-
-
-def cluster_counts(clusters: int, draws: int, seed: int) -> Counts:
-    """(draws, clusters): G of the G clusters with replacement, the same for the same seed."""
-    rng = np.random.default_rng(seed)
-    counts = np.empty((draws, clusters), dtype=np.uint16)
-    for rows in _chunks(draws, clusters):
-        num = rows.stop - rows.start
-        picked = rng.integers(0, clusters, (num, clusters))
-        picked += np.arange(num)[:, None] * clusters
-        counts[rows] = np.bincount(picked.ravel(), minlength=picked.size).reshape(picked.shape)
-    return counts
 
 
 def leave_one_out(clusters: int) -> Counts:
@@ -70,16 +55,11 @@ def metrics_under(
         "aurc": _aurc(p, flawed, threshold, codes),
     }
     parts = []
-    for rows in _chunks(len(counts), len(codes)):
+    for rows in chunks(len(counts), len(codes)):
         times = counts[rows].astype(np.float64)
         sums = {name: times @ column for name, column in of_cluster.items()}
         parts.append(_ratios(sums) | {name: metric(times) for name, metric in ordered.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _chunks(rows: int, width: int) -> Iterator[slice]:
-    step = max(1, _CELLS // width)
-    return (slice(at, min(at + step, rows)) for at in range(0, rows, step))
 
 
 def _ratios(s: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -25,6 +25,7 @@ from minicrit.reading_figures import adjust, intervals
 from minicrit.records import Example
 from minicrit.statistics import (
     Interval,
+    Ratio,
     Statistic,
     mcnemar_exact,
     paired_bootstrap,
@@ -112,16 +113,10 @@ def statistics_of(written: Written) -> dict[str, Statistic]:
     return {name: _mean(written.scores(name).mean(axis=1)) for name in SCORES}
 
 
-def _mean(values: Floats) -> Statistic:
+def _mean(values: Floats) -> Ratio:
     """Weighted mean of what is defined; nan if nothing is."""
     known = ~np.isnan(values)
-    filled = np.where(known, values, 0.0)
-
-    def statistic(weights: npt.NDArray[np.float64]) -> float:
-        total = float(weights @ known)
-        return float(weights @ filled) / total if total else np.nan
-
-    return statistic
+    return Ratio(np.where(known, values, 0.0), known)
 
 
 def arm_row(written: Written, *, trained: bool, seed: int, draws: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minicrit.statistics import clopper_pearson, cluster_bootstrap
+from minicrit.statistics import Ratio, clopper_pearson, cluster_bootstrap
 
 Row = Mapping[str, Any]
 PLAIN = "plain"
@@ -44,9 +44,7 @@ def _arm(rows: Sequence[Row], name: str) -> dict[str, Any]:
 def _ratio(rows: Sequence[Row], name: str, clock: str) -> dict[str, float]:
     """Seconds of plain writing over those of an arm, over the same items; resampled by item."""
     plain, other = (np.array([row["costs"][n][clock] for row in rows]) for n in (PLAIN, name))
-    found = cluster_bootstrap(
-        lambda w: float((w @ plain) / (w @ other)), np.arange(len(rows)), level=_LEVEL
-    )
+    found = cluster_bootstrap(Ratio(plain, other), np.arange(len(rows)), level=_LEVEL)
     return {"value": found.value, "low": found.low, "high": found.high,
             "plain_seconds": float(plain.mean()), "seconds": float(other.mean())}  # fmt: skip
 

@@ -11,22 +11,62 @@ its interval has no width, and `measures.entry` does not show it: give a bare ra
 `clopper_pearson`. Percentile intervals are
 too narrow for few groups: simulated on F1 and AUROC with strong group effects, a 95 % interval
 covers 87 % with 10 groups, 91 % with 20, 92 % with 50 and 93 % with 100.
+
+Most of what is bootstrapped is a ratio of sums, a mean above all: as a `Ratio` its draws are one
+product of matrices, some hundred times as fast as a function that is called for each.
 """
 
 # mypy: disable-error-code="import-untyped"
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
 Weights = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.generic]
+Codes = npt.NDArray[np.intp]
+Counts = npt.NDArray[np.uint16]
 Statistic = Callable[[Weights], float]
 
 MAX_NAN_SHARE = 0.05  # of the draws; beyond it an interval would describe the lucky draws only
+_CELLS = 500_000  # draws x groups (or items) that are in memory at once
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The weighted sum of `part` over that of `whole`, both (n,); nan where it is 0."""
+
+    part: npt.NDArray[Any]
+    whole: npt.NDArray[Any]
+
+    def __call__(self, weights: Weights) -> float:
+        """The ratio under item weights (n,)."""
+        total = float(weights @ self.whole)
+        return float(weights @ self.part) / total if total else math.nan
+
+    def under(self, codes: Codes, counts: Iterable[Counts]) -> Floats:
+        """The ratio under each draw, (draws,), of which each takes group g counts[draw, g] times.
+
+        Args:
+            codes: (n,) group of each item, 0 to G-1.
+            counts: (some draws, G) each.
+        """
+        columns = (self.part, self.whole)
+        sums = np.stack([np.bincount(codes, weights=column) for column in columns], axis=1)
+        part, whole = np.concatenate([times.astype(np.float64) @ sums for times in counts]).T
+        found = np.full(len(part), math.nan)
+        np.divide(part, whole, out=found, where=whole != 0)
+        return found
+
+
+def mean_over(values: npt.NDArray[Any]) -> Ratio:
+    """The weighted mean of values (n,)."""
+    return Ratio(values, np.ones(len(values)))
 
 
 @dataclass(frozen=True)
@@ -161,7 +201,10 @@ def paired_bootstrap(
     on both sides): it falls below 1 - level about where the interval leaves zero out, and is never
     below 2 / (1 + draws). Undefined draws as in `cluster_bootstrap`.
     """
-    value, drawn = _bootstrap(lambda w: stat_a(w) - stat_b(w), groups, draws, seed)
+    (value_a, drawn_a), (value_b, drawn_b) = (
+        _bootstrap(statistic, groups, draws, seed) for statistic in (stat_a, stat_b)
+    )
+    value, drawn = value_a - value_b, drawn_a - drawn_b
     low, high = percentiles(drawn, level)
     if math.isnan(low):
         return Difference(value, low, high, math.nan, len(groups))
@@ -169,6 +212,27 @@ def paired_bootstrap(
     rarer = min(int(np.sum(defined <= 0)), int(np.sum(defined >= 0)))
     p = min(1.0, 2 * (1 + rarer) / (1 + len(defined)))
     return Difference(value, low, high, p, len(groups))
+
+
+def cluster_counts(clusters: int, draws: int, seed: int) -> Counts:
+    """(draws, clusters): G of the G clusters with replacement, the same for the same seed."""
+    return np.concatenate(list(_counts(clusters, draws, seed)))
+
+
+def chunks(rows: int, width: int) -> Iterator[slice]:
+    """Rows in parts, so that rows x width numbers are never in memory at once."""
+    step = max(1, _CELLS // width)
+    return (slice(at, min(at + step, rows)) for at in range(0, rows, step))
+
+
+def _counts(clusters: int, draws: int, seed: int) -> Iterator[Counts]:
+    rng = np.random.default_rng(seed)
+    for rows in chunks(draws, clusters):
+        num = rows.stop - rows.start
+        picked = rng.integers(0, clusters, (num, clusters))
+        picked += np.arange(num)[:, None] * clusters
+        counted = np.bincount(picked.ravel(), minlength=picked.size)
+        yield counted.reshape(picked.shape).astype(np.uint16)
 
 
 def _bootstrap(
@@ -185,16 +249,11 @@ def _bootstrap(
     codes = np.unique(groups, return_inverse=True)[1]
     if math.isnan(value) or codes.max() == 0:
         return value, np.full(draws, math.nan)
-    return value, np.array([statistic(w) for w in _resampled_weights(codes, draws, seed)])
-
-
-def _resampled_weights(codes: npt.NDArray[np.intp], draws: int, seed: int) -> Iterator[Weights]:
-    """Item weights of each draw: G of the G groups with replacement, items follow their group."""
-    num_groups = int(codes.max()) + 1
-    rng = np.random.default_rng(seed)
-    for _ in range(draws):
-        picked = rng.integers(0, num_groups, num_groups)
-        yield np.bincount(picked, minlength=num_groups)[codes].astype(np.float64)
+    counts = _counts(int(codes.max()) + 1, draws, seed)
+    if isinstance(statistic, Ratio):
+        return value, statistic.under(codes, counts)
+    weights = (row[codes].astype(np.float64) for times in counts for row in times)
+    return value, np.array([statistic(w) for w in weights])
 
 
 def percentiles(drawn: npt.NDArray[np.float64], level: float) -> tuple[float, float]:

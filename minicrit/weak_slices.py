@@ -10,7 +10,6 @@ items lie in a worse one is left out: it is bad because that one is.
 # mypy: disable-error-code="import-untyped"
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -18,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from minicrit.measures import Truth, entry, plain, weighted_mean
+from minicrit.measures import Truth, entry, plain
 from minicrit.paired import holm
 from minicrit.records import Example
 from minicrit.selective import sureness
 from minicrit.slices import AXES
-from minicrit.statistics import cluster_bootstrap, wilson
+from minicrit.statistics import cluster_bootstrap, mean_over, wilson
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -164,6 +163,6 @@ def rate_of(missed: Bools, inside: Bools, truth: Truth, seed: int) -> dict[str, 
     groups = np.unique(truth.groups[inside], return_inverse=True)[1]
     found = {
         "wilson": wilson(int(hits.sum()), len(hits)),
-        "by group": cluster_bootstrap(partial(weighted_mean, hits), groups, seed=seed),
+        "by group": cluster_bootstrap(mean_over(hits), groups, seed=seed),
     }
     return entry(float(hits.mean()), len(hits), found)

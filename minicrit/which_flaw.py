@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from minicrit.measures import DRAWS, Truth, bounds_of, entry, mean_of
 from minicrit.records import Example
-from minicrit.resampling import cluster_counts
-from minicrit.statistics import Interval
+from minicrit.statistics import Interval, cluster_counts
 
 Floats = npt.NDArray[np.float64]
 VALID = "valid"

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minicrit.measures import entry, plain
-from minicrit.resampling import cluster_counts
-from minicrit.statistics import Interval, mcnemar_exact, percentiles, wilson
+from minicrit.statistics import Interval, cluster_counts, mcnemar_exact, percentiles, wilson
 
 Floats = npt.NDArray[np.float64]
 #: What is resampled as a whole, by name: the cluster of each item, (n,).

@@ -5,7 +5,8 @@ import pytest
 
 from minicrit import scores, selective
 from minicrit.measures import Truth, draw, metrics, without
-from minicrit.resampling import cluster_counts, leave_one_out
+from minicrit.resampling import leave_one_out
+from minicrit.statistics import cluster_counts
 
 LIMIT = 0.6
 

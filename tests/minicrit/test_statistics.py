@@ -3,6 +3,7 @@
 # mypy: disable-error-code="import-untyped"
 import math
 from collections.abc import Callable
+from dataclasses import astuple
 from itertools import combinations
 
 import numpy as np
@@ -15,22 +16,20 @@ from minicrit.scores import auroc, expected_calibration_error, f1
 from minicrit.statistics import (
     Difference,
     Interval,
+    Ratio,
     Weights,
     among,
     clopper_pearson,
     cluster_bootstrap,
+    cluster_counts,
     mcnemar_exact,
+    mean_over,
     paired_bootstrap,
     wilson,
 )
 
 CALLS = (wilson, clopper_pearson)
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
-
-
-def mean_of(x: np.ndarray) -> Callable[[Weights], float]:
-    """The weighted mean of x as a statistic."""
-    return lambda w: float(w @ x / w.sum())
 
 
 def clustered(rng: np.random.Generator, num: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +111,7 @@ def test_bootstrap_of_a_mean_equals_the_closed_form() -> None:
     """Equal groups: the draws are means of group means, standard error sd(group means)/sqrt(G)."""
     x, groups = clustered(np.random.default_rng(3), 100, 5)
     means = x.reshape(100, 5).mean(axis=1)
-    interval = cluster_bootstrap(mean_of(x), groups, draws=4000)
+    interval = cluster_bootstrap(mean_over(x), groups, draws=4000)
     assert interval.value == pytest.approx(x.mean())
     assert interval.n == len(x)
     half = stats.norm.ppf(0.975) * means.std() / 10
@@ -140,6 +139,33 @@ def test_bootstrap_draws_whole_groups_of_any_name_and_order() -> None:
     assert first == cluster_bootstrap(statistic, groups, draws=50, seed=7)
 
 
+def test_draws_are_those_of_one_call_after_another() -> None:
+    """In three chunks, of which none begins anew."""
+    rng = np.random.default_rng(7)
+    one_by_one = [np.bincount(rng.integers(0, 3001, 3001), minlength=3001) for _ in range(400)]
+    assert np.array_equal(cluster_counts(3001, 400, 7), one_by_one)
+
+
+@pytest.mark.parametrize(("num", "draws"), [(6, 300), (3001, 400)])
+def test_all_draws_of_a_ratio_at_once_are_those_of_it_called_for_each(num: int, draws: int) -> None:
+    """One and two statistics; of few groups some draws hold nothing of the whole."""
+    rng = np.random.default_rng(4)
+    groups = rng.permutation(np.repeat(np.arange(num), 3))
+    whole = rng.random(len(groups)) < 0.4
+    ratio = Ratio(rng.normal(size=len(groups)) * whole, whole)
+    other = mean_over(rng.normal(size=len(groups)))
+    drawn = {"draws": draws, "seed": 7}
+    for ours, theirs in (
+        (cluster_bootstrap(ratio, groups, **drawn),
+         cluster_bootstrap(ratio.__call__, groups, **drawn)),
+        (paired_bootstrap(ratio, other, groups, **drawn),
+         paired_bootstrap(ratio.__call__, other.__call__, groups, **drawn)),
+    ):  # fmt: skip
+        assert astuple(ours) == pytest.approx(astuple(theirs), abs=1e-12)
+        assert ours.low < ours.value < ours.high
+    assert other(np.ones(len(groups))) == pytest.approx(other.part.mean())
+
+
 def test_bootstrap_coverage_needs_clusters() -> None:
     """300 repetitions: about 95 % with groups; taking items as independent is far too sure."""
     rng = np.random.default_rng(11)
@@ -147,7 +173,7 @@ def test_bootstrap_coverage_needs_clusters() -> None:
     for _ in range(300):
         x, groups = clustered(rng, 40, 8)
         for column, unit in enumerate((groups, np.arange(len(x)))):
-            interval = cluster_bootstrap(mean_of(x), unit, draws=200)
+            interval = cluster_bootstrap(mean_over(x), unit, draws=200)
             hits[column] += interval.low <= 0 <= interval.high
     by_group, by_item = hits / 300
     assert by_group == pytest.approx(0.94, abs=0.04)
@@ -161,7 +187,7 @@ def test_paired_bootstrap_keeps_its_error_rate() -> None:
     for _ in range(200):
         shared, groups = clustered(rng, 50, 4)
         a, b = (shared + clustered(rng, 50, 4)[0] / 3 for _ in range(2))
-        found = paired_bootstrap(mean_of(a), mean_of(b), groups, draws=200)
+        found = paired_bootstrap(mean_over(a), mean_over(b), groups, draws=200)
         rejected += found.p < 1 / 20
         covered += found.low <= 0 <= found.high
         assert found.value == pytest.approx(a.mean() - b.mean())
@@ -172,10 +198,10 @@ def test_paired_bootstrap_keeps_its_error_rate() -> None:
 def test_paired_bootstrap_sees_what_unpaired_intervals_hide() -> None:
     """B is A plus .1: every draw agrees, so p is the smallest possible, 2 / (1 + draws)."""
     x, groups = clustered(np.random.default_rng(5), 30, 4)
-    found = paired_bootstrap(mean_of(x + 0.1), mean_of(x), groups, draws=999)
+    found = paired_bootstrap(mean_over(x + 0.1), mean_over(x), groups, draws=999)
     assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
     assert found.p == pytest.approx(2 / 1000)
-    assert paired_bootstrap(mean_of(x), mean_of(x), groups, draws=99).p == 1
+    assert paired_bootstrap(mean_over(x), mean_over(x), groups, draws=99).p == 1
 
 
 def test_undefined_draws_are_left_out_up_to_a_share() -> None:
@@ -198,7 +224,7 @@ def test_undefined_draws_are_left_out_up_to_a_share() -> None:
 
 def test_one_group_or_no_value_gives_no_interval() -> None:
     """One group says nothing about the next; an undefined value has no bounds."""
-    assert math.isnan(cluster_bootstrap(mean_of(np.arange(5.0)), np.zeros(5)).low)
+    assert math.isnan(cluster_bootstrap(mean_over(np.arange(5.0)), np.zeros(5)).low)
     assert math.isnan(cluster_bootstrap(lambda w: math.nan, np.arange(5)).high)
 
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics as sk
 
 from minicrit.records import Example
-from minicrit.resampling import cluster_counts
+from minicrit.statistics import cluster_counts
 from minicrit.which_flaw import Named, _drawn, assess_types, confusion, macro
 
 NAMES = ("anchoring", "overfitting", "small_sample", "sunk_cost")
