@@ -51,6 +51,19 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
 
 
+@cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All below a node; to look for them takes as long as to parse the file."""
+    return tuple(ast.walk(tree))
+
+
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` as it is written; what is not a name is empty."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def by_file(found: Iterable[tuple[Path, object]]) -> dict[str, object]:
     """What is wrong, by file; what is empty is fine."""
     return {name_of(path): wrong for path, wrong in found if wrong}
@@ -58,7 +71,7 @@ def by_file(found: Iterable[tuple[Path, object]]) -> dict[str, object]:
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """(line, dotted module) of every import, wherever it stands."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -94,12 +107,12 @@ def test_modules_are_imported_by_name_only():
 
 
 def calls(tree: ast.AST) -> set[str]:
-    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return {dotted(node.func) for node in nodes(tree) if isinstance(node, ast.Call)}
 
 
 def identifiers(tree: ast.AST) -> set[str]:
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Name):
             found.add(node.id)
         elif isinstance(node, ast.Attribute):
@@ -122,7 +135,7 @@ def test_no_file_has_a_name_that_says_nothing():
 
 
 def too_long(path: Path) -> list[str]:
-    found = [f"line {n.lineno}: {n.name}" for n in ast.walk(parsed(path))
+    found = [f"line {n.lineno}: {n.name}" for n in nodes(parsed(path))
              if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
              and (n.end_lineno or 0) - n.lineno >= LONGEST_FUNCTION]  # fmt: skip
     return found + ["the file"] * (len(path.read_text().splitlines()) > LONGEST_FILE)
@@ -133,12 +146,13 @@ def test_no_function_over_50_lines_and_no_file_over_400():
 
 
 def dangers(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             yield f"line {node.lineno}: bare except"
         elif isinstance(node, ast.Call):
-            given = {k.arg: ast.unparse(k.value) for k in node.keywords}
-            called = ast.unparse(node.func)
+            given = {k.arg: ast.unparse(k.value) for k in node.keywords
+                     if k.arg in ("trust_remote_code", "weights_only")}  # fmt: skip
+            called = dotted(node.func)
             if given.get("trust_remote_code") not in (None, "False"):
                 yield f"line {node.lineno}: remote code"
             if called == "torch.load" and given.get("weights_only") != "True":
@@ -182,7 +196,7 @@ def test_every_make_target_has_a_help_line():
 
 def asserting(tree: ast.Module) -> set[str]:
     """Functions of a test file that can fail by themselves or through one another."""
-    bodies = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    bodies = {n.name: n for n in nodes(tree) if isinstance(n, ast.FunctionDef)}
     found: set[str] = set()
     while new := {name for name, body in bodies.items() if can_fail(body, found)} - found:
         found |= new
@@ -194,7 +208,7 @@ def can_fail(body: ast.AST, known: set[str]) -> bool:
         if isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant):
             return True
         if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
+            called = dotted(node.func)
             last = called.split(".")[-1]
             if called in known or called in ("pytest.raises", "pytest.warns", "pytest.fail"):
                 return True
@@ -204,7 +218,7 @@ def can_fail(body: ast.AST, known: set[str]) -> bool:
 
 
 def empty_tests(path: Path) -> set[str]:
-    names = {n.name for n in ast.walk(parsed(path)) if isinstance(n, ast.FunctionDef)}
+    names = {n.name for n in nodes(parsed(path)) if isinstance(n, ast.FunctionDef)}
     return {name for name in names if name.startswith("test")} - asserting(parsed(path))
 
 
