@@ -22,6 +22,13 @@ def run():
         yield warm.run
 
 
+@pytest.fixture(scope="module")
+def make():
+    """The same for the stages that make data."""
+    with Warm(hashes=1, data_alone=True) as warm:
+        yield warm.run
+
+
 @pytest.fixture
 def world(tiny, tmp_path) -> Path:
     """The tiny base and a little data."""
@@ -68,16 +75,16 @@ def test_killed_while_it_clears_up_it_clears_up_the_next_time(run, world, tmp_pa
     assert judged(stage, tmp_path / "killed", whole) == []
 
 
-def test_making_data_is_killed_in_its_folder_and_by_a_full_disk(run, world, tmp_path):
+def test_making_data_is_killed_in_its_folder_and_by_a_full_disk(make, world, tmp_path):
     moments = [("SIGKILL", 0.5, 0), (FULL, 0.7, 0), ("SIGKILL", 1.0, 0), ("SIGINT", 0.9, 0)]
-    record = harmed(run, "data", STAGES["data"].words.split(), world, tmp_path, moments)
+    record = harmed(make, "data", STAGES["data"].words.split(), world, tmp_path, moments)
     assert record.kills.total() == len(moments)
 
 
-def test_answers_of_a_server_are_asked_for_once(run, world, tmp_path):
+def test_answers_of_a_server_are_asked_for_once(make, world, tmp_path):
     with ScriptedServer() as server:
         words = [word.replace("%s", server.url) for word in STAGES["hard, server"].words.split()]
-        record = harmed(run, "hard, server", words, world, tmp_path, [("SIGKILL", 0.5, 0)])
+        record = harmed(make, "hard, server", words, world, tmp_path, [("SIGKILL", 0.5, 0)])
     assert record.kills.total() == 1
 
 
