@@ -71,6 +71,7 @@ def run_interrupted(recipe, monkeypatch):
     improve(recipe, {"dpo": killed_training})
 
 
+@pytest.mark.slow
 def test_rounds_learn_and_a_run_that_was_killed_ends_in_the_same_files(
     recipe, tmp_path, monkeypatch
 ):

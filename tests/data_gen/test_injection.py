@@ -99,6 +99,7 @@ def test_a_critic_is_measured(tiny, tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.md", "test.jsonl"]
 
 
+@pytest.mark.slow
 def test_of_a_router_each_item_has_the_chances_of_its_own_adapter(tiny, tmp_path):
     """By the general adapter's temperature the flags would be those of another critic."""
     make_router(tiny, tmp_path)
@@ -134,6 +135,7 @@ def test_without_a_flawed_item_there_is_nothing_to_try(tmp_path):
         measure_injections(recipe)
 
 
+@pytest.mark.slow
 def test_what_was_read_before_it_was_killed_is_used_again_by_the_same_code_alone(
     tiny, tmp_path, monkeypatch
 ):

@@ -303,6 +303,7 @@ def test_reference_is_a_candidate_with_full_marks():
     assert one == Scored(render_critique(critique_of(examples[0])), 1.0)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_in_the_same_candidates(tmp_path, tiny):
     write_examples(tmp_path / "train.jsonl", [c.example for c in compose(20, 0, "train")])
     make_pairs(recipe(tmp_path, tiny))

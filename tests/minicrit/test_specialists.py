@@ -160,6 +160,7 @@ def test_too_few_items_to_calibrate_are_refused_before_the_first_training(recipe
     assert not trained
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_two_domains_goes_on(recipe, tiny):
     settings = recipe.adapters
     recipe.lora = replace(recipe.lora, rank=4, alpha=8.0)

@@ -117,6 +117,7 @@ def test_what_other_drafts_have_cost_is_not_gone_on_from(recipe, monkeypatch):
         assert (calls.count(1), calls.count(2)) == (2, 2 * 3 + 3), other
 
 
+@pytest.mark.slow
 def test_nor_is_what_another_draft_of_the_same_name_has_cost(recipe, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "remove_kept", lambda out: None)
     calls, turn = [], stage._turn

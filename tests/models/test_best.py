@@ -61,7 +61,10 @@ def test_the_best_is_kept_and_training_stops(recipe, tmp_path, monkeypatch):
     assert any(not torch.equal(kept[name], final[name]) for name in kept)
 
 
-@pytest.mark.parametrize("cut", [3, 5], ids=["before-the-stop", "after-it"])
+@pytest.mark.parametrize("cut", [
+    pytest.param(3, id="before-the-stop", marks=pytest.mark.slow),
+    pytest.param(5, id="after-it"),
+])  # fmt: skip
 def test_a_run_cut_off_keeps_and_stops_the_same(recipe, tmp_path, monkeypatch, cut):
     scripted(monkeypatch, [5.0, 3.0, 4.0, 3.5, 1.0, 1.0])
     whole = train_sft(replace(recipe, sft=replace(recipe.sft, out=tmp_path / "whole")))
@@ -90,7 +93,9 @@ def test_a_run_cut_off_keeps_and_stops_the_same(recipe, tmp_path, monkeypatch, c
     assert not (tmp_path / "sft.work").exists()
 
 
-@pytest.mark.parametrize(("epochs", "steps"), [(8, [2, 5, 8]), (7, [3, 7])])
+@pytest.mark.parametrize(("epochs", "steps"), [
+    pytest.param(8, [2, 5, 8], marks=pytest.mark.slow), (7, [3, 7]),
+])  # fmt: skip
 def test_the_last_validation_is_at_the_end_of_a_run_cut_off_twice(
     recipe, monkeypatch, epochs, steps
 ):

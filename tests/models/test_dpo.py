@@ -299,11 +299,12 @@ def curves(folder):
 @pytest.mark.parametrize(
     "told",
     [
-        pytest.param({}, id="plain", marks=pytest.mark.slow),
+        pytest.param({}, id="plain"),
         pytest.param({"reference": "live", "best": "val/reward_margin", "patience": 3,
                       "hardest": 0.2, "alarm_margin": 1e-9}, id="live-best-alarms"),
     ],
 )  # fmt: skip
+@pytest.mark.slow  # one of SFT, in test_stopping, is not
 def test_stopped_and_gone_on_ends_in_the_same_bytes(recipe, tmp_path, monkeypatch, told):
     told = {**told, "validate_every": 3, "epochs": 5}
     whole = replace(recipe, dpo=replace(recipe.dpo, out=tmp_path / "whole", **told))
