@@ -148,7 +148,7 @@ def test_nothing_starts_where_checkpoints_could_run_code(command, monkeypatch, c
 
 
 @pytest.mark.parametrize("out", [
-    "/", "a/.hidden", "a b/sft", "a\nb/sft", "a\x1b/sft", "x/" + "n" * 65, "-rf/sft",
+    "a/.hidden", "a b/sft", "a\nb/sft", "a\x1b/sft", "x/" + "n" * 65, "-rf/sft",
 ])  # fmt: skip
 def test_a_run_that_would_log_outside_of_its_folder_is_refused(tiny, out):
     recipe = sft_recipe(tiny, Path(out))
@@ -156,13 +156,19 @@ def test_a_run_that_would_log_outside_of_its_folder_is_refused(tiny, out):
         run_of(recipe, "sft", recipe.sft, Path("data/train.jsonl"))
 
 
-@pytest.mark.parametrize(("out", "names"), [("..", ("run", "deep")), ("../sft", ("deep", "sft"))])
-def test_a_run_above_logs_under_the_names_that_stand_for_it(tiny, out, names):
+@pytest.mark.parametrize("out", ["/", "..", "."])
+def test_a_run_that_would_replace_where_it_runs_is_refused(tiny, out):
+    recipe = sft_recipe(tiny, Path(out))
+    with pytest.raises(ValueError, match="got the working directory or one above it; name another"):
+        run_of(recipe, "sft", recipe.sft, Path("data/train.jsonl"))
+
+
+def test_a_run_above_logs_under_the_names_that_stand_for_it(tiny):
     Path("run/deep/er").mkdir(parents=True)
     os.chdir("run/deep/er")
-    recipe = sft_recipe(tiny, Path(out))
+    recipe = sft_recipe(tiny, Path("../sft"))
     run = run_of(recipe, "sft", recipe.sft, Path("data/train.jsonl"))
-    assert run.log_names == names
+    assert run.log_names == ("deep", "sft")
 
 
 def control_ids(tokenizer) -> set[int]:

@@ -23,7 +23,7 @@ from data_gen.rejection import (
 )
 from minicrit.config import BaseConfig, Recipe
 from minicrit.files import sha256_json
-from minicrit.manifest import write_manifest
+from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
 from minicrit.sampling import Sample
@@ -128,6 +128,15 @@ def test_the_control_takes_no_selection_of_other_settings(tmp_path, tiny):
         check_selection(recipe, adapter, out, 1)
 
 
+def as_an_adapter(tiny, folder):
+    """The base itself, with a file that names its weights as an adapter's do."""
+    shutil.copytree(tiny.folder, folder, dirs_exist_ok=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"of the base itself")
+    record = read_manifest(folder)
+    told = {key: record[key] for key in ("stage", "inputs", "settings", "facts")}
+    write_manifest(folder, **told)
+
+
 def test_a_critic_that_is_never_right_teaches_nothing(tmp_path, tiny):
     write_examples(tmp_path / "train.jsonl", EXAMPLES)
     adapter = tmp_path / "sft"
@@ -140,8 +149,7 @@ def test_a_critic_that_is_never_right_teaches_nothing(tmp_path, tiny):
     with pytest.raises(ValueError, match="prompt_version: expected"):
         make_selection(recipe, adapter, tmp_path / "selection", 1)
     (tmp_path / "sft" / "manifest.json").unlink()
-    for path in tiny.folder.iterdir():
-        (adapter / path.name).write_bytes(path.read_bytes())
+    as_an_adapter(tiny, adapter)
     with pytest.raises(ValueError, match="expected critiques to learn from, got none"):
         make_selection(recipe, adapter, tmp_path / "selection", 1)
     assert not (tmp_path / "selection").exists()
@@ -227,8 +235,7 @@ def test_a_draw_too_small_for_a_group_says_so(tmp_path, tiny):
     """It once said that of no rationale some critiques were right and some wrong."""
     write_examples(tmp_path / "train.jsonl", EXAMPLES)
     adapter = tmp_path / "sft"
-    shutil.copytree(tiny.folder, adapter)
-    (adapter / "adapter_model.safetensors").write_bytes(b"of the base itself")
+    as_an_adapter(tiny, adapter)
     settings = RSFConfig(data=tmp_path / "train.jsonl", scouted=0, rationales=1)
     recipe = Recipe(rsf=settings, base=BaseConfig("tiny", folder=tiny.folder.parent))
     with pytest.raises(ValueError, match="rsf: expected room for a group of rationales, got 1;"):
