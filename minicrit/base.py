@@ -289,14 +289,14 @@ def _fetch_gguf(scratch: Path) -> Path:
 
 
 def _build_tiny(box: Path) -> None:
-    """A random Llama of about 1.3 M parameters with a byte-level BPE of 1,024 words."""
+    """A random Llama of about 0.2 M parameters with a byte-level BPE of 1,024 words."""
     tokenizer = _tiny_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
+        hidden_size=64,
+        intermediate_size=320,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=4096,

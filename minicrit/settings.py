@@ -173,7 +173,7 @@ def _apply(
         if text or not _possible(setting.value, hint):
             raise _wrong_type(f"{path}:{setting.line}: ", key, _shown(setting))
     try:
-        checked = parser.parse_object(_nested(settings))
+        checked = parser.parse_object(_nested(settings), defaults=False)
     except ArgumentError as error:
         wrong = _PARSER_KEY.search(str(error))
         if wrong is None or wrong[1] not in settings:

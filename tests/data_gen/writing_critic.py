@@ -20,7 +20,7 @@ from minicrit.records import Example, write_examples
 from minicrit.train import train_sft
 from minicrit.training_config import ConstitutionConfig, DPOConfig, LoraConfig, RSFConfig, SFTConfig
 
-STEPS = 100
+STEPS = 200
 FLAWED = {"label": "flawed", "flaw_type": "small_sample", "severity": "high",
           "evidence": "It rose.", "critique": "Too few for a rule.",
           "fix": "Look at many more of them."}  # fmt: skip

@@ -67,7 +67,7 @@ def test_recipes_are_listed_with_what_they_are(capsys):
     status, out, _ = run(capsys, "recipes")
     assert status == OK
     assert [line.split()[0] for line in out.splitlines()] == [n for n, _ in shipped_recipes()]
-    assert "1.3 M parameters" in out
+    assert "0.2 M parameters" in out
 
 
 @pytest.mark.parametrize(("argv", "message"), [

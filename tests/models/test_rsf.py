@@ -83,7 +83,7 @@ def test_training_learns_what_was_kept(tmp_path, tiny, selected):
         base=BaseConfig(model="tiny", folder=tiny.folder.parent), lora=LoraConfig(rank=4),
         data=DataConfig(folder=tmp_path / "data"), sft=SFTConfig(out=tmp_path / "sft", **shared),
         rsf=RSFConfig(start=tmp_path / "sft", data=selected, out=tmp_path / "rsf", epochs=10,
-                      batch_examples=8, learning_rate=5e-3, verdict_weight=1.0,
+                      batch_examples=4, learning_rate=5e-3, verdict_weight=1.0,
                       validate_every=10, **shared),
     )  # fmt: skip
     train_sft(recipe)
