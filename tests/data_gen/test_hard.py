@@ -343,7 +343,9 @@ hard.make_hard(Recipe(hard=HardConfig(backend=kind, model="claude-haiku-4-5", ur
 """
 
 
-def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[ScriptedServer, Path]:
+def killed_and_restarted(
+    kind: str, count: int, kills: int, folder: Path
+) -> tuple[ScriptedServer, Path]:
     faults = ("429 after 0", "500", "529", "html", "half json", "closed")
     dice = random.Random(5)
 
@@ -351,7 +353,7 @@ def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[Scripted
         return dice.choice(faults) if dice.random() < 0.1 else None
 
     out = folder / "hard"
-    command = [sys.executable, "-c", RUN, "anthropic"]
+    command = [sys.executable, "-c", RUN, kind]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     said = folder / "stderr"  # a pipe that nobody reads would fill up and stop the run
     with ScriptedServer(fault) as server, said.open("w") as errors:
@@ -376,10 +378,13 @@ def killed_and_restarted(count: int, kills: int, folder: Path) -> tuple[Scripted
 
 
 @pytest.mark.parametrize(
-    ("count", "kills"), [(60, 1), pytest.param(10_000, 5, marks=pytest.mark.slow)]
+    ("kind", "count", "kills"),
+    [("openai", 40, 1), pytest.param("anthropic", 10_000, 5, marks=pytest.mark.slow)],
 )
-def test_killed_runs_end_complete_without_a_double_and_with_a_true_ledger(count, kills, tmp_path):
-    server, out = killed_and_restarted(count, kills, tmp_path)
+def test_killed_runs_end_complete_without_a_double_and_with_a_true_ledger(
+    kind, count, kills, tmp_path
+):
+    server, out = killed_and_restarted(kind, count, kills, tmp_path)
     rows = read_examples(out / "train.jsonl").examples
     assert len(rows) == count
     assert len({e.id for e in rows}) == len({e.rationale for e in rows}) == count

@@ -116,7 +116,7 @@ def test_every_draw_equals_sklearn_on_copies() -> None:
 
 def test_intervals_cover_the_truth() -> None:
     """200 worlds of 90 items: the interval of the share right and of macro F1, by group."""
-    examples, p, said = world(1000, 60_000)
+    examples, p, said = world(1000, 20_000)
     large = assess_types(said, p, examples, 0.5, draws=2)
     assert large is not None
     hits = 0

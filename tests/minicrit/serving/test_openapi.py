@@ -19,7 +19,7 @@ def test_made_up_requests_get_no_5xx(live, path, mode):
     (operation,) = [o.ok() for o in schema.get_all_operations() if o.ok().path == path]
     statuses = set()
 
-    @settings(max_examples=12, deadline=None, database=None, derandomize=True,
+    @settings(max_examples=6, deadline=None, database=None, derandomize=True,
               suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case):
