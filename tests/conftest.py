@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -15,7 +16,7 @@ import torch
 from minicrit.base import Base, load_model, load_tokenizer, prepare_base
 from minicrit.encoding import Encoder
 from minicrit.lora import attach_lora
-from tests.make_project import lay_out
+from tests.make_project import enter, lay_out, make
 
 torch.set_num_threads(1)
 
@@ -86,3 +87,19 @@ def tiny_adapted(tiny: Base):
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """See `make_project.lay_out`; the working directory is there."""
     return lay_out(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def piped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose pipeline was made."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = lay_out(tmp_path_factory.mktemp("piped"), monkeypatch)
+        assert make("pipeline").returncode == 0
+    return folder
+
+
+@pytest.fixture
+def piped(piped_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `project`, with its pipeline made: a copy, as old as what it is a copy of."""
+    shutil.copytree(piped_once, tmp_path, dirs_exist_ok=True)
+    return enter(tmp_path, monkeypatch)

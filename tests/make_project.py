@@ -68,10 +68,16 @@ ALL = ["base", "data", "sft", "benchmark", "quantize", "report"]
 RECIPE = "seed: 1\ndata:\n  train: 8\nsft:\n  epochs: 1\n\n# about it\nbenchmark:\n  limit: 3\n"
 
 
-def lay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the Makefile, small sources, and a stand-in for the installed command."""
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes the folder the working directory and takes out of the environment what make reads."""
     for name in [n for n in os.environ if n in ("RECIPE", "RUN", "BITS", "PYTHON") or "MAKE" in n]:
         monkeypatch.delenv(name)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def lay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the Makefile, small sources, and a stand-in for the installed command."""
     for name in SOURCES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -79,8 +85,7 @@ def lay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine.yaml").write_text(RECIPE)
     (tmp_path / ".venv/bin/minicrit").write_text(f"#!{sys.executable} -SE{STAND_IN}")
     (tmp_path / ".venv/bin/minicrit").chmod(0o755)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return enter(tmp_path, monkeypatch)
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:

@@ -29,8 +29,7 @@ def test_a_second_run_does_nothing(project):
     ("minicrit/packing.py", []),
     ("mine.yaml", []),
 ])  # fmt: skip
-def test_an_edited_source_redoes_what_it_is_part_of(project, touched, stages):
-    make("pipeline")
+def test_an_edited_source_redoes_what_it_is_part_of(piped, touched, stages):
     edit(touched, "", "")
     assert redone("pipeline") == stages
     assert redone("pipeline") == []
@@ -40,8 +39,7 @@ def test_an_edited_source_redoes_what_it_is_part_of(project, touched, stages):
     ("train", ["sft", "benchmark", "quantize", "report"]), ("validation", ["sft"]),
     ("test", ["benchmark", "quantize", "report"]), ("calibration", []),
 ])  # fmt: skip
-def test_an_edited_data_file_redoes_what_reads_it(project, split, stages):
-    make("pipeline")
+def test_an_edited_data_file_redoes_what_reads_it(piped, split, stages):
     edit(f"data/mine/{split}.jsonl", split, "other")
     assert redone("pipeline") == stages
     assert redone("pipeline") == []
@@ -55,15 +53,13 @@ def test_an_edited_data_file_redoes_what_reads_it(project, split, stages):
     ("# about", "# more about", []),
     (RECIPE, "{seed: 2}\n", ["base", "data", "sft", "benchmark", "quantize", "report"]),
 ])  # fmt: skip
-def test_an_edited_recipe_redoes_the_stages_of_its_section(project, old, new, stages):
-    make("pipeline")
+def test_an_edited_recipe_redoes_the_stages_of_its_section(piped, old, new, stages):
     edit("mine.yaml", old, new)
     assert redone("pipeline") == stages
     assert redone("pipeline") == []
 
 
-def test_settings_on_the_command_line_count_for_their_stages(project):
-    make("pipeline")
+def test_settings_on_the_command_line_count_for_their_stages(piped):
     assert redone("pipeline", "ARGS=--benchmark.limit 9") == ["benchmark", "report"]
     assert redone("pipeline", "ARGS=--benchmark.limit 9") == []
     rank = "ARGS=--lora.rank 2 --benchmark.limit=9"
@@ -71,23 +67,20 @@ def test_settings_on_the_command_line_count_for_their_stages(project):
     assert "--lora.rank 2 --benchmark.limit=9" in Path("log").read_text()
 
 
-def test_base_reaches_the_stages_that_read_it(project):
-    make("pipeline")
+def test_base_reaches_the_stages_that_read_it(piped):
     assert redone("sft", "BASE=tiny") == ["base", "data", "sft"]
     assert Path("log").read_text().count("--base.model tiny") == 3
     assert redone("benchmark", "BASE=tiny") == ["benchmark"]
     assert "--benchmark.model_2 tiny" in Path("log").read_text()
 
 
-def test_a_lost_base_comes_back_and_makes_nothing_else_stale(project):
-    make("pipeline")
+def test_a_lost_base_comes_back_and_makes_nothing_else_stale(piped):
     shutil.rmtree("checkpoints/base")
     assert redone("pipeline") == ["base"]
     assert redone("pipeline") == []
 
 
-def test_both_sizes_live_side_by_side(project):
-    make("pipeline")
+def test_both_sizes_live_side_by_side(piped):
     assert redone("quantize", "BITS=4") == ["quantize"]
     assert "--quantize.out checkpoints/mine/int4" in Path("log").read_text()
     assert redone("quantize") == redone("quantize", "BITS=4") == []
@@ -119,8 +112,7 @@ def test_a_rationale_arrives_as_it_was_typed(project):
     )
 
 
-def test_clean_removes_this_run_only(project):
-    make("pipeline")
+def test_clean_removes_this_run_only(piped):
     shutil.copytree("data/mine", "data/other")
     Path("checkpoints/released").mkdir()
     out = make("clean").stdout

@@ -31,9 +31,8 @@ def test_the_ladder_trains_every_rung_and_judges_it(project):
     assert redone("ladder") == []
 
 
-def test_rungs_are_every_critic_of_the_run(project):
+def test_rungs_are_every_critic_of_the_run(piped):
     """SFT with the benchmark, each other one by itself; what was judged is not judged again."""
-    redone("pipeline")
     assert redone("rungs") == ["benchmark"]  # int8, which the pipeline made
     critic = Path("checkpoints/mine/dpo/manifest.json")
     critic.parent.mkdir(parents=True)
@@ -47,9 +46,8 @@ def test_rungs_are_every_critic_of_the_run(project):
     assert redone("pipeline") == ["report"]
 
 
-def test_what_rounds_leave_beside_a_critic_is_no_rung(project):
+def test_what_rounds_leave_beside_a_critic_is_no_rung(piped):
     """Neither their critics, which are not those of the run, nor what they wrote and chose."""
-    redone("pipeline")
     redone("rungs")
     for name in ("rsf-1", "rsf-1-selection", "constitution-0-vitals", "constitution-2-revisions"):
         manifest = Path(f"checkpoints/mine/{name}/manifest.json")
@@ -135,8 +133,7 @@ def test_learning_from_revisions_and_from_thumbs(project):
     assert redone("kto") == ["pairs", "kto", "calibrate"]
 
 
-def test_a_calibration_follows_critic_and_split_and_reaches_the_benchmark(project):
-    make("pipeline")
+def test_a_calibration_follows_critic_and_split_and_reaches_the_benchmark(piped):
     assert redone("calibrate") == ["calibrate"]
     assert "--calibrate.model checkpoints/mine/sft" in Path("log").read_text()
     assert redone("calibrate") == []
@@ -202,9 +199,8 @@ def test_what_reads_verdicts_makes_all_that_is_read_stale(project):
         assert [goal for goal in goals if f"minicrit {goal} " in told] == list(goals), name
 
 
-def test_a_page_shows_what_was_looked_through_and_makes_it_of_no_other_critic(project):
+def test_a_page_shows_what_was_looked_through_and_makes_it_of_no_other_critic(piped):
     """`make report` once looked through the run's own critic instead, and trained specialists."""
-    make("pipeline")
     theirs = Path("checkpoints/theirs/manifest.json")
     theirs.parent.mkdir(parents=True)
     theirs.write_text("x")
@@ -215,8 +211,7 @@ def test_a_page_shows_what_was_looked_through_and_makes_it_of_no_other_critic(pr
     assert redone("explain", "report") == ["explain", "report"]
 
 
-def test_a_page_asked_for_behind_the_ladder_shows_it(project):
-    make("pipeline")
+def test_a_page_asked_for_behind_the_ladder_shows_it(piped):
     trains_more("dpo", "rsf")
     assert redone("ladder", "report")[-1] == "report"
     assert redone("report") == []
