@@ -9,6 +9,7 @@ move it. All that is about one case shares a group.
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from data_gen.coverage import markdown
@@ -42,8 +43,9 @@ def make_adversarial(recipe: Recipe) -> None:
     sys.stdout.write(report + f"written: {recipe.adversarial.out}\n")
 
 
-def suite() -> list[Example]:
-    """All items: by hand, the long ones, kept, flipped.
+@cache
+def suite() -> tuple[Example, ...]:
+    """All items: by hand, the long ones, kept, flipped; read once.
 
     Raises:
         ValueError: if a file of the suite is at fault, or two items share an id.
@@ -55,7 +57,7 @@ def suite() -> list[Example]:
     double = [name for name, n in Counter(item.id for item in items).items() if n > 1]
     if double:
         raise ValueError(f"{FOLDER}: expected each id once, got {double[0]} again; rename one")
-    return items
+    return tuple(items)
 
 
 def flips(path: Path = FLIPS) -> list[Example]:

@@ -67,25 +67,27 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(folded) or [folded.strip()]
 
 
+class _Numbers(dict[str, int]):
+    """The number of each word, worked out when it is first asked for."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number_of(word)
+        return self[word]
+
+
 class Words:
     """Turns texts into the numbers of their words."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._numbers = _Numbers()
 
     def __call__(self, texts: Sequence[str]) -> Ragged:
         """The words of each text."""
         if len(self._numbers) > _VOCABULARY:
             self._numbers.clear()
         split = [words_of(text) for text in texts]
-        flat = [self._number(word) for words in split for word in words]
+        flat = [self._numbers[word] for words in split for word in words]
         return Ragged(np.array(flat, dtype=np.uint64), _starts([len(words) for words in split]))
-
-    def _number(self, word: str) -> int:
-        found = self._numbers.get(word)
-        if found is None:
-            found = self._numbers[word] = number_of(word)
-        return found
 
 
 def ngrams(words: Ragged, n: int) -> Ragged:

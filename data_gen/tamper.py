@@ -162,8 +162,22 @@ def _check_twins(sound: str, tampered: Mapping[str, str]) -> None:
         raise UnusableError("nothing was changed")
     if abs(len(flawed) - len(sound)) > LENGTH * len(sound):
         raise UnusableError("the lengths differ too much")
-    if difflib.SequenceMatcher(None, sound, flawed, autojunk=False).ratio() < ALIKE:
+    if _edges(sound, flawed) < ALIKE and (
+        difflib.SequenceMatcher(None, sound, flawed, autojunk=False).ratio() < ALIKE
+    ):
         raise UnusableError("too much was changed")
+
+
+def _edges(one: str, other: str) -> float:
+    """Share of two texts in what they begin and end with alike; found a hundred times as fast."""
+    start = _begin_alike(one, other)
+    end = _begin_alike(one[start:][::-1], other[start:][::-1])
+    return 2 * (start + end) / (len(one) + len(other))
+
+
+def _begin_alike(one: str, other: str) -> int:
+    shorter = min(len(one), len(other))
+    return next((n for n in range(shorter) if one[n] != other[n]), shorter)
 
 
 def _agrees(number: int, said: Mapping[str, str]) -> None:

@@ -76,7 +76,7 @@ def _leaks(files: list[Path]) -> tuple[list[str], str]:
 def _evaluation(files: list[Path]) -> tuple[dict[str, list[Example]], dict[str, str]]:
     """Evaluation items, each text once, by file; and the file of each group."""
     seen: set[str] = set()
-    evaluation: dict[str, list[Example]] = {SUITE: suite()}
+    evaluation = {SUITE: list(suite())}
     for path in files:
         evaluation[str(path)] = read_examples(path).examples
     groups = {e.group: name for name, items in evaluation.items() for e in items}

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 import numpy as np
@@ -22,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from minicrit import scores
+from minicrit.resampling import Auroc
 from minicrit.statistics import Interval, cluster_bootstrap, mean_over
 
 Floats = npt.NDArray[np.float64]
@@ -110,7 +109,7 @@ def probe(
         raise ValueError("expected twins to share a family, got a pair from two; name the family")
     features = _features(texts)
     p = _out_of_fold(features, labels, fold, _classifier(seed, C=PROBE_C))
-    items = cluster_bootstrap(partial(_auc, p, labels), family, seed=seed)
+    items = cluster_bootstrap(Auroc(p, labels), family, seed=seed)
     wins = _wins(features[pairs[:, 0]] - features[pairs[:, 1]], fold[pairs[:, 0]], seed)
     twins = Interval(math.nan, math.nan, math.nan, len(pairs))
     if len(wins):
@@ -157,13 +156,8 @@ def shortcuts(
     found = {}
     for name, columns in features.items():
         p = _out_of_fold(columns, labels, fold, _classifier(seed, C=PROBE_C))
-        auc = partial(_auc, p, labels)
-        found[name] = cluster_bootstrap(auc, cluster, draws=draws, seed=seed)
+        found[name] = cluster_bootstrap(Auroc(p, labels), cluster, draws=draws, seed=seed)
     return found
-
-
-def _auc(p: Floats, labels: Bools, weights: Floats) -> float:
-    return scores.auroc(p, labels, weights=weights)
 
 
 def _classifier(seed: int, **options: float) -> LogisticRegression:

@@ -7,7 +7,8 @@ over clusters, a product of matrices; what depends on the order of p is a cumula
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,27 @@ def leave_one_out(clusters: int) -> Counts:
     block_of = np.arange(clusters) * blocks // clusters
     kept = block_of[None, :] != np.arange(blocks)[:, None]
     return np.asarray(kept, dtype=np.uint16)
+
+
+@dataclass(frozen=True)
+class Auroc:
+    """The area under the ROC curve as a statistic that has all its draws at once.
+
+    Attributes:
+        p: (n,) scores.
+        flawed: (n,) the truth.
+    """
+
+    p: Floats
+    flawed: Bools
+
+    def __call__(self, weights: Floats) -> float:  # noqa: D102
+        return scores.auroc(self.p, self.flawed, weights=weights)
+
+    def under(self, codes: Codes, counts: Iterable[Counts]) -> Floats:  # noqa: D102
+        area = _auroc(self.p, self.flawed, codes)
+        return np.concatenate([area(times[rows].astype(np.float64)) for times in counts
+                               for rows in chunks(len(times), len(codes))])  # fmt: skip
 
 
 def metrics_under(

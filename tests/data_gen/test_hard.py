@@ -132,8 +132,10 @@ def test_a_second_try_mends_a_cut_answer(tmp_path):
         ("evidence", "nowhere", "the evidence does not stand in the text"),
         ("rationale", None, "nothing was changed"),
         ("rationale", "short", "the evidence does not stand in the text"),
+        ("rationale", "So A is not, as other sites were seen, where lines had been fewer by far",
+         "too much was changed"),
     ],
-)
+)  # fmt: skip
 def test_edits_that_are_none_are_rejected(field, value, reason, tmp_path):
     sound = "The test covered one site only, ten runs a line. So A is faster here."
 

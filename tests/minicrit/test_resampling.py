@@ -1,12 +1,14 @@
 """All draws at once give what the pure scores give one by one."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
 from minicrit import scores, selective
 from minicrit.measures import Truth, draw, metrics, without
-from minicrit.resampling import leave_one_out
-from minicrit.statistics import cluster_counts
+from minicrit.resampling import Auroc, leave_one_out
+from minicrit.statistics import cluster_bootstrap, cluster_counts
 
 LIMIT = 0.6
 
@@ -60,6 +62,17 @@ def test_ones_give_the_value_on_the_data() -> None:
         for name, metric in metrics(LIMIT).items():
             value = metric(p[kept], truth.only(kept))
             assert left[name][number] == pytest.approx(value, abs=1e-12, nan_ok=True), name
+
+
+def test_an_area_has_all_its_draws_at_once_as_called_for_each() -> None:
+    """With ties; of four groups many draws hold one label alone, and there are no bounds."""
+    for seed, groups in ((0, 4), (1, 30)):
+        p, truth = made(seed, groups)
+        area = Auroc(p, truth.flawed)
+        found = cluster_bootstrap(area, truth.groups, draws=300, seed=2)
+        again = cluster_bootstrap(area.__call__, truth.groups, draws=300, seed=2)
+        assert astuple(found) == pytest.approx(astuple(again), abs=1e-12, nan_ok=True)
+    assert found.low < found.value < found.high
 
 
 def test_draws_are_those_of_the_seed_and_take_every_cluster_alike() -> None:
