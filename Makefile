@@ -501,8 +501,10 @@ audit: $(SETUP) ## ask for known holes in the pinned versions (needs pip-audit)
 	.venv/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt $(ARGS)
 
 test: lint types fast ## lint, types, fast tests
+# What is compiled is kept, or each process of the tests would compile all of them anew.
 fast: $(SETUP) ## the fast tests alone
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto \
+	    --dist worksteal $(ARGS)
 
 test-slow: $(SETUP) ## the tests that take minutes
 	.venv/bin/python -m pytest -m slow $(ARGS)

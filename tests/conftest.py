@@ -3,6 +3,17 @@
 import gc
 import os
 import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.make_project import enter, lay_out, make
+
+# What takes seconds to load is loaded by fixtures: the process that hands out tests needs none.
+if TYPE_CHECKING:
+    from minicrit.base import Base
+    from minicrit.encoding import Encoder
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -10,21 +21,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Nobody here speaks TLS, and every client would read the certificates of the whole world.
 os.environ["SSL_CERT_DIR"] = os.path.dirname(__file__)
 
-from pathlib import Path
-
-import pytest
-import torch
-
-from minicrit.base import Base, load_model, load_tokenizer, prepare_base
-from minicrit.encoding import Encoder
-from minicrit.lora import attach_lora
-from tests.make_project import enter, lay_out, make
-
-torch.set_num_threads(1)
-
 
 def pytest_collection_finish() -> None:
     """Takes what was imported out of garbage collection: a full one would take half a second."""
+    import torch
+
+    torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000)  # after so many new objects, not 700
@@ -37,19 +39,25 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_folder: Path) -> Base:
+def tiny(tiny_folder: Path) -> "Base":
     """The tiny random base."""
+    from minicrit.base import prepare_base
+
     return prepare_base("tiny", tiny_folder)
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(tiny: Base) -> Encoder:
+def tiny_encoder(tiny: "Base") -> "Encoder":
     """An encoder of the tiny base with room for long texts."""
+    from minicrit.base import load_tokenizer
+    from minicrit.encoding import Encoder
+
     return Encoder(load_tokenizer(tiny), max_tokens=4096)
 
 
 def _exact(model):
     """Lets the norms work in float64: Llama's own round to float32 whatever the model has."""
+    import torch
 
     def forward(norm, x):
         scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
@@ -62,14 +70,23 @@ def _exact(model):
 
 
 @pytest.fixture
-def tiny_model(tiny: Base):
+def tiny_model(tiny: "Base"):
     """A fresh tiny model in float64, so that equalities can be tested closely."""
+    import torch
+
+    from minicrit.base import load_model
+
     return _exact(load_model(tiny, torch.float64))
 
 
 @pytest.fixture
-def tiny_adapted(tiny: Base):
+def tiny_adapted(tiny: "Base"):
     """A tiny model with an adapter that does something, in float64."""
+    import torch
+
+    from minicrit.base import load_model
+    from minicrit.lora import attach_lora
+
     model = attach_lora(
         _exact(load_model(tiny, torch.float64)),
         rank=4,
