@@ -103,13 +103,13 @@ def test_a_critic_is_measured(tiny, tmp_path, capsys):
 def test_of_a_router_each_item_has_the_chances_of_its_own_adapter(tiny, tmp_path):
     """By the general adapter's temperature the flags would be those of another critic."""
     make_router(tiny, tmp_path)
-    rows = [replace(c.example, domain="medical") for c in compose(24, 0, "test")
+    rows = [replace(c.example, domain="cybersecurity") for c in compose(24, 0, "test")
             if c.example.label == "flawed"]  # fmt: skip
     write_examples(tmp_path / "test.jsonl", rows)
     items, bases = [(e.domain, e.rationale) for e in rows], tiny.folder.parent
     odds = Critic.load(tmp_path / "router", base_folder=bases).log_odds(items)
     middle = float(np.median(odds[odds > 0]))  # as adapters without calibration say 0.5
-    home = tmp_path / "adapters" / "medical"
+    home = tmp_path / "adapters" / "cybersecurity"
     calibrate(home, 1 / (1 + np.exp(-5 * middle)), 0.2, base=tiny.identity,
               adapter=sha256_file(home / "adapter_model.safetensors"))  # fmt: skip
     calibrate(tmp_path / "general", 0.0, 1.0, base=tiny.identity,
