@@ -6,11 +6,13 @@ from itertools import islice
 import pytest
 
 from data_gen.asker import BudgetError
+from data_gen.backends.protocol import Usage
 from data_gen.batcher import Batcher
 from data_gen.collect import Found, first
 from data_gen.estimate import estimate
 from data_gen.hard import make_hard
 from data_gen.plans import plans
+from data_gen.prices import FREE, price_of, read_price
 from data_gen.rounds import collect_in_rounds
 from minicrit.config import Recipe
 from minicrit.data_config import HardConfig
@@ -73,3 +75,17 @@ def test_rounds_begin_only_what_the_budget_is_expected_to_finish(tmp_path):
         assert (len(whole.pairs), whole.over) == (20, None)
         assert whole.pairs[: len(pairs)] == pairs
         assert server.counted["answers"] == one.journal.counts["answer"] == 80
+
+
+def test_an_unknown_model_cannot_have_a_budget(tmp_path):
+    for kind in ("anthropic", "ollama", "openai"):
+        url = "http://127.0.0.1:9"
+        recipe = Recipe(hard=HardConfig(backend=kind, model="nobody", url=url, budget_usd=1.0))
+        with pytest.raises(ValueError, match=r"prices.yaml: expected a price of nobody"):
+            make_hard(recipe)
+    assert read_price("claude-haiku-4-5").cost(Usage(1_000_000, 200_000)) == pytest.approx(2.0)
+    assert price_of("ollama", "nobody") == price_of("openai", "nobody") == FREE
+    table = tmp_path / "p.yaml"
+    table.write_text("m:\n  input: cheap\n")
+    with pytest.raises(ValueError, match=r"p.yaml:2: expected input of m in USD"):
+        read_price("m", table)
