@@ -98,7 +98,7 @@ ROWS = st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans())
 GROUPS = st.lists(st.lists(ROWS, min_size=1, max_size=3), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(GROUPS, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter_and_a_second_pass_finds_nothing(groups, rng):
     rows = [

@@ -78,7 +78,7 @@ def test_training_learns_what_was_kept(tmp_path, tiny, selected):
     for split in ("train", "validation"):
         rows = [c.example for c in compose(8, 0, split)]
         write_examples(tmp_path / "data" / f"{split}.jsonl", rows)
-    shared = {"precision": "32-true", "log_folder": tmp_path / "logs", "samples": 1}
+    shared = {"precision": "32-true", "log_folder": tmp_path / "logs", "samples": 0}
     recipe = Recipe(
         base=BaseConfig(model="tiny", folder=tiny.folder.parent), lora=LoraConfig(rank=4),
         data=DataConfig(folder=tmp_path / "data"), sft=SFTConfig(out=tmp_path / "sft", **shared),
