@@ -11,7 +11,7 @@ TESTED = ("f1", "fpr")  # for which it is said whether one is no worse
 NOTE = (
     "McNemar takes items as independent. Differences are A - B with 95 % bounds (BCa), resampled "
     "by twin group and by family, the least sure of both; less is better for false positives, "
-    "calibration error, risk-coverage area and cost. 'Worse by the margin' and 'apart by the "
+    "Brier score, risk-coverage area and cost. 'Worse by the margin' and 'apart by the "
     "margin' are p values of one-sided tests: small says that A is no worse, or that both are "
     "equivalent."
 )

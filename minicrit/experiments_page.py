@@ -18,7 +18,8 @@ WRITING = {
     "verdicts_differ": "verdicts differ",
     "texts_apart": "texts apart",
 }
-NAMES = {"f1": "F1", "fpr": "FPR", "auroc": "AUROC", "ece": "ECE", **WRITING}
+NAMES = {"f1": "F1", "fpr": "FPR", "auroc": "AUROC", "ece": "ECE",
+         "brier": "Brier score", **WRITING}  # fmt: skip
 COST = ("tokens read", "tokens written", "ms an item", "asked at once")
 READ = (
     "Intervals are 95 %, the widest of those that take items as independent, by group and by "

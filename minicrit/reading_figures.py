@@ -1,7 +1,7 @@
 """What arms that end in a readout say of the labels, of one another, and how far layout moves them.
 
 Every arm is held against the trained prompt on the items that both read: exact McNemar, and the
-differences of F1, false-positive rate, AUROC and calibration error with BCa bounds, resampled by
+differences of F1, false-positive rate, AUROC and Brier score with BCa bounds, resampled by
 group and by family. The p values of one experiment are adjusted together (Holm).
 """
 
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 METRICS = ("accuracy", "f1", "fpr", "recall", "auroc", "ece")
-TESTED = ("f1", "fpr", "auroc", "ece")
+TESTED = ("f1", "fpr", "auroc", "brier")
 _MARGIN = 0.02  # of the one-sided tests of `versus`, which are not reported here
 
 

@@ -58,7 +58,8 @@ INTERVALS = (
     "Intervals are 95 %. `wilson` takes items as independent; `by group` and `by family` resample "
     "whole twin groups and whole scenario families (for items that were not composed, the group). "
     "In short tables the widest of them is shown. With few families even that is too narrow: 91 % "
-    "instead of 95 % with 20, 87 % with 10."
+    "instead of 95 % with 20, 87 % with 10. Those of the calibration error take off what chance "
+    "adds to it, so it may lie at their upper end or above."
 )
 
 

@@ -78,12 +78,12 @@ def test_pairs_by_hand():
 def test_holm_takes_all_tests_of_an_experiment_together():
     """Smallest of 5 times 5, the next times 4, never less than the one before."""
     row = {"mcnemar_p": 0.02, "differences": {k: {"p": p} for k, p in
-           (("f1", 0.01), ("fpr", 0.02), ("auroc", None), ("ece", 0.5))}}  # fmt: skip
+           (("f1", 0.01), ("fpr", 0.02), ("auroc", None), ("brier", 0.5))}}  # fmt: skip
     reading_figures.adjust([row])
     assert row["differences"]["f1"]["holm_p"] == 0.04
     assert row["mcnemar_holm_p"] == row["differences"]["fpr"]["holm_p"] == 0.06
     assert row["differences"]["auroc"]["holm_p"] is None
-    assert row["differences"]["ece"]["holm_p"] == 0.5
+    assert row["differences"]["brier"]["holm_p"] == 0.5
 
 
 def test_reasoning_is_held_against_the_same_prompt_too():

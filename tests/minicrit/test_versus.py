@@ -55,7 +55,7 @@ def test_a_judge_against_itself_is_equivalent_where_groups_suffice_to_say_so(gro
     found = compare(a, a, truth, asked, margin=0.02, draws=500)
     for row in found["differences"].values():
         assert (row["value"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
-    for name in ("fpr", "recall", "auroc", "ece", "cost"):
+    for name in ("fpr", "recall", "auroc", "brier", "cost"):
         assert found["differences"][name]["p_apart"] == pytest.approx(0.98**groups, abs=1e-6)
     gated = gate(flip_facts(0, 2 * groups, 8), found["differences"], 0.02)
     assert gated["status"] == ("released" if groups == 200 else "not released")
@@ -133,14 +133,15 @@ def world(rng: np.random.Generator, groups: int) -> tuple[Side, Side, Truth]:
 
 
 def test_bounds_of_differences_cover_the_truth() -> None:
-    """120 worlds of 60 twins: 95 % bounds of F1, FPR and AUROC hold the true difference."""
+    """120 worlds of 60 twins: 95 % bounds of F1, FPR, AUROC and Brier hold the true gap."""
     rng = np.random.default_rng(0)
     a, b, large = world(rng, 200_000)
     true = {
         name: metric(a.p, large.flawed, 0.5) - metric(b.p, large.flawed, 0.5)
         for name, metric in (("f1", scores.f1), ("fpr", scores.false_positive_rate))
     }
-    true["auroc"] = scores.auroc(a.p, large.flawed) - scores.auroc(b.p, large.flawed)
+    for name, free in (("auroc", scores.auroc), ("brier", scores.brier)):
+        true[name] = free(a.p, large.flawed) - free(b.p, large.flawed)
     hits = dict.fromkeys(true, 0)
     asked = [e for number in range(60) for e in twins(number, (0, 0), (0, 0))]
     for seed in range(120):
