@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from minicrit.critic import Critic
 
 #: Raise it with any change of what is kept, or of the control: older selections are made anew.
-RULES = "4"
+RULES = "5"
 #: What is learnt from, and what the control learns from.
 SELECTED, CONTROL = "selected.jsonl", "control.jsonl"
 
@@ -101,7 +101,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     labels = rest(looked_at, encoder, kept) if settings.labels else []
     learnt = [*kept, *labels]
     read = [*(looked_at if settings.scouted else ()), *examples]
-    tokens = equal_tokens(encoder, read, samples, learnt)
+    tokens = equal_tokens(encoder, read, samples, learnt, settings.epochs)
     instead = list(control(everything, encoder, tokens, seed))
     found = facts(examples, samples, pools, kept, settings.least_score)
     report = {**looks, **found, "too_long": too_long, "labels": len(labels), "dtype": manner.dtype,
@@ -184,7 +184,7 @@ def _refuse_out_of_range(settings: RSFConfig) -> None:
 
 
 _DECIDE = ("rationales", "scouted", "drawn", "dtype", "temperatures", "max_new_tokens", "rows",
-           "keep", "keep_scope", "least_score", "labels")  # fmt: skip
+           "keep", "keep_scope", "least_score", "labels", "epochs")  # fmt: skip
 
 
 def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
@@ -219,20 +219,23 @@ def equal_tokens(
     read: Sequence[Example],
     samples: Sequence[Sequence[Sample]],
     kept: Sequence[Kept],
+    epochs: int,
 ) -> int:
-    """Tokens that can be trained on for what a round costs: it reads, it writes, it trains.
+    """Tokens of a control that costs what a round does: it reads and writes once, then it trains.
 
-    To train on a token through frozen weights costs two forwards of it: there and back.
+    To train on a token through frozen weights costs two forwards of it, there and back, in each
+    epoch; and the control is trained for as many epochs.
 
     Args:
         encoder: of the critic.
         read: rationales, as often as they are read to look at them or to criticize them.
         samples: the critiques written.
         kept: those trained on.
+        epochs: how often they are, and how often the control will be.
     """
     forward = sum(len(encoder.prompt(*item_of(example))) for example in read)
     forward += sum(len(one.ids) for some in samples for one in some)
-    return sum(_tokens(encoder, one) for one in kept) + forward // 2
+    return sum(_tokens(encoder, one) for one in kept) + forward // (2 * epochs)
 
 
 def control(

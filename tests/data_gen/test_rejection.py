@@ -119,7 +119,8 @@ def test_the_control_takes_no_selection_of_other_settings(tmp_path, tiny):
     write_manifest(out, stage="rejection", inputs={}, settings={}, facts={"key": key})
     assert check_selection(recipe, adapter, out, 1) == out
     others = [(replace(recipe, seed=7), 1), (recipe, 2),
-              (replace(recipe, rsf=replace(recipe.rsf, drawn=3)), 1)]  # fmt: skip
+              (replace(recipe, rsf=replace(recipe.rsf, drawn=3)), 1),
+              (replace(recipe, rsf=replace(recipe.rsf, epochs=1)), 1)]  # fmt: skip
     for other, number in others:
         with pytest.raises(ValueError, match="got another selection, whose compute"):
             check_selection(other, adapter, out, number)
@@ -156,13 +157,20 @@ def test_a_critic_that_is_never_right_teaches_nothing(tmp_path, tiny):
 
 
 def test_control_gets_what_sampling_and_training_cost(tiny_encoder):
+    """Sampling is paid once, however often is trained: 1,200 forwards are 600 tokens or 300."""
     encoder = tiny_encoder
     kept = [Kept(EXAMPLES[0], render_critique(critique_of(EXAMPLES[0])), 1.0)]
-    drawn = [[sample_of("a"), sample_of("b")], [sample_of("c")]]
     prompts = [len(encoder.prompt(e.domain, e.rationale)) for e in EXAMPLES[:2]]
     own = prompts[0] + len(encoder.written(kept[0].text))
-    # both rationales read once, three critiques of two tokens written, one of them trained on
-    assert equal_tokens(encoder, EXAMPLES[:2], drawn, kept) == own + (sum(prompts) + 6) // 2
+    # two rationales are read and three critiques written, 1,200 tokens together
+    long = replace(sample_of("a"), ids=(1,) * (1200 - sum(prompts) - 4))
+    drawn = [[long, sample_of("b")], [sample_of("c")]]
+    assert equal_tokens(encoder, EXAMPLES[:2], drawn, kept, 1) == own + 600
+    assert equal_tokens(encoder, EXAMPLES[:2], drawn, kept, 2) == own + 300
+
+
+def test_the_control_learns_whole_groups_of_references_until_its_tokens_are_spent(tiny_encoder):
+    encoder = tiny_encoder
     one = list(control(EXAMPLES, encoder, 1, "s"))
     assert len({k.example.group for k in one}) == 1  # whole groups, and no more than it takes
     assert [k.text for k in one] == [render_critique(critique_of(k.example)) for k in one]
@@ -195,8 +203,8 @@ def test_the_labels_of_the_rest_are_learnt_and_nothing_of_what_was_written(tiny_
                         "flawed": ["Verdict", "Flaw", "Severity", "Evidence"]}  # fmt: skip
     assert not any(one.finished for one in found)
     # what the rest costs, its control may spend too
-    alone, both = (equal_tokens(tiny_encoder, [], [], some) for some in (kept, [*kept, *found]))
-    assert both == alone + equal_tokens(tiny_encoder, [], [], found)
+    alone, both = (equal_tokens(tiny_encoder, [], [], some, 1) for some in (kept, [*kept, *found]))
+    assert both == alone + equal_tokens(tiny_encoder, [], [], found, 1)
 
 
 def test_a_label_needs_room_behind_its_rationale(tiny_encoder):
