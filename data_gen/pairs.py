@@ -26,7 +26,7 @@ from data_gen.oracle import VERSION, Score, score
 from data_gen.preferences import TWINS, Scored, lengths, pair_of, twin_pairs
 from data_gen.public import draw_groups, require_drawn
 from data_gen.scouting import drawn, scout
-from data_gen.screen import Screened, asked, held_out_inputs, screened
+from data_gen.screen import Screened, asked, held_out_inputs, measured_on, screened
 from minicrit import limits
 from minicrit.bagofwords import probe
 from minicrit.data_config import PairsConfig
@@ -124,9 +124,9 @@ def make_round(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
 
     settings = replace(recipe.pairs, model=model, out=out)
     told = replace(recipe, seed=recipe.seed + 1000 * number, pairs=settings)
-    held_out = [sha256_file(path) for path in held_out_inputs(told.filters).values()]
     key = sha256_json([number, _settings(told), sha256_file(settings.data),
-                       sha256_file(weights_of(model)), held_out])  # fmt: skip
+                       sha256_file(weights_of(model)),
+                       measured_on(told.filters, settings.data)])  # fmt: skip
     recover_folder(out)
     done = (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key
     if not done:

@@ -25,7 +25,7 @@ from data_gen.oracle import VERDICT, VERSION, score
 from data_gen.pairs import training_examples
 from data_gen.public import draw_groups, order_key, require_drawn
 from data_gen.scouting import drawn, scout
-from data_gen.screen import asked, held_out_inputs
+from data_gen.screen import asked, held_out_inputs, measured_on
 from minicrit.encoding import Encoder, TooLongError
 from minicrit.files import atomic_folder, recover_folder, sha256_file, sha256_json, write_json
 from minicrit.jsonl import write_rows
@@ -198,7 +198,7 @@ def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
         "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
         "model": sha256_file(weights_of(model)),
         "oracle": VERSION, "rules": RULES, "filters": asked(recipe.filters),
-        "held_out": [sha256_file(path) for path in held_out_inputs(recipe.filters).values()],
+        "measured_on": measured_on(recipe.filters, settings.data),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from data_gen.adversarial import suite
 from data_gen.filters import Removal, Screening, balanced
 from data_gen.firewall import EVALUATION, evaluation_files
 from minicrit.data_config import FilterConfig
+from minicrit.files import sha256_file
 from minicrit.jsonl import write_rows
 from minicrit.records import Example, read_examples
 
@@ -128,6 +129,12 @@ def held_out_files(settings: FilterConfig) -> list[Path]:
                              f".jsonl) in {path}, got none; check the path")  # fmt: skip
         found += files
     return found
+
+
+def measured_on(settings: FilterConfig, data: Path) -> list[str]:
+    """Hashes of what the rows of a file are held against: what lies beside it or is held out."""
+    files = [*evaluation_files(data.parent), *held_out_files(settings)]
+    return [sha256_file(path) for path in files]
 
 
 def _named(why: Removal, rows: Sequence[Example]) -> Removal:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 from hypothesis import given
@@ -204,10 +205,17 @@ def test_a_round_is_made_once_by_its_own_critic_on_its_own_rationales(
     with monkeypatch.context() as patch:
         patch.setattr("data_gen.pairs.make_pairs", lambda *_: pytest.fail("made twice"))
         assert make_round(told, tiny_adapter, second, 2) == second
-    write_examples(tmp_path / "train.jsonl", [c.example for c in compose(40, 1, "train")])
+    rows = [c.example for c in compose(40, 1, "train")]
+    write_examples(tmp_path / "train.jsonl", rows)
     make_round(told, tiny_adapter, second, 2)
     fresh = read_manifest(second)["facts"]["key"]
     assert fresh != facts["key"]
+    # nothing is learnt from what came to lie beside since
+    (leaked,) = {r["group"] for _, r in islice(read_lines(second / "pairs.jsonl"), 1)}
+    item = next(e for e in rows if e.group == leaked)
+    write_examples(tmp_path / "test.jsonl", [replace(item, split="test")])
+    make_round(told, tiny_adapter, second, 2)
+    assert leaked not in {r["group"] for _, r in read_lines(second / "pairs.jsonl")}
     held_out = tmp_path / "held-out.jsonl"
     write_examples(held_out, [replace(next(compose(2, 2, "test")).example, split="test")])
     make_round(replace(told, filters=FilterConfig(held_out=str(held_out))), tiny_adapter, second, 2)

@@ -124,6 +124,10 @@ def test_the_control_takes_no_selection_of_other_settings(tmp_path, tiny):
     for other, number in others:
         with pytest.raises(ValueError, match="got another selection, whose compute"):
             check_selection(other, adapter, out, number)
+    write_examples(tmp_path / "test.jsonl", [replace(EXAMPLES[0], split="test")])
+    with pytest.raises(ValueError, match="got another selection, whose compute"):
+        check_selection(recipe, adapter, out, 1)
+    (tmp_path / "test.jsonl").unlink()
     (adapter / "adapter_model.safetensors").write_bytes(b"other weights")
     with pytest.raises(ValueError, match="got another selection, whose compute"):
         check_selection(recipe, adapter, out, 1)
