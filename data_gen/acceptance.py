@@ -23,7 +23,7 @@ VERDICT_WRONG, RULE_BROKEN, SAME = "verdict_wrong", "rule_broken", "same"
 UNPARSED, UNSCORED, UNANSWERED = "unparsed", "unscored", "unanswered"
 OUTCOMES = (ACCEPTED, TIE, WORSE, RULE_BROKEN, VERDICT_WRONG, SAME, UNPARSED, UNSCORED,
             UNANSWERED)  # fmt: skip
-#: Drafts that are not revised: they break no rule, or they do not parse and so have no score.
+#: Drafts that are not revised: they break no rule, or do not parse or end and so have no score.
 CLEAN, DRAFT_UNPARSED = "clean", "draft_unparsed"
 
 
@@ -58,8 +58,10 @@ class Weighed:
 Compare = Callable[[Draft, str], tuple[float, float] | None]
 
 
-def draft_of(example: Example, text: str) -> Draft | None:
-    """A draft, or None if it does not parse."""
+def draft_of(example: Example, text: str, *, whole: bool = True) -> Draft | None:
+    """A draft, or None if it does not parse, or is not `whole`: the critic never ended it."""
+    if not whole:
+        return None
     try:
         critique = parse_critique(text)
     except UnparsedError:

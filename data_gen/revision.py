@@ -53,13 +53,15 @@ from minicrit.manifest import read_manifest, write_manifest
 from minicrit.records import Example, Preference
 from minicrit.training_config import ConstitutionConfig
 
+#: Raise it with any change of what is drafted or revised: older revisions are made anew.
+VERSION = "2"
 _DECIDE = ("rationales", "draft_temperature", "reviser", "revisions", "temperatures", "hint",
            "model", "scorer", "margin", "judge", "judge_model")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Revised:
-    """A rationale, its draft unless that does not parse, and what became of it."""
+    """A rationale, its draft unless that does not parse or end, and what became of it."""
 
     example: Example
     text: str
@@ -112,7 +114,7 @@ def make_revisions(
     settings = materials.recipe.constitution
     decides = {
         "settings": {name: str(getattr(settings, name)) for name in _DECIDE}, "round": number,
-        "rules": {"version": RULES_VERSION, "sha256": sha256_file(PATH)},
+        "version": VERSION, "rules": {"version": RULES_VERSION, "sha256": sha256_file(PATH)},
         "prompts": {"revise": PROMPT_VERSION, "judge": JUDGE_VERSION}, "oracle": ORACLE_VERSION,
     }  # fmt: skip
     key = materials.key(adapter, decides)
@@ -155,7 +157,8 @@ def _revised(
     settings = materials.recipe.constitution
     examples = materials.drawn(settings.rationales, str(number))
     samples = materials.first_drafts(critic, examples, settings.draft_temperature, number)
-    drafts = [draft_of(e, sample.text) for e, sample in zip(examples, samples, strict=True)]
+    drafts = [draft_of(e, sample.text, whole=sample.finished)
+              for e, sample in zip(examples, samples, strict=True)]  # fmt: skip
     # A critic that follows no instructions has nothing to go by where code finds nothing.
     own = settings.reviser == "self"
     wanted = [d for d in drafts if d and (d.review.broken or not own)]

@@ -1,6 +1,7 @@
 """The whole loop with a critic that can write: learning, stopping, killing, and what is refused."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,18 @@ from data_gen.constitution import improve
 from data_gen.journal import Journal
 from data_gen.materials import Materials, services_of
 from data_gen.oracle import score
-from data_gen.revision import make_revisions
+from data_gen.revision import _revised, make_revisions
 from minicrit.cli import OK, main
+from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import folder_hashes, sha256_file
 from minicrit.jsonl import read_lines, write_rows
 from minicrit.manifest import read_manifest
+from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Preference, write_examples
+from minicrit.sampling import Sample
 from minicrit.train import train_dpo, train_rsf
+from minicrit.training_config import ConstitutionConfig
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.writing_critic import examples, writing_recipe
 
@@ -282,6 +287,18 @@ def test_a_budget_needs_a_price_and_rows_to_measure_on_are_refused(recipe, tmp_p
     measured = told(recipe, tmp_path / "out", data=tmp_path / "test.jsonl")
     with pytest.raises(ValueError, match=r"expected training rows alone, got test0 of split test"):
         improve(measured, TRAIN)
+
+
+def test_a_draft_that_was_cut_off_is_not_revised(monkeypatch):
+    """It ended as if the critic had ended it, and DPO learnt that from the rejected side."""
+    pool = [e for e in examples("train", 2) if e.label == "flawed"]
+    bare = replace(critique_of(pool[0]), critique="Too few, so the claim has t", fix=None)
+    cut = Sample(render_critique(bare), (1, 2), 1.0, False, -1.0)
+    monkeypatch.setattr(Materials, "first_drafts", lambda *_: [cut])
+    asks = {"reviser": lambda request: pytest.fail("asked")}
+    told = Recipe(constitution=ConstitutionConfig(reviser="openai", rationales=0))
+    (found,) = _revised(Materials(told, pool, None), None, 1, asks, Counter())
+    assert (found.weighed.outcome, found.text) == ("draft_unparsed", cut.text)
 
 
 def test_a_revision_has_other_chances_than_its_draft(recipe):
