@@ -7,12 +7,12 @@ and what the rationales of twins have in common once for all of them.
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from minicrit.encoding import Encoder, naming, said
+from minicrit.encoding import Encoder, TooLongError, said
 from minicrit.jsonl import BadLine, RefusedError, read_lines
 from minicrit.packing import Branch, grow
 from minicrit.plan import Group
@@ -48,13 +48,28 @@ def comparison_groups(
     Args: see `encoded_pairs`.
     """
     encoded = encoded_pairs(pairs, encoder, explained=explained, seed=seed)
-    return grown(pairs, encoded, range(len(pairs)))
+    return grown(encoded, range(len(encoded.pairs)))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What can be learnt from pairs.
+
+    Attributes:
+        pairs: those that fit.
+        branches: both sequences of each of them; pair n has the keys 2 n and 2 n + 1.
+        too_long: how many others there are.
+    """
+
+    pairs: list[Preference]
+    branches: list[tuple[Branch, Branch]]
+    too_long: int
 
 
 def encoded_pairs(
     pairs: Sequence[Preference], encoder: Encoder, *, explained: float = 1.0, seed: int = 0
-) -> list[tuple[Branch, Branch]]:
-    """Both sequences of each pair, with their keys.
+) -> Encoded:
+    """Both sequences of each pair that fits behind its rationale, with their keys.
 
     Args:
         pairs: what is preferred to what.
@@ -65,21 +80,27 @@ def encoded_pairs(
             the verdict word alone is compared.
         seed: of the draw.
     """
-    return [
-        _branches(n, pair, encoder, whole=compared_whole(pair, explained, seed))
-        for n, pair in enumerate(pairs)
-    ]
+    kept: list[Preference] = []
+    branches: list[tuple[Branch, Branch]] = []
+    for pair in pairs:
+        whole = compared_whole(pair, explained, seed)
+        try:
+            both = _branches(len(kept), pair, encoder, whole=whole)
+        except TooLongError:
+            continue
+        kept.append(pair)
+        branches.append(both)
+    return Encoded(kept, branches, too_long=len(pairs) - len(kept))
 
 
-def grown(
-    pairs: Sequence[Preference], encoded: Sequence[tuple[Branch, Branch]], numbers: Iterable[int]
-) -> list[Group]:
+def grown(encoded: Encoded, numbers: Iterable[int]) -> list[Group]:
     """One tree a group of the pairs with these numbers, which they keep."""
+    pairs = encoded.pairs
     ordered = sorted(numbers, key=lambda n: (pairs[n].group, n))
     groups = []
     for name, members in groupby(ordered, key=lambda n: pairs[n].group):
-        some = list(members)
-        groups.append(Group(name, (grow([b for n in some for b in encoded[n]]),), len(some)))
+        both = [encoded.branches[n] for n in members]
+        groups.append(Group(name, (grow([b for pair in both for b in pair]),), len(both)))
     return groups
 
 
@@ -96,12 +117,11 @@ def _branches(
 ) -> tuple[Branch, Branch]:
     """Both sequences. The lead-in, the same in both, weighs nothing; all else 1."""
     texts = (pair.chosen, pair.rejected)
-    completions = [encoder.written(text) for text in texts]
-    longest = max(map(len, completions))
-    if not whole:
-        completions = [[*encoder.lead_in, *encoder.verdict_words[said(text)]] for text in texts]
-    with naming(f"pair {number + 1} of group {pair.group}"):
-        prompt = encoder.prompt(pair.domain, pair.rationale, reserve=longest)
+    completions = [
+        encoder.written(text) if whole else [*encoder.lead_in, *encoder.verdict_words[said(text)]]
+        for text in texts
+    ]
+    prompt = encoder.prompt(pair.domain, pair.rationale, reserve=max(map(len, completions)))
     chosen, rejected = (
         replace(completion_branch(encoder, prompt, ids, 1.0), key=2 * number + side)
         for side, ids in enumerate(completions)
@@ -121,7 +141,7 @@ def completion_branch(
 def selected_groups(
     path: Path, encoder: Encoder, verdict_weight: float = 1.0, *, weighted: bool = False
 ) -> list[Group]:
-    """One tree a group of the critiques that rejection sampling kept.
+    """One tree a group of the critiques that rejection sampling kept, as far as they fit.
 
     Args:
         path: rows of `group, domain, rationale, text, score`, and `finished`: false where the text
@@ -131,7 +151,7 @@ def selected_groups(
         weighted: weigh the tokens of each by its score instead of by 1.
 
     Raises:
-        ValueError: `file:line: expected ..., got ...; remedy`.
+        ValueError: `file:line: expected ..., got ...; remedy`, or if none fits.
     """
     rows: list[dict[str, Any]] = []
     for found in read_lines(path):
@@ -141,11 +161,17 @@ def selected_groups(
         if missing := [name for name in _SELECTED if name not in row]:
             raise ValueError(f"{path}:{line}: expected {missing[0]}, got none; select again")
         rows.append(row)
-    groups = []
+    groups, too_long = [], 0
     for name, members in groupby(sorted(rows, key=lambda r: r["group"]), key=lambda r: r["group"]):
-        some = list(members)
-        branches = [_selected(row, encoder, verdict_weight, weighted=weighted) for row in some]
-        groups.append(Group(name, (grow(branches),), len(some)))
+        branches = []
+        for row in members:
+            try:
+                branches.append(_selected(row, encoder, verdict_weight, weighted=weighted))
+            except TooLongError:
+                too_long += 1
+        if branches:
+            groups.append(Group(name, (grow(branches),), len(branches)))
+    encoder.leave_out(path, "critiques", too_long, of=len(rows))
     return groups
 
 
@@ -157,8 +183,7 @@ def _selected(
 ) -> Branch:
     whole = row.get("finished", True)
     completion = encoder.written(row["text"]) if whole else encoder.begun(row["text"])
-    with naming(f"a critique of group {row['group']}"):
-        prompt = encoder.prompt(row["domain"], row["rationale"], reserve=len(completion))
+    prompt = encoder.prompt(row["domain"], row["rationale"], reserve=len(completion))
     worth = float(row["score"]) if weighted else 1.0
     word = len(encoder.verdict_words[said(row["text"])])
     branch = completion_branch(encoder, prompt, completion, worth)

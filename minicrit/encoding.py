@@ -1,10 +1,12 @@
 """From text to token ids. User text never becomes a control token; nothing is cut in silence."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +19,8 @@ from minicrit.prompts import (
     render_prompt,
 )
 from minicrit.taxonomy import FLAW_TYPES
+
+log = logging.getLogger(__name__)
 
 
 class TooLongError(ValueError):
@@ -40,7 +44,8 @@ class Encoder:
         tokenizer: any Hugging Face tokenizer.
         max_tokens: limit for prompt and critique together, in tokens.
         truncate: whether a rationale that is too long may be cut at its end. The answer marker
-            and the end token always survive. Every cut is counted in `ledger`.
+            and the end token always survive. Every cut is counted in `ledger`, as is what was left
+            out because it did not fit.
         style: the prompt style, see `prompts.STYLES`.
     """
 
@@ -111,14 +116,14 @@ class Encoder:
         """
         ids = self.opening + self.ids(render_prompt(domain, rationale, self.style))
         room = self.max_tokens - reserve
-        self.ledger["prompts"] += 1
-        if len(ids) <= room:
-            return ids
-        if not self.truncate:
+        if len(ids) > room and not self.truncate:
             raise TooLongError(
                 f"expected at most {room} prompt tokens, got {len(ids)}; shorten the "
                 "text; in training, raise data.max_tokens or set data.truncate"
             )
+        self.ledger["prompts"] += 1
+        if len(ids) <= room:
+            return ids
         self.ledger["truncated"] += 1
         self.ledger["tokens_cut"] += len(ids) - room
         return self._cut(domain, rationale, room)
@@ -134,6 +139,28 @@ class Encoder:
         if low == 0:
             raise TooLongError(f"expected room for a prompt, got {room} tokens; raise max_tokens")
         return self.opening + self.ids(render_prompt(domain, rationale[:low], self.style))
+
+    def leave_out(self, path: Path, things: str, count: int, *, of: int) -> None:
+        """Says and counts what training cannot read; one that is too long stops no other.
+
+        Args:
+            path: the file they come from.
+            things: their name.
+            count: how many do not fit.
+            of: how many there are.
+
+        Raises:
+            ValueError: if none fits.
+        """
+        if not count:
+            return
+        said = (f"{path}: expected {things} of at most {self.max_tokens} tokens, rationale "
+                f"included, got {count} of {of} that are longer; ")  # fmt: skip
+        remedy = "raise data.max_tokens or set data.truncate"
+        if count == of:
+            raise ValueError(said + remedy)
+        log.warning("%sthey are left out; to learn from them, %s", said, remedy)
+        self.ledger["left_out"] += count
 
     def completion(self, critique: Critique) -> list[int]:
         """Ids of a critique, with the end token.

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from minicrit.comparisons import completion_branch
-from minicrit.encoding import Encoder, naming, said
+from minicrit.encoding import Encoder, TooLongError, naming, said
 from minicrit.jsonl import BadLine, RefusedError, read_lines
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import kto
@@ -84,6 +84,30 @@ def read_thumbs(path: Path) -> list[Thumb]:
         except RefusedError as error:
             raise ValueError(f"{path}:{line}: {error}") from error
         thumbs += new
+    return _of_several(path, thumbs)
+
+
+def fitting(path: Path, thumbs: Sequence[Thumb], encoder: Encoder) -> list[Thumb]:
+    """Those of a file that fit behind their rationale; how many do not is said and counted.
+
+    Raises:
+        ValueError: if those that fit are of fewer than two groups.
+    """
+    measure = replace(encoder, ledger=Counter())  # what is only measured is not counted
+    fit = [thumb for thumb in thumbs if _fits(thumb, measure)]
+    encoder.leave_out(path, "thumbs", len(thumbs) - len(fit), of=len(thumbs))
+    return _of_several(path, fit)
+
+
+def _fits(thumb: Thumb, encoder: Encoder) -> bool:
+    try:
+        encoder.prompt(thumb.domain, thumb.rationale, reserve=len(encoder.written(thumb.text)))
+    except TooLongError:
+        return False
+    return True
+
+
+def _of_several(path: Path, thumbs: list[Thumb]) -> list[Thumb]:
     if len({thumb.group for thumb in thumbs}) < 2:  # noqa: PLR2004
         raise ValueError(f"{path}: expected thumbs of at least two groups, got fewer; how far a "
                          "critic has moved is measured on critiques of other texts")  # fmt: skip

@@ -35,7 +35,7 @@ from minicrit.reference import KeptReference, LiveReference, Reference, referenc
 from minicrit.run import Run, Settings, run_of
 from minicrit.schedule import Optimization
 from minicrit.stopping import Stopped, held_back
-from minicrit.thumbs import Opinions, counted, mismatched, read_thumbs, thumb_groups
+from minicrit.thumbs import Opinions, counted, fitting, mismatched, read_thumbs, thumb_groups
 from minicrit.trainee import precise, save_trained, trainee
 from minicrit.training_config import DPOConfig
 from minicrit.twinning import TwinWeights
@@ -86,19 +86,22 @@ def train_dpo(recipe: Recipe) -> Path:
     if run.finished:
         return settings.out
     read = read_preferences(settings.pairs)
-    pairs = wide_enough(read, settings)
+    wide = wide_enough(read, settings)
     critic = trainee(run)
-    encoded = encoded_pairs(pairs, critic.encoder, explained=settings.explained, seed=recipe.seed)
-    groups = grown(pairs, encoded, range(len(pairs)))
+    encoded = encoded_pairs(wide, critic.encoder, explained=settings.explained, seed=recipe.seed)
+    critic.encoder.leave_out(settings.pairs, "pairs", encoded.too_long, of=len(wide))
+    pairs = encoded.pairs
+    groups = grown(encoded, range(len(pairs)))
 
     def kept() -> KeptReference:
         return first_alone(partial(_kept_reference, run, critic, groups, settings.explained))
 
     choice = choose_pairs(pairs, settings, lambda: kept().means(), recipe.seed)
-    facts = {"read": len(read), "under_least_margin": len(read) - len(pairs), **choice.facts(pairs)}
+    facts = {"read": len(read), "under_least_margin": len(read) - len(wide),
+             "too_long": encoded.too_long, **choice.facts(pairs)}  # fmt: skip
     log.info("pairs: %s", facts)
-    plan = _plan(run, grown(pairs, encoded, choice.train), settings.batch_pairs)
-    aside = _packs(grown(pairs, encoded, choice.held_out), settings.pack_tokens)
+    plan = _plan(run, grown(encoded, choice.train), settings.batch_pairs)
+    aside = _packs(grown(encoded, choice.held_out), settings.pack_tokens)
     reference = _live_reference(run, critic) if settings.reference == "live" else kept()
 
     def module(optimization: Optimization) -> DPOModule:
@@ -138,8 +141,9 @@ def train_kto(recipe: Recipe) -> Path:
     run = run_of(recipe, "kto", settings, settings.thumbs)
     if run.finished:
         return settings.out
-    thumbs = read_thumbs(settings.thumbs)
+    read = read_thumbs(settings.thumbs)
     critic = trainee(run)
+    thumbs = fitting(settings.thumbs, read, critic.encoder)
     own = thumb_groups(thumbs, critic.encoder)
     others = thumb_groups(mismatched(thumbs, recipe.seed, critic.encoder), critic.encoder)
     plan, beside = (_plan(run, some, settings.batch_examples) for some in (own, others))
@@ -200,7 +204,7 @@ def _kept_reference(
     decides = [sha256_file(run.files["start"]), sha256_file(run.files["train"]), run.base.identity,
                PROMPT_VERSION, settings.precision, how, run.recipe.seed,
                run.relevant["max_tokens"], run.relevant["truncate"], run.relevant["dtype"],
-               counted, "by token"]  # fmt: skip
+               counted, "by token, room for what is compared"]  # fmt: skip
     store = run.work / f"reference-{sha256_json(decides)[:16]}.safetensors"
     model = critic.causal_lm.eval()
     with precise(model, settings.precision):

@@ -15,7 +15,7 @@ from data_gen.compose import compose
 from data_gen.preferences import preference
 from minicrit import cli
 from minicrit.base import prepare_base
-from minicrit.comparisons import encoded_pairs, grown, selected_groups
+from minicrit.comparisons import comparison_groups, selected_groups
 from minicrit.config import BaseConfig, Recipe
 from minicrit.critic import Critic
 from minicrit.data_config import DataConfig
@@ -206,10 +206,9 @@ def test_no_text_becomes_a_control_token_on_any_path(tiny_encoder):
     write_rows(Path("selected.jsonl"), rows)
     thumbs = [Thumb(e.domain, e.rationale, t, good=True, group=e.group)
               for e, t in zip(examples, texts, strict=True)]  # fmt: skip
-    encoded = encoded_pairs(pairs, tiny_encoder, explained=1.0, seed=0)
     paths = {
         "sft": training_groups(examples, tiny_encoder, SFTConfig(explained=1.0), 0),
-        "dpo": grown(pairs, encoded, range(len(pairs))),
+        "dpo": comparison_groups(pairs, tiny_encoder),
         "rsf": selected_groups(Path("selected.jsonl"), tiny_encoder),
         "kto": thumb_groups(thumbs, tiny_encoder),
     }

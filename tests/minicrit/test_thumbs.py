@@ -2,13 +2,15 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from minicrit.encoding import Encoder, TooLongError
 from minicrit.jsonl import write_rows
 from minicrit.records import Preference
-from minicrit.thumbs import Thumb, counted, mismatched, read_thumbs, thumb_groups, unpaired
+from minicrit.thumbs import Thumb, counted, fitting, mismatched, read_thumbs, thumb_groups, unpaired
 
 UP = {"domain": "trading", "rationale": "It rose.", "text": "Verdict: valid", "good": True,
       "group": "a"}  # fmt: skip
@@ -64,6 +66,18 @@ def test_a_thumb_that_is_too_long_is_named(tiny_encoder):
         TooLongError, match=r"a thumb of group a: expected at most \d+ prompt tokens"
     ):
         thumb_groups([Thumb(**UP)], encoder)
+
+
+def test_thumbs_that_do_not_fit_are_left_out_and_stop_no_other(tiny_encoder):
+    path = Path("t.jsonl")
+    thumbs = [Thumb("d", f"{n} rose", "Verdict: valid", True, f"g{n}") for n in range(3)]
+    long = replace(thumbs[0], text="Verdict: valid\nCritique: " + "x " * 60)
+    room = len(tiny_encoder.prompt("d", "0 rose")) + len(tiny_encoder.written("Verdict: valid"))
+    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=room)
+    assert fitting(path, [long, *thumbs], encoder) == thumbs
+    assert encoder.ledger == {"left_out": 1}
+    with pytest.raises(ValueError, match="expected thumbs of at least two groups, got fewer"):
+        fitting(path, [long, thumbs[0]], encoder)
 
 
 def test_mismatched_critiques_are_of_other_groups_and_drawn_by_seed(tiny_encoder):

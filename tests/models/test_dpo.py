@@ -1,6 +1,7 @@
 """Preference learning: shared prefixes change nothing, the reference is right, resume is exact."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data_gen.compose import compose
 from data_gen.preferences import preference, twin_pairs
 from minicrit.base import Base
-from minicrit.comparisons import comparison_groups, read_preferences
+from minicrit.comparisons import comparison_groups, encoded_pairs, read_preferences
 from minicrit.config import BaseConfig, Recipe
 from minicrit.data_config import DataConfig
 from minicrit.encoding import said
@@ -132,6 +133,31 @@ def test_what_follows_a_wrong_verdict_can_be_left_out(tiny_adapted, tiny_encoder
     assert max(opened[:4]) < min(whole)
     half = tokens(0.5)
     assert all(n in both for n, *both in zip(half, whole, opened, strict=True))
+
+
+def test_a_pair_that_does_not_fit_is_left_out_and_stops_no_other(tiny_encoder, pairs, caplog):
+    """Its own critique was too long, and all that had been sampled was lost with it."""
+    long = next(pair for pair in pairs if said(pair.chosen) == "flawed")
+    long = replace(long, rejected="Verdict: valid\nCritique: " + "It is so. " * 400)
+    room = [len(tiny_encoder.prompt(p.domain, p.rationale)) for p in pairs]
+    room = max(room) + max(len(tiny_encoder.written(p.chosen)) for p in pairs)
+    encoder = replace(tiny_encoder, max_tokens=room, ledger=Counter())
+    found = encoded_pairs([long, *pairs], encoder)
+    assert (found.pairs, found.too_long) == (pairs, 1)
+    keys = [[branch.key for branch in both] for both in found.branches]
+    assert keys == [[2 * n, 2 * n + 1] for n in range(len(pairs))]
+    assert encoder.ledger["prompts"] == len(pairs)
+    # compared by its verdict it needs room for no more
+    assert encoded_pairs([long], encoder, explained=0.0).too_long == 0
+    encoder.leave_out(Path("p.jsonl"), "pairs", 1, of=9)
+    assert caplog.messages == [
+        f"p.jsonl: expected pairs of at most {room} tokens, rationale included, got 1 of 9 that "
+        "are longer; they are left out; to learn from them, raise data.max_tokens or set "
+        "data.truncate"
+    ]
+    assert encoder.ledger["left_out"] == 1
+    with pytest.raises(ValueError, match=r"^p.jsonl: .* got 9 of 9 that are longer; raise data.m"):
+        encoder.leave_out(Path("p.jsonl"), "pairs", 9, of=9)
 
 
 def test_steps_split_over_passes_and_processes_add_up(tiny_adapted, tiny_encoder, pairs):

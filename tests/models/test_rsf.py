@@ -1,5 +1,6 @@
 """Rejection-sampling fine-tuning: the loss, the rounds, and that it learns what was kept."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,18 @@ def test_of_a_text_that_goes_on_the_end_is_not_learnt(tmp_path, tiny_encoder):
         (tree,) = selected_groups(tmp_path / f"{number}.jsonl", tiny_encoder)[0].trees
         ids.append([*tree.prefix, *tree.branches[0].ids])
     assert ids[0] == [*ids[1], tiny_encoder.end]
+
+
+def test_a_critique_that_does_not_fit_is_left_out_and_stops_no_other(selected, tiny_encoder):
+    lengths = [len(tiny_encoder.prompt(k.example.domain, k.example.rationale))
+               + len(tiny_encoder.written(k.text)) for k in KEPT]  # fmt: skip
+    room = sorted(lengths)[len(KEPT) // 2]
+    small = replace(tiny_encoder, max_tokens=room, ledger=Counter())
+    found = selected_groups(selected, small)
+    fit = sum(length <= room for length in lengths)
+    assert sum(group.examples for group in found) == fit == len(KEPT) - small.ledger["left_out"]
+    with pytest.raises(ValueError, match=r"selected.jsonl: expected critiques of at most 9 tokens"):
+        selected_groups(selected, replace(small, max_tokens=9))
 
 
 def test_a_row_without_a_text_is_named(tmp_path, tiny_encoder):
