@@ -56,9 +56,9 @@ class Materials:
         out = self.recipe.constitution.out
         return out.with_name(out.name + ".work")
 
-    def drawn(self, limit: int, purpose: str) -> list[Example]:
-        """At most `limit` of the pool, whole groups."""
-        return draw_groups(self.pool, limit, f"{self.recipe.seed}/constitution/{purpose}")
+    def drawn(self, limit: int, purpose: str, turn: int = 1) -> list[Example]:
+        """At most `limit` of the pool, whole groups; see `draw_groups`."""
+        return draw_groups(self.pool, limit, f"{self.recipe.seed}/constitution/{purpose}", turn)
 
     def key(self, adapter: Path, *decides: object) -> str:
         """Hash of all that decides what an adapter writes about them."""

@@ -70,12 +70,13 @@ class Pool:
                 if o.total is not None]  # fmt: skip
 
 
-def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None) -> None:
+def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None, number: int = 1) -> None:
     """Makes `pairs.out` anew, or goes on making it.
 
     Args:
         recipe: uses `pairs`, `filters` and `seed`.
         facts: more for the manifest.
+        number: of the round; each takes other rationales while there are any, and draws anew.
 
     Raises:
         ValueError: if a row is not for training, or there is no critic, budget or server.
@@ -88,10 +89,11 @@ def make_pairs(recipe: "Recipe", facts: Mapping[str, Any] | None = None) -> None
     check_replaceable(settings.out, settings.model, settings.data)
     service = _judge(settings)
     looked_at = settings.scouted or settings.rationales
-    examples, screening = training_examples(recipe, settings.data, looked_at, "pairs")
+    examples, screening = training_examples(recipe, settings.data, looked_at, "pairs", number)
     critic = Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False)
+    seed = recipe.seed + (1000 * number if number > 1 else 0)
     manner = Manner(settings.candidates or 1, tuple(settings.temperatures), settings.max_new_tokens,
-                    recipe.seed, settings.rows, settings.dtype)  # fmt: skip
+                    seed, settings.rows, settings.dtype)  # fmt: skip
     work = settings.out.with_name(settings.out.name + ".work")
     counts: Counter[str] = Counter()
     criticized, compared = _worth(critic, examples, settings, manner, work, counts)
@@ -118,19 +120,19 @@ def make_round(recipe: "Recipe", model: Path, out: Path, number: int) -> Path:
         recipe: uses `pairs`, `filters` and `seed`.
         model: the adapter that writes.
         out: the folder.
-        number: of the round; other rounds take other rationales and draw anew.
+        number: of the round, see `make_pairs`.
     """
     from minicrit.lora import weights_of
 
     settings = replace(recipe.pairs, model=model, out=out)
-    told = replace(recipe, seed=recipe.seed + 1000 * number, pairs=settings)
+    told = replace(recipe, pairs=settings)
     key = sha256_json([number, _settings(told), sha256_file(settings.data),
                        sha256_file(weights_of(model)),
                        measured_on(told.filters, settings.data)])  # fmt: skip
     recover_folder(out)
     done = (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key
     if not done:
-        make_pairs(told, {"key": key})
+        make_pairs(told, {"key": key, "round": number}, number)
     return out
 
 
@@ -154,9 +156,9 @@ def _worth(
 
 
 def training_examples(
-    recipe: "Recipe", path: Path, limit: int, purpose: str
+    recipe: "Recipe", path: Path, limit: int, purpose: str, turn: int = 1
 ) -> tuple[list[Example], Screened]:
-    """At most `limit` examples of a file, whole groups drawn by seed and purpose; 0 for all.
+    """At most `limit` examples of a file, see `draw_groups`, by seed and purpose; 0 for all.
 
     None of them is what the run is measured on: not the evaluation files beside, nor the suite.
 
@@ -169,7 +171,7 @@ def training_examples(
                          f"{wrong.split}; nothing is learnt from what is measured on")  # fmt: skip
     beside = {str(file): read_examples(file).examples for file in evaluation_files(path.parent)}
     screening = screened(examples, [], beside, recipe.filters, recipe.seed)
-    found = draw_groups(screening.composed, limit, f"{recipe.seed}/{purpose}")
+    found = draw_groups(screening.composed, limit, f"{recipe.seed}/{purpose}", turn)
     return require_drawn(found, limit, str(path)), screening
 
 

@@ -84,19 +84,25 @@ def _refuse_known(rows: list[Example], path: Path, origins: dict[str, Path]) -> 
                              f"{other} too; put the name of the set before them")  # fmt: skip
 
 
-def draw_groups(examples: list[Example], limit: int, seed: str) -> list[Example]:
+def draw_groups(examples: list[Example], limit: int, seed: str, turn: int = 1) -> list[Example]:
     """At most `limit` examples as whole groups, in the order given; all if the limit is 0.
 
-    A group that no longer fits is passed over, a smaller one behind it may still fit.
+    A group that no longer fits is passed over, a smaller one behind it may still fit. Of one seed a
+    later turn, counted from 1, takes those that have waited longest: no group comes again before
+    all had their turn, but to fill a last gap.
     """
     if limit == 0 or len(examples) <= limit:
         return examples
     sizes = Counter(example.group for example in examples)
-    room, taken = limit, set()
-    for group in sorted(sizes, key=lambda name: order_key(seed, name)):
-        if sizes[group] <= room:
-            taken.add(group)
-            room -= sizes[group]
+    waiting = sorted(sizes, key=lambda name: order_key(seed, name))
+    taken: set[str] = set()
+    for _ in range(turn):
+        room, taken = limit, set()
+        for group in waiting:
+            if sizes[group] <= room:
+                taken.add(group)
+                room -= sizes[group]
+        waiting.sort(key=taken.__contains__)  # stable: who had a turn goes behind the others
     return [example for example in examples if example.group in taken]
 
 

@@ -74,7 +74,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
         recipe: uses `rsf` and `seed`.
         model: the adapter that writes.
         out: the folder.
-        number: of the round; other rounds take other rationales and draw anew.
+        number: of the round; each takes other rationales while there are any, and draws anew.
     """
     from minicrit.critic import Critic
 
@@ -87,14 +87,14 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     if _made_by(out, key):
         return out
     everything, screening = training_examples(recipe, settings.data, 0, str(number))
-    seed = f"{recipe.seed}/{number}"
     critic = Critic.load(model, base_folder=recipe.base.folder, calibrated=False)
     # What training can read, which may be less than what the critic can, or more.
     encoder = replace(critic.encoder, max_tokens=recipe.data.max_tokens,
                       truncate=recipe.data.truncate)  # fmt: skip
     everything = [e for e in everything if _fits(encoder, e) and _fits(critic.encoder, e)]
     limit = settings.scouted or settings.rationales
-    looked_at = require_drawn(draw_groups(everything, limit, seed), limit, "rsf")
+    looked_at = draw_groups(everything, limit, f"{recipe.seed}/1", number)
+    require_drawn(looked_at, limit, "rsf")
     examples, samples, looks = _sampled(critic, looked_at, settings, manner, out)
     pools = [rated(e, some) for e, some in zip(examples, samples, strict=True)]
     kept, too_long = _kept(encoder, pools, settings)
@@ -102,7 +102,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     learnt = [*kept, *labels]
     read = [*(looked_at if settings.scouted else ()), *examples]
     tokens = equal_tokens(encoder, read, samples, learnt, settings.epochs)
-    instead = list(control(everything, encoder, tokens, seed))
+    instead = list(control(everything, encoder, tokens, f"{recipe.seed}/{number}"))
     found = facts(examples, samples, pools, kept, settings.least_score)
     report = {**looks, **found, "too_long": too_long, "labels": len(labels), "dtype": manner.dtype,
               "control_tokens": tokens, "control_critiques": len(instead)}  # fmt: skip

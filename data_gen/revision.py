@@ -105,7 +105,7 @@ def make_revisions(
         materials: see there.
         adapter: of the critic that drafts, and revises if nobody else does.
         out: the folder.
-        number: of the round, from 1; other rounds draw other rationales.
+        number: of the round, from 1; each takes other rationales while there are any.
         services: the models to ask, `reviser` and `judge`, as far as there are any.
 
     Returns:
@@ -155,7 +155,7 @@ def _revised(
     asked: Counter[str],
 ) -> list[Revised]:
     settings = materials.recipe.constitution
-    examples = materials.drawn(settings.rationales, str(number))
+    examples = materials.drawn(settings.rationales, "1", number)
     samples = materials.first_drafts(critic, examples, settings.draft_temperature, number)
     drafts = [draft_of(e, sample.text, whole=sample.finished)
               for e, sample in zip(examples, samples, strict=True)]  # fmt: skip

@@ -58,12 +58,15 @@ class Encoded:
     Attributes:
         pairs: those that fit.
         branches: both sequences of each of them; pair n has the keys 2 n and 2 n + 1.
-        too_long: how many others there are.
+        too_long: how many do not fit.
+        repeated: how many others are, token by token, one that came before: such as those of a
+            rationale's own critique and of its twin's, of which the verdict alone is compared.
     """
 
     pairs: list[Preference]
     branches: list[tuple[Branch, Branch]]
     too_long: int
+    repeated: int
 
 
 def encoded_pairs(
@@ -82,15 +85,21 @@ def encoded_pairs(
     """
     kept: list[Preference] = []
     branches: list[tuple[Branch, Branch]] = []
+    known: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
+    too_long = 0
     for pair in pairs:
         whole = compared_whole(pair, explained, seed)
         try:
             both = _branches(len(kept), pair, encoder, whole=whole)
         except TooLongError:
+            too_long += 1
             continue
-        kept.append(pair)
-        branches.append(both)
-    return Encoded(kept, branches, too_long=len(pairs) - len(kept))
+        ids = (both[0].ids, both[1].ids)
+        if ids not in known:
+            known.add(ids)
+            kept.append(pair)
+            branches.append(both)
+    return Encoded(kept, branches, too_long, len(pairs) - too_long - len(kept))
 
 
 def grown(encoded: Encoded, numbers: Iterable[int]) -> list[Group]:

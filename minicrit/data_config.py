@@ -186,7 +186,8 @@ class PairsConfig:
         gate: with a judge, a critique whose verdict is wrong scores 0 whatever it says.
         margin: least difference of the scores of a pair.
         references: let the reference critique of a rationale, where it has one, be a candidate,
-            too; with the oracle alone, as a judge has not read it.
+            too; with the oracle alone, as a judge has not read it. It has full marks, so it is what
+            is preferred, and the critic's own critiques only lose.
         twins: also make pairs of the reference critiques of twins, one a rationale.
         judge_model: name of the model that judges.
         url: address of its server; null for that of the back end's own package.

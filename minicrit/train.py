@@ -98,7 +98,8 @@ def train_dpo(recipe: Recipe) -> Path:
 
     choice = choose_pairs(pairs, settings, lambda: kept().means(), recipe.seed)
     facts = {"read": len(read), "under_least_margin": len(read) - len(wide),
-             "too_long": encoded.too_long, **choice.facts(pairs)}  # fmt: skip
+             "too_long": encoded.too_long, "repeated": encoded.repeated,
+             **choice.facts(pairs)}  # fmt: skip
     log.info("pairs: %s", facts)
     plan = _plan(run, grown(encoded, choice.train), settings.batch_pairs)
     aside = _packs(grown(encoded, choice.held_out), settings.pack_tokens)

@@ -296,7 +296,8 @@ class ConstitutionConfig:
         data: labelled training examples; rows of other splits are refused.
         out: folder of the result, the adapter of the last good round; the rounds lie beside it.
         rounds: each goes on from the critic of the one before.
-        rationales: rationales a round, whole groups, drawn by seed and round; 0 for all.
+        rationales: rationales a round, whole groups, drawn by seed, other ones each round while
+            there are any; 0 for all.
         draft_temperature: of the draft, one a rationale; 0 is greedy.
         reviser: `self` (the critic writes on from what obeys the rules), or a back end whose model
             revises: `anthropic`, `ollama`, `openai`, `local`.

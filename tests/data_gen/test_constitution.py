@@ -301,6 +301,21 @@ def test_a_draft_that_was_cut_off_is_not_revised(monkeypatch):
     assert (found.weighed.outcome, found.text) == ("draft_unparsed", cut.text)
 
 
+def test_rounds_draft_about_other_rationales_while_there_are_any(monkeypatch):
+    drafted = []
+
+    def drafts(_, critic, found, *told):
+        drafted.extend(e.id for e in found)
+        return [Sample("", (1,), 1.0, True, -1.0)] * len(found)
+
+    monkeypatch.setattr(Materials, "first_drafts", drafts)
+    settings = ConstitutionConfig(reviser="openai", rationales=4)
+    materials = Materials(Recipe(constitution=settings), examples("train", 12), None)
+    for number in (1, 2, 3):
+        _revised(materials, None, number, {"reviser": None}, Counter())
+    assert sorted(drafted) == sorted(e.id for e in materials.pool)
+
+
 def test_a_revision_has_other_chances_than_its_draft(recipe):
     """What begins as the draft did would else be the draft again, where that was wrong."""
     materials = Materials(recipe, [], None)

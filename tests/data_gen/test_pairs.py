@@ -199,7 +199,9 @@ def test_a_round_is_made_once_by_its_own_critic_on_its_own_rationales(
     second = make_round(told, tiny_adapter, tmp_path / "dpo-2-pairs", 2)
     third = make_round(told, tiny_adapter, tmp_path / "dpo-3-pairs", 3)
     drawn = [{r["group"] for _, r in read_lines(f / "pairs.jsonl")} for f in (second, third)]
-    assert drawn[0] != drawn[1]
+    first, _ = training_examples(told, tmp_path / "train.jsonl", 8, "pairs")
+    drawn.append({e.group for e in first})  # those of `make pairs`
+    assert sum(map(len, drawn)) == len(set.union(*drawn)) == 12
     facts = read_manifest(second)["facts"]
     assert facts["critic"].endswith(sha256_file(tiny_adapter / "adapter_model.safetensors"))
     with monkeypatch.context() as patch:

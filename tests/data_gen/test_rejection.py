@@ -254,6 +254,24 @@ def test_a_draw_too_small_for_a_group_says_so(tmp_path, tiny):
         make_selection(recipe, adapter, tmp_path / "selection", 1)
 
 
+def test_rounds_look_at_other_rationales_while_there_are_any(tmp_path, tiny, monkeypatch):
+    write_examples(tmp_path / "train.jsonl", EXAMPLES)
+    adapter, seen = tmp_path / "sft", []
+    as_an_adapter(tiny, adapter)
+    settings = RSFConfig(data=tmp_path / "train.jsonl", scouted=2)
+    recipe = Recipe(rsf=settings, base=BaseConfig("tiny", folder=tiny.folder.parent))
+
+    def looked_at(critic, examples, *_):
+        seen.extend(e.id for e in examples)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data_gen.rejection._sampled", looked_at)
+    for number in (1, 2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            make_selection(recipe, adapter, tmp_path / "selection", number)
+    assert sorted(seen) == sorted(e.id for e in EXAMPLES)
+
+
 def test_what_the_critic_cannot_read_is_left_out(tiny_encoder):
     long = replace(EXAMPLES[0], rationale="Up. " * tiny_encoder.max_tokens, evidence=None)
     assert [_fits(tiny_encoder, e) for e in (EXAMPLES[0], long)] == [True, False]

@@ -149,6 +149,17 @@ def test_a_limit_takes_whole_groups() -> None:
     assert draw_groups(examples, 0, "0") == examples
 
 
+def test_no_group_is_drawn_again_before_all_had_their_turn() -> None:
+    examples = [example(n) for n in range(40)]
+    turns = [draw_groups(examples, 11, "0", turn) for turn in range(1, 7)]
+    assert turns[0] == draw_groups(examples, 11, "0")
+    assert sorted(e.id for some in turns[:4] for e in some) == sorted(e.id for e in examples)
+    assert turns[4:] == turns[:2]
+    first, second = ({e.group for e in draw_groups(examples, 30, "0", turn)} for turn in (1, 2))
+    assert len(first) == len(second) == 15
+    assert first | second == {e.group for e in examples}
+
+
 def test_public_sets_are_mixed_and_kept_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

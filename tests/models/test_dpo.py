@@ -160,6 +160,15 @@ def test_a_pair_that_does_not_fit_is_left_out_and_stops_no_other(tiny_encoder, p
         encoder.leave_out(Path("p.jsonl"), "pairs", 9, of=9)
 
 
+def test_comparisons_that_are_the_same_tokens_count_once(tiny_encoder, pairs):
+    """The reference was preferred to the critic's own and to the twin's: by the word it is one."""
+    twin = next(pair for pair in pairs if said(pair.chosen) == "flawed")
+    own = replace(twin, rejected="Verdict: valid\nCritique: It is so.", scorer="oracle")
+    found = encoded_pairs([twin, own], tiny_encoder, explained=0.0)
+    assert (found.pairs, found.repeated, found.too_long) == ([twin], 1, 0)
+    assert encoded_pairs([twin, own], tiny_encoder, explained=1.0).repeated == 0
+
+
 def test_steps_split_over_passes_and_processes_add_up(tiny_adapted, tiny_encoder, pairs):
     model = tiny_adapted.get_base_model()
     groups = comparison_groups(pairs, tiny_encoder)
