@@ -97,8 +97,9 @@ def _check(settings: DPOConfig) -> None:
 def held_out_groups(groups: Iterable[str], share: float, seed: int) -> set[str]:
     """The groups whose hash falls under `share`; at least one of several, at most MOST_HELD_OUT.
 
-    A group's hash depends on the seed alone, so that what is held out of one round of pairs is
-    not learnt from in the next (but for the surplus where there are more than MOST_HELD_OUT).
+    A group's hash depends on the seed alone, so one that comes again in a later round of pairs is
+    held out again; but not where it was the one of several, as none fell under `share`, nor in the
+    surplus where there are more than MOST_HELD_OUT.
     """
     chances = {group: _chance(group, seed) for group in groups}
     ranked = sorted(chances, key=lambda group: chances[group])
