@@ -122,8 +122,11 @@ def _chances(test: tuple[int, int] | None, adjusted: Iterator[float]) -> tuple[s
 
 
 def _rungs(folder: Path) -> list[Rung]:
-    """The critics of all reports, each once, in the order of the stages."""
-    found: dict[tuple[str, str], Rung] = {}
+    """The critics of all reports, each once, in the order of the stages.
+
+    Two stages may have the same weights: one that no round made better keeps those of its start.
+    """
+    found: dict[tuple[str, str, str], Rung] = {}
     for path in sorted(folder.glob("*.json")):
         report = read_results(path) or {}
         if report.get("form") != tables.FORM or "judges" not in report:
@@ -133,7 +136,7 @@ def _rungs(folder: Path) -> list[Rung]:
             if key in COLUMNS:
                 items = report["items"]["sha256"]
                 rung = Rung(stage_of(judge), judge, items, _right(rows, COLUMNS[key]))
-                found.setdefault((judge["identity"], items), rung)
+                found.setdefault((rung.stage, judge["identity"], items), rung)
     order = {stage: place for place, stage in enumerate(STARTS)}
     return sorted(
         found.values(),

@@ -213,6 +213,21 @@ def test_the_same_critic_in_two_reports_stands_once(tmp_path: Path) -> None:
     assert [row[0] for row in found[1]] == ["base", "sft"]
 
 
+def test_a_stage_that_kept_its_start_takes_no_rung_away(tmp_path: Path) -> None:
+    """Rounds that were all refused leave the start's weights; DPO is still held against SFT."""
+    judged(tmp_path, "benchmark", SFT, BASE)
+    judged(tmp_path, "benchmark-dpo", DPO)
+    judged(tmp_path, "benchmark-constitution", ("checkpoints/x/constitution", "a"))
+    path = tmp_path / "reports/benchmark-constitution.json"
+    report = json.loads(path.read_text())
+    report["judges"]["model_1"] |= {"identity": f"embedded+{SFT[0]}", "adapter": SFT[0]}
+    path.write_text(json.dumps(report))
+    rows = by_stage(tmp_path)
+    assert {stage: row[6] for stage, row in rows.items()} == {
+        "base": "-", "sft": "base", "dpo": "sft", "constitution": "sft"}  # fmt: skip
+    assert rows["constitution"][7:9] == ("0", "0")
+
+
 def test_unscored_items_are_no_evidence(tmp_path: Path) -> None:
     """The one item that a alone gets right there is unscored for b: one pair fewer."""
     odd = [e for n in range(20) for e in twins(n, (0.1, 0.9), (0.2, 0.8))]
