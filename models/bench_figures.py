@@ -127,7 +127,7 @@ def page(found: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
         *(row for one in found["cases"] for row in _side_rows(one)), "",
         f"{machine['gpu'] or machine['cpu']}, {found['threads']} threads a process; "
-        f"{', '.join(told)}.", "",
+        f"{', '.join(told)}, minicrit {found['code']}.", "",
     ])  # fmt: skip
 
 

@@ -7,7 +7,7 @@ minicrit bench-train --bench_train.models 30m         # a part of it
 Both sides train the same model from the same weights on the same token ids with the same optimizer,
 each in its own process, a step at a time in turns. On a CPU the seconds of the process are
 compared, not those of the clock, so that other work on the machine does not count. Cases that are
-done are kept: the same command goes on where it was stopped.
+done are kept: the same command goes on where it was stopped, unless the code has changed since.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -29,6 +29,7 @@ from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.files import write_atomic, write_json
 from minicrit.latency import hardware
+from minicrit.manifest import code_version
 from minicrit.training_config import BenchTrainConfig
 from models.bench_case import (
     FROM_RECIPE,
@@ -135,7 +136,8 @@ def _check(told: BenchTrainConfig, dropout: float) -> None:
 def _about(told: BenchTrainConfig) -> dict[str, Any]:
     machine = {name: value for name, value in hardware().items() if name != "torch_threads"}
     versions = {name: version(name) for name in PACKAGES}
-    return {"hardware": machine, "versions": versions, "threads": told.threads}
+    return {"hardware": machine, "versions": versions, "code": code_version(),
+            "threads": told.threads}  # fmt: skip
 
 
 def _plain(case: Case) -> str:
@@ -144,7 +146,7 @@ def _plain(case: Case) -> str:
 
 
 def _done(path: Path, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Cases of a former run on this machine with these versions in which no side failed."""
+    """Cases of a former run on this machine with this code in which no side failed."""
     if not path.is_file():
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))

@@ -121,12 +121,14 @@ def test_ratios_are_of_the_rounds_and_the_first_step_does_not_count():
     assert found["sides"]["trl precomputed"] == {"failure": "exit status -9"}
     assert found["sides"]["ours live"]["seconds"] == 2.0
     assert found["most_loss_apart"] == pytest.approx(0.001)
-    whole = {"hardware": {"gpu": None, "cpu": "a"}, "versions": {"trl": "1"}, "threads": 1, "cases":
+    whole = {"hardware": {"gpu": None, "cpu": "a"}, "versions": {"trl": "1"}, "threads": 1,
+             "code": "0+f00", "cases":
              [{"name": "n", "case": vars(SMALL), "sequence_tokens": 300.0, **found}]}  # fmt: skip
     text = page(whole)
     assert "| DPO, live reference | 4.00 (3.00 to 5.00) | 0.25 |" in text
     assert "| n | ours live | 2.000 | 10 | 150 |" in text
     assert "| n | trl precomputed | failed: exit status -9 |" in text
+    assert "trl 1, minicrit 0+f00." in text
 
 
 def test_the_fastest_way_of_trl_counts():
@@ -260,8 +262,11 @@ def test_cases_that_are_done_are_kept_unless_a_side_failed(tmp_path, monkeypatch
     bench.bench_train(recipe)
     names = ["dpo tiny lora 3:1 batch 4", "sft tiny lora 3:1 batch 4"]
     assert asked == [*names, names[0]]
-    found = bench.bench_train(replace(recipe, seed=1))
+    bench.bench_train(replace(recipe, seed=1))
     assert asked == [*names, names[0], *names]
+    monkeypatch.setattr(bench, "code_version", lambda: "another")
+    found = bench.bench_train(replace(recipe, seed=1))
+    assert asked == [*names, names[0], *names, *names]
     assert json.loads((tmp_path / "deep/bench.json").read_text()) == found
     assert "times as fast" in (tmp_path / "deep/bench.md").read_text()
 
