@@ -10,7 +10,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 log = logging.getLogger(__name__)
-#: A single batch says little: values are means over so many optimizer steps.
+#: A single batch says little: values are means over so many optimizer steps, or over all of a run
+#: that has fewer.
 WINDOW = 10
 
 
@@ -57,6 +58,7 @@ class PairAlarms(Callback):
         *,
         length: float = 0.0,
         written: Callable[[], float | None] = lambda: None,
+        steps: int = WINDOW,
     ) -> None:
         """Watches values that are logged, and the length of what the critic writes.
 
@@ -64,11 +66,13 @@ class PairAlarms(Callback):
             alarms: by the name of the logged value.
             length: factor by which critiques may become longer or shorter; 0 for no alarm.
             written: mean length of the sample critiques, newest; None where there are none.
+            steps: of the run.
         """
         self.alarms = {name: alarm for name, alarm in alarms.items() if alarm.limit}
         self.length, self.written = length, written
         self.first_length: float | None = None
-        self.seen: dict[str, deque[float]] = {n: deque(maxlen=WINDOW) for n in self.alarms}
+        self.window = min(WINDOW, steps)
+        self.seen: dict[str, deque[float]] = {n: deque(maxlen=self.window) for n in self.alarms}
         self.raised: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -95,7 +99,7 @@ class PairAlarms(Callback):
             seen.append(float(trainer.callback_metrics[name]))
             mean = sum(seen) / len(seen)
             beyond = mean < alarm.limit if alarm.limit < 0 else mean > alarm.limit
-            if len(seen) == WINDOW and beyond:
+            if len(seen) == self.window and beyond:
                 self._raise(trainer, alarm, mean)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

@@ -1,6 +1,8 @@
 """Sample critiques as text in TensorBoard, so that people read what the model writes."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -14,13 +16,35 @@ class SampleCritiques(Callback):
     """Writes the critiques of a few fixed validation examples after each validation."""
 
     def __init__(
-        self, examples: Sequence[Example], *, max_new_tokens: int = 120, at_start: bool = False
+        self,
+        examples: Sequence[Example],
+        *,
+        max_new_tokens: int = 120,
+        at_start: bool = False,
+        longer: float = 0.0,
     ) -> None:
-        """`at_start`: also before the first step, to compare with."""
+        """Watches how long critiques are, too.
+
+        Args:
+            examples: whose critiques are written.
+            max_new_tokens: longest critique; what is cut there counts as so long.
+            at_start: also before the first step, to compare with.
+            longer: factor by which the mean must be seen to grow: later critiques may be so much
+                longer than those before the first step, if none of these was cut. If one was,
+                nobody knows its length, and to cut later would look like growth.
+        """
         self.examples = examples
         self.max_new_tokens = max_new_tokens
-        self.at_start = at_start
+        self.at_start, self.longer = at_start, longer
         self.mean_tokens: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """A restart cuts where the run did."""
+        return {"max_new_tokens": self.max_new_tokens}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The other half of `state_dict`."""
+        self.max_new_tokens = state["max_new_tokens"]
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """What the critic wrote before it was trained on."""
@@ -47,7 +71,11 @@ class SampleCritiques(Callback):
         assert isinstance(critic, Critic)
         assert isinstance(logger, TensorBoardLogger)
         written = critic.critique(items, max_new_tokens=self.max_new_tokens)
-        self.mean_tokens = sum(answer.tokens for answer in written) / len(written)
+        lengths = [answer.tokens for answer in written]
+        self.mean_tokens = sum(lengths) / len(lengths)
+        if trainer.global_step == 0 and max(lengths) < self.max_new_tokens:
+            seen = math.ceil(self.longer * self.mean_tokens) + 1
+            self.max_new_tokens = _with_room(critic, self.max_new_tokens, seen)
         logger.experiment.add_scalar("samples/tokens", self.mean_tokens, trainer.global_step)
         rows = ["| rationale | reference | critic |", "|---|---|---|"]
         for example, answer in zip(self.examples, written, strict=True):
@@ -55,6 +83,12 @@ class SampleCritiques(Callback):
             cells = (example.rationale, reference, f"{answer.verdict.p_flawed:.2f} {answer.text}")
             rows.append("| " + " | ".join(map(_cell, cells)) + " |")
         logger.experiment.add_text("critiques", "\n".join(rows), trainer.global_step)
+
+
+def _with_room(critic: Critic, least: int, wanted: int) -> int:
+    """The most tokens up to `wanted` behind which no more of a prompt must be left out."""
+    free = critic.reserve(least)
+    return max(n for n in range(least, max(least, wanted) + 1) if critic.reserve(n) == free)
 
 
 def _cell(text: str) -> str:

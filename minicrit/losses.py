@@ -92,7 +92,8 @@ class PairLogprobs(NamedTuple):
     """Log-likelihoods (N,) of whole completions, in nats, and their lengths (N,) in tokens.
 
     `chosen` and `rejected` are of the policy; `ref_...` of the reference, None where there is none.
-    `kl_...` is how far the two are apart on each completion (`divergence`), to be watched only.
+    `kl_...` is how far the two are apart on each completion (`divergence`), or on the verdict where
+    that alone is compared (`verdict_divergence`, the same for both); to be watched only.
     h below is the log-ratio of policy and reference, w the chosen and l the rejected completion.
     """
 
@@ -132,6 +133,20 @@ def divergence(policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     the reference wrote, or written for it, so here it is an estimate to watch, not a measurement.
     """
     return torch.expm1(policy - reference) - (policy - reference)
+
+
+def verdict_divergence(policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """KL(reference || policy) of the verdict, in nats, (N,), as far as none but two words are said.
+
+    sum_y q_y (e^d_y - 1 - d_y), q the chances of both words under the reference, brought to a sum
+    of 1. A pair compares both words however seldom the reference says one of them: in a plain mean
+    a word of 1 in 50 would weigh as much as the other.
+
+    Args:
+        policy: (N, 2) log-likelihoods of both words.
+        reference: (N, 2) the same.
+    """
+    return (reference.softmax(-1) * divergence(policy, reference)).sum(-1)
 
 
 class PairSettings(NamedTuple):

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from minicrit.logprobs import scored_logprobs
-from minicrit.losses import PAIR_LOSSES, PairLogprobs, PairSettings, divergence
+from minicrit.losses import (
+    PAIR_LOSSES,
+    PairLogprobs,
+    PairSettings,
+    divergence,
+    verdict_divergence,
+)
 from minicrit.packing import PackedBatch
 from minicrit.readout import branch_sums
 from minicrit.reference import Reference
@@ -22,6 +28,7 @@ def pair_logprobs(
     reference: Reference | None = None,
     *,
     chunk: int = 0,
+    words: Sequence[int] = (0, 0),
 ) -> PairLogprobs:
     """Likelihoods of the pairs of a batch of `comparisons.comparison_groups`, by pair number.
 
@@ -30,6 +37,8 @@ def pair_logprobs(
         batch: holds both completions of each of its N pairs.
         reference: gives the log-probabilities of the same tokens; None for none.
         chunk: see `logprobs.scored_logprobs`.
+        words: tokens of both verdict words. A whole critique ends with an end token, so a pair that
+            is as long as these compares nothing else.
     """
     # First, so that its activations are gone when those of the policy are kept.
     before = None if reference is None else reference(batch)
@@ -40,12 +49,15 @@ def pair_logprobs(
     def by_pair(tokens: torch.Tensor) -> torch.Tensor:
         return branch_sums(batch, tokens)[order].T
 
-    likelihoods = (*by_pair(own), *by_pair(torch.ones_like(own)))
+    policy, lengths = by_pair(own), by_pair(torch.ones_like(own))
     if before is None:
-        return PairLogprobs(*likelihoods)
+        return PairLogprobs(*policy, *lengths)
+    start = by_pair(before)
     with torch.no_grad():
-        apart = divergence(own.double(), before.double())
-    return PairLogprobs(*likelihoods, *by_pair(before), *by_pair(apart))
+        bare = (lengths.sort(0).values == lengths.new_tensor(sorted(words))[:, None]).all(0)
+        apart = torch.where(bare, verdict_divergence(policy.T, start.T),
+                            by_pair(divergence(own.double(), before.double())))  # fmt: skip
+    return PairLogprobs(*policy, *lengths, *start, *apart)
 
 
 @dataclass(frozen=True)

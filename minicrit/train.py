@@ -322,8 +322,9 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
     settings, work = run.settings, run.work
     validated = validation_steps(len(plan), settings.validate_every)
     resume = Resume(work, every=settings.save_every, validated=validated)
+    longer = settings.alarm_length if isinstance(settings, DPOConfig) else 0.0
     samples = SampleCritiques(
-        validation[: settings.samples], at_start=isinstance(settings, DPOConfig)
+        validation[: settings.samples], at_start=isinstance(settings, DPOConfig), longer=longer
     )
     best = Best(run.goal, work, patience=settings.patience) if run.goal else None
     alarms = None
@@ -332,8 +333,9 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
             chosen=settings.alarm_chosen, kl=settings.alarm_kl, margin=settings.alarm_margin
         )
         alarms = PairAlarms(
-            limits, length=settings.alarm_length, written=lambda: samples.mean_tokens
-        )
+            limits, length=settings.alarm_length, written=lambda: samples.mean_tokens,
+            steps=len(plan),
+        )  # fmt: skip
     # Those whose state a checkpoint holds come before the one that writes it; stopping comes last.
     order = [Bar(refresh_rate=5), Validating(validated), Throughput(), HealthGuard(),
              History(work / "history.jsonl"), samples, alarms, best, resume,

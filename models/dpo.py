@@ -91,4 +91,5 @@ class DPOModule(CriticModule):
             packed.to(self.device),
             self.reference,
             chunk=self.loss_chunk,
+            words=[len(ids) for ids in self.critic.encoder.verdict_words.values()],
         )

@@ -58,6 +58,14 @@ def test_one_wild_batch_is_no_alarm_and_a_half_full_window_neither():
     assert calm.raised == []
 
 
+def test_a_run_shorter_than_a_window_has_alarms_over_all_of_it():
+    alarms = PairAlarms(pair_alarms(chosen=0.5, kl=0.5, margin=15.0), steps=3)
+    steps(alarms, 2, kl=0.9)
+    assert alarms.raised == []
+    steps(alarms, 1, first=3, kl=0.6)
+    assert [(one["alarm"], one["step"], one["value"]) for one in alarms.raised] == [("kl", 3, 0.8)]
+
+
 def test_a_limit_of_zero_is_no_alarm_and_other_processes_are_silent():
     off = watching(chosen=0.0, kl=0.0, margin=0.0)
     steps(off, 2 * WINDOW, kl=99.0, reward_margin=999.0, drift_chosen=-9.0)

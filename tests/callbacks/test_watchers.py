@@ -111,5 +111,43 @@ def test_a_sample_stands_in_a_table_beside_its_reference(tiny, tiny_model, tmp_p
     assert row == f"| {' | '.join(map(_cell, texts))} |"
 
 
+class OfLength(Critic):
+    """Writes critiques of these lengths, and has room behind a prompt for so many tokens."""
+
+    def __init__(self, lengths: tuple[int, ...], room: int = 1000) -> None:
+        self.lengths, self.room = lengths, room
+
+    def reserve(self, longest: int) -> int:
+        return max(0, longest - self.room)
+
+    def critique(self, items, *, max_new_tokens):
+        verdict = SimpleNamespace(p_flawed=0.5)
+        return [SimpleNamespace(tokens=min(n, max_new_tokens), verdict=verdict, text="")
+                for n in self.lengths]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lengths", "room", "limit", "mean"), [
+    ((80, 90), 1000, 129, 129.0),  # 1.5 times 85 and one more, so that 1.5 times can be exceeded
+    ((80, 90), 125, 125, 125.0),  # a longer one would take places from the prompt
+    ((40, 50), 1000, 120, 120.0),
+    ((80, 120), 1000, 120, 120.0),  # cut: how much longer it was is not known
+])  # fmt: skip
+def test_critiques_are_written_on_until_their_growth_shows(tmp_path, lengths, room, limit, mean):
+    items = [case.example for case in compose(2, 0, "validation")]
+    samples = SampleCritiques(items, at_start=True, longer=1.5)
+    critic = OfLength(lengths, room)
+    module = SimpleNamespace(readable=nullcontext, critic=critic, eval=list, train=list)
+    told = SimpleNamespace(sanity_checking=False, is_global_zero=True, global_step=0,
+                           logger=TensorBoardLogger(tmp_path))  # fmt: skip
+    samples.on_train_start(told, module)
+    assert samples.mean_tokens == sum(lengths) / 2
+    again = SampleCritiques(items, at_start=True, longer=1.5)
+    again.load_state_dict(samples.state_dict())
+    critic.lengths, told.global_step = (999, 999), 7
+    for one in (samples, again):
+        one.on_validation_end(told, module)
+        assert (one.max_new_tokens, one.mean_tokens) == (limit, mean)
+
+
 def test_sample_text_cannot_leave_its_table_cell():
     assert _cell("a|b\n<script>&") == "a&#124;b<br>&lt;script>&amp;"

@@ -10,7 +10,7 @@ from data_gen.compose import compose
 from data_gen.preferences import twin_pairs
 from minicrit.comparisons import comparison_groups
 from minicrit.lora import WEIGHTS, attach_reference, load_lora, save_lora
-from minicrit.losses import PairSettings, divergence
+from minicrit.losses import PairSettings, divergence, verdict_divergence
 from minicrit.packing import pack
 from minicrit.plan import StepPlan, grouped
 from minicrit.preferring import Mixture, check_start, pair_logprobs
@@ -101,6 +101,16 @@ def test_divergence_by_hand_and_as_an_estimate():
     # mean under p of (q / p - 1 - log(q / p)) = KL(p || q) = 0.25 ln 2
     assert (p * divergence(q.log(), p.log())).sum().item() == pytest.approx(0.25 * math.log(2))
     assert divergence(p.log(), p.log()).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_the_divergence_of_a_verdict_is_no_mean_over_both_words():
+    """From 0.02 and 0.98 to 0.9 and 0.1: 2.16 nats, where e^d - 1 - d has a mean of 20.8."""
+    reference = torch.tensor([[0.02, 0.98], [0.01, 0.03]], dtype=torch.float64).log()
+    policy = torch.tensor([[0.9, 0.1], [0.01, 0.03]], dtype=torch.float64).log()
+    found = verdict_divergence(policy, reference)
+    by_hand = 0.02 * math.log(0.02 / 0.9) + 0.98 * math.log(0.98 / 0.1)
+    assert found.tolist() == pytest.approx([by_hand, 0.0])
+    assert found[0].item() == pytest.approx(2.16, abs=0.005)
 
 
 def test_what_is_saved_is_the_policy_alone(beside, tmp_path):

@@ -20,7 +20,7 @@ from minicrit.files import folder_hashes
 from minicrit.goal import SCORES
 from minicrit.jsonl import read_lines, write_rows
 from minicrit.logprobs import token_logprobs
-from minicrit.losses import PairSettings
+from minicrit.losses import PairSettings, verdict_divergence
 from minicrit.manifest import read_manifest
 from minicrit.packing import pack
 from minicrit.plan import StepPlan, grouped
@@ -118,10 +118,12 @@ def test_what_follows_a_wrong_verdict_can_be_left_out(tiny_adapted, tiny_encoder
     )
     some = [*pairs[:4], argued]
 
-    def tokens(share):
+    def packed(share):
         groups = comparison_groups(some, encoder, explained=share, seed=3)
-        batch = pack([tree for group in groups for tree in group.trees])
-        return pair_logprobs(model, batch).chosen_tokens.int().tolist()
+        return pack([tree for group in groups for tree in group.trees])
+
+    def tokens(share):
+        return pair_logprobs(model, packed(share)).chosen_tokens.int().tolist()
 
     whole = [len(encoder.written(p.chosen)) - len(encoder.lead_in) for p in some]
     opened = [len(encoder.verdict_words[said(p.chosen)]) for p in some]
@@ -133,6 +135,19 @@ def test_what_follows_a_wrong_verdict_can_be_left_out(tiny_adapted, tiny_encoder
     assert max(opened[:4]) < min(whole)
     half = tokens(0.5)
     assert all(n in both for n, *both in zip(half, whole, opened, strict=True))
+    words, batch = [len(ids) for ids in encoder.verdict_words.values()], packed(0.0)
+
+    def reference(batch):
+        return -1.0 - torch.arange(len(batch.targets), dtype=torch.float64) / 9
+
+    plain, found = (pair_logprobs(model, batch, reference, words=asked)
+                    for asked in ((0, 0), words))  # fmt: skip
+    policy, start = (torch.stack(both, 1) for both in (
+        (found.chosen, found.rejected), (found.ref_chosen, found.ref_rejected)))  # fmt: skip
+    exact = verdict_divergence(policy, start)[:4]
+    assert found.kl_chosen[:4].tolist() == found.kl_rejected[:4].tolist() == exact.tolist()
+    assert (found.kl_chosen[4], found.kl_rejected[4]) == (plain.kl_chosen[4], plain.kl_rejected[4])
+    assert exact.sub(plain.kl_chosen[:4]).abs().min() > 1e-3
 
 
 def test_a_pair_that_does_not_fit_is_left_out_and_stops_no_other(tiny_encoder, pairs, caplog):
