@@ -43,7 +43,7 @@ def test_of_a_few_groups_one_is_held_out_and_one_stays(groups, share, count):
 
 
 def test_what_is_best_by_held_out_pairs_needs_some():
-    for best in ("val/reward_accuracy", "val/kl"):
+    for best in ("val/reward_accuracy", "val/reward_margin"):
         with pytest.raises(
             ValueError, match=rf"dpo.best: expected pairs of two .* for {best}, got one"
         ):
