@@ -103,18 +103,23 @@ def validation_steps(steps: int, every: int) -> tuple[int, ...]:
     return tuple(steps * number // rounds for number in range(1, rounds + 1))
 
 
-def _cut(order: list[int], sizes: list[int], least: int) -> list[list[int]]:
-    """Consecutive groups until a step holds at least `least` examples; the rest is a last step."""
-    steps: list[list[int]] = []
-    current: list[int] = []
-    held = 0
-    for index, size in zip(order, sizes, strict=True):
-        current.append(index)
+def _cut(order: list[int], sizes: list[int], batch: int) -> list[list[int]]:
+    """Consecutive groups in steps of nearly the same number of examples.
+
+    There are as many steps as if each were filled with whole groups until it held `batch` examples;
+    the few that this leaves for the last one would then count as much as all of another.
+    """
+    count = held = 0
+    for size in sizes:
+        held = 0 if held >= batch else held
+        count += held == 0
         held += size
-        if held >= least:
-            steps.append(current)
-            current, held = [], 0
-    return [*steps, current] if current else steps
+    steps: list[list[int]] = [[] for _ in range(count)]
+    whole, before = sum(sizes), 0
+    for index, size in zip(order, sizes, strict=True):
+        steps[(2 * before + size) * count // (2 * whole)].append(index)  # by its middle
+        before += size
+    return [step for step in steps if step]  # a group of several steps' size leaves some empty
 
 
 def _deal(trees: Sequence[Tree], world: int) -> list[list[Tree]]:

@@ -23,14 +23,15 @@ def warmup_cosine(steps: int, warmup: float, final: float) -> Callable[[int], fl
     Args:
         steps: optimizer steps of the run.
         warmup: share of them in which the rate rises.
-        final: factor at the last step.
+        final: factor at the last step, if there is one after the peak.
     """
     rise = max(1, round(steps * warmup))
+    fall = steps - 1 - rise
 
     def factor(step: int) -> float:
         if step < rise:
             return (step + 1) / rise
-        done = min(1.0, (step - rise) / max(1, steps - 1 - rise))
+        done = min(1.0, (step - rise) / fall) if fall > 0 else 1.0
         return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
 
     return factor

@@ -62,5 +62,11 @@ def test_learning_rate_rises_then_falls_to_its_end():
     assert all(rate(k) >= rate(k + 1) for k in range(9, 99))
 
 
-def test_learning_rate_of_a_single_step_run():
-    assert warmup_cosine(1, 0.05, 0.05)(0) == 1.0
+@pytest.mark.parametrize(("steps", "warmup", "rates"), [
+    (1, 0.05, [1.0]), (2, 0.05, [1.0, 0.2]), (3, 0.05, [1.0, 1.0, 0.2]),
+    (10, 0.9, [*(k / 9 for k in range(1, 10)), 0.2]), (2, 1.0, [0.5, 1.0]),
+])  # fmt: skip
+def test_learning_rate_of_short_runs(steps, warmup, rates):
+    """The last step has the last rate, unless it is the peak."""
+    rate = warmup_cosine(steps, warmup, 0.2)
+    assert [rate(step) for step in range(steps)] == pytest.approx(rates)

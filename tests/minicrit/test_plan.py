@@ -3,7 +3,7 @@
 import pytest
 
 from minicrit.packing import Branch, Tree
-from minicrit.plan import Group, StepPlan, grouped, validation_steps
+from minicrit.plan import Group, StepPlan, _cut, grouped, validation_steps
 from minicrit.records import Example
 
 
@@ -30,7 +30,20 @@ def test_each_epoch_holds_every_group_once_in_another_order():
     flat = [i for step in steps for i in step]
     assert sorted(flat[:11]) == sorted(flat[11:]) == list(range(11))
     assert flat[:11] != flat[11:]
-    assert [len(s) for s in steps] == [2, 2, 2, 2, 2, 1] * 2
+    assert sorted(len(s) for s in steps) == [1, 1] + [2] * 10
+
+
+@pytest.mark.parametrize(("sizes", "batch", "found"), [
+    ((1,) * 9, 8, [4, 5]),  # the last pair does not count as much as eight
+    ((1,) * 16, 8, [8, 8]), ((1,) * 17, 8, [6, 5, 6]), ((1,) * 3, 8, [3]), ((4,) * 5, 8, [8, 4, 8]),
+    ((4,) * 4, 1, [4] * 4), ((2, 1, 3, 1, 1), 4, [3, 5]),
+    ((1, 1, 20, 1, 1), 2, [2, 20, 2]), ((1, 1, 1, 1, 20, 1, 1, 1, 1), 2, [4, 20, 4]),
+])  # fmt: skip
+def test_steps_of_an_epoch_are_about_the_same_size(sizes, batch, found):
+    order = list(range(len(sizes)))
+    steps = _cut(order, list(sizes), batch)
+    assert [i for step in steps for i in step] == order
+    assert [sum(sizes[i] for i in step) for step in steps] == found
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
