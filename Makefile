@@ -184,7 +184,8 @@ listed = $(if $(strip $(1)),--filters.held_out $(subst $(empty) ,$(comma),$(stri
 TRAINED_RUNGS := $(addsuffix /manifest.json,$(PREFERRED) $(RESAMPLED) $(REVISED) $(SMALL))
 # Every other critic of the run that is there, each judged by itself; not those of single rounds, nor
 # what rounds leave beside them (STAGE-1, STAGE-1-revisions).
-ROUNDS_DONE := $(wildcard checkpoints/$(RUN)/*-[0-9] checkpoints/$(RUN)/*-[0-9]-*)
+ROUNDS_DONE := $(wildcard $(foreach n,[0-9] [0-9][0-9] [0-9][0-9][0-9], \
+    checkpoints/$(RUN)/*-$(n) checkpoints/$(RUN)/*-$(n)-*))
 RUNGS := $(patsubst checkpoints/$(RUN)/%/manifest.json,$(REPORTS)/benchmark-%.json,$(filter-out \
     $(ADAPTER)/manifest.json $(addsuffix /manifest.json,$(ROUNDS_DONE)), \
     $(wildcard checkpoints/$(RUN)/*/manifest.json)))

@@ -109,6 +109,8 @@ class Preference:
             else:
                 _check_text(field.name, new.get(field.name), nullable=False)
         _check_choice("domain", new["domain"], DOMAINS)
+        _check_begins("chosen", new["chosen"])
+        _check_begins("rejected", new["rejected"])
         if new["chosen"] == new["rejected"]:
             raise RefusedError("two different critiques", "the same text twice", "drop the pair")
         margin = new["chosen_score"] - new["rejected_score"]
@@ -258,6 +260,15 @@ def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> Non
     if value is not None and value not in choices:
         nearest = get_close_matches(value, choices, n=1, cutoff=0.0)[0]
         raise RefusedError(f"{name} of {', '.join(choices)}", value, f"did you mean {nearest}?")
+
+
+def _check_begins(name: str, critique: str) -> None:
+    """A critique is learnt from its verdict on."""
+    from minicrit.prompts import LEAD_IN, VERDICT_WORDS  # which needs this module first
+
+    if not critique.startswith(tuple(LEAD_IN + word for word in VERDICT_WORDS.values())):
+        raise RefusedError(f"{name} that begins with its verdict", repr(critique[:40]),
+                           "leave the pair out")  # fmt: skip
 
 
 def _check_verdict(row: Mapping[str, Any]) -> None:

@@ -49,7 +49,8 @@ def test_rungs_are_every_critic_of_the_run(piped):
 def test_what_rounds_leave_beside_a_critic_is_no_rung(piped):
     """Neither their critics, which are not those of the run, nor what they wrote and chose."""
     redone("rungs")
-    for name in ("rsf-1", "rsf-1-selection", "constitution-0-vitals", "constitution-2-revisions"):
+    for name in ("rsf-1", "rsf-1-selection", "constitution-0-vitals", "constitution-2-revisions",
+                 "dpo-10", "dpo-10-pairs"):  # fmt: skip
         manifest = Path(f"checkpoints/mine/{name}/manifest.json")
         manifest.parent.mkdir(parents=True)
         manifest.write_text("x")

@@ -290,6 +290,8 @@ def test_a_preference_comes_back_as_it_was() -> None:
         ("chosen_score", "1", "chosen_score as a finite number, got '1'"),
         ("rejected_score", float("nan"), "rejected_score as a finite number, got nan"),
         ("chosen", " ", "chosen with something in it"),
+        ("chosen", "Fine.", "chosen that begins with its verdict, got 'Fine.'; leave the pair out"),
+        ("rejected", "Verdict: no", "rejected that begins with its verdict, got 'Verdict: no'"),
         ("scorer", None, "scorer as text, got nothing"),
         ("domain", "art", "domain of "),
         ("prompt", "x", "known keys .*, got prompt; did you mean "),
