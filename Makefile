@@ -226,16 +226,23 @@ BENCHMARK_CODE := $(call modules,$(READING) $(WRITING) benchmark* judging latenc
     *tables which_flaw kept board)
 JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prompts/compare-*.txt \
     data_gen/constitution-*.yaml)
-ERRORS_CODE := $(wildcard $(patsubst %,data_gen/%.py,errors explained doubts oracle reasons)) \
-    $(call modules,$(READING) $(WRITING) error* misses neighbours slices weak_slices) \
+# What the oracle goes by.
+ORACLE_CODE := $(wildcard data_gen/oracle.py data_gen/reasons.py) \
+    $(call modules,written sums figures prompts)
+ERRORS_CODE := $(wildcard $(patsubst %,data_gen/%.py,errors explained doubts)) $(ORACLE_CODE) \
+    $(call modules,$(READING) $(WRITING) judging error* misses neighbours slices weak_slices) \
     $(wildcard minicrit/errors.html minicrit/page.html minicrit/macros.html)
-EXPLAIN_CODE := $(wildcard $(patsubst %,data_gen/%.py,explanations explained oracle reasons check)) \
-    $(call modules,$(READING) $(WRITING))
-PAIRS_CODE := $(wildcard $(patsubst %,data_gen/%.py,pairs oracle reasons preferences judge \
-    candidates scouting)) $(call modules,sampling decoding)
-CONSTITUTION_CODE := $(wildcard $(patsubst %,data_gen/%.py,constitution materials revision \
-    revisers acceptance rules vitals oracle reasons judge candidates) data_gen/constitution-*.yaml \
-    data_gen/prompts/revise-*.txt) $(call modules,sampling decoding)
+EXPLAIN_CODE := $(wildcard $(patsubst %,data_gen/%.py,explanations explained check)) \
+    $(ORACLE_CODE) $(call modules,$(READING) $(WRITING) judging)
+# Which rationales are taken, what a critic writes of them, and what the oracle says of that.
+SAMPLING_CODE := $(wildcard $(patsubst %,data_gen/%.py,candidates scouting screen filters public \
+    firewall shingles)) $(ORACLE_CODE) $(call modules,$(READING) judging sampling decoding)
+PAIRS_CODE := $(SAMPLING_CODE) $(wildcard $(patsubst %,data_gen/%.py,pairs preferences judge) \
+    data_gen/prompts/judge-*.txt)
+RSF_CODE := $(SAMPLING_CODE) $(wildcard data_gen/rejection.py)
+CONSTITUTION_CODE := $(PAIRS_CODE) $(wildcard $(patsubst %,data_gen/%.py,constitution materials \
+    revision revisers acceptance rules vitals) data_gen/constitution-*.yaml \
+    data_gen/prompts/revise-*.txt)
 EXPORT_CODE := $(wildcard minicrit/export/*.py)
 ADAPTERS_CODE := $(call modules,$(READING) adapter* specialists router* members lanes detector \
     versus paired measures)
@@ -664,7 +671,7 @@ $(PREFERRED)/manifest.json: $(STAMPS)/dpo.args $(STAMPS)/pairs.sum $(STAMPS)/sft
 	@touch $@
 
 $(RESAMPLED)/manifest.json: $(STAMPS)/rsf.args $(STAMPS)/train-fresh.sum $(STAMPS)/sft.sum \
-    $(STAMPS)/validation.sum | $(SETUP)
+    $(STAMPS)/validation.sum $(RSF_CODE) | $(SETUP)
 	$(TRAIN) rsf $(CONFIG) $(SETTINGS_rsf) $(ARGS)
 	@touch $@
 
