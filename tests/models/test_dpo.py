@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from data_gen.preferences import preference, twin_pairs
 from minicrit.base import Base
 from minicrit.comparisons import comparison_groups, encoded_pairs, read_preferences
 from minicrit.config import BaseConfig, Recipe
+from minicrit.critic import Critic
 from minicrit.data_config import DataConfig
 from minicrit.encoding import said
 from minicrit.files import folder_hashes
@@ -23,6 +25,7 @@ from minicrit.logprobs import token_logprobs
 from minicrit.losses import PairSettings, verdict_divergence
 from minicrit.manifest import read_manifest
 from minicrit.packing import pack
+from minicrit.pairing import choose_pairs
 from minicrit.plan import StepPlan, grouped
 from minicrit.preferring import (
     ROUNDED_SLACK,
@@ -39,9 +42,12 @@ from minicrit.preferring import (
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
 from minicrit.reference import KeptReference, reference_logprobs
-from minicrit.run import Run
+from minicrit.run import Run, run_of
+from minicrit.schedule import Optimization
 from minicrit.train import _slack, train_dpo, train_sft
+from minicrit.trainee import trainee
 from minicrit.training_config import DPOConfig, LoraConfig, SFTConfig
+from models.dpo import DPOModule
 
 EXAMPLE = next(c.example for c in compose(8, 3, "train") if c.example.label == "flawed")
 REFERENCE = render_critique(critique_of(EXAMPLE))
@@ -64,12 +70,18 @@ def known(pairs, encoder, value):
     return KeptReference(value(sum(lengths)), torch.tensor(lengths))
 
 
-def by_hand(model, encoder, pair):
+def completion(encoder, text, *, whole=True):
+    """Its ids, or those of its verdict alone, with the lead-in."""
+    word = encoder.verdict_words[said(text)]
+    return encoder.written(text) if whole else [*encoder.lead_in, *word]
+
+
+def by_hand(model, encoder, pair, *, whole=True):
     """Log-likelihood of both completions by two ordinary forwards over the whole texts."""
     sums = []
     prompt = encoder.prompt(pair.domain, pair.rationale)
     for text in (pair.chosen, pair.rejected):
-        ids = torch.tensor([[*prompt, *encoder.written(text)]])
+        ids = torch.tensor([[*prompt, *completion(encoder, text, whole=whole)]])
         scored = token_logprobs(model(ids).logits[0, :-1], ids[0, 1:])
         sums.append(scored[len(prompt) + len(encoder.lead_in) - 1 :].sum())
     return torch.stack(sums)
@@ -184,26 +196,53 @@ def test_comparisons_that_are_the_same_tokens_count_once(tiny_encoder, pairs):
     assert encoded_pairs([twin, own], tiny_encoder, explained=1.0).repeated == 0
 
 
+class Alone(DPOModule):
+    """A step without a trainer, up to the gradients; `shown` is what would be logged."""
+
+    def manual_backward(self, loss):
+        loss.backward()
+
+    def log_dict(self, values):
+        self.shown = values
+
+    def take_step(self, parts):
+        return sum(parts.values())
+
+
+def module_of(adapted, encoder, reference, slack=None):
+    critic = Critic(adapted, encoder.tokenizer, name="t", identity="t", encoder=encoder)
+    return Alone(critic, Optimization(9, 1e-3, 0.0, 1.0, 0.0, 1.0), RPO, reference, slack=slack)
+
+
 def test_steps_split_over_passes_and_processes_add_up(tiny_adapted, tiny_encoder, pairs):
-    model = tiny_adapted.get_base_model()
     groups = comparison_groups(pairs, tiny_encoder)
-    reference = known(pairs, tiny_encoder, torch.zeros)
+    module = module_of(tiny_adapted, tiny_encoder, known(pairs, tiny_encoder, torch.zeros))
+    trained = module.trained()
 
-    def loss(plan, ranks):
-        packs = [p for rank in range(ranks) for p in plan.step(0, rank, ranks).packs]
-        losses = [RPO(pair_logprobs(model, p, reference)).sum() for p in packs]
-        return torch.stack(losses).sum() / plan.step(0).examples
+    def step(tokens, ranks):
+        """Loss, summed over processes, and gradients, averaged over them as Lightning does."""
+        plan = StepPlan(groups, epochs=1, batch_examples=9, seed=0, pack_tokens=tokens)
+        module._trainer = SimpleNamespace(
+            world_size=ranks, global_step=0,
+            strategy=SimpleNamespace(reduce=lambda sums, reduce_op: sums),
+        )  # fmt: skip
+        module.zero_grad()
+        losses = [module.training_step(plan.step(0, rank, ranks), 0) for rank in range(ranks)]
+        return sum(losses).item(), [parameter.grad / ranks for parameter in trained]
 
-    options = {"epochs": 1, "batch_examples": 9, "seed": 0}
-    whole = loss(StepPlan(groups, pack_tokens=100_000, **options), 1)
-    small = loss(StepPlan(groups, pack_tokens=10, **options), 1)
-    three = loss(StepPlan(groups, pack_tokens=100_000, **options), 3)  # one has nothing to do
-    assert whole.item() == pytest.approx(small.item(), rel=1e-10)
-    assert whole.item() == pytest.approx(three.item(), rel=1e-10)
-    for one, two in zip(
-        gradients(tiny_adapted, whole), gradients(tiny_adapted, three), strict=True
-    ):
-        torch.testing.assert_close(one, two, atol=1e-10, rtol=1e-7)
+    whole, slopes = step(100_000, 1)
+    for other, theirs in (step(10, 1), step(100_000, 3)):  # of three, one has nothing to do
+        assert other == pytest.approx(whole, rel=1e-10)
+        for one, two in zip(slopes, theirs, strict=True):
+            torch.testing.assert_close(one, two, atol=1e-10, rtol=1e-7)
+
+
+def test_a_first_step_with_another_reference_is_refused(tiny_adapted, tiny_encoder, pairs):
+    groups = comparison_groups(pairs[:1], tiny_encoder)
+    other = known(pairs[:1], tiny_encoder, torch.zeros)
+    plan = StepPlan(groups, epochs=1, batch_examples=1, seed=0, pack_tokens=9)
+    with pytest.raises(ValueError, match="expected zero margins at the first step, got"):
+        module_of(tiny_adapted, tiny_encoder, other, slack=SLACK).training_step(plan.step(0), 0)
 
 
 def test_reference_is_the_start_and_is_kept(tiny_adapted, tiny_encoder, pairs, tmp_path):
@@ -307,6 +346,8 @@ def recipe(tiny, tmp_path_factory, pairs):
     # Whole critiques over bare verdicts: easily learnt, unlike which critique belongs to a twin.
     easy = [preference(e, render_critique(critique_of(e)), f"Verdict: {e.label}", (1.0, 0.4),
                        "oracle") for e in rows]  # fmt: skip
+    other = "valid" if rows[2].label == "flawed" else "flawed"
+    easy[2] = replace(easy[2], rejected=f"Verdict: {other}")
     write_rows(folder / "pairs.jsonl", [pair.to_row() for pair in [pairs[0], *easy]])
     shared = {"precision": "32-true", "log_folder": folder / "logs", "samples": 1}
     recipe = Recipe(
@@ -322,10 +363,56 @@ def recipe(tiny, tmp_path_factory, pairs):
     return recipe
 
 
-def test_training_prefers_what_it_is_told_and_is_not_done_twice(recipe, capsys):
+class Spy:
+    """Looks at the steps of a run: keys and loss of each, the norm that AdamW gets, the margins."""
+
+    def __init__(self, monkeypatch):
+        self.keys, self.losses, self.norms, self.margins = [], [], [], []
+        step = DPOModule.training_step
+
+        def spied(module, batch, number):
+            self.module = module
+            self.margins.append(module.trainer.callback_metrics.get("pairs/reward_margin"))
+            self.keys.append({k for p in batch.packs for k in p.keys.tolist() if k >= 0})
+            self.losses.append(step(module, batch, number))
+            return self.losses[-1]
+
+        def before(module, _):
+            self.norms.append(torch.stack([p.grad.norm() for p in module.trained()]).norm().item())
+
+        monkeypatch.setattr(DPOModule, "training_step", spied)
+        monkeypatch.setattr(DPOModule, "on_before_optimizer_step", before)
+
+
+def test_training_prefers_what_it_is_told_and_is_not_done_twice(recipe, monkeypatch):
+    told = replace(
+        recipe.dpo, losses=["dpo", "simpo"], loss_weights=[1.0, 0.5], beta=0.3, flips=0.1,
+        penalty=2.0, gamma=0.7, explained=0.0, clip=0.01, pack_tokens=600, epochs=4,
+    )  # fmt: skip
+    recipe, spy = replace(recipe, dpo=told), Spy(monkeypatch)
+    start = trainee(run_of(recipe, "dpo", told, told.pairs))
     out = train_dpo(recipe)
-    history = [row for _, row in read_lines(out / "history.jsonl")]
-    assert history[-1]["train/loss"] < math.log(2) * 0.9
+    assert spy.module.mixture == Mixture(
+        {"dpo": 1.0, "simpo": 0.5}, PairSettings(beta=0.3, flips=0.1, penalty=2.0, gamma=0.7)
+    )
+    read = read_preferences(told.pairs)
+    aside = choose_pairs(read, told, list, recipe.seed).held_out
+    trained = {2 * n + side for n in range(9) if n not in aside for side in (0, 1)}
+    assert set.union(*spy.keys) == trained
+    by_pair, bare = [], 0
+    for n in sorted({key // 2 for key in spy.keys[0]}):
+        whole = said(read[n].chosen) == said(read[n].rejected)
+        bare += not whole
+        lengths = [len(completion(start.encoder, text, whole=whole)) - len(start.encoder.lead_in)
+                   for text in (read[n].chosen, read[n].rejected)]  # fmt: skip
+        with torch.inference_mode():
+            better, worse = by_hand(start.causal_lm.eval(), start.encoder, read[n], whole=whole)
+        gap = (better / lengths[0] - worse / lengths[1]).item() - 0.7
+        by_pair.append(math.log(2) + 0.5 * math.log1p(math.exp(-0.3 * gap)))
+    assert bare == 1
+    assert spy.losses[0].item() == pytest.approx(sum(by_pair) / len(by_pair), abs=1e-4)
+    assert spy.margins[-1] > 0
+    assert max(spy.norms) == pytest.approx(0.01)
     record = read_manifest(out)
     assert record["stage"] == "dpo"
     facts = record["facts"]["pairs"]
@@ -333,6 +420,7 @@ def test_training_prefers_what_it_is_told_and_is_not_done_twice(recipe, capsys):
     assert facts["held_out"] in (1, 2)  # the pairs of one group
     assert record["facts"]["alarms"] == []
     assert "best" not in record["facts"]
+    history = [row for _, row in read_lines(out / "history.jsonl")]
     assert {*SCORES, "val/kl"} <= set(history[-1])
     before = (out / "manifest.json").stat().st_mtime_ns
     train_dpo(recipe)

@@ -22,6 +22,7 @@ from minicrit.thumbs import Thumb, log_ratios, mismatched, thumb_groups
 from minicrit.train import train_kto, train_sft
 from minicrit.trainee import trainee
 from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, SFTConfig
+from models.kto import KTOModule
 
 EXAMPLES = [c.example for c in compose(8, 3, "train")]
 #: Whole critiques are liked, bare verdicts are not.
@@ -130,9 +131,44 @@ def test_training_likes_what_was_liked_and_a_stopped_run_ends_in_the_same_bytes(
     assert folder_hashes(out) == folder_hashes(tmp_path / "cut")
 
 
-def test_it_comes_to_like_what_was_liked_and_another_stage_may_go_on_from_it(recipe, tmp_path):
-    told = replace(recipe.kto, out=tmp_path / "kto", epochs=1, validate_every=0, samples=0)
+def moved(model, encoder, some, numbers, start):
+    """Log-ratios of critiques to what they were at the start, by hand."""
+    with torch.inference_mode():
+        return torch.stack([by_hand(model, encoder, some[n]) - start[n] for n in numbers])
+
+
+def test_it_comes_to_like_what_was_liked_and_another_stage_may_go_on_from_it(
+    recipe, tmp_path, monkeypatch
+):
+    """The losses of its first steps, too, by hand."""
+    told = replace(recipe.kto, out=tmp_path / "kto", epochs=1, validate_every=0, samples=0,
+                   beta=0.4, good_weight=0.8, bad_weight=1.2)  # fmt: skip
+    step, losses, expected, z = KTOModule.training_step, [], [], None
+
+    def spied(module, batch, number):
+        nonlocal z
+        model, encoder = module.critic.causal_lm, module.critic.encoder
+        others = mismatched(THUMBS, recipe.seed, encoder)
+        if not losses:
+            numbers = range(len(THUMBS))
+            module.starts = [moved(model, encoder, some, numbers, [0.0] * len(THUMBS))
+                             for some in (THUMBS, others)]  # fmt: skip
+        numbers = [k for p in batch.packs for k in p.keys.tolist() if k >= 0]
+        both = zip((THUMBS, others), module.starts, strict=True)
+        ratios, apart = (moved(model, encoder, some, numbers, start) for some, start in both)
+        z = apart.mean().clamp(min=0)
+        expected.append(torch.stack([
+            0.8 * torch.sigmoid(-0.4 * (h - z)) if THUMBS[n].good else
+            1.2 * torch.sigmoid(-0.4 * (z - h)) for n, h in zip(numbers, ratios, strict=True)
+        ]).mean().item())  # fmt: skip
+        losses.append(step(module, batch, number).item())
+        return torch.tensor(losses[-1])
+
+    monkeypatch.setattr(KTOModule, "training_step", spied)
     train_kto(replace(recipe, kto=told))
+    assert len(losses) == 2
+    assert z > 0
+    assert losses == pytest.approx(expected, abs=1e-4)
     ways = [DPOConfig(start=start, out=tmp_path / "dpo", precision="32-true")
             for start in (told.start, told.out)]  # fmt: skip
     before, after = (

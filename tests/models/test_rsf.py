@@ -21,13 +21,15 @@ from minicrit.records import write_examples
 from minicrit.rounds import run_control, run_dpo_rounds, run_rounds
 from minicrit.train import train_rsf, train_sft
 from minicrit.training_config import DPOConfig, LoraConfig, RSFConfig, SFTConfig
+from models.rsf import RSFModule
 
 EXAMPLES = [c.example for c in compose(8, 0, "train")]
 KEPT = [
-    Kept(example, text, 0.8)
+    Kept(example, text, score)
     for example in EXAMPLES
-    for text in (render_critique(critique_of(example)), f"Verdict: {example.label}")
-]
+    for text, score in ((render_critique(critique_of(example)), 0.8),
+                        (f"Verdict: {example.label}", 0.4))
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_shared_rationales_give_the_likelihood_of_each_text(
         scored = token_logprobs(logits, torch.tensor(ids[len(prompt) :]))
         words = len(tiny_encoder.verdict_words[e.label])
         emphasis = (verdict / words - 1) * scored[:words].sum().item() if verdict != 1 else 0
-        total += (scored.sum().item() + emphasis) * (0.8 if weighted else 1.0)
+        total += (scored.sum().item() + emphasis) * (one.score if weighted else 1.0)
     assert found.item() == pytest.approx(total, rel=1e-6)
 
 
@@ -86,7 +88,7 @@ def test_a_row_without_a_text_is_named(tmp_path, tiny_encoder):
         selected_groups(tmp_path / "s.jsonl", tiny_encoder, weighted=False)
 
 
-def test_training_learns_what_was_kept(tmp_path, tiny, selected):
+def test_training_learns_what_was_kept(tmp_path, tiny, tiny_encoder, selected, monkeypatch):
     (tmp_path / "data").mkdir()
     for split in ("train", "validation"):
         rows = [c.example for c in compose(8, 0, split)]
@@ -95,12 +97,28 @@ def test_training_learns_what_was_kept(tmp_path, tiny, selected):
     recipe = Recipe(
         base=BaseConfig(model="tiny", folder=tiny.folder.parent), lora=LoraConfig(rank=4),
         data=DataConfig(folder=tmp_path / "data"), sft=SFTConfig(out=tmp_path / "sft", **shared),
-        rsf=RSFConfig(start=tmp_path / "sft", data=selected, out=tmp_path / "rsf", epochs=10,
-                      batch_examples=4, learning_rate=5e-3, verdict_weight=1.0,
-                      validate_every=10, **shared),
+        rsf=RSFConfig(start=tmp_path / "sft", data=selected, out=tmp_path / "rsf", epochs=6,
+                      batch_examples=4, learning_rate=5e-3, verdict_weight=7.0, weighted=True,
+                      validate_every=6, **shared),
     )  # fmt: skip
     train_sft(recipe)
+    step, weights = RSFModule.training_step, []
+
+    def spied(module, batch, number):
+        weights.append(batch.weight)
+        return step(module, batch, number)
+
+    monkeypatch.setattr(RSFModule, "training_step", spied)
     out = train_rsf(recipe)
+    epoch = sum(weights[: len(weights) // 6])  # by score; the words of a verdict weigh 7 together
+    encoder = tiny_encoder
+    lead = {name: len(encoder.lead_in + ids) for name, ids in encoder.verdict_words.items()}
+    assert epoch == pytest.approx(
+        sum(
+            one.score * (7 + len(encoder.written(one.text)) - lead[one.example.label])
+            for one in KEPT
+        )
+    )
     losses = [row["train/loss"] for _, row in read_lines(out / "history.jsonl")]
     assert losses[-1] < losses[0] - 0.2  # nats a token
     record, start = read_manifest(out), read_manifest(tmp_path / "sft")
