@@ -26,7 +26,8 @@ from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.test_oracle import FLAWED
 
 SCORES = st.one_of(st.none(), st.floats(0, 1, allow_nan=False))
-CANDIDATES = st.lists(st.tuples(st.text("abc", min_size=1, max_size=3), SCORES), max_size=8)
+TEXTS = st.text("abc", min_size=1, max_size=3).map("Verdict: valid\n".__add__)
+CANDIDATES = st.lists(st.tuples(TEXTS, SCORES), max_size=8)
 
 
 @given(CANDIDATES, st.randoms(use_true_random=False))
