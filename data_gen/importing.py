@@ -27,6 +27,7 @@ from minicrit.files import to_json
 from minicrit.jsonl import BadLine, RefusedError, write_rows
 from minicrit.manifest import write_manifest
 from minicrit.records import Example, write_examples
+from minicrit.taxonomy import renamed, renaming
 
 AUTO = "auto"
 #: Rows of a file that are looked at to tell its layout, as the first may be damaged.
@@ -43,12 +44,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Taken:
-    """What one set gave; `counts` has the rows and examples that went, by reason."""
+    """What one set gave; `counts` has the rows and examples that went, by reason.
+
+    `renamed` has the flaws to which the set gave another name, by both names.
+    """
 
     files: list[Path]
     examples: list[Example] = field(default_factory=list)
     left: list[BadLine] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    renamed: Counter[str] = field(default_factory=Counter)
 
 
 def import_sets(recipe: Recipe) -> None:
@@ -136,7 +141,9 @@ def take(importer: Importer, files: Sequence[Path], settings: ImportConfig) -> T
         group = draft.group or f"problem/{_digest(normalised(key))}"
         split = "test" if settings.held_out else draft.split or _drawn(group)
         try:
-            found.append((draft.example(group, split), place, raw))
+            example = draft.example(group, split)
+            found.append((example, place, raw))
+            taken.renamed.update(renamed(draft.fields.get("flaw_type"), example.flaw_type))
         except RefusedError as error:
             _leave("refused", place, error, raw, taken)
     sure = list(_one_label(found, taken))
@@ -263,6 +270,8 @@ def table(taken: Mapping[str, Taken]) -> str:
                   + (", ".join(went) or "nothing left out"),
                   f"{kind}: valid says: {IMPORTERS[kind].valid}; licence: "
                   f"{IMPORTERS[kind].licence}"]  # fmt: skip
+        if one.renamed:
+            lines.append(f"{kind}: flaw types: {renaming(one.renamed)}")
     return "\n".join(lines) + "\n"
 
 

@@ -25,12 +25,14 @@ class Public:
         counts: per set: kept, unlabelled, bad, too_long, over_limit.
         kept: per set and split, how many of each label were kept.
         files: the files that were read.
+        renamed: per set, flaws that had the set's own name for them, by both names.
     """
 
     splits: dict[str, list[Example]] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     kept: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    renamed: dict[str, Counter[str]] = field(default_factory=dict)
 
 
 def read_public(
@@ -72,6 +74,7 @@ def read_public(
             labels[split] = Counter(e.label for e in kept)
             public.splits.setdefault(split, []).extend(kept)
         public.counts[name] = count
+        public.renamed[name] = reading.renamed
         public.files.append(reading.path)
     return public
 

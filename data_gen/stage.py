@@ -35,6 +35,7 @@ from minicrit.files import atomic_folder, write_atomic, write_json
 from minicrit.manifest import write_manifest
 from minicrit.prompts import critique_of, render_prompt
 from minicrit.records import SPLITS, Example, write_examples
+from minicrit.taxonomy import renaming
 
 FRESH = "train-fresh"
 CASES_HELD_OUT = 100  # texts of the casebook to validate with
@@ -232,10 +233,12 @@ def _inputs(recipe: Recipe, public: Public) -> dict[str, Path]:
 
 
 def _public_lines(public: Public) -> str:
-    return "".join(f"public {name}: {_taken(public.kept.get(name, {}))}"
-                   + ", ".join(f"{n} {what.replace('_', ' ')}"
-                               for what, n in sorted(count.items()) if n) + "\n"
-                   for name, count in public.counts.items())  # fmt: skip
+    lines = [f"public {name}: {_taken(public.kept.get(name, {}))}"
+             + ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in sorted(count.items()) if n)
+             for name, count in public.counts.items()]  # fmt: skip
+    lines += [f"public {name}: flaw types: {renaming(counts)}"
+              for name, counts in public.renamed.items() if counts]  # fmt: skip
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _taken(kept: Mapping[str, Mapping[str, int]]) -> str:

@@ -6,14 +6,23 @@ reading.examples, reading.bad, reading.unlabelled
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
 from minicrit.jsonl import BadLine, RefusedError, parse_line, raw_lines, write_rows
-from minicrit.taxonomy import DOMAINS, FLAW_TYPES, KINDS, LABELS, SEVERITIES, flaw_type_of
+from minicrit.taxonomy import (
+    DOMAINS,
+    FLAW_TYPES,
+    KINDS,
+    LABELS,
+    SEVERITIES,
+    flaw_type_of,
+    renamed,
+)
 
 SPLITS = ("train", "validation", "calibration", "test")
 _CHOICES = {
@@ -70,8 +79,8 @@ class Example:
         # Two sets may both count from 1; what stands in their rows is not of one group for that.
         new.setdefault("group", f"{new['source']}/{new['id']}" if "id" in new else None)
         _check_keys(new, [f.name for f in fields(cls)])
-        for field in fields(cls):
-            _check_text(field.name, new.get(field.name), nullable=field.type == str | None)
+        for one in fields(cls):
+            _check_text(one.name, new.get(one.name), nullable=one.type == str | None)
         new["flaw_type"] = flaw_type_of(new.get("flaw_type"))
         for name, choices in _CHOICES.items():
             _check_choice(name, new.get(name), choices)
@@ -103,11 +112,11 @@ class Preference:
         """Check a row; ValueError says what is wrong with it."""
         new = dict(row)
         _check_keys(new, [f.name for f in fields(cls)])
-        for field in fields(cls):
-            if field.type is float:
-                new[field.name] = _number(field.name, new.get(field.name))
+        for one in fields(cls):
+            if one.type is float:
+                new[one.name] = _number(one.name, new.get(one.name))
             else:
-                _check_text(field.name, new.get(field.name), nullable=False)
+                _check_text(one.name, new.get(one.name), nullable=False)
         _check_choice("domain", new["domain"], DOMAINS)
         _check_begins("chosen", new["chosen"])
         _check_begins("rejected", new["rejected"])
@@ -123,12 +132,16 @@ class Preference:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one file held; `bad` lines were set aside, `unlabelled` rows have label null."""
+    """What one file held; `bad` lines were set aside, `unlabelled` rows have label null.
+
+    `renamed` counts the flaws that had a public set's name (`minicrit.taxonomy`), by both names.
+    """
 
     examples: list[Example]
     bad: int
     unlabelled: int
     path: Path
+    renamed: Counter[str] = field(default_factory=Counter)
 
 
 def read_examples(
@@ -145,6 +158,7 @@ def read_examples(
     examples: dict[str, Example] = {}
     bad: list[BadLine] = []
     unlabelled = 0
+    names: Counter[str] = Counter()
     for line, raw in raw_lines(path):
         try:
             row = _today(parse_line(raw))
@@ -155,11 +169,12 @@ def read_examples(
             if example.id in examples:
                 raise RefusedError("each id once", example.id, "give every row its own id")
             examples[example.id] = example
+            names.update(renamed(row.get("flaw_type"), example.flaw_type))
         except RefusedError as error:
             bad.append(BadLine(path, line, error.expected, error.got, error.remedy, raw))
     _set_aside(bad, Path(rejects or path.parent) / f"{_stem(path)}.rejected.jsonl")
     _judge(path, bad, (len(examples), unlabelled), max_bad)
-    return Reading(list(examples.values()), len(bad), unlabelled, path)
+    return Reading(list(examples.values()), len(bad), unlabelled, path, names)
 
 
 def read_folder(
@@ -259,7 +274,9 @@ def _check_text(name: str, value: object, *, nullable: bool) -> None:
 def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
     if value is not None and value not in choices:
         nearest = get_close_matches(value, choices, n=1, cutoff=0.0)[0]
-        raise RefusedError(f"{name} of {', '.join(choices)}", value, f"did you mean {nearest}?")
+        rest = ", or other" if "other" in choices else ""
+        remedy = f"did you mean {nearest}{rest}?"
+        raise RefusedError(f"{name} of {', '.join(choices)}", value, remedy)
 
 
 def _check_begins(name: str, critique: str) -> None:

@@ -5,7 +5,10 @@ and conclusion, rule and result, question and reason). Each type says what is wr
 example, a default severity, and the upstream flag it belongs to.
 """
 
+from collections import Counter
 from dataclasses import dataclass
+
+from minicrit.jsonl import shown
 
 DOMAINS = ("trading", "defense", "cybersecurity", "medical", "planning", "general")
 LABELS = ("valid", "flawed")
@@ -120,7 +123,7 @@ _TYPES = (
 
 FLAW_TYPES: dict[str, FlawType] = {row[0]: FlawType(*row) for row in _TYPES}
 
-#: What public sets call a flaw, where it corresponds to a type above; the rest is `other`.
+#: What public sets call a flaw, where it corresponds to a type above.
 #: By the set's definition, corrected by a look at a few rows where the name misleads: stepverify's
 #: "wrong factual knowledge" is mostly misreading, missci's "biased sample" is a result carried over
 #: to other people than those studied.
@@ -152,10 +155,67 @@ PUBLIC_NAMES: dict[str, str] = {
     "unsupported_medical_claim": "unsupported_claim",
 }
 
+#: What public sets call a flaw that none of the types above is.
+PUBLIC_OTHERS = (
+    # medec
+    "causalorganism",
+    "diagnosis",
+    "management",
+    "pharmacotherapy",
+    "treatment",
+    # missci
+    "ambiguity",
+    "fallacy_of_division/composition",
+    "false_equivalence",
+    "impossible_expectations",
+    # planbench
+    "unmet_goal",
+    "unmet_precondition",
+    # prmbench
+    "deception",
+    "domain_inconsistency",
+    "missing_condition",
+    "redundency",
+    # stepverify
+    "extra_quantity_or_missing_quantity",
+    "missing_/_wrong_factual_knowledge",
+    "misunderstanding_of_a_question",
+    "none_of_the_above",
+    "reached_correct_solution_but_proceeded_further",
+    # usmle_gpt4_error
+    "cannot_pick_any_error_category",
+    "ignore_missing_information",
+    "incorrect_or_vague_conclusion",
+    "incorrect_understanding_of_the_task",
+    "reasonable_response_by_gpt_4",
+    "sticking_with_the_wrong_diagnosis",
+)
+_BETWEEN = ";_"  # usmle_gpt4_error may give several names to one row
+_SHOWN = 8  # names told of many
+
 
 def flaw_type_of(name: str | None) -> str | None:
-    """Our name for a flaw: ours unchanged, a public set's name mapped, None stays None."""
+    """Our name for a flaw: ours unchanged, a public set's mapped; the rest, and None, as it is.
+
+    Several names of a public set, with `; ` between them, are `other`.
+    """
     if name is None:
         return None
     key = name.strip().lower().replace(" ", "_").replace("-", "_")
-    return key if key in FLAW_TYPES else PUBLIC_NAMES.get(key, "other")
+    if key in FLAW_TYPES:
+        return key
+    if all(part in PUBLIC_NAMES or part in PUBLIC_OTHERS for part in key.split(_BETWEEN)):
+        return PUBLIC_NAMES.get(key, "other")
+    return name
+
+
+def renamed(name: str | None, ours: str | None) -> Counter[str]:
+    """One count if a flaw got another name than it had, under both names; nothing if not."""
+    return Counter() if name == ours else Counter({f"{shown(str(name))} as {ours}": 1})
+
+
+def renaming(counts: Counter[str]) -> str:
+    """What `renamed` counted, the most frequent first; empty if it was nothing."""
+    first = ", ".join(f"{count} {what}" for what, count in counts.most_common(_SHOWN))
+    more = len(counts) - _SHOWN
+    return first + (f", {more} other names" if more > 0 else "")

@@ -15,6 +15,7 @@ def convert(row: Row, place: Place) -> list[Draft]:
         raise SetApartError("no label")
     example = Example.from_row(row, source=place.stem)
     fields = {k: v for k, v in asdict(example).items() if k not in ("group", "split")}
+    fields["flaw_type"] = row.get("flaw_type")  # as it was called, which is counted
     return [Draft(fields=fields, key=example.group, split=example.split, group=example.group)]
 
 

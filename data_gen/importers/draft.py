@@ -12,6 +12,7 @@ from typing import Any
 
 from minicrit.jsonl import RefusedError
 from minicrit.records import Example
+from minicrit.taxonomy import FLAW_TYPES, flaw_type_of
 
 Row = Mapping[str, Any]
 _NOTHING = {"", "n/a", "na", "nan", "none", "null"}
@@ -43,8 +44,13 @@ class Draft:
     group: str | None = None
 
     def example(self, group: str, split: str) -> Example:
-        """The checked example; `RefusedError` says what is wrong with it."""
-        return Example.from_row({**self.fields, "group": group, "split": split})
+        """The checked example; `RefusedError` says what is wrong with it.
+
+        A flaw of the source that we have no name for is `other`.
+        """
+        flaw = flaw_type_of(self.fields.get("flaw_type"))
+        ours = flaw if flaw is None or flaw in FLAW_TYPES else "other"
+        return Example.from_row({**self.fields, "flaw_type": ours, "group": group, "split": split})
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,9 @@ def test_medec(tmp_path, capsys):
     assert flawed.group == valid.group != spaced.group  # twins of one vignette
     assert [e.split for e in (flawed, valid, spaced)] == ["train", "train", "validation"]
     assert spaced.evidence == "Prednisone  is\nstarted."
-    assert "| medec | train | 1 | 1 | 1 | 1 | 0 | 1 |" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "| medec | train | 1 | 1 | 1 | 1 | 0 | 1 |" in out
+    assert "\nmedec: flaw types: 2 treatment as other\n" in out
 
 
 def test_medec_empty_rows_windows_lines_and_twice_encoded_text(tmp_path):
@@ -313,8 +315,11 @@ def test_examples_under_older_names_are_known(tmp_path):
 
 
 def test_examples_keep_all_they_have(tmp_path):
-    rows = [raw.example_row(), raw.example_row(id="own/2", label=None, flaw_type=None)]
+    rows = [raw.example_row(), raw.example_row(id="own/2", label=None, flaw_type=None),
+            raw.example_row(id="own/3", flaw_type="extrapolatoin")]  # fmt: skip
     raw.write(tmp_path / "set/own.jsonl.gz", raw.lines(rows))
     (one,) = raw.imported(tmp_path / "set", "example")
     assert one == Example.from_row(rows[0])
-    assert "got no label" in raw.rejected(tmp_path / "out", "example")[0]["reason"]
+    unlabelled, mistyped = (row["reason"] for row in raw.rejected(tmp_path / "out", "example"))
+    assert "got no label" in unlabelled
+    assert "did you mean extrapolation, or other?" in mistyped

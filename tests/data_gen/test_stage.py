@@ -165,20 +165,22 @@ def test_public_sets_are_mixed_and_kept_apart(
 ) -> None:
     rows = [row(0, "train"), row(2, "train"), row(4, "validation"), row(6, "test")]
     rows.append(row(8, "train", rationale="text  number 6."))  # the same text as a test row
+    rows.append(row(10, "train", label="flawed", flaw_type="Unmet goal"))
     recipe = recipe_for(tmp_path / "data", public=write_set(tmp_path / "sets", rows))
     recipe.base.model, recipe.base.folder = "tiny", tmp_path / "base"
     make_data(recipe)
     found = {p.name: read_examples(p).examples for p in (tmp_path / "data").glob("*.jsonl")}
-    assert len(found["train.jsonl"]) == 242
+    assert len(found["train.jsonl"]) == 243
     assert [e.id for e in found["test-public.jsonl"]] == ["set/6"]
     assert [e.id for e in found["validation-public.jsonl"]] == ["set/4"]
     manifest = read_manifest(tmp_path / "data")
     assert manifest["facts"]["public"]["all sets"] == {"in_another_split": 1}
     assert set(manifest["inputs"]) == {"public/set.jsonl.gz"}
-    assert manifest["facts"]["public_kept"]["set"]["train"] == {"valid": 3}
+    assert manifest["facts"]["public_kept"]["set"]["train"] == {"valid": 3, "flawed": 1}
     assert (
-        "public set: train 3 valid 0 flawed; validation 1 valid 0 flawed; test 1 valid 0 flawed; "
-        "5 kept\n" in capsys.readouterr().out
+        "public set: train 3 valid 1 flawed; validation 1 valid 0 flawed; test 1 valid 0 flawed; "
+        "6 kept\npublic all sets: 1 in another split\n"
+        "public set: flaw types: 1 Unmet goal as other\n" in capsys.readouterr().out
     )
 
 

@@ -78,6 +78,7 @@ BROKEN = {
     "domain": ("medicine", "domain of .*, got medicine; did you mean medical"),
     "kind": ("plane", "kind of .*, got plane; did you mean plain"),
     "split": ("dev", "split of train, validation, calibration, test, got dev"),
+    "flaw_type": ("small_sampel", "flaw_type of .*, got .*; did you mean small_sample, or other"),
     "severity": ("mild", "severity of low, medium, high, critical, got mild"),
     "rationale": (" \n", r"rationale with something in it, got ' \\n'; fill it in"),
     "id": (7, "id as text, got int 7"),
