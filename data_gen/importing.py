@@ -23,9 +23,9 @@ from data_gen.importers.raw import ENDINGS, LayoutError, Record, ending, records
 from data_gen.shingles import normalised
 from minicrit.config import Recipe
 from minicrit.data_config import ImportConfig
-from minicrit.files import to_json
+from minicrit.files import sha256_file, to_json
 from minicrit.jsonl import BadLine, RefusedError, write_rows
-from minicrit.manifest import write_manifest
+from minicrit.manifest import read_manifest, write_manifest
 from minicrit.records import Example, write_examples
 from minicrit.taxonomy import renamed, renaming
 
@@ -60,10 +60,13 @@ def import_sets(recipe: Recipe) -> None:
     """Writes one Example file a kind of set found below `imports.source`.
 
     Raises:
-        ValueError: no file fits, a file is damaged, or too many rows are refused.
+        ValueError: no file fits, a file is damaged, too many rows are refused, or there is a result
+            of another source, which would be lost.
     """
     settings = recipe.imports
     fitting, passed = find(settings)
+    for kind, files in fitting.items():
+        _refuse_another(kind, files, settings)
     taken = {kind: take(IMPORTERS[kind], files, settings) for kind, files in fitting.items()}
     for kind, one in taken.items():
         _write(IMPORTERS[kind], one, settings)
@@ -218,9 +221,31 @@ def _leave(why: str, place: Place, error: RefusedError, raw: bytes, taken: Taken
     taken.left.append(BadLine(place.path, place.line, error.expected, error.got, error.remedy, raw))
 
 
+def _targets(kind: str, settings: ImportConfig) -> tuple[Path, Path]:
+    """Where the examples of a kind lie, plain and zipped."""
+    plain = settings.out / f"{kind}.jsonl"
+    return plain, plain.with_name(plain.name + ".gz")
+
+
+def _refuse_another(kind: str, files: Sequence[Path], settings: ImportConfig) -> None:
+    """Refuses to replace what was made from a raw file that is none of these.
+
+    The same raw file has the same place, as it may be a newer version, or the same content.
+    """
+    for target in _targets(kind, settings):
+        if not (target.is_file() and target.with_name(f"{target.name}.manifest.json").is_file()):
+            continue
+        places = {path.resolve() for path in files}
+        hashes = {sha256_file(path) for path in files}
+        for made in read_manifest(target)["inputs"].values():
+            if Path(made["path"]).resolve() not in places and made["sha256"] not in hashes:
+                raise ValueError(
+                    f"{target}: expected no result or one of {settings.source}, got one of "
+                    f"{made['path']}; name another OUT (imports.out), or move it away")  # fmt: skip
+
+
 def _write(importer: Importer, taken: Taken, settings: ImportConfig) -> None:
-    plain = settings.out / f"{importer.kind}.jsonl"
-    zipped = plain.with_name(plain.name + ".gz")
+    plain, zipped = _targets(importer.kind, settings)
     target, other = (zipped, plain) if settings.zip else (plain, zipped)
     rejected = settings.out / f"{importer.kind}.raw.rejected.jsonl"
     if taken.left:

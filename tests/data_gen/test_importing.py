@@ -75,6 +75,21 @@ def test_the_result_is_what_the_data_stage_takes(tmp_path):
     assert (tmp_path / "out/mr-ben.jsonl.gz").read_bytes() == before
 
 
+def test_the_result_of_another_source_is_not_replaced(tmp_path):
+    out, rows = tmp_path / "out", tmp_path / "a/rows.jsonl"
+    raw.write(rows, raw.lines([raw.example_row()]))
+    raw.run(tmp_path / "a", out, zip=True)
+    raw.write(tmp_path / "b/rows.jsonl", raw.lines([raw.example_row(id="own/2")]))
+    refused = r"out/example\.jsonl\.gz: expected .* got one of .*a/rows\.jsonl; name another OUT"
+    with pytest.raises(ValueError, match=refused):
+        raw.run(tmp_path / "b", out)
+    raw.write(rows, raw.lines([raw.example_row(id="own/3")]))  # a newer version of the same
+    raw.run(tmp_path / "a", out)
+    rows.rename(tmp_path / "rows.jsonl")  # the same in another place
+    raw.run(tmp_path / "rows.jsonl", out)
+    assert [one.id for one in read_examples(out / "example.jsonl").examples] == ["own/3"]
+
+
 def test_files_of_no_known_layout_are_named(tmp_path, capsys):
     raw.mr_ben(tmp_path / "set/biology.json", [raw.mr_ben_row()])
     raw.write(tmp_path / "set/k_shot_demo.json", '{"coding": [{"Question": "q"}]}')
