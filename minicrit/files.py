@@ -174,7 +174,7 @@ def atomic_folder(path: str | Path, *, mark: str = _MADE) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the block ends without an exception.
 
     Leftovers of earlier crashes are dealt with first, see `recover_folder`. What may be replaced
-    says `check_replaceable`.
+    says `check_replaceable`. Its files are to be read by whom the umask lets.
     """
     target = Path(os.path.realpath(path))
     recover_folder(target)
@@ -183,6 +183,7 @@ def atomic_folder(path: str | Path, *, mark: str = _MADE) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        _open_up(temporary)
         _fsync_tree(temporary)
         _swap(temporary, target)
     finally:
@@ -257,6 +258,19 @@ def _is_gone(path: Path, tag: str) -> bool:
     except PermissionError:  # alive, of another user
         return False
     return False
+
+
+def _open_up(folder: Path) -> None:
+    """Gives files the rights that the umask, as the folder itself shows it, leaves to all.
+
+    Weights come from safetensors for their owner alone: a service of another user could read all
+    but them.
+    """
+    usual = folder.stat().st_mode & 0o666
+    for parent, _, files in os.walk(folder):
+        for path in (Path(parent) / name for name in files):
+            if not path.is_symlink() and (mode := path.stat().st_mode) | usual != mode:
+                path.chmod(mode | usual)
 
 
 def _fsync_tree(folder: Path) -> None:

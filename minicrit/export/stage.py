@@ -67,7 +67,6 @@ def export(recipe: Recipe) -> dict[str, Any]:
             **_calibration(source, settings.format, box, exact),
         }
         write_card(box, facts, measured)
-        _open_up(box)
         record = _sign(box, recipe, facts)
     sys.stdout.write(_summary(settings, facts))
     return record
@@ -106,6 +105,7 @@ def _vllm(source: Source, settings: ExportConfig, box: Path, name: str) -> dict[
     script = vllm.serve_script(name, base=base, rank=rank, context=settings.context,
                                dtype=settings.dtype)  # fmt: skip
     (box / "serve.sh").write_text(script, encoding="utf-8")
+    (box / "serve.sh").chmod(0o755)
     return {**made, "lora_rank": rank}
 
 
@@ -155,13 +155,6 @@ def _calibration(source: Source, form: str, box: Path, exact: bool) -> dict[str,
     if form == "hf" and not exact:
         return {"calibrated_as": None, "calibration_left": there}
     return {"calibrated_as": carry_calibration(source, box)}
-
-
-def _open_up(box: Path) -> None:
-    """Lets everybody read the files, as safetensors are written for the owner alone."""
-    for path in box.rglob("*"):
-        if path.is_file():
-            path.chmod(0o755 if path.suffix == ".sh" else 0o644)
 
 
 def _sign(box: Path, recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:

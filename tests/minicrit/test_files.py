@@ -118,7 +118,15 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_new_files_have_the_usual_rights(tmp_path: Path) -> None:
     (tmp_path / "usual").write_text("")
     files.write_atomic(tmp_path / "f", "")
-    assert (tmp_path / "f").stat().st_mode == (tmp_path / "usual").stat().st_mode
+    with files.atomic_folder(tmp_path / "out") as folder:
+        for name in ("weights", "script"):
+            (folder / name).write_text("")
+        (folder / "weights").chmod(0o600)  # as safetensors are saved
+        (folder / "script").chmod(0o700)
+    usual = (tmp_path / "usual").stat().st_mode
+    assert (tmp_path / "f").stat().st_mode == usual
+    assert (tmp_path / "out/weights").stat().st_mode == usual
+    assert (tmp_path / "out/script").stat().st_mode == usual | 0o100
 
 
 def test_write_json_is_sorted_indented_and_ends_with_a_newline(tmp_path: Path) -> None:
