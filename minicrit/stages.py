@@ -138,9 +138,10 @@ def _calibrate(recipe: Recipe) -> None:
 
 
 def _benchmark(recipe: Recipe) -> None:
-    from data_gen.backends.readout_server import judge_loader
+    from data_gen.backends.readout_server import check_models, judge_loader
     from minicrit.benchmark import benchmark
 
+    check_models(recipe.benchmark)
     benchmark(recipe, load=judge_loader(recipe.base.folder))
 
 
@@ -151,9 +152,10 @@ def _experiments(recipe: Recipe) -> None:
 
 
 def _judge(recipe: Recipe) -> None:
-    from data_gen.backends.readout_server import judge_loader
+    from data_gen.backends.readout_server import check_models, judge_loader
     from data_gen.court.hearing import judge
 
+    check_models(recipe.benchmark)
     judge(recipe, load=judge_loader(recipe.base.folder))
 
 

@@ -41,6 +41,7 @@ from minicrit.files import sha256_json
 from minicrit.impostors import readings
 from minicrit.jsonl import readable
 from minicrit.judging import TOO_LONG, Item, Judge, load_judge
+from minicrit.measure_config import BenchmarkConfig
 from minicrit.prompts import (
     LEAD_IN,
     PROMPT_VERSION,
@@ -71,6 +72,25 @@ def judge_loader(base_folder: Path) -> Callable[[str], Judge]:
         return load_judge(model, base_folder=base_folder)
 
     return load
+
+
+def check_models(settings: BenchmarkConfig) -> None:
+    """Refuses either model where its name alone tells that it cannot be loaded.
+
+    For who would else learn that of the second once the first has been judged.
+    """
+    from minicrit.loading import what_is_missing  # slow: not before it is needed
+
+    for setting in ("model_1", "model_2"):
+        model, named = getattr(settings, setting), f"benchmark.{setting}"
+        if model and model.startswith(SCHEME):
+            check_address("openai", _address(model), named)
+        elif model and (missing := what_is_missing(model)):
+            raise ValueError(f"{named}: {missing}")
+
+
+def _address(model: str) -> str:
+    return model.removeprefix(SCHEME).partition("#")[0]
 
 
 class ServerTokenizer:
@@ -131,10 +151,9 @@ class ServerJudge:
             ValueError: if the address is no use, or the server has no such model, or does not tell
                 its tokens, or is not that of the export in the folder.
         """
-        url, _, name = model.removeprefix(SCHEME).partition("#")
-        name, _, folder = name.partition("@")
+        url, (name, _, folder) = _address(model), model.partition("#")[2].partition("@")
         exported = Exported.read(Path(folder)) if folder else None
-        check_address("openai", url, "benchmark.model")
+        check_address("openai", url, "openai")
         warn_of_plain_key("openai", url)
         server = Completions(url, patience=patience)
         entries = server.models()

@@ -11,11 +11,14 @@ from data_gen.backends.readout_server import (
     CONTROL,
     UNLISTED,
     ServerJudge,
+    check_models,
     judge_loader,
     unlisted,
 )
+from minicrit.cli import FAILED, main
 from minicrit.impostors import FLAG
 from minicrit.judging import score_items
+from minicrit.measure_config import BenchmarkConfig
 from minicrit.prompts import render_prompt
 from minicrit.records import Example
 from tests.data_gen.scripted_completions import BOS, MARK, ScriptedCompletions, encoded
@@ -232,3 +235,21 @@ def test_a_critique_begins_with_the_verdict_and_is_parsed_or_says_why():
         assert (written.verdict.label, written.verdict.p_flawed) == (label, p)
         assert (written.parsed, written.tokens) == (None, 3)
         assert "expected 'Verdict: valid' or 'Verdict: flawed'" in str(written.reason)
+
+
+@pytest.mark.parametrize(("setting", "model", "expected"), [
+    ("model_2", "openai:foo", "expected an address like http://HOST:PORT, got foo"),
+    ("model_1", "openai:http://me:key@host#m", "expected an address without a name or password"),
+    ("model_2", "./nowhere", "nowhere: expected the folder of a critic, got none"),
+])  # fmt: skip
+def test_a_model_that_is_none_is_named_before_anything_is_judged(setting, model, expected):
+    named = {"model_1": "tiny", "model_2": "openai:http://host/v1#m@folder", setting: model}
+    with pytest.raises(ValueError, match=f"^benchmark.{setting}: {expected}"):
+        check_models(BenchmarkConfig(**named))
+
+
+def test_both_commands_look_at_the_names_of_models_first(capsys):
+    told = ["--benchmark.model_1", "tiny", "--benchmark.data", "nowhere.jsonl"]
+    for command in ("benchmark", "judge"):
+        assert main([command, *told, "--benchmark.model_2", "openai:foo"]) == FAILED
+        assert "benchmark.model_2: expected an address" in capsys.readouterr().err
