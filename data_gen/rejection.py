@@ -131,11 +131,12 @@ def _kept(
     """What is learnt from, and how many critiques training could not read."""
     fitting = [[one for one in pool if not one.score or _has_room(encoder, one)] for pool in pools]
     kept = list(select(fitting, settings.keep, settings.keep_scope, settings.least_score))
-    if not kept:
+    if not kept and not settings.labels:  # which are worth learning by themselves
         raise ValueError(f"{settings.data}: expected critiques to learn from, got none: of no "
                          "rationale were some right and some wrong; take a critic in training, "
                          "raise rsf.temperatures or rsf.rationales; of one that is nearly always "
-                         "right, raise rsf.least_score")  # fmt: skip
+                         "right, raise rsf.least_score; or learn labels alone "
+                         "(rsf.labels)")  # fmt: skip
     return kept, sum(map(len, pools)) - sum(map(len, fitting))
 
 
@@ -328,7 +329,9 @@ def facts(
         "kept": len(kept),
         "kept_of_rationales": len({one.example.id for one in kept}),
         "mean_score": round(math.fsum(scores) / len(scores), 4),
-        "mean_score_kept": round(math.fsum(one.score for one in kept) / len(kept), 4),
+        "mean_score_kept": (
+            round(math.fsum(one.score for one in kept) / len(kept), 4) if kept else None
+        ),
         "kl_bound_nats": round(math.log(n) - (n - 1) / n, 4),
     }
 

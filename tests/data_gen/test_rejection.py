@@ -158,6 +158,9 @@ def test_a_critic_that_is_never_right_teaches_nothing(tmp_path, tiny):
     with pytest.raises(ValueError, match="expected critiques to learn from, got none"):
         make_selection(recipe, adapter, tmp_path / "selection", 1)
     assert not (tmp_path / "selection").exists()
+    settings.labels = True  # are known of all that was looked at, whatever was written
+    made = read_manifest(make_selection(recipe, adapter, tmp_path / "selection", 1))["facts"]
+    assert (made["kept"], made["mean_score_kept"], made["labels"]) == (0, None, len(EXAMPLES))
 
 
 def test_control_gets_what_sampling_and_training_cost(tiny_encoder):
