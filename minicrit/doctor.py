@@ -58,7 +58,7 @@ def examine(recipe: Recipe, servers: Mapping[str, Reach]) -> Iterator[Finding]:
     yield check_python()
     yield from check_place()
     yield from check_wheels()
-    yield check_cuda()
+    yield check_cuda(recipe.base.dtype)
     yield check_precision()
     yield check_bitsandbytes()
     yield from check_disks(Path("checkpoints"), told.least_disk)

@@ -25,20 +25,19 @@ def gpus() -> list[str] | None:
     return done.stdout.strip().splitlines() if done.returncode == 0 else None
 
 
-def check_cuda() -> Finding:
-    """Whether torch sees the GPUs that the driver sees."""
-    return judge_cuda(gpus(), torch.version.cuda, available=torch.cuda.is_available())
+def check_cuda(dtype: str = "float32") -> Finding:
+    """Whether torch sees the GPUs that the driver sees, if a base of that type needs one at all."""
+    return judge_cuda(gpus(), torch.version.cuda, available=torch.cuda.is_available(), dtype=dtype)
 
 
-def judge_cuda(found: list[str] | None, cuda: str | None, *, available: bool) -> Finding:
+def judge_cuda(
+    found: list[str] | None, cuda: str | None, *, available: bool, dtype: str = "float32"
+) -> Finding:
     """What to make of the driver's GPUs, the CUDA of torch, and whether torch can use it."""
     if not found:
         if available:
             return ok("cuda", f"CUDA {cuda}, without nvidia-smi")
-        if found is None:  # on a machine without a GPU, too, where its tools are installed
-            return warn("cuda", "nvidia-smi fails, no GPU can be used", "if there is one, its "
-                        "driver is down: restart it, or leave the machine out")  # fmt: skip
-        return ok("cuda", "no GPU; recipes cpu and tiny are for that")
+        return _without_gpu(dtype, answers=found is not None)
     said = f"{len(found)} x {found[0]}, torch for CUDA {cuda}"
     if cuda is None:
         return fail("cuda", f"{len(found)} x {found[0]}, but torch is a CPU build",
@@ -50,6 +49,18 @@ def judge_cuda(found: list[str] | None, cuda: str | None, *, available: bool) ->
                     "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cu129 make "
                     "setup")  # fmt: skip
     return ok("cuda", said)
+
+
+def _without_gpu(dtype: str, *, answers: bool) -> Finding:
+    """A base of `nf4` is not trained without one; `bfloat16` is of a recipe for such machines."""
+    if dtype != "float32":
+        say = fail if dtype == "nf4" else warn
+        return say("cuda", f"no GPU can be used, for which the recipe is (base.dtype {dtype})",
+                   "take a machine with one, or the recipe cpu")  # fmt: skip
+    if not answers:  # on a machine without a GPU, too, where its tools are installed
+        return warn("cuda", "nvidia-smi fails, no GPU can be used", "if there is one, its "
+                    "driver is down: restart it, or leave the machine out")  # fmt: skip
+    return ok("cuda", "no GPU; recipes cpu and tiny are for that")
 
 
 def check_precision() -> Finding:

@@ -27,6 +27,7 @@ from minicrit.doctor import (
 )
 from minicrit.findings import Finding, fail, lines, ok, refuse_failures, warn
 from minicrit.graphics import check_bitsandbytes, check_precision, gpus, judge_cuda
+from minicrit.settings import load_recipe
 from minicrit.wheels import MALWARE, check_wheels, installed
 
 SERVERS = {"Ollama": lambda _: "ConnectError", "hub": lambda _: None}
@@ -114,6 +115,17 @@ def test_versions_are_compared_with_the_tested_ones(tmp_path):
     assert levels(check_wheels({"torch": "2.5.1"}, pins)) == ["fail", "warn"]
     assert levels(check_wheels({}, tmp_path / "none")) == ["warn"]
     assert installed()["torch"]
+
+
+@pytest.mark.parametrize(("recipe", "level"), [
+    ("cpu", "ok"), ("workstation", "fail"), ("vista", "warn"),
+])  # fmt: skip
+def test_a_recipe_for_a_gpu_needs_one(recipe, level):
+    dtype = load_recipe([recipe], []).base.dtype
+    for found in ([], None):
+        finding = judge_cuda(found, "13.0", available=False, dtype=dtype)
+        assert finding.level == ("warn" if found is None and recipe == "cpu" else level)
+    assert judge_cuda(["GH200"], "13.0", available=True, dtype=dtype).level == "ok"
 
 
 @pytest.mark.parametrize(("found", "cuda", "available", "level", "said"), [
