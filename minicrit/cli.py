@@ -15,12 +15,13 @@ from contextlib import redirect_stdout
 from typing import IO, cast
 
 from minicrit.discreet import DiscreetFormatter, DiscreetStream, discreet
+from minicrit.entry import interrupted
 from minicrit.settings import SettingsError, explain, load_recipe, nearest, shipped_recipes
 from minicrit.stages import STAGES
 from minicrit.stopping import CONTINUE, Stopped, stoppable
 from minicrit.whereabouts import refuse_login_node, refuse_unsafe_loading
 
-OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130  # and CONTINUE
+OK, FAILED, MISUSED = 0, 1, 2  # and CONTINUE, and INTERRUPTED of `entry`
 _TALKATIVE = (
     "bitsandbytes",
     "filelock",
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stop:
         return _stopped(str(stop), CONTINUE)
     except KeyboardInterrupt:
-        return _stopped("interrupted; the same command continues where it stopped", INTERRUPTED)
+        return interrupted()
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         known = not isinstance(error, RuntimeError) or _of_a_gpu(error)
         if not known or os.environ.get("MINICRIT_DEBUG") == "1":

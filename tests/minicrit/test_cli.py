@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from minicrit import cli
-from minicrit.cli import FAILED, INTERRUPTED, MISUSED, OK, main
+from minicrit.cli import FAILED, MISUSED, OK, main
 from minicrit.consult import as_json, readable
 from minicrit.critic import Critic, Written
+from minicrit.entry import INTERRUPTED
 from minicrit.settings import shipped_recipes
 from minicrit.stages import STAGES, Stage
 from minicrit.stopping import Stopped
@@ -279,3 +280,23 @@ def test_help_does_not_wait_for_slow_imports():
     code = f"import sys, {cli.__name__} as c; c.main(['sft', '--help']); print(set(sys.modules) & "
     done = subprocess_of("-c", code + "{'torch', 'transformers', 'lightning', 'sklearn'})")
     assert done.stdout.endswith("\nset()\n")
+
+
+def test_ctrl_c_while_the_command_is_imported_is_one_line():
+    """Python's own packages alone may be loaded before; the script of the command is this call."""
+    interrupting = """
+import signal, sys
+
+class Early:
+    def find_spec(self, name, *rest):
+        if name == "minicrit.settings":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Early())
+from minicrit.entry import main
+assert not sys.modules.keys() & {"minicrit.cli", "argparse", "logging"}
+sys.exit(main())
+"""
+    done = subprocess_of("-c", interrupting)
+    assert done.returncode == INTERRUPTED
+    assert done.stderr == ("minicrit: interrupted; the same command continues where it stopped\n")
