@@ -120,6 +120,13 @@ ifeq ($(wildcard $(RECIPE_FILE)),)
   $(error RECIPE: expected one of $(basename $(notdir $(wildcard minicrit/recipes/*.yaml))) or a YAML \
       file, got "$(RECIPE)")
 endif
+# A path is one word to make.
+IN_WORDS := $(strip $(foreach v,DATA FROM OUT BASE MODEL MODEL_1 MODEL_2 TARGET DRAFT TRADES PRICES LOG \
+    STORE THUMBS KEYS ARCHIVE,$(if $(filter-out 0 1,$(words $($v))),$v)))
+ifneq ($(IN_WORDS),)
+  $(error $(firstword $(IN_WORDS)): expected a path without blanks, got \
+      "$($(firstword $(IN_WORDS)))"; make a link without)
+endif
 ifneq ($(words $(BITS))$(filter-out 16 8 4,$(BITS)),1)
   $(error BITS: expected 16, 8 or 4, got "$(BITS)")
 endif

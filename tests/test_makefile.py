@@ -157,6 +157,8 @@ def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
 @pytest.mark.parametrize(("told", "expected"), [
     ("RECIPE=workstaton", "RECIPE: expected one of"),
     ("RECIPE=none.yaml", "or a YAML file, got \"none.yaml\""),
+    *((f"{name}=my data/x", f'{name}: expected a path without blanks, got "my data/x"; make a link')
+      for name in ("DATA", "FROM", "OUT", "MODEL", "TRADES", "PRICES", "LOG", "STORE", "THUMBS")),
     ("BITS=3", "BITS: expected 16, 8 or 4, got \"3\""),
     ("BITS=8 4", "BITS: expected 16, 8 or 4, got \"8 4\""),
     ("FORMAT=onnx", "FORMAT: expected hf, gguf, ollama or vllm, got \"onnx\""),
