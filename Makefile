@@ -107,6 +107,14 @@ export TOKENIZERS_PARALLELISM := false
 # As it was typed: a $ in a rationale is a dollar.
 export MINICRIT_TEXT := $(value TEXT)
 
+# A variable that is none of those above would set nothing, and say nothing of it.
+KNOWN := $(shell sed -nE 's/^([A-Z_0-9]+) *[?:+]?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
+UNKNOWN := $(strip $(foreach v,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(filter command \
+    line,$(origin $v)),$v)))
+ifneq ($(UNKNOWN),)
+  $(error $(firstword $(UNKNOWN)): expected a variable that make help lists, got none of that name)
+endif
+
 # A run's name becomes folders that clean removes: no pattern, nor folders of no run.
 NO_RUN := base released public operators adversarial sharpe-demo hard-% .% -%
 ifneq ($(words $(RUN))$(strip $(foreach c,/ * ? [ ] { } ' ",$(findstring $c,$(RUN)))$(filter \

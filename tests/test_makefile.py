@@ -159,6 +159,8 @@ def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
     ("RECIPE=none.yaml", "or a YAML file, got \"none.yaml\""),
     *((f"{name}=my data/x", f'{name}: expected a path without blanks, got "my data/x"; make a link')
       for name in ("DATA", "FROM", "OUT", "MODEL", "TRADES", "PRICES", "LOG", "STORE", "THUMBS")),
+    ("ALHPA=0.02", "ALHPA: expected a variable that make help lists"),
+    ("alpha=0.02", "alpha: expected a variable that make help lists"),
     ("BITS=3", "BITS: expected 16, 8 or 4, got \"3\""),
     ("BITS=8 4", "BITS: expected 16, 8 or 4, got \"8 4\""),
     ("FORMAT=onnx", "FORMAT: expected hf, gguf, ollama or vllm, got \"onnx\""),
