@@ -18,6 +18,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
+from minicrit import __version__
 from minicrit.consult import at_least_one
 from minicrit.jsonl import RefusedError, check_string, shown
 from minicrit.serving.answers import normalised
@@ -65,7 +66,7 @@ def run(argv: Sequence[str]) -> None:
 
 def server_of(judge: Judge) -> MCPServer:
     """The server with its two tools around whatever judges."""
-    server = MCPServer("minicrit", instructions=_ABOUT, log_level="WARNING")
+    server = MCPServer("minicrit", version=__version__, instructions=_ABOUT, log_level="WARNING")
     alone = threading.Lock()  # a model is no place for two threads
 
     def judged(items: Sequence[Item], write: bool) -> list[dict[str, Any]]:

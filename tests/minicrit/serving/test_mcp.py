@@ -10,6 +10,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.types import TextContent
 
+from minicrit import __version__
 from minicrit.serving import mcp_server
 from tests.minicrit.serving.running import items
 
@@ -67,6 +68,7 @@ def test_over_real_stdio_with_a_critic_of_its_own(critic, tiny_folder):
 
 def test_in_process(critic):
     server = mcp_server.server_of(mcp_server.local(critic, 6))
+    assert server.version == __version__
     _, found = asyncio.run(talk(server, ("validate_reasoning", {"rationale": SWANS})))
     assert found[0][2]["text"] == critic.critique([("general", SWANS)], max_new_tokens=6)[0].text
 
