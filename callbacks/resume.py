@@ -8,6 +8,7 @@ done twice.
 """
 
 import logging
+import math
 import re
 import shutil
 import time
@@ -237,9 +238,9 @@ class Resume(Callback):
     def _refuse_full_disk(self, free: int, trained: Sequence[torch.Tensor]) -> None:
         need = MARGIN * STATES * sum(p.numel() * p.element_size() for p in trained)
         if free < need:
-            raise ValueError(f"{self.folder}: expected {need / 1e6:.0f} MB of free disk for a "
-                             f"checkpoint, got {free / 1e6:.0f}; make room, the same command goes "
-                             "on from the last one")  # fmt: skip
+            raise ValueError(f"{self.folder}: expected {math.ceil(need / 1e6)} MB of free disk for "
+                             f"a checkpoint, got {free / 1e6:.0f}; make room, the same command "
+                             "goes on from the last one")  # fmt: skip
 
     def clear(self) -> None:
         """Removes all checkpoints of a finished run; says what cannot be removed, and goes on."""

@@ -50,7 +50,7 @@ def errors_markdown(report: Report) -> str:
         doubts(report),
         "## Worst slices",
         slices_line(report),
-        markdown(*slice_rows(report)),
+        markdown(*slice_rows(report)) if report["slices"]["worst"] else "none",
         SLICES,
         *(["## Flaws called by another name", markdown(*type_rows(report))]
           if report["types"] else []),

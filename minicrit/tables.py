@@ -1,5 +1,6 @@
 """Tables of the benchmark: head and rows, for the page and for Markdown."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,9 @@ INTERVALS = (
     "instead of 95 % with 20, 87 % with 10. Those of the calibration error take off what chance "
     "adds to it, so it may lie at their upper end or above."
 )
+
+#: What may begin a tag; any other `<` is just that.
+_OPENS = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -181,6 +185,6 @@ def markdown(head: Row, rows: Sequence[Row]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that cannot leave its table cell, nor be read as HTML."""
-    flat = " ".join(text.split())
-    return flat.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    """Text that cannot leave its table cell, nor be read as HTML; `<=` and `< 3` stay to read."""
+    flat = " ".join(text.split()).replace("&", "&amp;").replace("|", "\\|")
+    return _OPENS.sub("&lt;", flat)

@@ -107,6 +107,7 @@ def test_the_line_on_slices_names_what_was_searched(tmp_path):
     recipe.errors.slices = 0
     assert ("; none was looked at (errors.slices 0), so it is not said whether any is worse. "
             in slices_line(analyse_errors(recipe, load=StandIn)))  # fmt: skip
+    assert ".\n\nnone\n\n" in (tmp_path / "reports/errors.md").read_text()
 
 
 def test_the_files_say_the_same(case):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from minicrit.pages import pieces, read_results, render, visible
+from minicrit.tables import escaped
 
 
 def test_what_hides_is_shown_and_what_is_markup_is_text() -> None:
@@ -12,6 +13,11 @@ def test_what_hides_is_shown_and_what_is_markup_is_text() -> None:
     assert visible("a\u202eb\n\tc") == 'a<span class="code">U+202E</span>b\n\tc'
     assert visible("é 数 👍") == "é 数 👍"
     assert visible("\x85\xad") == '<span class="code">U+0085</span><span class="code">U+00AD</span>'
+
+
+def test_a_cell_of_markdown_is_read_as_it_is_written_unless_it_could_be_markup() -> None:
+    assert escaped("FPR <= 8 %, n < 3") == "FPR <= 8 %, n < 3"
+    assert escaped("<b>|&lt;</b> <!-- <?x") == "&lt;b>\\|&amp;lt;&lt;/b> &lt;!-- &lt;?x"
 
 
 def test_pieces_are_cut_where_a_mark_begins_or_ends() -> None:
