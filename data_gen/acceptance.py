@@ -4,7 +4,7 @@ A revision is accepted if its verdict is right, it breaks no rule that code can 
 scorer prefers it: the oracle by a margin, a judge in both orders (small models improve on their own
 drafts in their own eyes alone, so somebody else must agree; arXiv 2504.04918). What a critic learns
 to write matters more than what it learns to leave (arXiv 2508.18312), so a rule that the draft
-broke must not be broken again.
+broke must not be broken again. To a draft that cannot be read, or never ended, any is preferred.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from data_gen.judge import Ask, judge
 from data_gen.oracle import score
-from data_gen.rules import Review, review
+from data_gen.rules import VERDICT, Review, review
 from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Example
 
@@ -23,18 +23,27 @@ VERDICT_WRONG, RULE_BROKEN, SAME = "verdict_wrong", "rule_broken", "same"
 UNPARSED, UNSCORED, UNANSWERED = "unparsed", "unscored", "unanswered"
 OUTCOMES = (ACCEPTED, TIE, WORSE, RULE_BROKEN, VERDICT_WRONG, SAME, UNPARSED, UNSCORED,
             UNANSWERED)  # fmt: skip
-#: Drafts that are not revised: they break no rule, or do not parse or end and so have no score.
-CLEAN, DRAFT_UNPARSED = "clean", "draft_unparsed"
+#: A draft that is not revised, as it breaks no rule.
+CLEAN = "clean"
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A critique that parses, and what the rules say of it."""
+    """A critique, and what the rules say of it.
+
+    `critique` is None for one that does not parse or never ended; such a one keeps and breaks
+    nothing, and is begun anew.
+    """
 
     example: Example
     text: str
-    critique: Critique
+    critique: Critique | None
     review: Review
+
+    @property
+    def good(self) -> bool:
+        """Whether it can be read and breaks no rule that label or code can see."""
+        return self.critique is not None and not self.review.broken
 
 
 @dataclass(frozen=True)
@@ -58,14 +67,15 @@ class Weighed:
 Compare = Callable[[Draft, str], tuple[float, float] | None]
 
 
-def draft_of(example: Example, text: str, *, whole: bool = True) -> Draft | None:
-    """A draft, or None if it does not parse, or is not `whole`: the critic never ended it."""
+def draft_of(example: Example, text: str, *, whole: bool = True) -> Draft:
+    """A draft; it cannot be read if it is not `whole`, as the critic never ended it."""
+    unread = Draft(example, text, None, Review(frozenset(), {}))
     if not whole:
-        return None
+        return unread
     try:
         critique = parse_critique(text)
     except UnparsedError:
-        return None
+        return unread
     return Draft(example, text, critique, review(example, critique))
 
 
@@ -79,15 +89,23 @@ def choose(draft: Draft, texts: Sequence[str], *, by_score: bool) -> Draft | Non
         draft: what they revise.
         texts: revisions; those that are the draft over again come last.
         by_score: whether the oracle may be asked.
+
+    Returns:
+        One that can be read; None if none can.
     """
 
     def rank(revision: Draft) -> tuple[bool, bool, int, float]:
-        right = revision.critique.label == draft.example.label
+        right = VERDICT not in revision.review.broken
         value = score(draft.example, revision.text).total or 0.0 if by_score else 0.0
-        return revision.text != draft.text, right, -len(revision.review.broken), value
+        return not _same(draft, revision), right, -len(revision.review.broken), value
 
-    parsed = [one for text in texts if (one := draft_of(draft.example, text))]
-    return max(parsed, key=rank, default=None)
+    read = [one for text in texts if (one := draft_of(draft.example, text)).critique]
+    return max(read, key=rank, default=None)
+
+
+def _same(draft: Draft, revision: Draft) -> bool:
+    """Whether it is the draft over again; that one ends is another matter."""
+    return draft.critique is not None and revision.text == draft.text
 
 
 def weigh(draft: Draft, revision: Draft, scorers: Sequence[Compare], *, margin: float) -> Weighed:
@@ -95,14 +113,14 @@ def weigh(draft: Draft, revision: Draft, scorers: Sequence[Compare], *, margin: 
 
     Args:
         draft: what is revised.
-        revision: by whomever.
+        revision: by whomever; one that can be read.
         scorers: at least one.
         margin: least difference of scores; smaller ones are ties.
     """
     known = Weighed(ACCEPTED, revision.text, review=revision.review)
-    if revision.text == draft.text:
+    if _same(draft, revision):
         return replace(known, outcome=SAME)
-    if revision.critique.label != draft.example.label:
+    if VERDICT in revision.review.broken:
         return replace(known, outcome=VERDICT_WRONG)
     if revision.review.broken:
         return replace(known, outcome=RULE_BROKEN)
@@ -124,15 +142,21 @@ def _preferred(scores: tuple[float, float] | None, margin: float) -> str:
 
 
 def by_oracle(draft: Draft, revision: str) -> tuple[float, float] | None:
-    """What the oracle gives both."""
-    old, new = (score(draft.example, text).total for text in (draft.text, revision))
+    """What the oracle gives both; a draft that cannot be read gets 0."""
+    old = score(draft.example, draft.text).total if draft.critique else 0.0
+    new = score(draft.example, revision).total
     return None if old is None or new is None else (old, new)
 
 
 def by_judge(ask: Ask, counts: Counter[str]) -> Compare:
-    """A model compares both in both orders: 1 to 0, 0 to 1, or half each if it is of two minds."""
+    """A model compares both in both orders: 1 to 0, 0 to 1, or half each if it is of two minds.
+
+    It is not asked about a draft that cannot be read.
+    """
 
     def compare(draft: Draft, revision: str) -> tuple[float, float] | None:
+        if draft.critique is None:
+            return 0.0, 1.0
         own: Counter[str] = Counter()
         old, new = (one.score for one in judge(draft.example, (draft.text, revision), ask, own))
         counts.update(own)

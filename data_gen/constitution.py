@@ -86,6 +86,9 @@ def improve(recipe: "Recipe", train: Mapping[str, Train]) -> Path:
     check_replaceable(settings.out, settings.start, settings.data)
     if settings.reviser == "self" and not settings.temperatures:
         raise ValueError("constitution.temperatures: expected at least one, got none; 0 is greedy")
+    if settings.labels and settings.learn != "targets":
+        raise ValueError("constitution.labels: expected learn: targets, got learn: "
+                         f"{settings.learn}; pairs hold no labels")  # fmt: skip
     services = services_of(settings)
     first_alone(partial(_refuse_untrainable, recipe))
     materials = Materials.of(recipe)
@@ -133,7 +136,8 @@ def _round(
     entry = {"round": number, **report}
     before = course.rounds[0] if course.rounds else entry
     less = accepted_less(_accepted(before), _accepted(entry), floor)
-    if less or not report["outcomes"][ACCEPTED]:
+    learnt = "pairs" if recipe.constitution.learn == "dpo" else "targets"
+    if less or not report[learnt]:
         return _stop(course, entry, [less or f"nothing to learn from ({_counted(entry)})"])
     adapter = train(_told(recipe, course.adapter, revisions, _beside(recipe, str(number))))
     vitals = _vitals(materials, adapter, number)
@@ -219,8 +223,9 @@ def page_of(report: Mapping[str, Any]) -> str:
     for entry in entries:
         fates = [(rule.id, *(str(entry["rules"][rule.id][name]) for name in _FATES))
                  for rule in rules()]  # fmt: skip
-        parts += [f"## Round {entry['round']}", f"{entry['rationales']} rationales: "
-                  f"{_counted(entry)}.",
+        parts += [f"## Round {entry['round']}", f"{entry['rationales']} rationales "
+                  f"({entry['drafts_unread']} drafts could not be read): {_counted(entry)}. To "
+                  f"learn from: {entry['pairs']} pairs, {entry['targets']} targets.",
                   markdown(("rule", *_FATES), fates)]  # fmt: skip
     return "\n\n".join([*parts, _ABOUT])
 

@@ -13,6 +13,7 @@ from data_gen.journal import Journal
 from data_gen.judge import Ask
 from data_gen.pairs import training_examples
 from data_gen.public import draw_groups
+from data_gen.rejection import readable, training_encoder
 from data_gen.screen import Screened
 from minicrit.files import sha256_file, sha256_json
 from minicrit.manifest import read_manifest
@@ -56,9 +57,10 @@ class Materials:
         out = self.recipe.constitution.out
         return out.with_name(out.name + ".work")
 
-    def drawn(self, limit: int, purpose: str, turn: int = 1) -> list[Example]:
-        """At most `limit` of the pool, whole groups; see `draw_groups`."""
-        return draw_groups(self.pool, limit, f"{self.recipe.seed}/constitution/{purpose}", turn)
+    def drawn(self, critic: "Critic", limit: int, purpose: str, turn: int = 1) -> list[Example]:
+        """At most `limit` of what critic and training can read, whole groups; see `draw_groups`."""
+        pool = readable(self.pool, training_encoder(self.recipe, critic), critic.encoder)
+        return draw_groups(pool, limit, f"{self.recipe.seed}/constitution/{purpose}", turn)
 
     def key(self, adapter: Path, *decides: object) -> str:
         """Hash of all that decides what an adapter writes about them."""

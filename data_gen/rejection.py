@@ -88,10 +88,8 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
         return out
     everything, screening = training_examples(recipe, settings.data, 0, str(number))
     critic = Critic.load(model, base_folder=recipe.base.folder, calibrated=False)
-    # What training can read, which may be less than what the critic can, or more.
-    encoder = replace(critic.encoder, max_tokens=recipe.data.max_tokens,
-                      truncate=recipe.data.truncate)  # fmt: skip
-    everything = [e for e in everything if _fits(encoder, e) and _fits(critic.encoder, e)]
+    encoder = training_encoder(recipe, critic)
+    everything = readable(everything, encoder, critic.encoder)
     limit = settings.scouted or settings.rationales
     looked_at = draw_groups(everything, limit, f"{recipe.seed}/1", number)
     require_drawn(looked_at, limit, "rsf")
@@ -138,6 +136,16 @@ def _kept(
                          "right, raise rsf.least_score; or learn labels alone "
                          "(rsf.labels)")  # fmt: skip
     return kept, sum(map(len, pools)) - sum(map(len, fitting))
+
+
+def training_encoder(recipe: "Recipe", critic: "Critic") -> Encoder:
+    """What training can read, which may be less than what the critic can, or more."""
+    return replace(critic.encoder, max_tokens=recipe.data.max_tokens, truncate=recipe.data.truncate)
+
+
+def readable(examples: Sequence[Example], *encoders: Encoder) -> list[Example]:
+    """Those that all can read."""
+    return [e for e in examples if all(_fits(encoder, e) for encoder in encoders)]
 
 
 def _has_room(encoder: Encoder, one: Kept) -> bool:

@@ -3,7 +3,8 @@
 A critic of 135 M parameters follows no instructions, but it can go on writing. So what it keeps of
 a draft is everything before the first field that breaks a rule, and it writes the rest anew, the
 heading of that field given. A wrong verdict has only one other word to be replaced by; the reasons
-for it are then the critic's own (rationalization, STaR, arXiv 2203.14465).
+for it are then the critic's own (rationalization, STaR, arXiv 2203.14465). A draft that cannot be
+read is begun anew.
 """
 
 from collections import Counter
@@ -61,12 +62,12 @@ class SelfReviser:
 def opening(draft: Draft, *, hint: bool) -> str:
     """What a draft keeps: all before the first field that breaks a rule, and its heading.
 
-    A draft that breaks none is begun anew.
+    A draft that breaks none is begun anew, and so is one that cannot be read, of whose verdict
+    nothing is known: with `hint` it gets the right one.
     """
-    field = draft.review.first or "label"
-    if field == "label" and hint and "label" in draft.review.broken.values():
-        return LEAD_IN + VERDICT_WORDS[draft.example.label]
-    return begun(draft.critique, field)
+    if draft.critique is None or "label" in draft.review.broken.values():
+        return LEAD_IN + VERDICT_WORDS[draft.example.label] if hint else LEAD_IN
+    return begun(draft.critique, draft.review.first or "label")
 
 
 class ModelReviser:

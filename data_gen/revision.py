@@ -1,7 +1,8 @@
 """One round of self-improvement: drafts, what the rules say of them, revisions, what is accepted.
 
     pairs.jsonl         accepted revisions over their drafts (records.Preference)
-    targets.jsonl       the same revisions, to learn from alone (rows as of rejection)
+    targets.jsonl       what came out good, revised or at once, to learn from alone; and the labels
+                        of the others if asked for (rows as of rejection)
     revisions.jsonl     every draft with what became of it
     report.json, manifest.json
 
@@ -20,7 +21,6 @@ from typing import Any
 from data_gen.acceptance import (
     ACCEPTED,
     CLEAN,
-    DRAFT_UNPARSED,
     OUTCOMES,
     UNANSWERED,
     UNPARSED,
@@ -38,9 +38,10 @@ from data_gen.judge import VERSION as JUDGE_VERSION
 from data_gen.judge import Ask
 from data_gen.materials import WEIGHTS, Materials, is_made
 from data_gen.oracle import VERSION as ORACLE_VERSION
+from data_gen.oracle import score
 from data_gen.preferences import preference
 from data_gen.public import require_drawn
-from data_gen.rejection import Kept
+from data_gen.rejection import Kept, rest, training_encoder
 from data_gen.revisers import PROMPT_VERSION, ModelReviser, Reviser, SelfReviser
 from data_gen.rules import PATH, rules
 from data_gen.rules import VERSION as RULES_VERSION
@@ -50,23 +51,26 @@ from minicrit.critic import Critic
 from minicrit.files import atomic_folder, check_replaceable, sha256_file, write_json
 from minicrit.jsonl import BadLine, read_lines, write_rows
 from minicrit.manifest import read_manifest, write_manifest
-from minicrit.records import Example, Preference
+from minicrit.records import Preference
 from minicrit.training_config import ConstitutionConfig
 
 #: Raise it with any change of what is drafted or revised: older revisions are made anew.
-VERSION = "2"
+VERSION = "3"
 _DECIDE = ("rationales", "draft_temperature", "reviser", "revisions", "temperatures", "hint",
-           "model", "scorer", "margin", "judge", "judge_model")  # fmt: skip
+           "model", "scorer", "margin", "judge", "judge_model", "labels")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Revised:
-    """A rationale, its draft unless that does not parse or end, and what became of it."""
+    """A draft and what became of it."""
 
-    example: Example
-    text: str
-    draft: Draft | None
+    draft: Draft
     weighed: Weighed
+
+    @property
+    def outcome(self) -> str:
+        """See `acceptance.OUTCOMES`."""
+        return self.weighed.outcome
 
 
 def make_vitals(materials: Materials, adapter: Path, out: Path) -> Vitals:
@@ -79,9 +83,10 @@ def make_vitals(materials: Materials, adapter: Path, out: Path) -> Vitals:
     key = materials.key(adapter, settings.probed)
     if not is_made(out, key):
         check_replaceable(out)
-        drawn = materials.drawn(settings.probed, "probe")
+        critic = materials.critic(adapter)
+        drawn = materials.drawn(critic, settings.probed, "probe")
         examples = require_drawn(drawn, settings.probed, "constitution.probed")
-        samples = materials.first_drafts(materials.critic(adapter), examples, 1.0, 0)
+        samples = materials.first_drafts(critic, examples, 1.0, 0)
         found = vitals_of(examples, samples)
         with atomic_folder(out) as box:
             write_rows(box / "vitals.jsonl", found.to_rows())
@@ -121,12 +126,18 @@ def make_revisions(
     if not is_made(out, key):
         check_replaceable(out)
         asked: Counter[str] = Counter()
+        critic = materials.critic(adapter)
         with materials.asks(services) as asks:
-            found = _revised(materials, materials.critic(adapter), number, asks, asked)
+            found = _revised(materials, critic, number, asks, asked)
+        pairs, targets = list(pairs_of(found, settings.scorer)), list(targets_of(found))
+        if settings.labels:
+            encoder = training_encoder(materials.recipe, critic)
+            targets += rest([one.draft.example for one in found], encoder, targets)
         report = report_of(found, asked)
+        report |= {"pairs": len(pairs), "targets": len(targets)}
         with atomic_folder(out) as box:
-            write_rows(box / "pairs.jsonl", (p.to_row() for p in pairs_of(found, settings.scorer)))
-            write_rows(box / "targets.jsonl", (one.to_row() for one in targets_of(found)))
+            write_rows(box / "pairs.jsonl", (one.to_row() for one in pairs))
+            write_rows(box / "targets.jsonl", (one.to_row() for one in targets))
             write_rows(box / "revisions.jsonl", map(_row, found))
             write_json(box / "report.json", report)
             materials.screening.write(box)
@@ -155,13 +166,13 @@ def _revised(
     asked: Counter[str],
 ) -> list[Revised]:
     settings = materials.recipe.constitution
-    examples = materials.drawn(settings.rationales, "1", number)
+    examples = materials.drawn(critic, settings.rationales, "1", number)
     samples = materials.first_drafts(critic, examples, settings.draft_temperature, number)
     drafts = [draft_of(e, sample.text, whole=sample.finished)
               for e, sample in zip(examples, samples, strict=True)]  # fmt: skip
     # A critic that follows no instructions has nothing to go by where code finds nothing.
     own = settings.reviser == "self"
-    wanted = [d for d in drafts if d and (d.review.broken or not own)]
+    wanted = [d for d in drafts if not (own and d.good)]
     reviser: Reviser
     if own:
         manner = materials.manner(settings.revisions, settings.temperatures, number, again=True)
@@ -172,8 +183,7 @@ def _revised(
     outcome = partial(_outcome, texts, settings, _scorers(settings.scorer, asks, asked))
     with ThreadPoolExecutor(settings.threads if "judge" in asks else 1) as threads:
         weighed = list(threads.map(outcome, drafts))
-    return [Revised(e, s.text, d, w)
-            for e, s, d, w in zip(examples, samples, drafts, weighed, strict=True)]  # fmt: skip
+    return [Revised(d, w) for d, w in zip(drafts, weighed, strict=True)]
 
 
 def _scorers(scorer: str, asks: Mapping[str, Ask], asked: Counter[str]) -> list[Compare]:
@@ -186,10 +196,8 @@ def _outcome(
     texts: Mapping[str, list[str]],
     settings: ConstitutionConfig,
     scorers: Sequence[Compare],
-    draft: Draft | None,
+    draft: Draft,
 ) -> Weighed:
-    if draft is None:
-        return Weighed(DRAFT_UNPARSED)
     if draft.example.id not in texts:
         return Weighed(CLEAN)
     written = texts[draft.example.id]
@@ -200,30 +208,42 @@ def _outcome(
 
 
 def pairs_of(found: Sequence[Revised], scorer: str) -> Iterator[Preference]:
-    """Accepted revisions over their drafts."""
+    """Accepted revisions over their drafts.
+
+    A draft that never ended or cannot be read is no rejected side: DPO would learn of it where to
+    stop.
+    """
+    name = f"constitution-{RULES_VERSION}/{scorer}"
     for one in found:
-        if one.weighed.outcome == ACCEPTED and one.weighed.scores:
+        if one.outcome == ACCEPTED and one.weighed.scores and one.draft.critique:
             old, new = one.weighed.scores
-            name = f"constitution-{RULES_VERSION}/{scorer}"
-            yield preference(one.example, one.weighed.text, one.text, (new, old), name)
+            yield preference(one.draft.example, one.weighed.text, one.draft.text, (new, old), name)
 
 
 def targets_of(found: Sequence[Revised]) -> Iterator[Kept]:
-    """Accepted revisions alone."""
+    """What came out good: accepted revisions, and drafts that need none or got no better one.
+
+    All that a loop of critique and revision ends with is learnt, as in arXiv 2212.08073, as long
+    as no rule is seen to be broken.
+    """
     for one in found:
-        if one.weighed.outcome == ACCEPTED and one.weighed.scores:
-            yield Kept(one.example, one.weighed.text, one.weighed.scores[1])
+        draft = one.draft
+        if one.outcome == ACCEPTED and one.weighed.scores:
+            yield Kept(draft.example, one.weighed.text, one.weighed.scores[1])
+        elif draft.good:
+            yield Kept(draft.example, draft.text, score(draft.example, draft.text).total or 0.0)
 
 
 def report_of(found: Sequence[Revised], asked: Mapping[str, int]) -> dict[str, Any]:
     """What became of the drafts, and of each rule that they broke."""
-    outcomes = Counter(one.weighed.outcome for one in found)
+    outcomes = Counter(one.outcome for one in found)
     scores = [one.weighed.scores for one in found
-              if one.weighed.outcome == ACCEPTED and one.weighed.scores]  # fmt: skip
+              if one.outcome == ACCEPTED and one.weighed.scores]  # fmt: skip
     return {
         "rationales": len(found),
         "revised": sum(outcomes[name] for name in OUTCOMES),
-        "outcomes": {name: outcomes[name] for name in (*OUTCOMES, CLEAN, DRAFT_UNPARSED)},
+        "drafts_unread": sum(one.draft.critique is None for one in found),
+        "outcomes": {name: outcomes[name] for name in (*OUTCOMES, CLEAN)},
         "rules": {rule.id: _fate(rule.id, found) for rule in rules()},
         "mean_score_draft": _mean([old for old, _ in scores]),
         "mean_score_revision": _mean([new for _, new in scores]),
@@ -233,10 +253,9 @@ def report_of(found: Sequence[Revised], asked: Mapping[str, int]) -> dict[str, A
 
 def _fate(rule: str, found: Sequence[Revised]) -> dict[str, int]:
     """Drafts to which a rule applies, those that break it, and those of them that were mended."""
-    drafts = [one for one in found if one.draft]
-    broken = [one for one in drafts if one.draft and rule in one.draft.review.broken]
-    mended = [one for one in broken if one.weighed.outcome == ACCEPTED]
-    kept = sum(rule in one.draft.review.kept for one in drafts if one.draft)
+    broken = [one for one in found if rule in one.draft.review.broken]
+    mended = [one for one in broken if one.outcome == ACCEPTED]
+    kept = sum(rule in one.draft.review.kept for one in found)
     return {"applies": kept + len(broken), "broken": len(broken), "mended": len(mended)}
 
 
@@ -245,10 +264,11 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _row(one: Revised) -> dict[str, Any]:
-    w = one.weighed
+    w, example = one.weighed, one.draft.example
     return {
-        "id": one.example.id, "group": one.example.group, "label": one.example.label,
-        "draft": one.text, "broken": one.draft.review.broken if one.draft else None,
+        "id": example.id, "group": example.group, "label": example.label,
+        "draft": one.draft.text,
+        "broken": one.draft.review.broken if one.draft.critique else None,
         "outcome": w.outcome, "revision": w.text or None,
         "still_broken": w.review.broken if w.review else None,
         "scores": [round(score, 6) for score in w.scores] if w.scores else None,

@@ -21,6 +21,8 @@ VERSION = "1"
 PATH = Path(__file__).parent / f"constitution-{VERSION}.yaml"
 #: Who can see to a rule.
 LABEL, CODE, JUDGE = "label", "code", "judge"
+#: The rule that the label alone decides.
+VERDICT = "verdict"
 #: Fewest words that explain anything, and most words of prose of a whole critique.
 FEWEST, MOST = 4, 100
 _PROSE = ("strengths", "critique", "fix")
@@ -169,7 +171,7 @@ def _plain(example: Example, critique: Critique) -> str | None:
 
 #: By rule. A rule that only a model can see to has none.
 CHECKS: dict[str, Check] = {
-    "verdict": _verdict, "named": _named, "quoted": _quoted, "figures": _figures,
+    VERDICT: _verdict, "named": _named, "quoted": _quoted, "figures": _figures,
     "cautious": _cautious, "unswayed": _unswayed, "mechanism": _mechanism, "fix": _fix,
     "plain": _plain,
 }  # fmt: skip

@@ -319,7 +319,8 @@ class ConstitutionConfig:
         budget_usd: USD that revising and judging may cost at most, all rounds and restarts
             included; null for no limit.
         learn: `dpo`: from pairs of revision and draft, with the settings `dpo`; `targets`: from
-            the revisions alone, with the settings `rsf`.
+            what came out good, revised or at once, with the settings `rsf`.
+        labels: with `learn: targets`: of the others learn the labels, as `rsf.labels`.
         probed: rationales about which the critic writes before and after each round, to see whether
             it collapses.
         floor: share of what acceptance, distinct n-grams, length and entropy were at first, under
@@ -349,5 +350,6 @@ class ConstitutionConfig:
     threads: int = 4
     budget_usd: float | None = None
     learn: Literal["dpo", "targets"] = "dpo"
+    labels: bool = False
     probed: int = 24
     floor: float = 0.95

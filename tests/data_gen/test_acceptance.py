@@ -29,9 +29,7 @@ WRONG = "Verdict: valid\nCritique: It did rise on Mondays."
 
 
 def drafted(text):
-    found = draft_of(FLAWED, text)
-    assert found is not None
-    return found
+    return draft_of(FLAWED, text)
 
 
 def scored(*scores):
@@ -131,5 +129,20 @@ def test_choice_goes_by_verdict_then_rules_then_score_then_place():
     assert chosen("Not in the form.", by_score=True) is None
 
 
-def test_a_draft_that_does_not_parse_is_none():
-    assert draft_of(FLAWED, "No flaw here.") is None
+@pytest.mark.parametrize(("text", "whole"), [("No flaw here.", True), (RIGHT, False)])
+def test_to_a_draft_that_cannot_be_read_every_good_revision_is_preferred(text, whole):
+    draft = draft_of(FLAWED, text, whole=whole)
+    assert (draft.critique, draft.good, draft.review.broken) == (None, False, {})
+    revision = choose(draft, [WRONG, WRONG_FLAW, RIGHT], by_score=True)
+    assert revision.text == RIGHT
+    scorers = [by_oracle, by_judge(lambda request: pytest.fail("asked"), Counter())]
+    found = weigh(draft, revision, scorers, margin=0.125)
+    assert (found.outcome, found.scores) == (ACCEPTED, (0.0, 1.0))
+    assert weigh(draft, drafted(WRONG), scorers, margin=0.125).outcome == VERDICT_WRONG
+    assert weigh(draft, drafted(WRONG_FLAW), scorers, margin=0.125).outcome == RULE_BROKEN
+
+
+def test_a_draft_is_good_if_it_breaks_no_rule():
+    assert drafted(RIGHT).good
+    assert not drafted(WRONG_FLAW).good
+    assert not drafted(WRONG).good

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from data_gen import candidates
+from data_gen.backends.protocol import Answer
 from data_gen.constitution import improve
 from data_gen.journal import Journal
 from data_gen.materials import Materials, services_of
 from data_gen.oracle import score
-from data_gen.revision import _revised, make_revisions
+from data_gen.revisers import SelfReviser
+from data_gen.revision import _revised, make_revisions, pairs_of, report_of, targets_of
 from minicrit.cli import OK, main
-from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import folder_hashes, sha256_file
 from minicrit.jsonl import read_lines, write_rows
@@ -23,7 +24,6 @@ from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Preference, write_examples
 from minicrit.sampling import Sample
 from minicrit.train import train_dpo, train_rsf
-from minicrit.training_config import ConstitutionConfig
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.writing_critic import examples, writing_recipe
 
@@ -115,7 +115,7 @@ def test_what_a_round_writes_can_be_learnt_from(recipe, tmp_path, capsys):
         learnt.append(recipe.rsf)
         return train_rsf(recipe)
 
-    settings = {"rounds": 1, "learn": "targets", "floor": 0.0}
+    settings = {"rounds": 1, "learn": "targets", "labels": True, "floor": 0.0}
     improve(told(recipe, tmp_path / "out", **settings), {"targets": train})
     folder = tmp_path / "out-1-revisions"
     assert learnt[0].data == folder / "targets.jsonl"
@@ -127,16 +127,26 @@ def test_what_a_round_writes_can_be_learnt_from(recipe, tmp_path, capsys):
     assert report["outcomes"]["accepted"] == len(accepted) > 0
     for row in accepted:
         old, new = (score(known[row["id"]], row[side]).total for side in ("draft", "revision"))
+        old = 0.0 if row["broken"] is None else old  # cut off, or not in the form
         assert new > old
         assert row["scores"] == [round(old, 6), round(new, 6)]
         assert row["revision"].startswith(f"Verdict: {row['label']}")
     pairs = [Preference.from_row(row) for row in rows(folder / "pairs.jsonl")]
     assert [(p.chosen, p.rejected) for p in pairs] == [
-        (r["revision"], r["draft"]) for r in accepted
+        (r["revision"], r["draft"]) for r in accepted if r["broken"] is not None
     ]
     assert {pair.scorer for pair in pairs} == {"constitution-1/oracle"}
-    targets = [row["text"] for row in rows(folder / "targets.jsonl")]
-    assert targets == [row["revision"] for row in accepted]
+    targets = {row["id"]: row for row in rows(folder / "targets.jsonl")}
+    assert len(targets) == report["targets"] == report["rationales"]  # of the others the label
+    for row in revisions:
+        whole = {"accepted": row["revision"], "clean": row["draft"]}.get(row["outcome"])
+        target = targets[row["id"]]
+        assert target["finished"] == (whole is not None)
+        assert (
+            target["text"] == whole
+            if whole
+            else target["text"].startswith(f"Verdict: {row['label']}")
+        )
     assert not any(row["still_broken"] for row in accepted)
     printed = capsys.readouterr().out
     assert "| round | accepted of revised | distinct-1 |" in printed
@@ -210,7 +220,7 @@ def test_models_revise_and_judge_and_are_not_asked_twice(recipe, tmp_path, monke
             assert revised == report["revised"] > 0
             compared = report["asked"].get("agreed", 0)
             assert asked == revised + 2 * compared  # and no more in the second run
-        assert report["outcomes"]["accepted"] <= compared
+        assert report["outcomes"]["accepted"] <= compared + report["drafts_unread"]
         # The scripted model always says `flawed`: wrong for half of them.
         assert report["outcomes"]["verdict_wrong"] > 0
     found = folder_hashes(tmp_path / "one")
@@ -239,6 +249,7 @@ def test_who_finds_a_round_made_leaves_its_journal_alone(recipe, tmp_path, monke
         ({"probed": 0}, r"constitution.probed: expected 1 or more, got 0"),
         # 12 rationales, in twins, less the 4 whose text stands in the validation file, too
         ({"probed": 1}, r"constitution.probed: expected room for a group of rationales, got 1; "),
+        ({"labels": True}, r"constitution.labels: expected learn: targets, got learn: dpo"),
         ({"temperatures": []}, r"constitution.temperatures: expected at least one, got none"),
         ({"start": Path("none")}, r"constitution.start: expected the folder of a trained adapter"),
         ({"reviser": "ollama"}, r"constitution.model: expected the name of a model of ollama"),
@@ -289,19 +300,55 @@ def test_a_budget_needs_a_price_and_rows_to_measure_on_are_refused(recipe, tmp_p
         improve(measured, TRAIN)
 
 
-def test_a_draft_that_was_cut_off_is_not_revised(monkeypatch):
-    """It ended as if the critic had ended it, and DPO learnt that from the rejected side."""
+def answering(critique):
+    """A reviser that always writes this."""
+    said = {"verdict": critique.label, "flaw": critique.flaw_type, **{
+        name: getattr(critique, name) or "none"
+        for name in ("severity", "evidence", "strengths", "critique", "fix")
+    }}  # fmt: skip
+    return lambda request: Answer(json.dumps(said), "end")
+
+
+def revised(recipe, monkeypatch, pool, samples, asks, **settings):
+    """What becomes of drafts that are given."""
+    monkeypatch.setattr(Materials, "first_drafts", lambda *_: samples)
+    here = told(recipe, Path("out"), rationales=0, **settings)
+    critic = Critic.load(recipe.constitution.start, base_folder=recipe.base.folder)
+    return _revised(Materials(here, pool, None), critic, 1, asks, Counter())
+
+
+def test_a_draft_that_was_cut_off_is_begun_anew_and_is_no_rejected_side(recipe, monkeypatch):
+    """It ended as if the critic had ended it, and DPO would learn that from the rejected side."""
     pool = [e for e in examples("train", 2) if e.label == "flawed"]
-    bare = replace(critique_of(pool[0]), critique="Too few, so the claim has t", fix=None)
-    cut = Sample(render_critique(bare), (1, 2), 1.0, False, -1.0)
-    monkeypatch.setattr(Materials, "first_drafts", lambda *_: [cut])
-    asks = {"reviser": lambda request: pytest.fail("asked")}
-    told = Recipe(constitution=ConstitutionConfig(reviser="openai", rationales=0))
-    (found,) = _revised(Materials(told, pool, None), None, 1, asks, Counter())
-    assert (found.weighed.outcome, found.text) == ("draft_unparsed", cut.text)
+    good = critique_of(pool[0])
+    cut = render_critique(replace(good, critique="Too few, so the claim has t", fix=None))
+    asks = {"reviser": answering(good)}
+    (found,) = revised(recipe, monkeypatch, pool, [Sample(cut, (1, 2), 1.0, False, -1.0)], asks,
+                       reviser="openai")  # fmt: skip
+    assert (found.outcome, found.draft.text) == ("accepted", cut)
+    assert report_of([found], {})["drafts_unread"] == 1
+    assert list(pairs_of([found], "oracle")) == []
+    (target,) = targets_of([found])
+    assert (target.text, target.score) == (render_critique(good), found.weighed.scores[1])
 
 
-def test_rounds_draft_about_other_rationales_while_there_are_any(monkeypatch):
+def test_what_was_good_at_once_is_learnt_from_too(recipe, monkeypatch):
+    pool = [e for e in examples("train", 4) if e.label == "flawed"]
+    good, broken = (critique_of(e) for e in pool)
+    texts = [render_critique(good), render_critique(replace(broken, fix=None))]
+    samples = [Sample(text, (1, 2), 1.0, True, -1.0) for text in texts]
+    monkeypatch.setattr(SelfReviser, "revise", lambda _, drafts: [[]] * len(drafts))
+    found = revised(recipe, monkeypatch, pool, samples, {}, reviser="self")
+    assert [one.outcome for one in found] == ["clean", "unanswered"]
+    assert [one.text for one in targets_of(found)] == texts[:1]
+    # A model revises it all the same; where the scorer prefers none, the draft stands.
+    asks = {"reviser": answering(replace(good, evidence="nowhere"))}
+    found = revised(recipe, monkeypatch, pool, samples, asks, reviser="openai")
+    assert [one.outcome for one in found] == ["rule_broken", "rule_broken"]
+    assert [one.text for one in targets_of(found)] == texts[:1]
+
+
+def test_rounds_draft_about_other_rationales_while_there_are_any(recipe, monkeypatch):
     drafted = []
 
     def drafts(_, critic, found, *told):
@@ -309,11 +356,14 @@ def test_rounds_draft_about_other_rationales_while_there_are_any(monkeypatch):
         return [Sample("", (1,), 1.0, True, -1.0)] * len(found)
 
     monkeypatch.setattr(Materials, "first_drafts", drafts)
-    settings = ConstitutionConfig(reviser="openai", rationales=4)
-    materials = Materials(Recipe(constitution=settings), examples("train", 12), None)
+    here = told(recipe, Path("out"), reviser="openai", rationales=4)
+    pool = examples("train", 12)
+    too_long = replace(pool[0], id="long", group="long", rationale="It rose. " * 5000)
+    critic = Critic.load(recipe.constitution.start, base_folder=recipe.base.folder)
+    materials = Materials(here, [*pool, too_long], None)
     for number in (1, 2, 3):
-        _revised(materials, None, number, {"reviser": None}, Counter())
-    assert sorted(drafted) == sorted(e.id for e in materials.pool)
+        _revised(materials, critic, number, {"reviser": answering(critique_of(pool[0]))}, Counter())
+    assert sorted(drafted) == sorted(e.id for e in pool)
 
 
 def test_a_revision_has_other_chances_than_its_draft(recipe):

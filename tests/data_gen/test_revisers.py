@@ -44,6 +44,12 @@ def test_a_wrong_verdict_is_replaced_or_drawn_anew():
     assert opening(drafted({}, VALID), hint=True) == "Verdict: valid"
 
 
+def test_what_cannot_be_read_is_begun_anew():
+    unread = draft_of(VALID, "Verdict: flawed\nFlaw: small_sample\nSeve", whole=False)
+    assert opening(unread, hint=True) == "Verdict: valid"
+    assert opening(unread, hint=False) == "Verdict:"
+
+
 def as_if_ended(work):
     """A tiny critic hardly ever ends by itself, so the samples of a killed run say that it did."""
     (path,) = work.glob("candidates-*.jsonl")
