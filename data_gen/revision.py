@@ -131,8 +131,7 @@ def make_revisions(
             found = _revised(materials, critic, number, asks, asked)
         pairs, targets = list(pairs_of(found, settings.scorer)), list(targets_of(found))
         if settings.labels:
-            encoder = training_encoder(materials.recipe, critic)
-            targets += rest([one.draft.example for one in found], encoder, targets)
+            targets += _labels(materials, critic, found, targets)
         report = report_of(found, asked)
         report |= {"pairs": len(pairs), "targets": len(targets)}
         with atomic_folder(out) as box:
@@ -232,6 +231,14 @@ def targets_of(found: Sequence[Revised]) -> Iterator[Kept]:
             yield Kept(draft.example, one.weighed.text, one.weighed.scores[1])
         elif draft.good:
             yield Kept(draft.example, draft.text, score(draft.example, draft.text).total or 0.0)
+
+
+def _labels(
+    materials: Materials, critic: Critic, found: Sequence[Revised], targets: Sequence[Kept]
+) -> list[Kept]:
+    """Of the rationales of which nothing good came out."""
+    encoder = training_encoder(materials.recipe, critic)
+    return rest([one.draft.example for one in found], encoder, targets)
 
 
 def report_of(found: Sequence[Revised], asked: Mapping[str, int]) -> dict[str, Any]:
