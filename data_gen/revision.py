@@ -129,11 +129,9 @@ def make_revisions(
         critic = materials.critic(adapter)
         with materials.asks(services) as asks:
             found = _revised(materials, critic, number, asks, asked)
-        pairs, targets = list(pairs_of(found, settings.scorer)), list(targets_of(found))
-        if settings.labels:
-            targets += _labels(materials, critic, found, targets)
-        report = report_of(found, asked)
-        report |= {"pairs": len(pairs), "targets": len(targets)}
+        pairs = list(pairs_of(found, settings.scorer))
+        targets = [*targets_of(found), *_labels(materials, critic, found)]
+        report = {**report_of(found, asked), "pairs": len(pairs), "targets": len(targets)}
         with atomic_folder(out) as box:
             write_rows(box / "pairs.jsonl", (one.to_row() for one in pairs))
             write_rows(box / "targets.jsonl", (one.to_row() for one in targets))
@@ -233,12 +231,12 @@ def targets_of(found: Sequence[Revised]) -> Iterator[Kept]:
             yield Kept(draft.example, draft.text, score(draft.example, draft.text).total or 0.0)
 
 
-def _labels(
-    materials: Materials, critic: Critic, found: Sequence[Revised], targets: Sequence[Kept]
-) -> list[Kept]:
-    """Of the rationales of which nothing good came out."""
+def _labels(materials: Materials, critic: Critic, found: Sequence[Revised]) -> list[Kept]:
+    """Of the rationales of which nothing good came out, if they are asked for."""
+    if not materials.recipe.constitution.labels:
+        return []
     encoder = training_encoder(materials.recipe, critic)
-    return rest([one.draft.example for one in found], encoder, targets)
+    return rest([one.draft.example for one in found], encoder, list(targets_of(found)))
 
 
 def report_of(found: Sequence[Revised], asked: Mapping[str, int]) -> dict[str, Any]:
