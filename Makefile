@@ -237,8 +237,8 @@ READING := critic reader loading readout encoding prompts impostors calibrated r
 WRITING := decoding grounding spans pens
 CALIBRATE_CODE := $(call modules,$(READING) calibrat* selective)
 BENCHMARK_CODE := $(call modules,$(READING) $(WRITING) benchmark* judging latency measures \
-    resampling paired selective versus slices selection written scores statistics bagofwords \
-    *tables which_flaw kept board)
+    metamorphic resampling paired selective versus slices selection written scores statistics \
+    bagofwords *tables which_flaw kept board)
 JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prompts/compare-*.txt \
     data_gen/constitution-*.yaml)
 # What the oracle goes by.

@@ -21,7 +21,17 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from minicrit import board, latency, limits, selective, slices, tables, versus, written
+from minicrit import (
+    board,
+    latency,
+    limits,
+    metamorphic,
+    selective,
+    slices,
+    tables,
+    versus,
+    written,
+)
 from minicrit.bagofwords import BagOfWords
 from minicrit.benchmark_page import benchmark_page
 from minicrit.config import Recipe
@@ -171,6 +181,8 @@ def _measure(
     outcome.row["n"] = int(scored.sum())
     outcome.row["metrics"] = measure(p[scored], known, outcome.threshold, seed=seed, draws=draws)
     outcome.row["slices"] = slices.slice_rates(p, examples, outcome.threshold)
+    outcome.row["metamorphic"] = metamorphic.violations(p, examples, outcome.threshold,
+                                                        seed=seed, draws=draws)  # fmt: skip
     outcome.row["roc"] = slices.roc(p[scored], known.flawed)
     outcome.row["operating_point"] = slices.operating_point(p[scored], known.flawed,
                                                             outcome.threshold)  # fmt: skip
@@ -217,6 +229,7 @@ def _pairs(
     }
     return [
         versus.compare(sides[a], sides[b], truth, examples, **settings)
+        | {"metamorphic": metamorphic.contrast(sides[a], sides[b], examples)}
         for a, b in asked
         if a in found and b in found
     ]

@@ -30,6 +30,7 @@ def benchmark_page(report: Mapping[str, Any]) -> str:
         tables.INTERVALS,
         "## Comparisons",
         *_comparisons(report),
+        *_violations(report),
         "## Whole critiques",
         markdown(*tables.critique_rows(report)),
         tables.MISSES,
@@ -54,6 +55,20 @@ def _comparisons(report: Mapping[str, Any]) -> list[str]:
         markdown(*contrast_tables.difference_rows(report)),
         contrast_tables.NOTE,
         *([markdown(*found), contrast_tables.SLICES] if found else []),
+    ]
+
+
+def _violations(report: Mapping[str, Any]) -> list[str]:
+    """Nothing where no item is a change of another."""
+    found = tables.violation_rows(report)
+    if not found:
+        return []
+    compared = contrast_tables.violation_rows(report)
+    return [
+        "## Changes that must not move the verdict",
+        markdown(*found),
+        *([markdown(*compared)] if compared else []),
+        tables.VIOLATIONS,
     ]
 
 

@@ -82,6 +82,18 @@ def slice_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]] | None:
     return head, rows
 
 
+def violation_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]] | None:
+    """Head and rows of McNemar's tests of the verdicts that harmless changes move, or None."""
+    rows: list[Row] = [
+        (_pair(report, pair), str(found["n"]), str(found["only_a_moved"]),
+         str(found["only_b_moved"]), chance(found["mcnemar_p"]))
+        for pair in report["pairs"]
+        if (found := pair.get("metamorphic"))
+    ]  # fmt: skip
+    head: Row = ("A against B", "n", "only A moved", "only B moved", "McNemar p")
+    return (head, rows) if rows else None
+
+
 def chance(p: float | None) -> str:
     """A p value for people."""
     return "-" if p is None else "< 0.0001" if p < LEAST_CHANCE else f"{p:.4f}"

@@ -108,13 +108,14 @@ def reliability(p: Floats, flawed: Bools) -> list[dict[str, Any]]:
 def _rates(right: Bools, flawed: Bools) -> dict[str, Any]:
     return {
         "n": len(right),
-        "accuracy": _rate(right),
-        "recall": _rate(right[flawed]),
-        "fpr": _rate(~right[~flawed]),
+        "accuracy": rate(right),
+        "recall": rate(right[flawed]),
+        "fpr": rate(~right[~flawed]),
     }
 
 
-def _rate(hits: Bools) -> dict[str, Any] | None:
+def rate(hits: Bools) -> dict[str, Any] | None:
+    """The share of hits (n,) with n and Wilson's interval; None where n is 0."""
     if not len(hits):
         return None
     found = wilson(int(hits.sum()), len(hits))

@@ -63,6 +63,13 @@ INTERVALS = (
     "adds to it, so it may lie at their upper end or above."
 )
 
+VIOLATIONS = (
+    "How often the verdict on a text that was changed in a way that must not move it differs from "
+    "the verdict on the text as it was, whichever is right. Intervals by change are Wilson's, over "
+    "all changes the widest of his and of resampled groups and families. McNemar takes pairs as "
+    "independent."
+)
+
 #: What may begin a tag; any other `<` is just that.
 _OPENS = re.compile(r"<(?=[A-Za-z/!?])")
 
@@ -137,6 +144,28 @@ def slice_rows(title: str, found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     rows = [(name, str(one["n"]), *(cell(one[key]) for key in ("accuracy", "recall", "fpr")))
             for name, one in found.items()]  # fmt: skip
     return (title, "n", "accuracy", "recall", "false-positive rate"), rows
+
+
+def violation_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]] | None:
+    """Head and rows of how often harmless changes move verdicts; None without any."""
+    found = {k: one for k, j in report["judges"].items() if (one := j.get("metamorphic"))}
+    if not found:
+        return None
+    rates = [{"all changes": one["rate"],
+              "all changes, at threshold 0.5": one.get("rate_threshold_half"),
+              **one["changes"]} for one in found.values()]  # fmt: skip
+    names = dict.fromkeys(name for one in rates for name in one)
+    rows: list[Row] = [
+        (name, *(f"{cell(r)} n={r['n']}" if (r := one.get(name)) else "-" for one in rates))
+        for name in names
+        if any(one.get(name) for one in rates)
+    ]
+    rows += [
+        (label, *(str(one["left_out"][key]) for one in found.values()))
+        for key, label in (("unscored", "left out: no verdict"),
+                           ("no_scored_base", "left out: no verdict on the text as it was"))
+    ]  # fmt: skip
+    return ("verdicts moved", *(name_of(report, k) for k in found)), rows
 
 
 def critique_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:

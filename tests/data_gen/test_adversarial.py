@@ -22,6 +22,7 @@ from data_gen.variants import CHANGES, PER_ITEM, kept_variant, kept_variants
 from minicrit.config import Recipe
 from minicrit.data_config import AdversarialConfig
 from minicrit.files import sha256_json
+from minicrit.metamorphic import Pairs
 from minicrit.records import read_examples, write_examples
 from minicrit.settings import load_recipe, shipped_recipes
 
@@ -71,6 +72,15 @@ def test_every_change_is_there_for_both_labels(items):
     assert {name for name, _ in counts} == {*CHANGES, *HAND_CHANGES}
     least = min(counts[change, label] for change in CHANGES for label in ("valid", "flawed"))
     assert least >= 20
+
+
+def test_every_kept_item_is_paired_with_what_it_is_a_change_of(items):
+    pairs = Pairs.of(items)
+    assert [items[row] for row in pairs.rows] == [i for i in items if part_of(i) == KEEP]
+    for change, row, base in zip(pairs.changes, pairs.rows, pairs.bases, strict=True):
+        assert base >= 0
+        assert items[row].id == f"{items[base].id}/{change}"
+        assert part_of(items[base]) != KEEP
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -6,6 +6,7 @@ every metric follows from the digits below.
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,13 @@ def twins(number: int, first: Sequence[object], second: Sequence[object]) -> lis
             )
         )  # fmt: skip
     return pair
+
+
+def changed(base: Example, change: str, first: object = 0, second: object = 0) -> Example:
+    """An item of the suite that is the base changed; the digits say what either critic answers."""
+    said = re.sub(r"a=.* b=\S+", f"a={first} b={second}", base.rationale)
+    return replace(base, id=f"{base.id}/{change}", rationale=said,
+                   source=f"adversarial/metamorphic_keep/{change}")  # fmt: skip
 
 
 def small() -> list[Example]:

@@ -12,7 +12,7 @@ import pytest
 from minicrit import tables
 from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
-from tests.minicrit.benchmark_case import StandIn, lasting, many, recipe, small, twins
+from tests.minicrit.benchmark_case import StandIn, changed, lasting, many, recipe, small, twins
 
 
 def run(made: Recipe, load: Callable[[str], Any] = StandIn, draws: int = 30) -> dict[str, Any]:
@@ -167,6 +167,7 @@ def test_written_again_to_the_byte_and_readable(tmp_path: Path) -> None:
     page = made.benchmark.out.with_name("benchmark.md").read_text()
     assert "0.250 [" in page
     assert "by family" in page
+    assert "must not move" not in page  # no item is a change of another
     assert sorted(p.name for p in files[0].parent.iterdir()) == [
         "benchmark.items.jsonl", "benchmark.json", "benchmark.md"]  # fmt: skip
 
@@ -186,15 +187,29 @@ def test_one_model_in_memory_at_a_time(tmp_path: Path) -> None:
 
 
 def test_unscored_items_are_counted_not_guessed(tmp_path: Path) -> None:
-    """One of 100 is too long and one undefined: the rest is measured, twins of 48 groups."""
+    """One of 104 is too long and one undefined: the rest is measured, twins of 49 groups.
+
+    Of four changes a moves the first and has no p of what the last is a change of; b moves the last
+    two. The last one makes the 49th twin, as its group has a valid item with a p.
+    """
     odd = [*twins(50, ("nan", 0.9), (0.2, 0.8)), *twins(51, ("0.1 too long", 0.9), (0.2, 0.8))]
-    made = recipe(tmp_path, [*many()[:96], *odd])
+    valid, flawed, *_ = items = many()[:96]
+    turned = [changed(valid, "polite", 0.6, 0.2), changed(valid, "slip", 0.2, 0.2),
+              changed(flawed, "polite", 0.9, 0.4), changed(odd[0], "slip", 0.1, 0.7)]  # fmt: skip
+    made = recipe(tmp_path, [*items, *odd, *turned])
     report = run(made, draws=5)
     judge = report["judges"]["model_1"]
-    assert (judge["n"], judge["unscored"]) == (98, {"too long": 1, "undefined p": 1})
-    assert judge["metrics"]["twin_consistency"]["n"] == 48
+    assert (judge["n"], judge["unscored"]) == (102, {"too long": 1, "undefined p": 1})
+    assert judge["metrics"]["twin_consistency"]["n"] == 49
     assert report["judges"]["model_2"]["unscored"] == {"too long": 1}
-    assert report["pairs"][0]["n"] == 98
+    assert report["pairs"][0]["n"] == 102
+    assert judge["metamorphic"]["left_out"] == {"unscored": 0, "no_scored_base": 1}
+    page = made.benchmark.out.with_name("benchmark.md").read_text()
+    shown = page[page.index("## Changes that must not move the verdict") :]
+    assert "| all changes | 0.333 [0.061, 0.792] n=3 | 0.500 [" in shown
+    assert "| slip | 0.000 [0.000, 0.793] n=1 | 0.500 [0.095, 0.905] n=2 |" in shown
+    assert "| left out: no verdict on the text as it was | 1 | 0 | 0 |" in shown
+    assert "| critic a against critic b | 3 | 1 | 1 | 1.0000 |" in shown
     rows = [
         json.loads(x) for x in Path(f"{made.benchmark.out}.items.jsonl").read_text().splitlines()
     ]
