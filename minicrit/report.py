@@ -35,6 +35,7 @@ SECTIONS = (
     ("calibration", "Calibration and operating points", "benchmark"),
     ("types", "Which flaw", "heat"),
     ("slices", "Where it is good and where not", "slices"),
+    ("metamorphic", "Changes that must not move the verdict", "violations"),
     ("comparisons", "Comparisons", "contrasts"),
     ("ladder", "Ladder of stages", "ladder"),
     ("judged", "Critiques compared by a judge", "judged"),

@@ -11,6 +11,7 @@ Card = dict[str, str]
 MAX_FPR, MIN_F1, MAX_MS = 0.08, 0.90, 30.0  # what the critic has to keep people's trust
 WHOLE_MS = 100.0  # from which tenths say nothing
 MIN_AGREEMENT, MIN_SHARPE = 0.98, 0.40
+MAX_MOVED = 0.05  # of the verdicts, by changes that must not move any
 MET, MISSED, OPEN, UNKNOWN = "met", "missed", "open", "not measured"
 CURVES = ("val/f1", "val/fpr", "val/auroc", "val/twin_consistency")
 
@@ -19,6 +20,8 @@ def targets(
     benchmark: Report | None, sharpe: Report | None = None, agreement: Report | None = None
 ) -> list[Card]:
     """The five headline numbers, each with its interval; what nobody measured says so.
+
+    A sixth, of changes that must not move the verdict, only where the benchmark's items hold any.
 
     Args:
         benchmark: of which model 1 counts.
@@ -30,6 +33,7 @@ def targets(
             _missing("False-positive rate", f"under {100 * MAX_FPR:.0f} %", "make benchmark"),
             _missing("Flaw detection F1", f"over {MIN_F1:.2f}", "make benchmark"),
         ]),
+        *(_moved(benchmark) if benchmark else []),
         _agreement(agreement, benchmark),
         _sharpe(sharpe, benchmark),
         _time(benchmark) if benchmark
@@ -57,6 +61,23 @@ def _detection(report: Report) -> list[Card]:
             "target": f"over {MIN_F1:.2f}",
             "status": _status(f1["value"], f1["low"], f1["high"], MIN_F1, below=False),
         },
+    ]
+
+
+def _moved(report: Report) -> list[Card]:
+    found = report["judges"]["model_1"].get("metamorphic")
+    if not found:
+        return []
+    rate = found["rate"]
+    return [
+        {
+            "name": "Verdicts moved by harmless changes",
+            "value": _percent(rate["value"]),
+            "detail": f"95 %: {_percent(rate['low'])} to {_percent(rate['high'])}, "
+            f"{rate['n']} changed items",
+            "target": f"at most {100 * MAX_MOVED:.0f} %",
+            "status": _status(rate["value"], rate["low"], rate["high"], MAX_MOVED, below=True),
+        }
     ]
 
 

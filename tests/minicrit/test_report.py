@@ -12,7 +12,7 @@ from minicrit.config import Recipe
 from minicrit.critic import Written
 from minicrit.report import write_report
 from minicrit.tables import certificate
-from tests.minicrit.benchmark_case import StandIn, recipe, small, twins
+from tests.minicrit.benchmark_case import StandIn, changed, recipe, small, twins
 
 HOSTILE = '</div><script>alert("x")</script><img/src=x/onerror=alert(1)>{{7*7}}'
 
@@ -47,10 +47,9 @@ def test_shows_every_part(page: str) -> None:
                  "Learning", "Domain: accuracy", "Flaw type: recall", "not released",
                  "0.0125 [0.000, 0.100]", ">513<", ">138<", "float for int8", "9.5",
                  "0.0592", ">947<", "2.35 x", "How to make this again", "bag of words",
-                 "always flawed"):  # fmt: skip
-        assert (text in page) == (text != "Flaw type: recall"), (
-            text
-        )  # one flaw type is no comparison
+                 "always flawed", "must not move"):  # fmt: skip
+        # one flaw type is no comparison, and no item is a change of another
+        assert (text in page) == (text not in ("Flaw type: recall", "must not move")), text
     # ROC, reliability, risk and coverage; two learning plots; domain; two of the ladder
     assert page.count("<svg") == 3 + 2 + 1 + 2
     assert "threshold certified" not in page
@@ -123,8 +122,9 @@ def test_evidence_is_marked_where_it_stands(page: str) -> None:
 
 
 def test_hostile_texts_do_not_survive(tmp_path: Path) -> None:
-    """In rationale, model name and data path alike: shown as text, never as markup."""
+    """In rationale, model name, data path and change alike: shown as text, never as markup."""
     pairs = [*small()[2:], *twins(0, (f"0.1 {HOSTILE}", f"0.9 {HOSTILE}"), (0.2, 0.8))]
+    pairs.append(changed(pairs[0], "<script>odd", 0.1, 0.3))
     new = recipe(tmp_path, pairs)
 
     def load(letter: str) -> StandIn:
@@ -140,6 +140,12 @@ def test_hostile_texts_do_not_survive(tmp_path: Path) -> None:
     markdown = new.benchmark.out.with_name("benchmark.md").read_text()
     summary = new.benchmark.out.with_name("summary.md").read_text()
     assert "<script" not in markdown + summary
+    # of critic a (.6, changed .1) it moves the verdict, of b (.3, changed .3) it does not
+    section = text[text.index('<h2 id="metamorphic">') : text.index('<h2 id="comparisons">')]
+    assert '<th scope="row">&lt;script&gt;odd</th><td>1.000 [0.207, 1.000] n=1</td><td>0.000 [' in (
+        section
+    )
+    assert "| Verdicts moved by harmless changes | 100.0 % |" in summary
 
 
 def test_characters_that_cannot_be_seen_stand_as_their_numbers(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from minicrit.benchmark import benchmark
 from minicrit.report import SECTIONS, write_report
-from tests.minicrit.benchmark_case import StandIn, recipe
+from tests.minicrit.benchmark_case import StandIn, changed, recipe, small
 from tests.minicrit.browser import Browser, found_browser
 from tests.minicrit.test_side_views import JUDGED
 
@@ -71,7 +71,7 @@ def load(letter: str) -> StandIn:
 
 def everything(folder: Path) -> Path:
     """A page with every section there is."""
-    new = recipe(folder)
+    new = recipe(folder, [*small(), changed(small()[0], LONG, 0.9, 0.1)])
     benchmark(new, load=load, draws=20)
     new.sft.out.mkdir()
     rows = [{"step": s, "val/f1": s / 100, "train/loss": 2 - s / 100} for s in (25, 50, 75)]
@@ -153,7 +153,7 @@ def test_every_section_is_there_and_can_be_reached(browser: Browser, page: Path)
     empty = """[...document.querySelectorAll("main h2[id]")].filter(e => {
       const next = e.nextElementSibling; return !next || next.tagName === "H2"; }).map(e => e.id)"""
     assert browser.ask(empty) == []
-    assert browser.ask('document.querySelectorAll(".card").length') == 5
+    assert browser.ask('document.querySelectorAll(".card").length') == 6
     assert browser.ask('document.querySelectorAll("mark").length') > 1
 
 

@@ -46,6 +46,28 @@ def test_status_asks_the_whole_interval() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rate", "status"),
+    [
+        ((0.02, 0.01, 0.049), "met"),
+        ((0.02, 0.01, 0.06), "open"),
+        ((0.11, 0.08, 0.13), "missed"),
+        ((None, None, None), "not measured"),
+    ],
+)
+def test_moved_verdicts_stand_after_f1_where_items_are_changes(rate: Any, status: str) -> None:
+    found = benchmark((0.02, 0.01, 0.07), 10, 29)
+    found["judges"]["model_1"]["metamorphic"] = {
+        "rate": {**dict(zip(KEYS, rate, strict=True)), "n": 681}
+    }
+    card = targets(found)[2]
+    assert (card["name"], card["target"]) == ("Verdicts moved by harmless changes", "at most 5 %")
+    assert card["status"] == status
+    assert card["detail"].endswith("681 changed items")
+    found["judges"]["model_1"]["metamorphic"] = None
+    assert len(targets(found)) == len(targets(None)) == 5
+
+
+@pytest.mark.parametrize(
     ("found", "status"),
     [
         (gate(0.5, -0.1, 1.1), "open"),
