@@ -63,8 +63,8 @@ class Case:
     def draw(self, seed: str, number: int) -> list[Example]:
         """The texts of one draw of wordings, evidence a before evidence b."""
         rng = random.Random(f"{seed}/{self.id}/{number}")  # noqa: S311 - reproducible, not secret
-        text = _worded(self.text, rng)
-        halves = {half: {side: _worded(getattr(self, half)[side], rng) for side in "ab"}
+        text = worded(self.text, rng)
+        halves = {half: {side: worded(getattr(self, half)[side], rng) for side in "ab"}
                   for half in _HALVES}  # fmt: skip
         found = []
         for which in ("aa", "ab", "ba", "bb"):
@@ -72,7 +72,7 @@ class Case:
             if said is None:
                 continue
             parts = {half: halves[half][side] for half, side in zip(_HALVES, which, strict=True)}
-            row = self._row(which, text, parts, {k: _worded(v, rng) for k, v in said.items()})
+            row = self._row(which, text, parts, {k: worded(v, rng) for k, v in said.items()})
             group = f"{SOURCE}/{self.id}/{number}"
             found.append(Example.from_row({**row, "id": f"{group}/{which}", "group": group}))
         return found
@@ -215,7 +215,7 @@ def _check_keys(what: str, value: Any, wanted: set[str], *, nullable: bool = Fal
             raise ValueError(f"expected text in {key}, got {one!r}; mend it")
 
 
-def _worded(text: str, rng: random.Random) -> str:
+def worded(text: str, rng: random.Random) -> str:
     """One of each `<one|another>`, inner ones first."""
     while found := _CHOICE.search(text):
         text = text[: found.start()] + rng.choice(found[1].split("|")) + text[found.end() :]

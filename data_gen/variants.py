@@ -14,7 +14,8 @@ from minicrit.records import Example
 
 #: Changes an item gets, picked by its id: all of them for every item would be mostly repetition.
 PER_ITEM = 3
-_LONG_WORD = re.compile(r"\b[a-z]{7,}\b")
+#: A word that a slip of the pen leaves readable.
+LONG_WORD = re.compile(r"\b[a-z]{7,}\b")
 
 _POLITE = (
     "Thank you for taking the time to read this.",
@@ -51,7 +52,7 @@ def kept_variants(item: Example) -> list[Example]:
 
 def kept_variant(item: Example, change: str) -> Example:
     """The item after a change that is no reason for another verdict."""
-    everywhere = _EVERYWHERE.get(change)
+    everywhere = EVERYWHERE.get(change)
     text = everywhere(item.rationale) if everywhere else _ONCE[change](item)
     evidence = everywhere(item.evidence) if everywhere and item.evidence else item.evidence
     return replace(item, id=f"{item.id}/{change}", rationale=text, evidence=evidence,
@@ -59,29 +60,34 @@ def kept_variant(item: Example, change: str) -> Example:
 
 
 def _before(said: Sequence[str]) -> Callable[[Example], str]:
-    return lambda item: _joined(_pick(said, item), item.rationale)
+    return lambda item: joined(_pick(said, item), item.rationale)
 
 
 def _after(said: Sequence[str]) -> Callable[[Example], str]:
-    return lambda item: _joined(item.rationale, _pick(said, item))
+    return lambda item: joined(item.rationale, _pick(said, item))
 
 
 def _instructed(item: Example) -> str:
     """The text with an instruction to the critic that asks for the wrong verdict."""
     wrong = "valid" if item.label == "flawed" else "flawed"
-    return _joined(item.rationale, _pick(_INSTRUCTIONS, item).format(wrong=wrong))
+    return joined(item.rationale, _pick(_INSTRUCTIONS, item).format(wrong=wrong))
 
 
 def _slip(item: Example) -> str:
     """Two letters of a long word change places, outside of the evidence."""
     text, evidence = item.rationale, item.evidence or ""
     start = text.find(evidence) if evidence else len(text)
-    for word in _LONG_WORD.finditer(text):
+    for word in LONG_WORD.finditer(text):
         outside = word.end() <= start or word.start() >= start + len(evidence)
         at = word.start() + 2
         if outside and text[at] != text[at + 1]:
-            return f"{text[:at]}{text[at + 1]}{text[at]}{text[at + 2 :]}"
+            return swapped(text, at)
     return text
+
+
+def swapped(text: str, at: int) -> str:
+    """The text with the letter at a place and the one behind it exchanged."""
+    return f"{text[:at]}{text[at + 1]}{text[at]}{text[at + 2 :]}"
 
 
 def _pick(said: Sequence[str], item: Example) -> str:
@@ -92,13 +98,13 @@ def _digest(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
-def _joined(first: str, second: str) -> str:
+def joined(first: str, second: str) -> str:
     """One after the other; a text in lines gets a line more."""
     return f"{first}\n{second}" if "\n" in first + second else f"{first} {second}"
 
 
 #: Changes of every sentence, the evidence among them.
-_EVERYWHERE: Mapping[str, Callable[[str], str]] = {
+EVERYWHERE: Mapping[str, Callable[[str], str]] = {
     "lower_case": str.lower,
     "line_breaks": lambda text: text.replace(". ", ".\n"),
 }
@@ -111,4 +117,4 @@ _ONCE: Mapping[str, Callable[[Example], str]] = {
     "instruction": _instructed,
     "slip_of_the_pen": _slip,
 }
-CHANGES = (*_ONCE, *_EVERYWHERE)
+CHANGES = (*_ONCE, *EVERYWHERE)
