@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from data_gen.changed import change_of
 from minicrit.records import Example
 from minicrit.taxonomy import DOMAINS, KINDS, LABELS
 
@@ -19,7 +20,7 @@ def coverage(splits: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
 
 
 def table(splits: Mapping[str, Sequence[Example]]) -> str:
-    """Markdown: one line a split, then flaw by domain and flaw by kind over all splits."""
+    """Markdown: a line a split, groups by change, flaw by domain and by kind over all splits."""
     counts = cells(e for examples in splits.values() for e in examples)
     flaws = sorted({flaw for _, flaw, _ in counts}, key=lambda flaw: (flaw in LABELS, flaw))
     sizes = [
@@ -27,19 +28,37 @@ def table(splits: Mapping[str, Sequence[Example]]) -> str:
         for name, rows in splits.items()
     ]
     return "\n".join([
-        *markdown(("file", "examples", "groups", "sources"), sizes), "",
+        *markdown(("file", "examples", "groups", "sources"), sizes), "", *_changed(splits),
         *markdown(("flaw", *DOMAINS), [_line(f, counts, 0, DOMAINS) for f in flaws]), "",
         *markdown(("flaw", *KINDS), [_line(f, counts, 2, KINDS) for f in flaws]), "",
     ])  # fmt: skip
 
 
+def _changed(splits: Mapping[str, Sequence[Example]]) -> list[str]:
+    """A table of the changed groups by file and change; nothing where there are none."""
+    files = {name: counts for name, rows in splits.items() if (counts := changes(rows))}
+    if not files:
+        return []
+    names = sorted(set().union(*files.values()))
+    rows = [(name, *(str(counts[name] or "-") for counts in files.values())) for name in names]
+    totals = ("all", *(str(counts.total()) for counts in files.values()))
+    return [*markdown(("groups changed by", *files), [*rows, totals]), ""]
+
+
+def changes(examples: Iterable[Example]) -> Counter[str]:
+    """Groups by the change that their texts went through; those without one do not count."""
+    return Counter(change for _, change in {(e.group, change_of(e)) for e in examples} if change)
+
+
 def _summary(examples: Sequence[Example]) -> dict[str, Any]:
     words = [len(e.rationale.split()) for e in examples]
+    changed = changes(examples)
     return {
         "examples": len(examples),
         "groups": len({e.group for e in examples}),
         "flawed": sum(e.label == "flawed" for e in examples),
         "sources": dict(sorted(Counter(e.source for e in examples).items())),
+        **({"changed": dict(sorted(changed.items()))} if changed else {}),
         "words_mean": round(sum(words) / max(1, len(words)), 2),
         "words_max": max(words, default=0),
         "cells": [

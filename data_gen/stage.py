@@ -23,6 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from data_gen.casebook import drawn_cases
+from data_gen.changed import with_changes
 from data_gen.check import faults
 from data_gen.compose import VERSION, compose
 from data_gen.coverage import coverage, table
@@ -144,11 +145,13 @@ def _composed(recipe: Recipe) -> dict[str, list[Example]]:
     if found:
         shown = "\n".join(found[:_FIRST])
         raise ValueError(f"expected no faults, got {len(found)}; mend the mechanism:\n{shown}")
+    splits["train"] = with_changes(splits["train"], recipe.data.changed, recipe.seed)
     if recipe.data.alone:
         splits["train"] = _alone(splits["train"], recipe.seed)
     splits["train"], splits[FRESH] = _parted(splits["train"], recipe.data.train)
     if share := recipe.data.casebook:
-        splits["train"] += drawn_cases(round(share * recipe.data.train), recipe.seed, "train")
+        cases = drawn_cases(round(share * recipe.data.train), recipe.seed, "train")
+        splits["train"] += with_changes(cases, recipe.data.changed, recipe.seed)
         held_out = drawn_cases(CASES_HELD_OUT, recipe.seed, "validation")
         splits["validation-casebook"] = held_out
     return splits

@@ -33,6 +33,9 @@ class DataConfig:
         casebook: texts of the casebook (cases in natural prose, written by hand) in the training
             data, as a share of the composed ones; a tenth of its cases is kept apart, in
             `validation-casebook.jsonl`.
+        changed: share of the training groups, composed and of the casebook, of which every text
+            gets the same harmless change, such as a slip of the pen, a word of thanks or an
+            instruction to the critic: it must not move the verdict.
         public: folder with public sets (*.jsonl, *.jsonl.gz in the Example form); null for none.
             Their train, validation and test parts join ours; see `public_limit`.
         public_limit: at most so many public rows a set and split, drawn by group; 0 for all.
@@ -56,6 +59,7 @@ class DataConfig:
     focus: Path | None = None
     bank: bool = False
     casebook: float = 0.0
+    changed: float = 0.0
     public: Path | None = None
     public_limit: int = 0
     max_tokens: int = 1024

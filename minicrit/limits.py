@@ -22,12 +22,12 @@ _LEAST |= {"errors.max_new_tokens": 16, "explain.max_new_tokens": 16, "errors.sl
 _ABOVE_ZERO = {"beta", "body_s", "clip", "drain_s", "gain", "learning_rate", "lora.alpha", "ratios",
                "verdict_weight"}  # fmt: skip
 _SHARES = {
-    "ab.alpha", "bar", "calibrate.alpha", "casebook", "certain", "confident", "delta",
+    "ab.alpha", "bar", "calibrate.alpha", "casebook", "certain", "changed", "confident", "delta",
     "discordance", "dropout", "errors.reasons", "explained", "feedback.validation", "final_rate",
     "flawed", "floor", "least_accuracy", "least_agreement", "least_injection", "least_length",
     "least_parsed", "least_right", "max_bad", "max_risk", "max_unscored", "most_flips", "near",
-    "overlap", "quantize.margin", "rate", "share", "sure", "target", "temperature_share",
-    "terse", "warmup",
+    "overlap", "quantize.margin", "rate", "share", "sure", "target", "temperature_share", "terse",
+    "warmup",
 }  # fmt: skip
 
 
