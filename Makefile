@@ -625,6 +625,11 @@ $(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.
 	$(TRAIN) sft $(CONFIG) $(SETTINGS_sft) $(ARGS)
 	@touch $@
 
+# A stage's folder is whole or not there, so what comes after it, Ctrl-C too, is no reason to take
+# its manifest away: a folder without one would be nobody's, and refused.
+.PRECIOUS: $(foreach made,$(DATA_DIR) $(DATA_DIR)-plain $(PAIRS) $(ADAPTER) $(PLAIN) $(PREFERRED) \
+    $(RESAMPLED) $(LIKED) $(REVISED) $(SMALL) $(EXPORTED),$(made)/manifest.json)
+
 # Texts without twins, and the loss of the next token alone; everything else as in sft.
 $(DATA_DIR)-plain/manifest.json: $(DATA_DIR)/manifest.json
 	$(MINICRIT) data $(CONFIG) $(SETTINGS_data) --data.alone true --data.fresh 0 \
