@@ -39,7 +39,8 @@ class Estimate:
     Attributes:
         pairs: to be made. requests: still to be sent. answered: known already.
         input_tokens, output_tokens: of the requests.
-        usd, most_usd: expected; if every answer is as long as allowed and every one is asked twice.
+        usd, most_usd: expected; if every answer is as long as allowed and every one is asked twice,
+            but no more is rejected than `basis` says.
         seconds: of one request. basis: what tokens, lengths and rejections were taken from.
         rest: USD that a plan is still expected to cost, by the step that it asks next.
     """

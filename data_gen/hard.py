@@ -119,8 +119,8 @@ def _shown(found: Estimate, settings: "HardConfig", price: Price, past: Past) ->
     if price != FREE:
         batch = " in batches" if settings.batch else ""
         lines.append(
-            f"expected {found.usd:.2f} USD, at most {found.most_usd:.2f} USD (prices of "
-            f"{price.date}{batch}); used so far {past.committed:.2f} USD"
+            f"expected {found.usd:.2f} USD, at most {found.most_usd:.2f} USD unless more is "
+            f"rejected (prices of {price.date}{batch}); used so far {past.committed:.2f} USD"
         )
     if settings.budget_usd is not None:
         fits = past.committed + found.usd <= settings.budget_usd

@@ -1,6 +1,7 @@
-"""A budget that ends before the count is reached: what is whole is kept, and more goes on."""
+"""What ends a run before its count: a spent budget, which keeps what is whole, or repetition."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from data_gen.asker import BudgetError
 from data_gen.backends.protocol import Usage
 from data_gen.batcher import Batcher
-from data_gen.collect import Found, first
+from data_gen.collect import Found, collect, first
 from data_gen.estimate import estimate
 from data_gen.hard import make_hard
 from data_gen.plans import plans
@@ -19,6 +20,7 @@ from minicrit.data_config import HardConfig
 from minicrit.records import read_examples
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.test_batches import PRICE, batcher
+from tests.data_gen.test_hard import asker
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +77,19 @@ def test_rounds_begin_only_what_the_budget_is_expected_to_finish(tmp_path):
         assert (len(whole.pairs), whole.over) == (20, None)
         assert whole.pairs[: len(pairs)] == pairs
         assert server.counted["answers"] == one.journal.counts["answer"] == 80
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_model_that_only_repeats_itself_is_not_paid_without_end(threads, tmp_path):
+    same = next(plans(1))
+    alike = (replace(same, number=number) for number in range(200))
+    reason = r"of \d\d \(\d\d x write: the text is that of another\); use a better model"
+    with ScriptedServer() as server, pytest.raises(ValueError, match=reason):
+        if threads:
+            collect(14, alike, asker(server, tmp_path), source="s", threads=2)
+        else:
+            collect_in_rounds(14, alike, batcher(server, tmp_path), source="s")
+    assert server.counted["answers"] < 200
 
 
 def test_an_unknown_model_cannot_have_a_budget(tmp_path):
