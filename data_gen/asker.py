@@ -20,6 +20,7 @@ from data_gen.backends.protocol import (
     UnanswerableError,
 )
 from data_gen.journal import Journal
+from data_gen.pace import Pace
 from data_gen.prices import Price
 
 T = TypeVar("T")
@@ -93,14 +94,13 @@ class Asker:
     ) -> None:
         self.backend, self.journal = backend, journal
         self.price, self.budget, self.patience = price, budget, patience
-        self._not_before = 0.0
+        self._pace = Pace()
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
-        self._stopped = threading.Event()
 
     def stop(self) -> None:
         """Lets no further request start, so that the threads end soon."""
-        self._stopped.set()
+        self._pace.stop()
 
     def ask(self, request: Request) -> Answer:
         """The answer to a request.
@@ -127,16 +127,33 @@ class Asker:
                 raise
 
     def _persist(self, key: str, request: Request) -> Answer:
-        """Sends a request until it is answered or hope is gone."""
-        for attempt in range(self.patience.attempts):
-            self._wait_for_all()
-            try:
-                return self._send(key, request)
-            except TryAgainError as error:
-                last = error
-                if attempt + 1 < self.patience.attempts:
-                    self._wait(attempt, error)
-        raise self.patience.exhausted(last) from last
+        """Sends a request until it is answered or hope is gone.
+
+        A limit of the rate does not count as an attempt while others are let through.
+        """
+        failed, answers = 0, self._pace.answers
+        while True:
+            with self._pace.turn():
+                try:
+                    answer = self._send(key, request)
+                except TryAgainError as error:
+                    failed += not (error.everybody and self._pace.answers > answers)
+                    answers = self._pace.answers
+                    wait = self._bear(failed, error)
+                else:
+                    self._pace.answered()
+                    return answer
+            time.sleep(wait)
+
+    def _bear(self, failed: int, error: TryAgainError) -> float:
+        """Seconds that this request has to wait after a failure, apart from all others."""
+        if failed == self.patience.attempts:
+            raise self.patience.exhausted(error) from error
+        wait = self.patience.pause(max(0, failed - 1), error)
+        if error.everybody:
+            self._pace.crowded(wait)
+            return 0.0
+        return wait
 
     def _lock_of(self, key: str) -> threading.Lock:
         with self._lock:
@@ -155,21 +172,3 @@ class Asker:
             raise
         self.journal.settle(key, answer, self.price.cost(answer.usage), time.monotonic() - started)
         return answer
-
-    def _wait_for_all(self) -> None:
-        """Waits until the server has cooled down; ends the thread if the run is stopped."""
-        while True:
-            if self._stopped.is_set():
-                raise HopelessError("the run: expected to go on, got a stop; see the first error")
-            left = self._not_before - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(left, 1.0))
-
-    def _wait(self, attempt: int, error: TryAgainError) -> None:
-        wait = self.patience.pause(attempt, error)
-        if error.everybody:
-            with self._lock:
-                self._not_before = max(self._not_before, time.monotonic() + wait)
-        else:
-            time.sleep(wait)

@@ -197,11 +197,29 @@ def test_threads_with_one_question_send_it_once(tmp_path):
         assert server.counted["requests"] == 1
 
 
-def test_attempts_are_bounded(tmp_path):
-    with ScriptedServer(lambda body, attempt: "500") as server:
+@pytest.mark.parametrize("fault", ["500", "429 after 0"])
+def test_attempts_are_bounded(fault, tmp_path):
+    with ScriptedServer(lambda body, attempt: fault) as server:
         with pytest.raises(HopelessError, match="within 4 attempts"):
             asker("openai", server, tmp_path).ask(question())
         assert server.counted["requests"] == 4
+
+
+def test_a_limit_of_the_rate_ends_no_run_however_many_threads_meet_it(tmp_path):
+    free = 0.0
+
+    def one_at_a_time(body, attempt):
+        nonlocal free
+        if (now := time.monotonic()) < free:
+            return "429 after 0.05"
+        free = now + 0.05
+        return None
+
+    with ScriptedServer(one_at_a_time) as server:
+        one = asker("openai", server, tmp_path)
+        one.each(one.ask, [question(draw) for draw in range(24)], threads=8)
+        assert server.counted["answers"] == 24
+        assert server.counted["requests"] < 24 * 3  # nor are all sent again each time
 
 
 @pytest.mark.parametrize(
