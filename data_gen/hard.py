@@ -41,8 +41,9 @@ def make_hard(recipe: "Recipe") -> None:
     """Makes `hard.out` anew, or goes on making it.
 
     Raises:
-        ValueError: if the back end is hopeless, the budget is spent or nearly all is rejected.
-            Of a spent budget, what is whole is written before.
+        ValueError: if the back end is hopeless, the budget is spent, nearly all is rejected, or a
+            batch is out that this run would not wait for. Of a spent budget, what is whole is
+            written before.
     """
     settings = recipe.hard
     check_replaceable(settings.out)  # now, not after what is paid for
@@ -77,10 +78,21 @@ def _make(recipe: "Recipe", price: Price, journal: Journal) -> None:
                                   rest=lambda: _estimate(recipe, price, journal).rest)  # fmt: skip
         _write(recipe, found, batches, journal)
     else:
+        _check_batches(journal)
         backend = open_backend(source, settings.model, **_where(recipe))
         asker = Asker(backend, journal, price=price, budget=budget)
         found = collect(count, wanted, asker, source=source, threads=settings.threads)
         _write(recipe, found, backend, journal)
+
+
+def _check_batches(journal: Journal) -> None:
+    """Refuses to ask alone what a batch may hold: it would be paid for twice."""
+    if batch := next(iter(journal.batches.values()), None):
+        raise ValueError(
+            f"{journal.path}: expected BATCH=1 while batch {batch.id or batch.name} of "
+            f"{batch.size} requests is out, got 0; run the same command with BATCH=1, which waits "
+            "for it, or choose another OUT"
+        )
 
 
 def _cells(settings: "HardConfig") -> dict[tuple[str, str], float] | None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ import pytest
 from data_gen.asker import BudgetError, Patience
 from data_gen.backends.protocol import Answer, HopelessError, Request, UnanswerableError, Usage
 from data_gen.batcher import Batcher, Waiting, _parts
+from data_gen.hard import make_hard
 from data_gen.journal import Journal
 from data_gen.opening import open_batches
 from data_gen.plans import plans
 from data_gen.prices import FREE, Price, read_price
 from data_gen.rounds import collect_in_rounds
+from minicrit.config import Recipe
+from minicrit.data_config import HardConfig
 from minicrit.records import read_examples
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.test_hard import ROOT, asker, collect
@@ -230,6 +234,17 @@ def test_a_batch_whose_id_was_never_written_down_is_found_again(tmp_path):
         assert len(one.ask_all(questions(4))) == 4
         assert server.counted["batches"] == 4
         assert one.journal.reserved == 0
+
+
+def test_what_a_batch_holds_is_not_asked_alone(tmp_path):
+    with ScriptedServer() as server:
+        orphaned(server, tmp_path / "hard.work", sent=True)
+        hard = HardConfig(backend="anthropic", model="claude-haiku-4-5", url=server.url, count=2,
+                          out=tmp_path / "hard")  # fmt: skip
+        with pytest.raises(ValueError, match="BATCH=1 while batch orphan of 4 requests is out"):
+            make_hard(Recipe(hard=hard))
+        assert server.counted["requests"] == 0
+        make_hard(Recipe(hard=replace(hard, out=tmp_path / "other")))
 
 
 def test_a_batch_that_was_never_sent_is_sent_and_reserves_nothing_twice(tmp_path):
