@@ -32,6 +32,8 @@ _STOPS: dict[str, Stop] = {
 
 #: Failures with status 400 of one request, which would come again; any other is everybody's.
 _OF_ITS_OWN = ("blocked by content filtering policy", "prompt is too long")
+#: Failures of transport before anything was sent, so nothing can have been charged.
+_UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 class Claude:
@@ -90,7 +92,8 @@ def failures() -> Iterator[None]:
     except anthropic.APIStatusError as error:
         raise _failure(error) from error
     except (anthropic.APIConnectionError, httpx2.HTTPError) as error:  # time-outs are of this kind
-        raise TryAgainError(str(error), lost=True) from error
+        lost = not isinstance(error.__cause__, _UNSENT)
+        raise TryAgainError(str(error), lost=lost) from error
     except (anthropic.AnthropicError, json.JSONDecodeError) as error:
         raise TryAgainError(f"expected an answer, got {error}", lost=True) from error
     except (AttributeError, TypeError) as error:  # the SDK takes any JSON for what was asked for

@@ -38,12 +38,9 @@ class ClaudeBatches(Claude):
             with failures():
                 made = self._client.messages.batches.create(requests=rows)  # type: ignore[arg-type]
         except TryAgainError as error:
-            cause = error.__cause__
-            refused = (
-                isinstance(cause, anthropic.APIStatusError)
-                and cause.status_code == _TOO_MANY_REQUESTS
-            )
-            error.lost = not refused  # a server that stumbles may have created it before
+            if isinstance(error.__cause__, anthropic.APIStatusError):
+                # A server that stumbles may have created it before.
+                error.lost = error.__cause__.status_code != _TOO_MANY_REQUESTS
             raise
         return _batch(made).id
 

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import ollama
 
+from data_gen.backends.openai_like import UNSENT
 from data_gen.backends.protocol import (
     Answer,
     HopelessError,
@@ -56,7 +57,8 @@ class Ollama:
             raise HopelessError(f"Ollama: expected a server, got {error}; start it with "
                                 "`ollama serve`, or set OLLAMA_HOST") from error  # fmt: skip
         except httpx.TransportError as error:
-            raise TryAgainError(f"{type(error).__name__}: {error}", lost=True) from error
+            lost = not isinstance(error, UNSENT)
+            raise TryAgainError(f"{type(error).__name__}: {error}", lost=lost) from error
         except (ValueError, AttributeError) as error:  # no JSON, or not that of an answer
             raise TryAgainError(f"expected an answer of Ollama, got {error}") from error
         return self._answer(said)

@@ -18,6 +18,8 @@ from data_gen.backends.protocol import (
 from minicrit.discreet import key_of
 
 _OK = 200
+#: Failures of transport before anything was sent, so nothing can have been charged.
+UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 #: Failures of one request that would come again, with which status ever: a prompt that does not fit
 #: (as llama.cpp, OpenAI and vLLM call it), and an answer that llama.cpp itself cannot take apart.
 _OF_ITS_OWN = (
@@ -44,7 +46,8 @@ class OpenAILike:
         try:
             response = self._client.post("/v1/chat/completions", json=self._body(request))
         except httpx.RequestError as error:  # a body that cannot be unzipped is none of transport
-            raise TryAgainError(f"{type(error).__name__}: {error}", lost=True) from error
+            lost = not isinstance(error, UNSENT)
+            raise TryAgainError(f"{type(error).__name__}: {error}", lost=lost) from error
         if response.status_code != _OK:
             raise failure(response)
         try:

@@ -280,6 +280,16 @@ def test_what_may_have_been_charged_stays_reserved(tmp_path):
         assert one.journal.reserved == pytest.approx(PRICE.most(question()))
 
 
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_a_server_that_is_not_reached_charges_nothing(kind, tmp_path):
+    with ScriptedServer() as server:
+        one = asker(kind, server, tmp_path, price=PRICE)
+    with pytest.raises(HopelessError, match="within 4 attempts"):
+        one.ask(question())  # nobody listens there any more
+    assert one.journal.counts == {"sent": 4, "failed": 4}
+    assert one.journal.committed == 0
+
+
 def test_a_broken_last_line_is_cut_off_and_damage_is_refused(tmp_path):
     path = tmp_path / "journal.jsonl"
     answer = Answer("{}", "end", Usage(1, 2))

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from data_gen.asker import BudgetError, Patience
-from data_gen.backends.protocol import Answer, HopelessError, Request, UnanswerableError, Usage
+from data_gen.backends.protocol import (
+    Answer,
+    HopelessError,
+    Request,
+    TryAgainError,
+    UnanswerableError,
+    Usage,
+)
 from data_gen.batcher import Batcher, Waiting, _parts
 from data_gen.hard import make_hard
 from data_gen.journal import Journal
@@ -83,6 +90,14 @@ def test_a_creation_that_fails_is_repeated_only_if_nothing_was_created(fault, tm
         assert server.counted["creations"] == (1 if fault.endswith("created") else 2)
         assert one.journal.reserved == 0
         assert one.journal.counts["sent"] == 5
+
+
+def test_a_batch_that_never_reached_a_server_is_not_looked_for(tmp_path):
+    with ScriptedServer() as server:
+        one = batcher(server, tmp_path, price=PRICE)
+    with pytest.raises(TryAgainError) as caught:
+        one.backend.create({"k": questions(1)[0]})  # nobody listens there any more
+    assert not caught.value.lost
 
 
 @pytest.mark.parametrize("what", ["look", "results"])
