@@ -59,7 +59,8 @@ class Claude:
         with failures():
             message = self._client.messages.create(**parameters(self.model, request))
             if not isinstance(message, anthropic.types.Message):  # a page of HTML comes as text
-                raise TryAgainError("expected a message, got something else with status 200")
+                raise TryAgainError("expected a message, got something else with status 200",
+                                    lost=True)  # fmt: skip
             return answer_of(message)
 
     def count(self, request: Request) -> int:

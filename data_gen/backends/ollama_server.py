@@ -60,12 +60,12 @@ class Ollama:
             lost = not isinstance(error, UNSENT)
             raise TryAgainError(f"{type(error).__name__}: {error}", lost=lost) from error
         except (ValueError, AttributeError) as error:  # no JSON, or not that of an answer
-            raise TryAgainError(f"expected an answer of Ollama, got {error}") from error
+            raise TryAgainError(f"expected an answer of Ollama, got {error}", lost=True) from error
         return self._answer(said)
 
     def _answer(self, said: ollama.ChatResponse) -> Answer:
         if not said.done:
-            raise TryAgainError("expected a finished answer, got one that broke off")
+            raise TryAgainError("expected a finished answer, got one that broke off", lost=True)
         used = Usage(said.prompt_eval_count or 0, said.eval_count or 0)
         if used.input_tokens >= CONTEXT:
             raise UnanswerableError(f"Ollama: expected a prompt under {CONTEXT} tokens, got one "
@@ -83,5 +83,5 @@ def _failure(model: str, error: ollama.ResponseError) -> Exception:
         return HopelessError(f"Ollama: expected the model {model}, got none of that name; "
                              f"`ollama pull {model}`")  # fmt: skip
     if error.status_code < 100:  # an error in the middle of an answer  # noqa: PLR2004
-        return TryAgainError(error.error)
+        return TryAgainError(error.error, lost=True)
     return http_error(error.status_code, error.error, None)

@@ -154,8 +154,13 @@ def http_error(status: int, message: str, retry_after: str | None) -> Exception:
     message = hidden(message)
     if status in (408, 409) or status >= 500 or status == 429:  # noqa: PLR2004
         crowded = status in (429, 503, 529)
+        # A gateway that gives up says nothing of the answer behind it, which may be charged.
+        lost = not crowded and status != 409  # noqa: PLR2004
         return TryAgainError(
-            f"status {status}: {message}", wait=seconds(retry_after), everybody=crowded
+            f"status {status}: {message}",
+            wait=seconds(retry_after),
+            everybody=crowded,
+            lost=lost,
         )
     if status == 422:  # noqa: PLR2004
         return UnanswerableError(f"status {status}: {message}")

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from data_gen.asker import Asker, BudgetError, Patience
-from data_gen.backends.protocol import Answer, HopelessError, Request, UnanswerableError, Usage
+from data_gen.backends.protocol import (
+    Answer,
+    HopelessError,
+    Request,
+    UnanswerableError,
+    Usage,
+    http_error,
+)
 from data_gen.journal import Journal
 from data_gen.opening import open_backend
 from data_gen.prices import FREE, Price
@@ -278,6 +285,21 @@ def test_what_may_have_been_charged_stays_reserved(tmp_path):
         one = asker("openai", server, tmp_path, price=PRICE)
         one.ask(question())
         assert one.journal.reserved == pytest.approx(PRICE.most(question()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_failure_behind_which_an_answer_may_stand_stays_reserved(kind, tmp_path):
+    faults = ["504", "429", "html"]
+    with ScriptedServer(lambda body, attempt: dict(enumerate(faults, 1)).get(attempt)) as server:
+        one = asker(kind, server, tmp_path, price=PRICE)
+        one.ask(question())
+    assert one.journal.counts == {"sent": 4, "failed": 1, "answer": 1}
+    assert one.journal.reserved == pytest.approx(2 * PRICE.most(question()))
+
+
+def test_which_statuses_may_stand_before_an_answer():
+    tried = (408, 409, 429, 500, 502, 503, 504, 524, 529)
+    assert [s for s in tried if http_error(s, "", None).lost] == [408, 500, 502, 504, 524]
 
 
 @pytest.mark.parametrize("kind", ["anthropic", "openai"])
