@@ -69,7 +69,7 @@ class Ollama:
         used = Usage(said.prompt_eval_count or 0, said.eval_count or 0)
         if used.input_tokens >= CONTEXT:
             raise UnanswerableError(f"Ollama: expected a prompt under {CONTEXT} tokens, got one "
-                                    "that was cut")  # fmt: skip
+                                    "that was cut", lost=True)  # fmt: skip
         return Answer(
             text=said.message.content or "",
             stop="cut" if said.done_reason == "length" else "end",

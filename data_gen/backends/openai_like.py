@@ -21,13 +21,18 @@ _OK = 200
 #: Failures of transport before anything was sent, so nothing can have been charged.
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 #: Failures of one request that would come again, with which status ever: a prompt that does not fit
-#: (as llama.cpp, OpenAI and vLLM call it), and an answer that llama.cpp itself cannot take apart.
+#: (as llama.cpp, OpenAI and vLLM call it), an answer that llama.cpp itself cannot take apart, and a
+#: prompt that a filter of Azure's or OpenAI's takes for harm.
 _OF_ITS_OWN = (
     "exceed_context_size_error",
     "context_length_exceeded",
     "maximum context length",
     "does not match the expected",
+    "invalid_prompt",
+    "content_policy_violation",
+    "content_filter",
 )
+_CHARGED = "content_filter"  # Azure charges for reading what it then refuses
 
 
 class OpenAILike:
@@ -81,7 +86,8 @@ def client_of(url: str, timeout: float) -> httpx.Client:
 def failure(response: httpx.Response) -> Exception:
     """What an answer of another status stands for."""
     if any(kind in response.text for kind in _OF_ITS_OWN):
-        return UnanswerableError(f"status {response.status_code}: {hidden(response.text)}")
+        said = f"status {response.status_code}: {hidden(response.text)}"
+        return UnanswerableError(said, lost=_CHARGED in response.text)
     after = response.headers.get("retry-after")
     return http_error(response.status_code, response.text, after)
 

@@ -78,7 +78,11 @@ class TryAgainError(Exception):
 
 
 class UnanswerableError(Exception):
-    """This question is not accepted, others may be."""
+    """This question is not accepted, others may be. `lost` says that it may be charged for."""
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class HopelessError(ValueError):

@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, bytes):
             self._raw(200, fault, "application/json")
         elif fault.startswith(("400 ", "401 ")):
-            self._send(int(fault[:3]), {"error": {"message": fault}})
+            self._send(int(fault[:3]), {"error": {"message": fault, "code": fault.split()[1]}})
         elif fault.isdigit():
             self._send(int(fault), {"error": {"type": "error", "message": "scripted"}})
         elif fault.startswith("429 after "):

@@ -108,21 +108,25 @@ def test_hopeless_errors_stop_at_once_and_tell_no_key(kind, status, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "ends"),
+    ("kind", "said", "ends", "charged"),
     [
-        ("400 Output blocked by content filtering policy", False),
-        ("400 prompt is too long: 210000 tokens > 200000 maximum", False),
-        ("400 Your credit balance is too low to access the Anthropic API.", True),
+        ("anthropic", "400 Output blocked by content filtering policy", False, False),
+        ("anthropic", "400 prompt is too long: 210000 tokens > 200000 maximum", False, False),
+        ("anthropic", "400 Your credit balance is too low to access the API.", True, False),
+        ("openai", "400 content_filter triggered by the prompt", False, True),
+        ("openai", "400 invalid_prompt flagged", False, False),
+        ("openai", "400 content_policy_violation", False, False),
+        ("openai", "400 unsupported_parameter: max_tokens", True, False),
     ],
 )
-def test_a_refused_request_of_claude_ends_the_run_only_if_all_would_be_refused(
-    said, ends, tmp_path
+def test_a_refused_request_ends_the_run_only_if_all_would_be_refused(
+    kind, said, ends, charged, tmp_path
 ):
-    with (
-        ScriptedServer(lambda body, attempt: said) as server,
-        pytest.raises(HopelessError if ends else UnanswerableError, match=said[4:]),
-    ):
-        asker("anthropic", server, tmp_path).ask(question())
+    with ScriptedServer(lambda body, attempt: said) as server:
+        one = asker(kind, server, tmp_path, price=PRICE)
+        with pytest.raises(HopelessError if ends else UnanswerableError, match=said[4:]):
+            one.ask(question())
+    assert (one.journal.reserved > 0) == charged
 
 
 USED = b'"usage": {"input_tokens": 1, "output_tokens": 1}'
@@ -246,11 +250,11 @@ def test_cut_and_refused_answers_say_so_and_are_paid_for(kind, fault, stop, tmp_
 
 
 def test_one_prompt_that_ollama_cuts_is_unanswered_and_no_end_of_the_run(tmp_path):
-    with (
-        ScriptedServer(lambda body, attempt: None) as server,
-        pytest.raises(UnanswerableError, match="expected a prompt under 8192 tokens, got one"),
-    ):
-        asker("ollama", server, tmp_path).ask(replace(question(), prompt="Long. " * 6000))
+    with ScriptedServer() as server:
+        one = asker("ollama", server, tmp_path, price=PRICE)
+        with pytest.raises(UnanswerableError, match="expected a prompt under 8192 tokens, got one"):
+            one.ask(replace(question(), prompt="Long. " * 6000))
+    assert one.journal.reserved > 0  # it was answered, so it may be charged
 
 
 def test_no_ollama_server_says_what_to_do(tmp_path):
