@@ -3,6 +3,7 @@
 Clients are told not to retry themselves; `Patience` is for this and for `batcher`.
 """
 
+import logging
 import random
 import threading
 import time
@@ -18,12 +19,14 @@ from data_gen.backends.protocol import (
     Request,
     TryAgainError,
     UnanswerableError,
+    Usage,
 )
 from data_gen.journal import Journal
 from data_gen.pace import Pace
 from data_gen.prices import Price
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class BudgetError(ValueError):
@@ -97,6 +100,7 @@ class Asker:
         self._pace = Pace()
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
+        self._said_uncounted = False
 
     def stop(self) -> None:
         """Lets no further request start, so that the threads end soon."""
@@ -170,5 +174,15 @@ class Asker:
             if not getattr(error, "lost", False):  # else it may have been charged
                 self.journal.release(key, str(error))
             raise
-        self.journal.settle(key, answer, self.price.cost(answer.usage), time.monotonic() - started)
+        cost = self.price.charge(request, answer.usage)
+        self.journal.settle(key, answer, cost, time.monotonic() - started)
+        if cost and answer.usage == Usage():
+            self._say_uncounted()
         return answer
+
+    def _say_uncounted(self) -> None:
+        with self._lock:
+            said, self._said_uncounted = self._said_uncounted, True
+        if not said:
+            _log.warning("the server does not say how many tokens its answers take, so each "
+                         "counts as the most that it can cost")  # fmt: skip

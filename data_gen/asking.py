@@ -82,10 +82,12 @@ def announce(asked: Iterable[Request], asker: Asker, what: str) -> None:
 
 def bill(asked: Iterable[Request], asker: Asker) -> dict[str, float]:
     """What the answers to these requests cost: USD, tokens by kind, and how many there are."""
-    keys = {request.key(asker.backend.identity) for request in asked}
-    answers = [asker.journal.answers[key] for key in sorted(keys & asker.journal.answers.keys())]
+    by_key = {request.key(asker.backend.identity): request for request in asked}
+    keys = sorted(by_key.keys() & asker.journal.answers.keys())
+    answers = [asker.journal.answers[key] for key in keys]
     tokens: Counter[str] = Counter()
     for answer in answers:
         tokens.update(asdict(answer.usage))
-    usd = math.fsum(asker.price.cost(answer.usage) for answer in answers)
+    charges = (asker.price.charge(by_key[k], a.usage) for k, a in zip(keys, answers, strict=True))
+    usd = math.fsum(charges)
     return {"usd": round(usd, 6), "answers": len(answers), **tokens}

@@ -152,7 +152,8 @@ def _sample(plans: list[Plan], past: Past, identity: Mapping[str, object]) -> _S
 def _note(sample: _Sample, request: Request, answer: Answer, known: bool) -> None:
     sample.planned.append(request)
     if known:
-        sample.known[step_of(request)].append(answer.usage.output_tokens)
+        counted = answer.usage.output_tokens  # none from a server that does not count
+        sample.known[step_of(request)].append(counted or round(len(answer.text) / CHARS_A_TOKEN))
         sample.chars += _chars(request)
         sample.tokens += answer.usage.input_tokens
         sample.tokens += answer.usage.cache_read_tokens + answer.usage.cache_write_tokens

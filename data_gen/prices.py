@@ -45,6 +45,10 @@ class Price:
             + usage.cache_write_tokens * self.cache_write
         ) / _MILLION
 
+    def charge(self, request: Request, usage: Usage) -> float:
+        """USD of the answer to a request: the most it can be if its tokens were not counted."""
+        return self.most(request) if usage == Usage() else self.cost(usage)
+
     def most(self, request: Request) -> float:
         """USD that a request can cost at most: two bytes a token and an answer of full length."""
         text = request.system + request.prompt + str(dict(request.schema))

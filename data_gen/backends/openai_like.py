@@ -103,7 +103,14 @@ def _answer(body: Mapping[str, Any]) -> Answer:
     return Answer(
         text=text,
         stop=stop,
-        usage=Usage(int(used.get("prompt_tokens", 0)), int(used.get("completion_tokens", 0))),
+        usage=_usage(used),
         model=str(body.get("model", "")),
         reason=str(refusal or ""),
     )
+
+
+def _usage(used: Mapping[str, Any]) -> Usage:
+    """The tokens of an answer; a server that counts only one kind of them counts none."""
+    if not {"prompt_tokens", "completion_tokens"} <= used.keys():
+        return Usage()
+    return Usage(int(used["prompt_tokens"]), int(used["completion_tokens"]))

@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that an answer was charged for."""
+    """Tokens that an answer was charged for; none at all if the server does not count them."""
 
     input_tokens: int = 0
     output_tokens: int = 0

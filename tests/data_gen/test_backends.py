@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_gen.asker import Asker, BudgetError, Patience
+from data_gen.asking import bill
 from data_gen.backends.protocol import (
     Answer,
     HopelessError,
@@ -299,6 +300,22 @@ def test_a_failure_behind_which_an_answer_may_stand_stays_reserved(kind, tmp_pat
         one.ask(question())
     assert one.journal.counts == {"sent": 4, "failed": 1, "answer": 1}
     assert one.journal.reserved == pytest.approx(2 * PRICE.most(question()))
+
+
+@pytest.mark.parametrize("usage", ["", ', "usage": null', ', "usage": {"prompt_tokens": 9}'])
+def test_answers_whose_tokens_are_not_counted_count_as_the_most(usage, tmp_path, caplog):
+    said = f'{{"choices": [{{"message": {{"content": "x"}}, "finish_reason": "stop"}}]{usage}}}'
+    most = PRICE.most(question())
+    with ScriptedServer(lambda body, attempt: said.encode()) as server:
+        one = asker("openai", server, tmp_path, price=PRICE, budget=2.5 * most)
+        one.ask(question(0))
+        one.ask(question(1))
+        with pytest.raises(BudgetError, match="raise BUDGET_USD"):
+            one.ask(question(2))
+    assert one.journal.spent == pytest.approx(2 * most)
+    assert bill([question(0), question(1)], one)["usd"] == pytest.approx(2 * most, abs=1e-6)
+    assert [record.getMessage()[:50] for record in caplog.records if record.levelname == "WARNING"
+            ] == ["the server does not say how many tokens its answer"]  # fmt: skip
 
 
 def test_which_statuses_may_stand_before_an_answer():

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from data_gen.asker import Asker, Patience
-from data_gen.backends.protocol import Request, TryAgainError
+from data_gen.backends.protocol import Answer, Request, TryAgainError
 from data_gen.batcher import Batcher, Waiting
 from data_gen.collect import collect
 from data_gen.estimate import CHARS_A_TOKEN, estimate
@@ -15,6 +15,7 @@ from data_gen.journal import Journal, Past
 from data_gen.opening import open_backend
 from data_gen.plans import plans
 from data_gen.prices import FREE, Price
+from data_gen.tamper import pair_steps
 from minicrit.config import Recipe
 from minicrit.data_config import HardConfig
 from tests.data_gen.scripted_server import ScriptedServer
@@ -73,6 +74,12 @@ def test_with_a_past_it_comes_close_to_what_is_left(tmp_path):
     assert "rejections as so far" in found.basis
     assert found.requests == pytest.approx(server.counted["answers"] - found.answered, rel=0.25)
     assert found.usd == pytest.approx(journal.spent - before, rel=0.25)
+
+
+def test_answers_whose_tokens_were_not_counted_are_taken_by_their_length():
+    asked = next(pair_steps(next(plans(1)), "s"))[0]
+    past = Past(answers={asked.key({}): Answer("x" * 3500, "end")})
+    assert estimate(1, plans(1), PRICE, past, identity={}).output_tokens > 1000
 
 
 def test_a_dry_run_sends_nothing_and_needs_no_key(tmp_path, capsys):
