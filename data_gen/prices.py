@@ -1,5 +1,6 @@
 """What a request costs, from a table that the user keeps and that says how old it is."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,7 +100,10 @@ def price_of(
 
 def _is_paid(kind: str, url: str | None) -> bool:
     """Whether somebody sends a bill: Anthropic, and far servers that know us by a key."""
-    keyed = kind == "openai" and bool(key_of("OPENAI_API_KEY"))
+    if kind == "ollama" and url is None:
+        host = os.environ.get("OLLAMA_HOST", "")  # as its package does
+        url = host if "://" in host else f"http://{host}"
+    keyed = kind in ("openai", "ollama") and bool(key_of(f"{kind.upper()}_API_KEY"))
     return kind == "anthropic" or (keyed and not is_near(url or ""))
 
 

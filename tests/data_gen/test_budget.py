@@ -104,3 +104,20 @@ def test_an_unknown_model_cannot_have_a_budget(tmp_path):
     table.write_text("m:\n  input: cheap\n")
     with pytest.raises(ValueError, match=r"p.yaml:2: expected input of m in USD"):
         read_price("m", table)
+
+
+@pytest.mark.parametrize(
+    ("host", "paid"),
+    [("", False), ("0.0.0.0", False), ("gpubox:11434", False), ("ollama.com", True),
+     ("https://ollama.com", True)],
+)  # fmt: skip
+def test_a_far_ollama_of_the_environment_is_paid_where_it_knows_us_by_a_key(
+    host, paid, monkeypatch
+):
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    monkeypatch.setenv("OLLAMA_API_KEY", "k")
+    if not paid:
+        assert price_of("ollama", "nobody") == FREE
+        return
+    with pytest.raises(ValueError, match="expected a price of nobody"):
+        price_of("ollama", "nobody")

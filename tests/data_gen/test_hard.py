@@ -243,11 +243,14 @@ def test_the_result_does_not_depend_on_which_thread_is_faster(tmp_path):
         ("openai", "http://127.0.0.1:8080", "k", False),
         ("openai", "http://192.168.0.7:8080", "k", False),
         ("openai", "http://gpubox:8080", "k", False),
-        ("ollama", "http://gpu.example.org", "k", False),
+        ("ollama", "http://gpu.example.org", "k", True),
+        ("ollama", "http://gpu.example.org", "", False),
+        ("ollama", "http://gpubox:11434", "k", False),
     ],
 )
 def test_a_paid_service_is_not_asked_without_a_price(kind, url, key, paid, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", key)
+    monkeypatch.setenv("OLLAMA_API_KEY", key)
     if not paid:
         assert price_of(kind, "nobody", url=url) == FREE
         return
