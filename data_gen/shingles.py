@@ -1,8 +1,8 @@
 """Words and word n-grams of many texts as 64-bit numbers: how copies and leaks are found.
 
-Case, width and the marks of prose do not count: `Up 3 %, so (I think) BUY!` and `up 3 so I think
-buy` hold the same words. Square and curly brackets and signs of arithmetic do count, as some texts
-reason about nothing else.
+Case, width, the marks of prose and invisible characters do not count: `Up 3 %, so (I think) BUY!`
+and `up 3 so I think buy` hold the same words, with soft hyphens in them too. Square and curly
+brackets and signs of arithmetic do count, as some texts reason about nothing else.
 
 Two n-grams are taken for the same if their numbers are. Of 10^8 different ones that are compared
 with 10^6, a chance hit comes once in 200,000 runs.
@@ -55,14 +55,30 @@ def number_of(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
+def _visible(text: str) -> str:
+    """A text without format characters (soft hyphens, zero-width blanks, byte order marks).
+
+    They are not seen, so with them a copy looks the same and must be found as one.
+    """
+    if text.isascii():
+        return text
+    for mark in set(text):
+        if unicodedata.category(mark) == "Cf":
+            text = text.replace(mark, "")
+    return text
+
+
 def normalised(text: str) -> str:
-    """A text without its case and blanks; marks stay, as some sets reason about brackets."""
-    return "".join(text.casefold().split())
+    """A text without case, blanks and what is not seen.
+
+    Marks stay, as some sets reason about brackets.
+    """
+    return "".join(_visible(text).casefold().split())
 
 
 def words_of(text: str) -> list[str]:
     """The words of a text, folded; for one without any, the text as its only word."""
-    folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    folded = text if text.isascii() else unicodedata.normalize("NFKC", _visible(text))
     folded = folded.casefold()
     return _WORD.findall(folded) or [folded.strip()]
 

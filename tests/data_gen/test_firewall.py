@@ -25,6 +25,7 @@ def caught(text: str, firewall: Firewall = FIREWALL) -> str | None:
 @pytest.mark.parametrize("change", [
     str, str.upper, lambda t: t.replace(".", ";").replace(",", " -"),
     lambda t: "\n".join(t.split()), AROUND.format, lambda t: AROUND.format(t.upper()),
+    lambda t: AROUND.format(t.replace("e", "e\u00ad\u200b")),
 ])  # fmt: skip
 def test_an_item_in_a_training_row_is_caught(change):
     rows = NOISE + [change(item.rationale) for item in ITEMS]

@@ -20,6 +20,7 @@ def grams_of(text: str, n: int) -> list[tuple[str, ...]]:
     ("Up 3 %, so (I think) BUY!", ["up", "3", "so", "i", "think", "buy"]),
     ("[ { } ]", ["[", "{", "}", "]"]), ("2*x = 4", ["2", "*", "x", "=", "4"]),
     ("\uff22\uff35\uff39 snake_case", ["buy", "snake", "case"]), ("...", ["..."]), ("", [""]),
+    ("\ufeffvol\u00adume \u200brose\u2060 \u2013 a\u200c\u200dgain", ["volume", "rose", "again"]),
 ])  # fmt: skip
 def test_words_are_folded_and_signs_count(text, words):
     assert words_of(text) == words
@@ -52,3 +53,8 @@ def test_combined_tells_orders_apart():
 
 def test_normalised_keeps_brackets():
     assert normalised("A ( b") == normalised("a (B") != normalised("a b")
+
+
+@pytest.mark.parametrize("mark", "\u00ad\u200b\u200c\u200d\u2060\ufeff")
+def test_normalised_drops_what_is_not_seen(mark):
+    assert normalised(f"It ro{mark}se{mark} \u2013 so.") == normalised("it rose \u2013 so.")
