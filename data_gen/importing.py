@@ -19,7 +19,7 @@ from pathlib import Path
 
 from data_gen.importers import IMPORTERS
 from data_gen.importers.draft import Draft, Importer, Place, SetApartError
-from data_gen.importers.raw import ENDINGS, LayoutError, Record, ending, records
+from data_gen.importers.raw import ENDINGS, Record, ending, records
 from data_gen.shingles import normalised
 from minicrit.config import Recipe
 from minicrit.data_config import ImportConfig
@@ -76,7 +76,11 @@ def import_sets(recipe: Recipe) -> None:
 
 
 def find(settings: ImportConfig) -> tuple[dict[str, list[Path]], dict[Path, str]]:
-    """The files of every kind, and those that fit none, with the reason."""
+    """The files of every kind, and those that fit none, with the reason.
+
+    Such a one may be damaged: as long as no row of it fits, it is something else. A fault behind
+    one that fits is met by `take`, and ends the import.
+    """
     if settings.source is None:
         raise ValueError("imports.source: expected the folder of a public set, got none; give "
                          "--imports.source FOLDER")  # fmt: skip
@@ -86,7 +90,7 @@ def find(settings: ImportConfig) -> tuple[dict[str, list[Path]], dict[Path, str]
     for path in _files(settings.source):
         try:
             kind = layout_of(path, kinds)
-        except LayoutError as error:
+        except ValueError as error:
             passed[path] = str(error)
             continue
         if kind is None:

@@ -25,10 +25,6 @@ _MAP_OF_LISTS = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\[')
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
-class LayoutError(ValueError):
-    """A JSON document that holds no records; it may be something else altogether."""
-
-
 def ending(path: Path) -> str:
     """The ending of a file without `.gz`, in small letters."""
     return Path(path.name.removesuffix(".gz")).suffix.lower()
@@ -131,9 +127,9 @@ class _Walk:
         self._counted = self.at
         return self._line
 
-    def _refused(self, expected: str, got: str) -> LayoutError:
-        return LayoutError(f"{self.path}:{self._line_here()}: expected {expected}, got "
-                           f"{shown(got)}; copy the file again or mend it")  # fmt: skip
+    def _refused(self, expected: str, got: str) -> ValueError:
+        return ValueError(f"{self.path}:{self._line_here()}: expected {expected}, got "
+                          f"{shown(got)}; copy the file again or mend it")  # fmt: skip
 
 
 def _table(path: Path) -> Iterator[Record]:

@@ -102,6 +102,31 @@ def test_files_of_no_known_layout_are_named(tmp_path, capsys):
     assert ".git" not in out
 
 
+@pytest.mark.parametrize(("name", "content", "why"), [
+    ("x.csv", b"\xef\xbb\xbfa,b\n1,2\n", "x.csv:1: expected UTF-8 without a mark"),
+    ("x.csv", b"a,a\n1,2\n", "x.csv:1: expected a header with every column once, got a name twice"),
+    ("x.csv", b"", "x.csv:1: expected a header with every column once, got none"),
+    ("x.csv", b'a,b\n"x"y,2\n', "x.csv:2: expected a CSV row"),
+    ("x.json", b"\xef\xbb\xbf{}", "x.json:1: expected UTF-8 without a mark"),
+    ("x.jsonl.gz", b"\x1f\x8b\x08\x00zzz", "x.jsonl.gz:1: expected a whole gzip file"),
+])  # fmt: skip
+def test_a_damaged_file_of_something_else_stops_nothing(tmp_path, capsys, name, content, why):
+    raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines([raw.bbmistake_row()]))
+    (tmp_path / "set" / name).write_bytes(content)
+    raw.run(tmp_path / "set", tmp_path / "out")
+    assert len(read_examples(tmp_path / "out/big-bench-mistake.jsonl").examples) == 1
+    assert f"passed over: {tmp_path / 'set'}/{why}" in capsys.readouterr().out
+
+
+def test_a_set_that_is_damaged_behind_its_first_row_stops_all(tmp_path):
+    raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines([raw.bbmistake_row()]))
+    path = raw.medec(tmp_path / "set/medec.csv", [raw.medec_row()])
+    path.write_bytes(path.read_bytes() + b'ms-train-9,"x"y\n')
+    with pytest.raises(ValueError, match=r"medec.csv:8: expected a CSV row"):
+        raw.run(tmp_path / "set", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_bytes_that_are_no_utf8_cost_one_row(tmp_path):
     sound, other = json.dumps(raw.processbench_row()), json.dumps(raw.processbench_row(id="a-2"))
     damaged = other.replace("2 + 3 = 6.", "caf\xe9").encode("latin-1", "backslashreplace")
