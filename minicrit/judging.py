@@ -32,6 +32,19 @@ TOO_LONG = "too long"
 UNDEFINED = "undefined p"
 
 
+class UnreadableError(ValueError):
+    """A judge has no answer to an item that could be relied on; to others it may have.
+
+    Attributes:
+        reason: why, in a few words.
+    """
+
+    def __init__(self, judge: str, reason: str) -> None:
+        super().__init__(f"{judge}: expected an item that it can read, got none ({reason}); leave "
+                         "it out")  # fmt: skip
+        self.reason = reason
+
+
 class Readable(Protocol):
     """What carries a rationale: an example, a trade, an operator's decision."""
 
@@ -75,7 +88,11 @@ class Judge(Protocol):
     def critique(
         self, items: Sequence[Item], *, max_new_tokens: int = ..., batch: int = ...
     ) -> "list[Written]":
-        """Whole critiques."""
+        """Whole critiques.
+
+        Raises:
+            TooLongError, UnreadableError: if one of the items cannot be read.
+        """
 
 
 @dataclass(frozen=True)

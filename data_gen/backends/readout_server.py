@@ -40,7 +40,7 @@ from minicrit.export.probes import PROBES
 from minicrit.files import sha256_json
 from minicrit.impostors import readings
 from minicrit.jsonl import readable
-from minicrit.judging import TOO_LONG, Item, Judge, load_judge
+from minicrit.judging import TOO_LONG, Item, Judge, UnreadableError, load_judge
 from minicrit.measure_config import BenchmarkConfig
 from minicrit.prompts import (
     LEAD_IN,
@@ -227,7 +227,7 @@ class ServerJudge:
         """Verdicts without text.
 
         Raises:
-            ValueError: if an item cannot be read.
+            UnreadableError: if an item cannot be read.
         """
         return [self._verdict(item, *self._timed(item)) for item in items]
 
@@ -249,11 +249,11 @@ class ServerJudge:
             p = self._p(self.encoder.prompt(*item, reserve=self._reserve()))
             return self.exported.calibrated(p, item) if self.exported else p
         except UnreadableError as error:
-            self.reasons[item] = str(error)
+            self.reasons[item] = error.reason
         except TooLongError:
             self.reasons[item] = TOO_LONG
         except UnanswerableError as error:
-            self.reasons[item] = TOO_LONG if "context" in str(error) else REFUSED
+            self.reasons[item] = _refused(error)
         return math.nan
 
     def _reserve(self) -> int:
@@ -269,10 +269,10 @@ class ServerJudge:
             for label in ("valid", "flawed")
         )
         if math.isinf(low_v) and math.isinf(low_f):
-            raise UnreadableError(UNLISTED)
+            raise UnreadableError(self.name, UNLISTED)
         low, high = special.expit(low_f - high_v), special.expit(high_f - low_v)
         if high - low > TIGHT:
-            raise UnreadableError(UNLISTED)
+            raise UnreadableError(self.name, UNLISTED)
         return float((low + high) / 2)
 
     def _word(
@@ -311,15 +311,14 @@ class ServerJudge:
                 if mark not in self._looked_at:
                     self._looked_at[mark] = len(self.server.ids(mark)) == 1
                 if self._looked_at[mark]:
-                    raise UnreadableError(CONTROL)
+                    raise UnreadableError(self.name, CONTROL)
 
     def _timed(self, item: Item) -> tuple[float, float]:
         """P(flawed) of an item that can be read, and how long it took in ms."""
         begin = time.perf_counter()
         p = self._known(item)
         if math.isnan(p):
-            raise ValueError(f"{self.name}: expected an item that it can read, got one with "
-                             f"{self.reasons[item]}; leave it out")  # fmt: skip
+            raise UnreadableError(self.name, self.reasons[item])
         return p, 1000 * (time.perf_counter() - begin)
 
     def _critique(self, item: Item, max_new_tokens: int) -> Written:
@@ -332,7 +331,10 @@ class ServerJudge:
             return Written(said, render_critique(told), told, None, 0)
         head = [*self.encoder.lead_in, *self.encoder.verdict_words[label]]
         prompt = self.encoder.prompt(*item, reserve=len(head) + max_new_tokens)
-        rest, tokens = self.server.write([*prompt, *head], max_new_tokens)
+        try:
+            rest, tokens = self.server.write([*prompt, *head], max_new_tokens)
+        except UnanswerableError as error:
+            raise UnreadableError(self.name, _refused(error)) from error
         text = readable(LEAD_IN + VERDICT_WORDS[label] + rest)
         parsed, reason = attempt(text)
         spent = 1000 * (time.perf_counter() - begin)
@@ -359,8 +361,9 @@ class ServerJudge:
         )  # fmt: skip
 
 
-class UnreadableError(Exception):
-    """This item has no verdict that could be relied on; the message is the reason."""
+def _refused(error: UnanswerableError) -> str:
+    """The reason why a server does not answer to this item."""
+    return TOO_LONG if "context" in str(error) else REFUSED
 
 
 def unlisted(listed: Iterable[float]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 from data_gen.public import order_key
 from minicrit.encoding import TooLongError
-from minicrit.judging import TOO_LONG, Judge, item_of
+from minicrit.judging import TOO_LONG, Judge, UnreadableError, item_of
 from minicrit.kept import in_passes
 from minicrit.manifest import code_version
 from minicrit.records import Example
@@ -86,8 +86,8 @@ def write_about(
 def _written(critic: Judge, items: Sequence[tuple[str, str]], max_new_tokens: int) -> list[Writing]:
     try:
         found = critic.critique(items, max_new_tokens=max_new_tokens, batch=len(items))
-    except TooLongError:
+    except (TooLongError, UnreadableError) as error:
         if len(items) == 1:
-            return [Writing(None, fault=TOO_LONG)]
+            return [Writing(None, fault=getattr(error, "reason", TOO_LONG))]
         return [one for item in items for one in _written(critic, [item], max_new_tokens)]
     return [Writing(w.text, w.verdict.label, w.parsed is not None) for w in found]

@@ -15,9 +15,10 @@ from data_gen.backends.readout_server import (
     judge_loader,
     unlisted,
 )
+from data_gen.court.writings import write_about
 from minicrit.cli import FAILED, main
 from minicrit.impostors import FLAG
-from minicrit.judging import score_items
+from minicrit.judging import UnreadableError, score_items
 from minicrit.measure_config import BenchmarkConfig
 from minicrit.prompts import render_prompt
 from minicrit.records import Example
@@ -235,6 +236,32 @@ def test_a_critique_begins_with_the_verdict_and_is_parsed_or_says_why():
         assert (written.verdict.label, written.verdict.p_flawed) == (label, p)
         assert (written.parsed, written.tokens) == (None, 3)
         assert "expected 'Verdict: valid' or 'Verdict: flawed'" in str(written.reason)
+
+
+def test_of_what_it_cannot_read_no_critique_is_written_and_of_the_others_all_are(tmp_path):
+    rows = [Example(id=str(n), domain="general", label="valid", group=str(n), source="x",
+                    rationale=f"Case {n}." + (MARK if n == 1 else ""), split="test")
+            for n in range(3)]  # fmt: skip
+    with ScriptedCompletions(top=300, favoured=" validfewn") as server:
+        written = write_about(opened(server), rows, tmp_path, max_new_tokens=3, batch=3)
+    assert [one.fault for one in written] == ["", CONTROL, ""]
+    assert [one.text is None for one in written] == [False, True, False]
+
+
+@pytest.mark.parametrize(("said", "reason"), [
+    ("400 This model's maximum context length is 64 tokens", "too long"),
+    ("422 no such content", "refused by the server"),
+])  # fmt: skip
+def test_a_server_that_reads_an_item_and_will_not_write_about_it_says_so_of_this_one(said, reason):
+    with ScriptedCompletions(top=300, favoured=" validfewn") as server:
+        judge, path = opened(server), "/v1/completions"
+        before = server.counted[path]
+        judge.verdict(ITEMS[:1])
+        last = 2 * server.counted[path] - before + 1
+        server.plan = lambda where, n: said if (where, n) == (path, last) else None
+        with pytest.raises(UnreadableError, match=f"can read, got none .{reason}") as error:
+            judge.critique(ITEMS[:1], max_new_tokens=3)
+    assert error.value.reason == reason
 
 
 @pytest.mark.parametrize(("setting", "model", "expected"), [
