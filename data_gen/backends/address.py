@@ -12,6 +12,9 @@ _KEYS = {
     "openai": "OPENAI_API_KEY",
     "ollama": "OLLAMA_API_KEY",
 }
+#: Names of this machine.
+_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - a client's, nothing listens
+_PORTS = {"http": 80, "https": 443}
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +58,18 @@ def warn_of_plain_key(kind: str, url: str | None) -> None:
     if url and key_of(key) and url.startswith("http:") and not is_near(url):
         host = urlsplit(url).hostname
         _log.warning("%s goes to %s unencrypted; use https, or unset the key", key, host)
+
+
+def place_of(url: str) -> str:
+    """Where a server is, however its full address is written: scheme, host, port and path.
+
+    Two servers may call different models by one name, so this is a part of their identity. `/v1`
+    or a slash at the end, a name or password, and which name of this machine is used do not count.
+    """
+    parts = urlsplit(url)
+    host = _HERE[1] if parts.hostname in _HERE else parts.hostname
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return f"{parts.scheme}://{host}:{parts.port or _PORTS[parts.scheme]}{path}"
 
 
 def is_near(url: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import ollama
 
+from data_gen.backends.address import place_of
 from data_gen.backends.openai_like import UNSENT
 from data_gen.backends.protocol import (
     Answer,
@@ -21,6 +22,7 @@ from minicrit.discreet import key_of
 #: Tokens of prompt and answer that the model is given room for; Ollama cuts longer prompts in
 #: silence, so every answer is checked against it.
 CONTEXT = 8192
+_OWN = "http://127.0.0.1:11434"  # Ollama's own address
 
 
 class Ollama:
@@ -34,7 +36,9 @@ class Ollama:
 
     @property
     def identity(self) -> Mapping[str, Any]:  # noqa: D102
-        return {"backend": "ollama", "model": self.model, "context": CONTEXT}
+        place = place_of(str(self._client._client.base_url))  # that of OLLAMA_HOST, if of none
+        there = {} if place == _OWN else {"url": place}
+        return {"backend": "ollama", "model": self.model, "context": CONTEXT, **there}
 
     def ask(self, request: Request) -> Answer:  # noqa: D102
         try:

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 
+from data_gen.backends.address import place_of
 from data_gen.backends.protocol import (
     Answer,
     Request,
@@ -45,7 +46,8 @@ class OpenAILike:
 
     @property
     def identity(self) -> Mapping[str, Any]:  # noqa: D102
-        return {"backend": "openai", "model": self.model}
+        place = place_of(str(self._client.base_url))
+        return {"backend": "openai", "model": self.model, "url": place}
 
     def ask(self, request: Request) -> Answer:  # noqa: D102
         try:

@@ -11,6 +11,7 @@ import pytest
 
 from data_gen.asker import Asker, BudgetError, Patience
 from data_gen.asking import bill
+from data_gen.backends.address import place_of
 from data_gen.backends.protocol import (
     Answer,
     HopelessError,
@@ -55,6 +56,33 @@ def asker(kind, server, folder: Path, *, price=FREE, budget=None, timeout=None) 
 def question(draw: int = 0) -> Request:
     schema = {"type": "object", "properties": {"verdict": {"type": "string"}}, "required": []}
     return Request("You judge.", "Setting: a test.", schema, draw=draw)
+
+
+@pytest.mark.parametrize("kind", ["ollama", "openai"])
+def test_another_server_under_the_same_name_is_asked_itself(kind, tmp_path):
+    with ScriptedServer() as one, ScriptedServer() as other:
+        for server in (one, other):
+            opened = asker(kind, server, tmp_path)
+            opened.ask(question())
+            opened.journal.close()
+        assert [one.counted["requests"], other.counted["requests"]] == [1, 1]
+
+
+@pytest.mark.parametrize(("url", "place"), [
+    ("http://Host:8080/v1/", "http://host:8080"), ("https://host", "https://host:443"),
+    ("http://localhost/", "http://127.0.0.1:80"), ("http://[::1]:80", "http://127.0.0.1:80"),
+    ("http://a:b@host/proxy/v1?key=x", "http://host:80/proxy"),
+])  # fmt: skip
+def test_a_place_is_the_same_however_it_is_written(url, place):
+    assert place_of(url) == place
+
+
+def test_what_ollama_has_at_its_own_address_is_known_without_it(monkeypatch):
+    plain = open_backend("ollama", "m").identity
+    assert "url" not in plain
+    assert open_backend("ollama", "m", url="http://localhost:11434/").identity == plain
+    monkeypatch.setenv("OLLAMA_HOST", "far.example.org")
+    assert open_backend("ollama", "m").identity["url"] == "http://far.example.org:11434"
 
 
 @pytest.mark.parametrize("kind", KINDS)
