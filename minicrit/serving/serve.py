@@ -59,6 +59,7 @@ def serve(recipe: Recipe) -> None:
         host, port = listener.getsockname()[:2]
         log.info("serving %s on http://%s:%d (%s)", critic.name, host, port,
                  "calibrated" if critic.calibrated else "not calibrated")  # fmt: skip
+        begin_to_listen(listener, config)
         server_of(config, app).run(sockets=[listener])
 
 
@@ -90,21 +91,53 @@ def keys_of(config: ServeConfig) -> Keys:
 def bound(config: ServeConfig) -> Iterator[socket.socket]:
     """The socket, before the long work begins; whoever connects until that is done is refused.
 
+    No other process can have the address meanwhile. See `begin_to_listen` for when it is done.
+
     Raises:
         ValueError: if the address cannot be had.
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-    except (OSError, OverflowError) as error:
-        raise ValueError(f"serve.port: expected a free address, got {error}; choose another than "
-                         f"{config.host}:{config.port}") from error  # fmt: skip
-    with listener:
+    with socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET) as listener:
+        try:
+            _bind(listener, config)
+        except (OSError, OverflowError) as error:
+            raise _taken(config, error) from error
         # Accepted sockets inherit it. Asyncio sets it only on sockets that name their protocol, and
         # without it each answer waits 40 ms for the client's acknowledgement of its headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
+
+
+def _bind(listener: socket.socket, config: ServeConfig) -> None:
+    """Takes the address for this process alone.
+
+    With SO_REUSEADDR two that both load their critics could have it. Yet it takes that to have one
+    on which connections of an earlier service are not quite forgotten, so it is set for the moment.
+    """
+    try:
+        listener.bind((config.host, config.port))
+    except OSError:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((config.host, config.port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
+def begin_to_listen(listener: socket.socket, config: ServeConfig) -> None:
+    """Lets connections come.
+
+    Raises:
+        ValueError: if another process listens there, which not every system rules out before.
+    """
+    # Accepted sockets inherit it, and without it the next service would have to wait for them.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.listen()
+    except OSError as error:
+        raise _taken(config, error) from error
+
+
+def _taken(config: ServeConfig, error: Exception) -> ValueError:
+    return ValueError(f"serve.port: expected a free address, got {error}; choose another than "
+                      f"{config.host}:{config.port}, or stop what listens there")  # fmt: skip
 
 
 def application(config: ServeConfig, critic: Critic, keys: Keys, bases: Path) -> ASGIApp:

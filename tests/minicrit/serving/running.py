@@ -12,7 +12,14 @@ from fastapi import FastAPI
 
 from minicrit.critic import Critic
 from minicrit.serving.gatehouse import Gatehouse
-from minicrit.serving.serve import Server, application, bound, keys_of, server_of
+from minicrit.serving.serve import (
+    Server,
+    application,
+    begin_to_listen,
+    bound,
+    keys_of,
+    server_of,
+)
 from minicrit.serving.service import Service
 from minicrit.serving_config import ServeConfig
 
@@ -76,6 +83,7 @@ def running(critic: Critic, folder: Path, **settings: object) -> Iterator[Runnin
         app = gate._app
         assert isinstance(app, FastAPI)
         server = server_of(config, gate)
+        begin_to_listen(listener, config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started:

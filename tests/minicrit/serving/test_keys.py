@@ -1,13 +1,14 @@
 """API keys: made once, kept as hashes, asked for everywhere but where only this machine listens."""
 
 import json
+import socket
 import stat
 
 import pytest
 
 from minicrit.cli import main
 from minicrit.serving.keys import Keys, make_key
-from minicrit.serving.serve import bound, keys_of
+from minicrit.serving.serve import begin_to_listen, bound, keys_of
 from tests.minicrit.serving.running import config_of, running
 
 
@@ -61,6 +62,38 @@ def test_a_taken_address_is_named(tmp_path):
             bound(config_of(tmp_path, port=port)),
         ):
             pass
+
+
+def test_an_address_is_taken_while_its_critic_still_loads_and_free_once_it_ended(tmp_path):
+    """Also where a connection of the one before is not quite forgotten, as after a restart."""
+    port = 0
+    for _ in range(3):
+        config = config_of(tmp_path, port=port)
+        with bound(config) as taken:
+            port = taken.getsockname()[1]
+            with (
+                pytest.raises(ValueError, match=rf"serve.port: .*; choose .*:{port}, or stop"),
+                bound(config_of(tmp_path, port=port)),
+            ):
+                pass
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port))
+            begin_to_listen(taken, config)
+            with socket.create_connection(("127.0.0.1", port)) as caller:
+                taken.accept()[0].close()  # who closes first keeps the port for a while
+                assert caller.recv(1) == b""
+
+
+def test_a_second_listener_of_one_address_is_told_whose_it_is(tmp_path):
+    """Both have it, as they may where systems do not keep them apart."""
+    with socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", first.getsockname()[1] if one is second else 0))
+        config = config_of(tmp_path, port=first.getsockname()[1])
+        begin_to_listen(first, config)
+        with pytest.raises(ValueError, match=r"serve.port: expected a free address, got .*; choo"):
+            begin_to_listen(second, config)
 
 
 def test_the_command_prints_the_key_and_serves_nothing(tmp_path, capsys, monkeypatch):
