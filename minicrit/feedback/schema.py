@@ -76,8 +76,7 @@ def connect(path: Path, patience: float) -> sqlite3.Connection:
         ValueError: if the file is not one of ours, or is of a newer version.
         sqlite3.Error: if it cannot be opened.
     """
-    # Before SQLite makes it with the usual rights; its log takes the rights of the file.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    make_private(path)
     connection = sqlite3.connect(path, timeout=patience, isolation_level=None,
                                  check_same_thread=False)  # fmt: skip
     try:
@@ -91,6 +90,17 @@ def connect(path: Path, patience: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def make_private(path: Path) -> None:
+    """A new database's file, for its owner alone: SQLite would make it for everybody to read.
+
+    Its log takes the rights of the file. One that is there keeps the rights that it has.
+
+    Raises:
+        OSError: if it cannot be read and written.
+    """
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minicrit.feedback.schema import make_private
 from minicrit.impostors import GUARD
 from minicrit.recount import RULES
 from minicrit.taxonomy import FLAW_TYPES
@@ -134,6 +135,7 @@ class Answers:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
+    make_private(path)  # what was found in a text is in it word for word
     connection = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = OFF")  # a lost answer is computed again

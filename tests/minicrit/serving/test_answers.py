@@ -1,7 +1,9 @@
 """The exact cache: what is the same question, what never is, and how it stays small."""
 
+import os
 import random
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -131,6 +133,19 @@ def test_what_cannot_be_written_is_dropped_and_does_not_stay_in_the_way(answers)
     answers.put([(key("b"), {"p": 0.5})])
     answers.flush()
     assert (answers.get(key("a")), answers.get(key("b")), answers.count) == (None, {"p": 0.5}, 1)
+
+
+def test_only_the_owner_can_read_what_was_found_in_texts(tmp_path):
+    before = os.umask(0o022)
+    try:
+        cache = Answers(tmp_path / "a.sqlite3", 100)
+        cache.put([(key(), {"evidence": {"text": "the patient's name"}})])
+        cache.flush()
+        found = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
+        cache.close()
+    finally:
+        os.umask(before)
+    assert found == {f"a.sqlite3{end}": 0o600 for end in ("", "-wal", "-shm")}
 
 
 def test_processes_share_it(answers, tmp_path):
