@@ -6,7 +6,13 @@ from collections.abc import Iterable
 from typing import IO, Any
 
 #: Variables whose values are nobody's business.
-SECRETS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OLLAMA_API_KEY", "HF_TOKEN")
+SECRETS = (
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "OLLAMA_API_KEY",
+    "HF_TOKEN",
+    "MINICRIT_API_KEY",
+)
 _SHORTEST = 6  # characters: a shorter value would be found in words
 
 

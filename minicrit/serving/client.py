@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from minicrit.discreet import key_of
+from minicrit.discreet import key_of, without_keys
 from minicrit.jsonl import shown
 
 KEY = "MINICRIT_API_KEY"
@@ -106,8 +106,11 @@ class Client:
             patience_s: seconds in all that a busy service (429, 503) is asked again for.
 
         Raises:
-            ValueError: if that is no address.
+            ValueError: if that is no address, or one with a name or password in it.
         """
+        if "@" in url:  # first, as messages show the address
+            raise ValueError("url: expected an address without a name or password, got one; give "
+                             f"a key in {KEY}")  # fmt: skip
         key = key or key_of(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._patience_s, self._timeout_s = patience_s, timeout_s
@@ -249,7 +252,8 @@ def _read(response: httpx.Response, read: Callable[[Any], _Found]) -> _Found:
         return read(response.json())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ServiceError(f"{response.request.url}: expected an answer of this service, got "
-                           f"{shown(response.text, 200) or 'nothing'}; check the address",
+                           f"{shown(_keyless(response, response.text), 200) or 'nothing'}; "
+                           "check the address",
                            code="unknown", status=response.status_code) from error  # fmt: skip
 
 
@@ -263,5 +267,12 @@ def _error(response: httpx.Response) -> ServiceError:
         code, said = str(error["code"]), f"{error['message']}; {error['remedy']}"
     except (ValueError, KeyError, TypeError):
         code, said = "unknown", "an answer that is not this service's"
-    return ServiceError(f"{response.request.url}: {response.status_code}: {shown(said, 500)}",
+    said = shown(_keyless(response, said), 500)
+    return ServiceError(f"{response.request.url}: {response.status_code}: {said}",
                         code=code, status=response.status_code)  # fmt: skip
+
+
+def _keyless(response: httpx.Response, said: str) -> str:
+    """What was said without the key that was sent: another's server may repeat what it is sent."""
+    key = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
+    return without_keys(said.replace(key, f"({KEY})") if key else said)

@@ -1,5 +1,6 @@
 """The Python client, against the service and against a server that is busy."""
 
+import json
 import socket
 import threading
 from contextlib import contextmanager
@@ -150,6 +151,37 @@ def test_patience_ends(busy, monkeypatch):
     with Client(url, patience_s=50) as client, pytest.raises(ServiceError, match="429: full; wait"):
         client.state()
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_server_that_repeats_what_it_is_sent_gets_no_key_into_a_message(status, monkeypatch):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            said = {"code": "x", "message": self.headers["Authorization"], "remedy": "none"}
+            body = json.dumps({"error": said}).encode() if status == 401 else said["message"]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body if isinstance(body, bytes) else body.encode())
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("MINICRIT_API_KEY", "mc_of_the_environment")
+    with serving(Handler) as url:
+        for given in (None, "mc_of_the_caller"):
+            with (
+                Client(url, key=given) as client,
+                pytest.raises(ServiceError, match=r"Bearer \(MINICRIT_API_KEY\)") as said,
+            ):
+                client.state()
+            assert "mc_of" not in str(said.value)
+
+
+@pytest.mark.parametrize("host", ["ann:hunter2@h:80", "ann:hun/ter2@h", "h/?as=ann:hunter2@h"])
+def test_an_address_with_a_password_is_refused_and_not_shown(host):
+    with pytest.raises(ValueError, match=r"url: .* without a name or password, got one") as said:
+        Client(f"http://{host}")
+    assert "ter2" not in str(said.value)
 
 
 def test_an_address_that_is_none_is_refused():
