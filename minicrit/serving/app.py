@@ -132,7 +132,7 @@ async def precedents(given: Likeness, request: Request) -> Response:
     """Rationales of the past that are most like this one."""
     service = service_of(request)
     service.check([(given.domain or "general", given.rationale)])
-    found = await service.like(given.domain, given.rationale, given.k)
+    found = await unless_gone(request, service.like(given.domain, given.rationale, given.k))
     return reply({"precedents": found, "reason": service.why_no_precedents})
 
 

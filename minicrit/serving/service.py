@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ from minicrit.serving.recorder import Recorder
 from minicrit.serving.refusals import RefusalError
 
 log = logging.getLogger(__name__)
+
+_SEEKING = 32  # callers that may wait for precedents; each costs a forward of a small model
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Service:
         self.panel, self.store, self.instruments, self.limits = panel, store, instruments, limits
         self.precedents = precedents
         self.recorder = Recorder(store)
+        # One thread of its own, as texts are embedded one by one: among the threads that all share
+        # those who wait for precedents would keep feedback from the disk.
+        self._seeker = ThreadPoolExecutor(1, thread_name_prefix="likeness")
+        self._seeking = 0
         instruments.waiting.set_function(lambda: panel.waiting)
         instruments.unrecorded.set_function(lambda: self.recorder.pending)
 
@@ -70,6 +77,7 @@ class Service:
         """Answers what waits, writes what was answered; whether all was answered in time."""
         whole = await self.panel.close(drain_s)
         await asyncio.to_thread(self.recorder.stop)
+        await asyncio.to_thread(self._seeker.shutdown, cancel_futures=True)
         if self.precedents is not None:
             await asyncio.to_thread(self.precedents.close)
         self.store.close()
@@ -212,11 +220,23 @@ class Service:
         return self.precedents.reason
 
     async def like(self, domain: str | None, rationale: str, k: int) -> list[dict[str, Any]]:
-        """Rationales of the past that are most like this one."""
+        """Rationales of the past that are most like this one.
+
+        Raises:
+            RefusalError: if too many callers wait for theirs.
+        """
         if self.precedents is None:
             return []
-        found = self.precedents.find
-        return await asyncio.to_thread(found, domain, normalised(rationale), k)
+        if self._seeking >= _SEEKING:
+            raise RefusalError("busy", f"expected room for one more, got {self._seeking} callers "
+                               "that wait for precedents", "try again later",
+                               retry_after=2)  # fmt: skip
+        find, loop = self.precedents.find, asyncio.get_running_loop()
+        self._seeking += 1
+        try:
+            return await loop.run_in_executor(self._seeker, find, domain, normalised(rationale), k)
+        finally:
+            self._seeking -= 1
 
 
 def _unavailable() -> RefusalError:

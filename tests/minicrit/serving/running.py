@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,13 @@ class Running:
         answer = self.ask(f"/v1/{kind}", {"items": rows})
         assert answer.status_code == 200, answer.text
         return answer.json()["results"]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def config_of(folder: Path, **settings: object) -> ServeConfig:

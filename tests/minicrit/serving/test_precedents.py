@@ -2,13 +2,16 @@
 
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from minicrit.serving.precedents import SHOWN, Precedents
 from minicrit.serving.vectors import read_vectors, write_vectors
+from tests.minicrit.serving.running import running, wait_for
 from tests.minicrit.serving.tiny_bert import lay_out_bert
 
 
@@ -227,3 +230,51 @@ def test_with_a_model_on_disk_and_many_threads(tmp_path: Path):
 def test_nothing_is_asked_for_less_than_one(found):
     with pytest.raises(ValueError, match="k: expected 1 or more, got 0"):
         found.find(None, "0", 0)
+
+
+class Held(Compass):
+    """Waits for leave before it reads anything."""
+
+    def __init__(self):
+        super().__init__()
+        self.leave = threading.Semaphore(0)
+
+    def embed(self, texts):
+        assert self.leave.acquire(timeout=30)
+        return super().embed(texts)
+
+
+def test_who_waits_for_precedents_keeps_no_feedback_from_the_disk(critic, tmp_path):
+    held = Held()
+    with running(critic, tmp_path) as live, ThreadPoolExecutor(32) as pool:
+        (row,) = live.judge(("trading", "10 degrees"))
+        live.service.precedents = Precedents(held)
+        asked = [pool.submit(live.ask, "/v1/precedents", {"rationale": f"{n} degrees"})
+                 for n in range(32)]  # fmt: skip
+        wait_for(lambda: live.service._seeking == 32)
+        refused = live.ask("/v1/precedents", {"rationale": "40 degrees"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "busy")
+        assert refused.headers["retry-after"] == "2"
+        body = {"request_id": row["request_id"], "decision": "agree", "operator": "ann"}
+        assert live.ask("/v1/feedback", body).status_code == 201
+        assert not held.read
+        held.leave.release(100)
+        assert {job.result().status_code for job in asked} == {200}
+
+
+def test_for_who_went_away_no_precedents_are_sought(critic, tmp_path):
+    held = Held()
+    with running(critic, tmp_path) as live, ThreadPoolExecutor(1) as pool:
+        live.service.precedents = Precedents(held)
+        first = pool.submit(live.ask, "/v1/precedents", {"rationale": "10 degrees"})
+        wait_for(lambda: live.service._seeking == 1)
+        with (
+            httpx.Client(base_url=live.url, timeout=0.3, trust_env=False) as leaving,
+            pytest.raises(httpx.ReadTimeout),
+        ):
+            leaving.post("/v1/precedents", json={"rationale": "20 degrees"})
+        wait_for(lambda: live.service.instruments.vanished._value.get() == 1)
+        held.leave.release(100)
+        assert first.result().json() == {"precedents": [], "reason": None}
+        assert live.ask("/v1/precedents", {"rationale": "30 degrees"}).status_code == 200
+    assert held.read == ["10 degrees", "30 degrees"]

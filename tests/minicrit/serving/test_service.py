@@ -20,7 +20,7 @@ from minicrit.serving.serve import bound
 from minicrit.serving.worker import Answer
 from minicrit.serving_config import ServeConfig
 from minicrit.taxonomy import FLAW_TYPES
-from tests.minicrit.serving.running import items, running
+from tests.minicrit.serving.running import items, running, wait_for
 
 SWANS = ("general", "Three of three swans were white, so all swans are white.")
 
@@ -156,13 +156,6 @@ def slow(critic, tmp_path):
         yield held, live
         for _ in range(50):
             held.leave.release()
-
-
-def wait_for(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(slow):
