@@ -13,7 +13,7 @@ NOTE = (
     "by twin group and by family, the least sure of both; less is better for false positives, "
     "Brier score, risk-coverage area and cost. 'Worse by the margin' and 'apart by the "
     "margin' are p values of one-sided tests: small says that A is no worse, or that both are "
-    "equivalent."
+    "equivalent, which fewer than five groups or families never show."
 )
 SLICES = "Slices with the smallest p; `Holm` is adjusted for all slices of the comparison."
 

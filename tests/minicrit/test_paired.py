@@ -87,28 +87,28 @@ def test_p_is_not_below_what_draws_and_clusters_can_show(clusters: int, p: float
 def test_one_sided_by_hand() -> None:
     """Of nine draws two are at most -0.1 and one is at least 0.1; 0.01 is their middle."""
     drawn = np.array([-0.3, -0.1, -0.05, 0, 0.01, 0.02, 0.05, 0.09, 0.1])
-    found = paired.one_sided(0.01, drawn, np.zeros(3), 0.1, rate_of(99))
+    found = paired.one_sided(0.01, drawn, np.zeros(20), 0.1, rate_of(99))
     assert found == pytest.approx((0.3, 0.2))
     with pytest.raises(ValueError, match="margin: expected more than 0"):
-        paired.one_sided(0.0, drawn, np.zeros(3), 0.0, rate_of(99))
+        paired.one_sided(0.0, drawn, np.zeros(20), 0.0, rate_of(99))
 
 
 def test_one_sided_is_undefined_where_the_bounds_are() -> None:
     """Beyond 5 % of undefined draws the others are the lucky ones."""
     drawn = np.append(np.zeros(19), np.nan)
-    assert not np.isnan(paired.one_sided(0.0, drawn, np.zeros(3), 0.1, rate_of(99))).any()
+    assert not np.isnan(paired.one_sided(0.0, drawn, np.zeros(20), 0.1, rate_of(99))).any()
     for lost in (np.append(np.zeros(9), np.nan), np.array([np.nan])):
-        assert np.isnan(paired.one_sided(0.0, lost, np.zeros(3), 0.1, rate_of(99))).all()
+        assert np.isnan(paired.one_sided(0.0, lost, np.zeros(20), 0.1, rate_of(99))).all()
 
 
 def test_few_units_without_a_change_show_little() -> None:
     """0.98^n: 80 units may hide 2 % that are worse, 149 hardly; a gain must be undone as well."""
     drawn = np.zeros(1000)
     for units, p in ((10, 0.98**10), (80, 0.98**80), (148, 0.98**148), (149, 0.98**149)):
-        found = paired.one_sided(0.0, drawn, np.zeros(3), 0.02, rate_of(units))
+        found = paired.one_sided(0.0, drawn, np.zeros(20), 0.02, rate_of(units))
         assert found == pytest.approx((p, p))
         assert (max(found) <= 0.05) == (units == 149)
-    won = paired.one_sided(0.5, drawn + 0.5, np.full(3, 0.5), 0.02, rate_of(40))
+    won = paired.one_sided(0.5, drawn + 0.5, np.full(20, 0.5), 0.02, rate_of(40))
     assert won == pytest.approx((1 / 1001, 1.0))
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 from minicrit import scores
 from minicrit.measures import Truth
 from minicrit.quantize_gate import flip_facts, gate
+from minicrit.records import Example
 from minicrit.unseen import Side
 from minicrit.versus import compare, detectable_line, slice_tests
 from tests.minicrit.benchmark_case import FIRST, SECOND, small, twins
@@ -18,6 +19,11 @@ def sides() -> tuple[Side, Side, Truth]:
     truth = Truth.of(small())
     first, second = (np.array(pairs).ravel() for pairs in (FIRST, SECOND))
     return Side("a", first, 0.5), Side("b", second, 0.5), truth
+
+
+def alone(asked: list[Example]) -> list[Example]:
+    """The same, of no family that is known."""
+    return [replace(e, source="hand") for e in asked]
 
 
 def test_slices_by_hand() -> None:
@@ -49,7 +55,7 @@ def test_unscored_items_leave_the_comparison_only() -> None:
 @pytest.mark.parametrize("groups", [4, 80, 200])
 def test_a_judge_against_itself_is_equivalent_where_groups_suffice_to_say_so(groups: int) -> None:
     """No draw moves, whatever their number: 0.92 for 4 groups, 0.20 for 80, 0.018 for 200."""
-    asked = [e for n in range(groups) for e in twins(n, (0, 0), (0, 0))]
+    asked = alone([e for n in range(groups) for e in twins(n, (0, 0), (0, 0))])
     p = np.random.default_rng(1).random(2 * groups)
     a, truth = Side("a", p, 0.5), Truth.of(asked)
     found = compare(a, a, truth, asked, margin=0.02, draws=500)
@@ -59,6 +65,16 @@ def test_a_judge_against_itself_is_equivalent_where_groups_suffice_to_say_so(gro
         assert found["differences"][name]["p_apart"] == pytest.approx(0.98**groups, abs=1e-6)
     gated = gate(flip_facts(0, 2 * groups, 8), found["differences"], 0.02)
     assert gated["status"] == ("released" if groups == 200 else "not released")
+
+
+@pytest.mark.parametrize(("families", "p"), [(2, 1 / 4), (5, 1 / 32)])
+def test_few_families_show_nothing_however_many_their_groups_are(families: int, p: float) -> None:
+    """All of G families are alike by chance, 2^-G; groups alone would say 0.98^200 = 0.018."""
+    asked = [replace(e, source=f"composer/trading/{n % families}/x")
+             for n in range(200) for e in twins(n, (0, 0), (0, 0))]  # fmt: skip
+    a, truth = Side("a", np.random.default_rng(1).random(400), 0.5), Truth.of(asked)
+    found = compare(a, a, truth, asked, margin=0.02, draws=100)["differences"]["fpr"]
+    assert (found["p_below"], found["p_above"], found["p_apart"]) == (p, p, p)
 
 
 def test_a_rate_is_over_the_groups_that_hold_its_items() -> None:
@@ -95,7 +111,7 @@ def test_f1_of_few_flawed_items_takes_fewer_faults() -> None:
 @pytest.mark.parametrize("valid", [0, 1])
 def test_f1_without_valid_items_may_still_hide_misses(valid: int) -> None:
     """55 flawed items, all found: 0.98 = 2 (55 - d) / (110 - d): d = 2.2 / 1.02 of 55."""
-    asked = [twins(n, (0, 0), (0, 0))[n >= valid] for n in range(55 + valid)]
+    asked = alone([twins(n, (0, 0), (0, 0))[n >= valid] for n in range(55 + valid)])
     truth = Truth.of(asked)
     a = Side("a", truth.flawed.astype(float), 0.5)
     found = compare(a, a, truth, asked, margin=0.02, draws=200)["differences"]["f1"]
@@ -108,7 +124,7 @@ def test_f1_without_valid_items_may_still_hide_misses(valid: int) -> None:
 
 def test_f1_is_rarely_called_no_worse_where_it_is() -> None:
     """True F1 falls by 0.02 (3.9 % of 20 flawed items of 200 are missed): at most 5 % of worlds."""
-    asked = [twins(n, (0, 0), (0, 0))[n < 20] for n in range(200)]
+    asked = alone([twins(n, (0, 0), (0, 0))[n < 20] for n in range(200)])
     truth = Truth.of(asked)
     before = Side("b", truth.flawed.astype(float), 0.5)
     rng, claims = np.random.default_rng(5), 0
