@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from peft import PeftModel
 
 from minicrit.base import PARAGRAPH, perplexity
@@ -77,7 +78,7 @@ def compare_critics(
     return {
         "size": sizes.table(),
         "unscored": int((~known).sum()),
-        **agreement(whole[0], whole[1], settings.bits),
+        **agreement(whole[0], whole[1], Truth.of(examples).only(judged).groups, settings.bits),
         "thresholds": {side.name: plain(side.threshold) for side in sides},
         **scored(sides[0], sides[1], kept, recipe),
         "perplexity": {"float": plain(texts[0]), "quantized": plain(texts[1])},
@@ -98,20 +99,23 @@ def load_float(folder: Path, base_folder: Path, *, calibrated: bool = False) -> 
     return critic
 
 
-def agreement(floating: Side, small: Side, bits: int) -> dict[str, Any]:
+def agreement(
+    floating: Side, small: Side, groups: npt.NDArray[np.str_], bits: int
+) -> dict[str, Any]:
     """How often, and how far, the second critic departs from the first.
 
     Args:
         floating: the first, on what it has judged.
         small: the second, nan where it could not read what the first one could: these are flips.
+        groups: of the items.
         bits: of its weights.
     """
     flagged = [side.p > side.threshold for side in (floating, small)]
     lost = np.isnan(small.p)
     gap = np.abs(floating.p - small.p)[~lost]
-    flips = int(((flagged[0] != flagged[1]) | lost).sum())
+    flipped = (flagged[0] != flagged[1]) | lost
     return {
-        "flips": {**flip_facts(flips, len(lost), bits), "not_judged": int(lost.sum())},
+        "flips": {**flip_facts(flipped, groups, bits), "not_judged": int(lost.sum())},
         "p_difference": {"max": plain(gap.max()), "mean": plain(gap.mean())},
     }
 

@@ -13,9 +13,10 @@ class QuantizeConfig:
         model: the critic to shrink.
         bits: 16 (the adapter merged, bfloat16), 8 or 4.
         data: Example file on which it is compared with the float critic.
-        limit: at most so many items of it, whole groups, seeded; 0 for all. 598 without a flip
-            certify flips <= 0.5 % (199: 1.5 %) with 95 % confidence; 0 to 3 flips of 600 are within
-            it. Fewer than 149 groups cannot show a margin of 0.02 where nothing gets better.
+        limit: at most so many items of it, whole groups, seeded; 0 for all. 598 groups without a
+            flip certify flips <= 0.5 % (199: 1.5 %) with 95 % confidence; 0 to 3 flips of 600 items
+            are within it. Fewer than 149 groups cannot show a margin of 0.02 where nothing gets
+            better.
         margin: how much worse F1 or the false-positive rate may be, as a share: that it is not must
             be shown at 95 %.
         calibration: Example file of the calibration split, on which the small critic gets its own

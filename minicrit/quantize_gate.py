@@ -5,14 +5,18 @@ be shown, one-sided and paired on the same items, to be no worse than the float 
 margin.
 
 Few items cannot prove that few verdicts flip: none of 80 leaves up to 3.7 % possible. So a release
-says what it stands on: `certified`, if the bar holds with 95 % confidence (Clopper and Pearson,
-items as independent), or `point`, if only the share that was seen is below it.
+says what it stands on: `certified`, if the bar holds with 95 % confidence, or `point`, if only the
+share that was seen is below it. Twins share their wording and may flip together, so the bound
+(Clopper and Pearson) is that of the share of groups with any flip, which is no less than the share
+of verdicts.
 """
 
 # mypy: disable-error-code="import-untyped"
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from minicrit.measures import entry, plain
@@ -25,21 +29,25 @@ CHANCE = 0.05
 JUDGED = {"f1": ("F1", "p_below"), "fpr": ("false-positive rate", "p_above")}
 
 
-def flip_facts(count: int, n: int, bits: int) -> dict[str, Any]:
-    """The flips of n verdicts: share, bounds, and how many items would certify the bar.
+def flip_facts(
+    flipped: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_], bits: int
+) -> dict[str, Any]:
+    """The flips of n verdicts, (n,), of items of these groups: share, bounds, what would certify.
 
-    `upper` is the exact one-sided bound (95 %); `needed` the items with which as many flips as were
-    seen would certify the bar.
+    `groups` are all of them, `apart` those with a flip. `upper` is the exact one-sided bound (95 %)
+    of their share; `needed` the groups with which as many apart would certify the bar.
     """
-    bar, share = MOST_FLIPS[bits], wilson(count, n)
-    upper = clopper_pearson(count, n, 1 - 2 * CHANCE).high
+    count, n, bar = int(flipped.sum()), len(flipped), MOST_FLIPS[bits]
+    apart, over = len(set(groups[flipped])), len(set(groups))
+    share = wilson(count, n)
+    upper = clopper_pearson(apart, over, 1 - 2 * CHANCE).high
     return {"count": count, **entry(share.value, n, {"wilson": share}), "bar": bar,
-            "upper": plain(upper), "certified": bool(upper <= bar),
-            "needed": certifying_items(count, bar)}  # fmt: skip
+            "groups": over, "apart": apart, "upper": plain(upper), "certified": bool(upper <= bar),
+            "needed": certifying_groups(apart, bar)}  # fmt: skip
 
 
-def certifying_items(count: int, bar: float) -> int:
-    """The least n for which `count` flips certify the bar: P(Bin(n, bar) <= count) <= 5 %."""
+def certifying_groups(count: int, bar: float) -> int:
+    """The least n for which `count` of n apart certify the bar: P(Bin(n, bar) <= count) <= 5 %."""
     low, high = count, max(1, count)
     while stats.binom.cdf(count, high, bar) > CHANCE:
         low, high = high, 2 * high
@@ -85,8 +93,9 @@ def gate(
 
 
 def _flips_in_words(flips: Mapping[str, Any]) -> str:
-    text = (f"{flips['count']} of {flips['n']} verdicts flipped, at most {flips['bar']:.1%} may, "
-            f"up to {flips['upper']:.1%} are possible (95 %)")  # fmt: skip
+    text = (f"{flips['count']} of {flips['n']} verdicts flipped, at most {flips['bar']:.1%} may; "
+            f"with a flip in {flips['apart']} of {flips['groups']} groups up to "
+            f"{flips['upper']:.1%} are possible (95 %)")  # fmt: skip
     if flips["certified"]:
         return f"{text}: certified"
-    return f"{text}; {flips['needed']} items with as many would certify it"
+    return f"{text}, and {flips['needed']} groups with as many would certify it"

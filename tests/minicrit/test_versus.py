@@ -63,7 +63,7 @@ def test_a_judge_against_itself_is_equivalent_where_groups_suffice_to_say_so(gro
         assert (row["value"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
     for name in ("fpr", "recall", "auroc", "brier", "cost"):
         assert found["differences"][name]["p_apart"] == pytest.approx(0.98**groups, abs=1e-6)
-    gated = gate(flip_facts(0, 2 * groups, 8), found["differences"], 0.02)
+    gated = gate(flip_facts(truth.flawed & False, truth.groups, 8), found["differences"], 0.02)
     assert gated["status"] == ("released" if groups == 200 else "not released")
 
 
