@@ -3,7 +3,8 @@
 The guarantee: of n valid items drawn independently from one source, take the (k+1)-th largest score
 as the threshold t and flag what scores above it. The true false-positive rate is then distributed
 as Beta(k+1, n-k) at worst (ties only lower it), so it exceeds alpha with probability
-P(Bin(n, alpha) <= k). The largest k for which that is at most delta is taken.
+P(Bin(n, alpha) <= k). The largest k for which that is at most delta is taken, and t is raised by
+`ROUNDING`, which only lowers the rate.
 
 It speaks of new items *from the same source*. Twins share their wording, so one valid item of each
 group is drawn; families share their scenario, and nothing is promised for a family that is not
@@ -31,6 +32,9 @@ Names = npt.NDArray[np.str_]
 FAMILIES = 3  # least number of which a domain's own temperature is taken
 COLDEST, WARMEST = 0.05, 100.0  # bounds of a temperature; labels that p separates have no optimum
 FURTHEST = 20.0  # bound of a shift, in nats
+#: A score in service may differ by less from the same one in fitting, which is computed another way
+#: (by 1e-12 or so); items that tie with the threshold must not all be flagged for that.
+ROUNDING = 1e-6
 SHIFTED = 0.05  # level of the test by which items show a shift
 
 
@@ -82,7 +86,7 @@ def certify(p: Floats, alpha: float, delta: float) -> Certificate:
             f"certify false positives <= {alpha:g} with confidence {1 - delta:g}, got {len(p)}; "
             "give more calibration items or a higher ALPHA"
         )
-    return Certificate(alpha, delta, len(p), k, float(np.sort(p)[::-1][k]))
+    return Certificate(alpha, delta, len(p), k, float(np.sort(p)[::-1][k]) + ROUNDING)
 
 
 def scaled(log_odds: Floats, temperature: Floats | float, shift: Floats | float = 0.0) -> Floats:

@@ -111,7 +111,7 @@ def test_a_shift_is_fitted_if_asked_for_and_certifies_the_same_items(tiny: Base)
     assert shifted["quality"]["after"]["nll"] < plain["quality"]["after"]["nll"]
     at = [f["temperature"]["pooled"] * (logit(np.array([f["threshold"]]))[0] - f["shift"]["pooled"])
           for f in (plain, shifted)]  # fmt: skip
-    assert at[0] == pytest.approx(at[1], abs=1e-6)  # in log-odds as the critic has them
+    assert at[0] == pytest.approx(at[1], abs=1e-4)  # in log-odds as the critic has them
     assert plain["recall"] == shifted["recall"]
     assert f"shift of the log-odds {shifted['shift']['pooled']:+.3f}" in lines(shifted)
 
