@@ -35,7 +35,7 @@ from minicrit.selection import limited
 from minicrit.selective import abstain_band, aurc, logit, risk_coverage
 from minicrit.statistics import Interval, cluster_bootstrap, mean_over
 
-FORM = 3
+FORM = 4  # up to 3 `sums.believed` was the share of texts with a false sum that are flawed
 SPLIT = "calibration"
 Rows = npt.NDArray[np.intp]
 
@@ -139,7 +139,7 @@ def fitted(
                                 families[fitting], lent)  # fmt: skip
     p = science.scaled(odds, *np.array([own.get(name, pooled) for name in domains]).T)
     false = miscounted([e.rationale for e in examples])
-    sums = science.believed(flawed[fitting][false[fitting]]) if settings.sums else None
+    sums = science.believed(flawed[fitting], false[fitting]) if settings.sums else None
     if sums:
         sums = {**sums, "rules": RULES}
         p = np.where(false, special.expit(either(logit(p), sums["believed"])), p)

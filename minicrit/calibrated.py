@@ -39,8 +39,8 @@ class Calibration:
         scale: of the log-odds of domains without one of their own, which are in `domains`.
         band: (low, high) of the calibrated p between which verdicts cannot be relied on; None if
             there is no need for one, or none that would help.
-        believed: chance that a text is flawed which states a sum that does not hold (`recount`);
-            None where sums do not count.
+        believed: chance that a sum that does not hold (`recount`) makes its text flawed; None where
+            sums do not count.
         facts: the certificate in short, for reports.
     """
 
@@ -58,7 +58,7 @@ class Calibration:
         scales = np.array([self.domains.get(domain, self.scale) for domain, _ in items])
         temperature, shift = scales.reshape(-1, 2).T
         found = np.asarray(odds / temperature + shift)
-        if self.believed is None:
+        if not self.believed:
             return found
         false = miscounted([rationale for _, rationale in items])
         return np.where(false, either(found, self.believed), found)

@@ -166,13 +166,17 @@ def fit_scales(
     return pooled, own
 
 
-def believed(flawed: Bools) -> dict[str, Any]:
-    """The chance that a text with a false sum is flawed, from those seen: (k + 1) / (n + 2).
+def believed(flawed: Bools, false: Bools) -> dict[str, Any]:
+    """The chance r that a false sum by itself makes a text flawed, from items (n,) each.
 
-    That of Laplace: with none seen it is even, and it is never certain.
+    Of those with one a share s is flawed, of all a share q, for this reason or for another:
+    1 - s = (1 - q)(1 - r). Both shares are Laplace's, s towards q; so where none was seen, or as
+    many are flawed as among all, r is 0, and it is never 1.
     """
-    n, k = len(flawed), int(flawed.sum())
-    return {"believed": (k + 1) / (n + 2), "n": n, "k": k}
+    n, k = int(false.sum()), int(flawed[false].sum())
+    flawed_share = (int(flawed.sum()) + 1) / (len(flawed) + 2)
+    sound = (n - k + 2 * (1 - flawed_share)) / (n + 2)
+    return {"believed": max(0.0, 1 - sound / (1 - flawed_share)), "n": n, "k": k}
 
 
 def domain_certificates(

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from minicrit import calibration as science
 from minicrit.calibrated import Scale
 from minicrit.logprobs import choice_logprobs
+from minicrit.recount import either
 from minicrit.selective import logit
 
 ALPHA, DELTA = 0.08, 0.05
@@ -142,6 +143,25 @@ def test_too_few_items_are_refused_with_the_number_needed(
 def test_shares_outside_are_refused(alpha: float, delta: float) -> None:
     with pytest.raises(ValueError, match=r"write 8 % as 0\.08"):
         science.largest_k(100, alpha, delta)
+
+
+def test_a_false_sum_is_believed_by_what_it_adds_to_the_share_of_flawed_items() -> None:
+    """28 of 28 flawed where half are: 1 - 1 / 30 = 1 - (1 - 1/2)(1 - r), r = 14 / 15."""
+    flawed, none = np.repeat([True, False], 99), np.zeros(198, dtype=bool)
+    assert science.believed(flawed, none) == {"believed": 0, "n": 0, "k": 0}
+    first = np.arange(198) < 28
+    assert science.believed(flawed, first)["believed"] == pytest.approx(14 / 15)
+    assert science.believed(flawed, ~first)["believed"] == 0  # less flawed than the rest
+
+
+def test_a_program_that_tells_nothing_does_not_move_a_calibrated_critic() -> None:
+    """Log-odds of 2 +- 2 or -2 +- 2 are calibrated; false sums are called by lot."""
+    rng = np.random.default_rng(0)
+    flawed, false = rng.random((2, 20_000)) < np.array([[0.5], [0.2]])
+    odds = np.where(flawed, 2, -2) + 2 * rng.normal(size=20_000)
+    p = science.scaled(either(odds, science.believed(flawed, false)["believed"]), 1.0)
+    assert p.mean() == pytest.approx(flawed.mean(), abs=0.02)
+    assert science.quality(p, flawed)["ece"] < 0.03
 
 
 def test_domains_share_delta() -> None:
