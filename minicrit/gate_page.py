@@ -114,12 +114,16 @@ def world_rows(report: Report) -> tuple[Row, list[Row]]:
     """Head and rows of the gated book against random gates."""
     head = ("gated book against", "median", "95 % of them", "gain over the median", "p, one-sided")
     if report["placebo"] is None:
-        return head, [("random gates: all trades or none are flagged", "-", "-", "-", "-")]
-    return head, [
-        ("as many flagged at random", *_against(report["placebo"])),
-        (f"flags exchanged within a block ({report['settings']['blocks']})",
-         *_against(report["null"])),
-    ]  # fmt: skip
+        rows: list[Row] = [("random gates: all trades or none are flagged", "-", "-", "-", "-")]
+    else:
+        rows = [
+            ("as many flagged at random", *_against(report["placebo"])),
+            (f"flags exchanged within a block ({report['settings']['blocks']})",
+             *_against(report["null"])),
+        ]  # fmt: skip
+    if oracle := report["oracle_placebo"]:
+        rows.append(("the labels' book: as many flagged at random", *_against(oracle)))
+    return head, rows
 
 
 def world_note(report: Report) -> str:
@@ -148,11 +152,12 @@ def verdict_rows(report: Report) -> tuple[Row, list[Row]]:
     if found := report["verdicts"]:
         rate = {key: f"{cell(found[key])} n={found[key]['n']}" for key in ("recall", "fpr")}
         capture = report["capture"]
+        share = capture["why"] or number(capture["value"], 2)
         rows += [
             ("flawed trades that are flagged", rate["recall"]),
             ("sound trades that are flagged", rate["fpr"]),
             ("F1, AUROC", f"{number(found['f1'])}, {number(found['auroc'])}"),
-            ("share of the oracle's gain", capture["why"] or number(capture["value"], 2)),
+            ("share of the oracle's gain over random gates", share),
         ]
     return ("verdicts and outcomes", "value"), rows
 

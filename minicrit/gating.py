@@ -42,7 +42,7 @@ from minicrit.trades import Trade, read_prices, read_trades
 Bools = npt.NDArray[np.bool_]
 Load = Callable[[str], Judge]
 
-FORM = 1  # of the report; raise it when a key changes its meaning
+FORM = 2  # of the report; raise it when a key changes its meaning
 KEPT = {"drop": 0.0, "halve": 0.5}
 LEAST_PERIODS = 30
 ALARM_WORLDS = 200
@@ -134,8 +134,9 @@ def _measured(
         "per_trade": outcome_facts(trades, flagged, recipe.seed),
     }  # fmt: skip
     found |= _worlds(trades, book, flagged, series, recipe)
-    gains = {name: row["value"] for name, row in found["differences"].items()}
-    found["capture"] = _capture(found["differences"], gains) if "oracle" in gains else None
+    known = "oracle" in gates
+    found["oracle_placebo"] = _oracle(book, labels, series["oracle"], recipe) if known else None
+    found["capture"] = _capture(found["placebo"], found["oracle_placebo"]) if known else None
     return found
 
 
@@ -155,7 +156,7 @@ def _worlds(
     after = sharpe_ratio(series["after"])
     blocks = [block_of(trade, settings.blocks) for trade in trades]
     draw = partial(worlds.random_gates, book, flagged, kept, draws=settings.placebos)
-    rows = {}
+    rows: dict[str, Any] = {}
     with tqdm(total=2, unit="world", desc="random gates") as bar:
         for name, where in (("placebo", None), ("null", blocks)):
             drawn = draw(blocks=where, seed=recipe.seed)
@@ -171,6 +172,18 @@ def _worlds(
         "alarm_worlds": ALARM_WORLDS,
     })  # fmt: skip
     return {**rows, "curves": _curves(book, curves)}
+
+
+def _oracle(
+    book: Book, labels: Bools, series: npt.NDArray[np.float64], recipe: Recipe
+) -> dict[str, Any] | None:
+    """The gate that knows the labels against those that flag as many at random, as `placebo`."""
+    if not labels.any() or labels.all():
+        return None
+    drawn = worlds.random_gates(book, labels, KEPT[recipe.sharpe.gate],
+                                draws=recipe.sharpe.placebos, seed=recipe.seed)  # fmt: skip
+    annual = float(np.sqrt(book.periods))
+    return plain_row(_against(drawn.ratios, sharpe_ratio(series), annual))
 
 
 def block_of(trade: Trade, blocks: str) -> str:
@@ -196,12 +209,18 @@ def _against(ratios: npt.NDArray[np.float64], ratio: float, annual: float) -> di
     }  # fmt: skip
 
 
-def _capture(rows: dict[str, Any], gains: dict[str, float | None]) -> dict[str, Any]:
-    """Which share of the oracle's gain the gate gets; undefined if the oracle's is not sure."""
-    low, oracle, gate = rows["oracle"]["low"], gains["oracle"], gains["after"]
-    if low is None or oracle is None or gate is None or low <= 0:
-        return {"value": None, "why": "the interval of the oracle's own gain holds zero"}
-    return {"value": plain(gate / oracle), "why": None}
+def _capture(gate: dict[str, Any] | None, oracle: dict[str, Any] | None) -> dict[str, Any]:
+    """Which share of the oracle's gain over random gates the gate gets; None if that is not sure.
+
+    Each is held against gates that flag as many trades as it does.
+    """
+    if gate is None or oracle is None:
+        return {"value": None, "why": "all trades or none are flagged, or labelled flawed"}
+    if oracle["p"] > worlds.SURE:
+        return {"value": None, "why": "the oracle's own gain over random gates is not sure"}
+    if gate.get("gain") is None:
+        return {"value": None, "why": "the gated book has no Sharpe ratio"}
+    return {"value": plain(gate["gain"] / oracle["gain"]), "why": None}
 
 
 def _curves(book: Book, curves: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from minicrit.sharpe import sharpe_ratio
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 _CHUNK = 64  # worlds at once
+#: A gate is better than random ones if its `chance` is no more: above the 95 % in their middle.
+SURE = 0.025
 _Z = 1.959963984540054  # of a two-sided 95 % interval
 
 

@@ -13,6 +13,7 @@ from minicrit.base import Base
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.gating import block_of, sharpe
+from minicrit.targets import MIN_SHARPE, targets
 from minicrit.trades import read_trades
 from tests.minicrit.benchmark_case import StandIn
 
@@ -124,7 +125,8 @@ def test_a_gate_that_flags_nothing_or_everything(
     gap = report["differences"]["after"]
     assert gap["value"] == (None if flagged else 0)
     assert gap["low"] is gap["p"] is None
-    assert report["capture"]["value"] == (None if flagged else 0)
+    assert report["capture"]["why"] == "all trades or none are flagged, or labelled flawed"
+    assert targets(None, report)[3]["value"] == "-"
 
 
 def test_a_book_that_is_halved_as_a_whole_differs_in_nothing(tmp_path: Path) -> None:
@@ -150,7 +152,31 @@ def test_a_gate_that_knows_nothing_gains_nothing_over_chance(tmp_path: Path) -> 
     assert report["null"]["alarms"] < 0.1
     assert report["null"]["exchangeable"] == 1
     assert report["capture"]["value"] is None
-    assert report["capture"]["why"] == "the interval of the oracle's own gain holds zero"
+    assert report["capture"]["why"] == "all trades or none are flagged, or labelled flawed"
+
+
+def test_a_gate_by_lot_on_a_losing_book_earns_nothing(tmp_path: Path) -> None:
+    """Where all lose, dropping any of them raises the ratio: no gain, nor a share of one."""
+    recipe = made(tmp_path)
+    rng = random.Random(1)
+    with recipe.sharpe.trades.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEAD)
+        for n, day in enumerate(days(600)):
+            flawed, p = rng.random() < 0.5, 0.8 if rng.random() < 0.7 else 0.2
+            gain = round(rng.gauss(-0.014 if flawed else -0.006, 0.02), 6)
+            writer.writerow([day, "XY"[n % 2], "long", 0.1, gain, f"Trade {n} a={p} .",
+                             "flawed" if flawed else "valid"])  # fmt: skip
+    recipe.sharpe.draws = 99
+    report = sharpe(recipe, load=StandIn)
+    assert report["differences"]["after"]["low"] > MIN_SHARPE
+    assert report["differences"]["oracle"]["low"] > MIN_SHARPE
+    assert report["placebo"]["p"] > 0.1
+    assert report["oracle_placebo"]["p"] == pytest.approx(0.01)
+    assert targets(None, report)[3]["status"] in ("open", "missed")
+    gains = [report[key]["gain"] for key in ("placebo", "oracle_placebo")]
+    assert report["capture"]["value"] == pytest.approx(gains[0] / gains[1], abs=1e-5)
+    assert abs(report["capture"]["value"]) < 0.35
 
 
 def test_without_labels_there_is_no_oracle(tmp_path: Path) -> None:
@@ -158,7 +184,7 @@ def test_without_labels_there_is_no_oracle(tmp_path: Path) -> None:
     rows = [line.rsplit(",", 1)[0] for line in recipe.sharpe.trades.read_text().splitlines()]
     recipe.sharpe.trades.write_text("\n".join(rows) + "\n")
     report = sharpe(recipe, load=StandIn)
-    assert report["verdicts"] is report["capture"] is None
+    assert report["verdicts"] is report["capture"] is report["oracle_placebo"] is None
     assert set(report["books"]) == {"before", "after"}
 
 

@@ -23,8 +23,11 @@ def benchmark(
     }
 
 
-def gate(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
-    return {"differences": {"after": dict(zip(KEYS, (value, low, high), strict=True))},
+def gate(gain: float, low: float, high: float, p: float = 0.001) -> dict[str, Any]:
+    """A report of this gain over random gates, all of it against a gated ratio of 0."""
+    return {"placebo": {"gain": gain, "low": -high, "high": -low, "p": p},
+            "books": {"after": {"sharpe": 0.0}},
+            "differences": {"after": {"value": 2.0, "low": 1.0, "high": 3.0}},
             "trades": {"n": 250}, "critic": {"identity": "x", "name": "c"}}  # fmt: skip
 
 
@@ -74,12 +77,14 @@ def test_moved_verdicts_stand_after_f1_where_items_are_changes(rate: Any, status
         (gate(0.1, -0.2, 0.4), "missed"),  # at most the target is not above it
         (gate(0.41, 0.4, 0.5), "open"),
         (gate(0.41, 0.401, 0.5), "met"),
-        (gate(0.9, None, None), "open"),  # a value without an interval proves nothing
-        (gate(None, None, None), "not measured"),
+        (gate(0.9, 0.5, 1.3, p=0.03), "open"),  # as good as random gates that have no ratio
+        (gate(0.1, -0.2, 0.4, p=0.4), "missed"),
+        (gate(0.9, 0.5, 1.3) | {"placebo": None}, "not measured"),  # flags nothing, or everything
+        (gate(0.9, 0.5, 1.3) | {"placebo": {"draws": 99, "p": 1.0}}, "not measured"),
         (None, "not measured"),
     ],
 )
-def test_sharpe(found: Any, status: str) -> None:
+def test_sharpe_counts_over_random_gates(found: Any, status: str) -> None:
     assert targets(None, found)[3]["status"] == status
 
 
@@ -100,7 +105,7 @@ def test_nothing_measured_says_what_to_run() -> None:
     cards = targets(None)
     assert [card["name"] for card in cards] == [
         "False-positive rate", "Flaw detection F1", "Operator agreement",
-        "Sharpe ratio through the gate", "One verdict"]  # fmt: skip
+        "Sharpe ratio over random gates", "One verdict"]  # fmt: skip
     assert {card["status"] for card in cards} == {"not measured"}
     assert [card["detail"].split()[:2] for card in cards] == [
         ["make", "benchmark"], ["make", "benchmark"], ["make", "agreement"], ["make", "sharpe"],
@@ -113,7 +118,7 @@ def test_figures_of_another_critic_say_so() -> None:
     assert "critic" not in targets(benchmark((0.1, 0, 0.2), 1, 2), other)[3]["detail"]
     other["critic"]["identity"] = "y"
     detail = targets(benchmark((0.1, 0, 0.2), 1, 2), other)[3]["detail"]
-    assert detail == "95 %: -0.20 to +0.50, 250 trades; critic c"
+    assert detail == "95 %: -0.20 to +0.50, p 0.001, 250 trades; critic c"
     assert targets(None, other)[3]["value"] == "+0.10"
 
 
