@@ -31,8 +31,11 @@ def gate(gain: float, low: float, high: float, p: float = 0.001) -> dict[str, An
             "trades": {"n": 250}, "critic": {"identity": "x", "name": "c"}}  # fmt: skip
 
 
-def operators(value: float, low: float, high: float) -> dict[str, Any]:
+def operators(
+    value: float, low: float, high: float, proven: bool = False, target: float = 0.98
+) -> dict[str, Any]:
     return {"agreement": {**dict(zip(KEYS, (value, low, high), strict=True)), "n": 500},
+            "proof": {"proven": proven, "target": target},
             "critic": {"identity": "x", "name": "c"}}  # fmt: skip
 
 
@@ -42,7 +45,7 @@ def statuses(*found: Any) -> list[str]:
 
 def test_status_asks_the_whole_interval() -> None:
     """Met and missed need all of it; the rest is open; in the order FPR, F1, ..., time."""
-    some = (gate(0.5, 0.41, 0.6), operators(0.99, 0.981, 0.997))
+    some = (gate(0.5, 0.41, 0.6), operators(0.99, 0.981, 0.997, proven=True))
     assert statuses(benchmark((0.02, 0.01, 0.07), 10, 29), *some) == ["met"] * 5
     assert statuses(benchmark((0.02, 0.01, 0.09), 10, 31), *some)[::4] == ["open", "open"]
     assert statuses(benchmark((0.20, 0.08, 0.30), 31, 40), *some)[::4] == ["missed", "missed"]
@@ -93,7 +96,9 @@ def test_sharpe_counts_over_random_gates(found: Any, status: str) -> None:
     [
         (operators(0.99, 0.97, 1.0), "open"),
         (operators(0.9, 0.85, 0.95), "missed"),
-        (operators(0.99, 0.981, 1.0), "met"),
+        (operators(0.99, 0.9798, 0.997, proven=True), "met"),  # one-sided, as the page says
+        (operators(0.91, 0.9, 0.92), "missed"),
+        (operators(0.91, 0.9, 0.92, target=0.9), "open"),
         (None, "not measured"),
     ],
 )
