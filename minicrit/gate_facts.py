@@ -14,11 +14,13 @@ from minicrit.book import Book
 from minicrit.gate_config import SharpeConfig
 from minicrit.ledoit_wolf import sharpe_difference
 from minicrit.measures import HALF, entry, plain
+from minicrit.paired import least_p
 from minicrit.statistics import Ratio, paired_bootstrap, wilson
 from minicrit.trades import Trade
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+_LEVEL = 0.05  # of a two-sided p that leaves a 95 % interval
 _Z = 1.959963984540054  # of a two-sided 95 % interval
 _ROUNDING = 1e-12  # a variance of the difference, times periods, that is no more is none
 
@@ -105,16 +107,23 @@ def verdict_facts(p: Floats, flagged: Bools, flawed: Bools) -> dict[str, Any]:
 
 
 def outcome_facts(trades: Sequence[Trade], flagged: Bools, seed: int) -> dict[str, Any]:
-    """Mean return of kept and flagged trades, and the difference resampled by month of entry."""
+    """Mean return of kept and flagged trades, and the difference resampled by month of entry.
+
+    No p is below what so many months can give, and where that proves nothing there are no bounds.
+    They are the months of kept or of flagged trades, whichever are fewer.
+    """
     gains = np.array([trade.gain for trade in trades])
     months = np.array([f"{trade.opened:%Y-%m}" for trade in trades])
 
     kept, halted = (Ratio(gains * mask, mask) for mask in (~flagged, flagged))
     gap = paired_bootstrap(kept, halted, months, seed=seed)
+    least = least_p(min(len(set(months[~flagged])), len(set(months[flagged]))))
+    p = float(np.maximum(gap.p, min(1.0, least)))  # nan stays
+    low, high = (gap.low, gap.high) if least <= _LEVEL else (math.nan, math.nan)
     alike = np.ones(len(gains))
     return {
         "kept": plain(kept(alike)),
         "flagged": plain(halted(alike)),
-        "difference": {k: plain(getattr(gap, k)) for k in ("value", "low", "high", "p")},
+        "difference": plain_row({"value": gap.value, "low": low, "high": high, "p": p}),
         "months": len(set(months)),
     }

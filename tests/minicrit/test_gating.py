@@ -12,9 +12,10 @@ import pytest
 from minicrit.base import Base
 from minicrit.cli import main
 from minicrit.config import Recipe
+from minicrit.gate_facts import outcome_facts
 from minicrit.gating import block_of, sharpe
 from minicrit.targets import MIN_SHARPE, targets
-from minicrit.trades import read_trades
+from minicrit.trades import Trade, read_trades
 from tests.minicrit.benchmark_case import StandIn
 
 HEAD = ("date", "instrument", "side", "size", "return", "rationale", "label")
@@ -81,6 +82,29 @@ def test_a_gate_that_is_always_right_is_the_oracle(case: tuple[Recipe, dict]) ->
     assert report["placebo"]["p"] == pytest.approx(0.01)
     assert report["placebo"]["gain"] > 0
     assert report["per_trade"]["difference"]["low"] > 0
+
+
+@pytest.mark.parametrize(("months", "flagged_months", "p"), [
+    (1, 1, None), (2, 2, 0.5), (5, 5, 0.0625), (8, 5, 0.0625), (6, 6, 0.03125),
+])  # fmt: skip
+def test_few_months_prove_nothing_of_kept_less_flagged(
+    months: int, flagged_months: int, p: float | None
+) -> None:
+    """Each month says the same of its trades, as many coins would with chance 2^(1 - months)."""
+    trades, flagged = [], []
+    for month in range(1, months + 1):
+        for day in range(1, 5):
+            bad = month <= flagged_months and day % 2 == 0
+            flagged.append(bad)
+            when, gain = date(2024, month, day), (-0.02 if bad else 0.01) + month / 1e4
+            trades.append(Trade(line=1, opened=when, closed=when, instrument="X", side=1, size=0.1,
+                                gain=gain, rationale="why"))  # fmt: skip
+    found = outcome_facts(trades, np.array(flagged), seed=0)["difference"]
+    assert found["value"] == pytest.approx(0.03, abs=1e-3)
+    assert found["p"] == p
+    assert (found["low"] is None) == (found["high"] is None) == (flagged_months < 6)
+    nothing = outcome_facts(trades, np.zeros(len(trades), dtype=bool), seed=0)["difference"]
+    assert set(nothing.values()) == {None}
 
 
 def test_curves_end_at_the_totals(case: tuple[Recipe, dict]) -> None:
