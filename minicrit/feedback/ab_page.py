@@ -30,13 +30,13 @@ RULES = {
     "harm": "stopped: a metric is worse",
     "success": "stopped: better, and nothing else worse by more than the margin",
     "futility": "stopped: a gain worth having is ruled out",
-    "maximum": "stopped: as many rationales as were to be decided on, and no result",
+    "maximum": "stopped: the primary metric has as many numbers as were allowed, and no result",
 }
 READ = (
     "Gains are treatment minus control, better above zero. Bounds hold at all times and for all "
     "metrics at once, whenever and however often one looks; p is valid in the same way. They count "
     "operators' first decisions on rationales drawn for the audit, not those that somebody picked. "
-    "Outcomes are in the units in which they were reported. "
+    "Outcomes are those of any rationale, in the units in which they were reported. "
     "Operators see the verdict while they decide, which may draw them to it, in both arms."
 )
 

@@ -20,7 +20,7 @@ of each metric. The rules:
     harm        a metric is worse
     success     the primary metric is better, and no other one worse by `margin` or more
     futility    a gain of `least` in the primary metric is ruled out
-    maximum     `most` rationales have been decided on
+    maximum     the primary metric has `most` numbers
 
 After a stop everything goes to control; to replace it is for people to do.
 """
