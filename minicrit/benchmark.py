@@ -131,11 +131,12 @@ def _run_critic(model: str, load: Load, examples: list[Example], recipe: Recipe)
     )
     spent, tokens = sum(texts.seconds), sum(w.tokens for w in texts.written)
     rate = scored.items_per_second
+    asked = "typed_verdicts" if any(scored.types) else "verdicts"  # types take their own time
     measured = {
         "verdict_ms": latency.milliseconds(alone),
         "critique_ms": latency.milliseconds(texts.seconds),
         "tokens_per_second": round(tokens / spent, 1) if spent else None,
-        "batched_verdicts_per_second": None if rate is None else round(rate, 1),
+        f"batched_{asked}_per_second": None if rate is None else round(rate, 1),
         "device": str(getattr(getattr(critic, "model", None), "device", "unknown")),
         **memory.mib(),
     }

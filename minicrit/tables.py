@@ -199,9 +199,11 @@ def measured_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         for key, label in (
             ("tokens_per_second", "tokens a second while writing"),
             ("batched_verdicts_per_second", "verdicts a second in batches"),
+            ("batched_typed_verdicts_per_second", "verdicts with flaw types a second in batches"),
             ("peak_memory_mib", "peak memory above what was in use before loading, MiB"),
             ("peak_gpu_memory_mib", "peak GPU memory, MiB"),
         )
+        if any(key in m for m in measured.values())
     ]
     rows.append(("timed verdicts", *(str(m["verdict_ms"]["n"]) for m in measured.values())))
     return head, rows

@@ -172,6 +172,19 @@ def test_written_again_to_the_byte_and_readable(tmp_path: Path) -> None:
         "benchmark.items.jsonl", "benchmark.json", "benchmark.md"]  # fmt: skip
 
 
+@pytest.mark.parametrize(("types", "label"), [
+    (False, "verdicts a second in batches"), (True, "verdicts with flaw types a second in batches"),
+])  # fmt: skip
+def test_speed_says_whether_flaw_types_were_read_too(
+    tmp_path: Path, types: bool, label: str
+) -> None:
+    made = recipe(tmp_path)
+    made.benchmark.types = types
+    rows = {row[0]: row[1:] for row in tables.measured_rows(run(made))[1]}
+    assert [name for name in rows if "a second in batches" in name] == [label]
+    assert all(float(cell) > 0 for cell in rows[label])
+
+
 def test_one_model_in_memory_at_a_time(tmp_path: Path) -> None:
     """When the second is loaded nothing holds the first."""
     alive: list[weakref.ref[StandIn]] = []
