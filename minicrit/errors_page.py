@@ -34,9 +34,10 @@ READ = (
 SLICES = (
     "Misses by verdict or flaw type, which are known of every item. A slice is compared with all "
     "other items by Fisher's exact test, by item and by twin group, whichever says less; `p over "
-    "all` is corrected for all slices (Holm). Slices most of whose items lie in a worse one are "
-    "left out. All items of a domain may come from few families: a slice of one family cannot tell "
-    "the domain from the family."
+    "all` is corrected for all slices (Holm). That is about these families of scenarios. Beyond "
+    "chance is what a test by family bears out as well (`p by family`, made where p over all is "
+    "small): one hard family cannot be told from a hard domain, and few families can show nothing. "
+    "Slices most of whose items lie in a worse one are left out."
 )
 
 
@@ -172,25 +173,34 @@ def slice_name(row: Mapping[str, Any]) -> str:
 def slices_line(report: Report) -> str:
     """How many were compared, by what, and whether any is really worse."""
     found = report["slices"]
-    real = sum(row["worse"] for row in found["worst"])
-    verdict = "none is worse than its rest beyond chance"
-    if not report["settings"]["slices"]:
-        verdict = "none was looked at (errors.slices 0), so it is not said whether any is worse"
-    elif real:
-        verdict = (f"{real} of the shown are worse than their rest beyond chance (p over all <= "
-                   f"{ALPHA:g})")  # fmt: skip
     axes = ", ".join(axis.replace("_", " ") for axis in found["axes"]) or "nothing that differs"
     return (f"{found['compared']} slices of at least {found['least']} items by {axes} and pairs of "
-            f"these; {verdict}. {found['misses']} misses among {found['n']} items.")  # fmt: skip
+            f"these; {_how_sure(report)}. {found['misses']} misses among {found['n']} items."
+            )  # fmt: skip
+
+
+def _how_sure(report: Report) -> str:
+    """How many of the shown slices are worse beyond chance, and how many on these families."""
+    if not report["settings"]["slices"]:
+        return "none was looked at (errors.slices 0), so it is not said whether any is worse"
+    rows = report["slices"]["worst"]
+    real, here = (sum(row[key] for row in rows) for key in ("worse", "worse_here"))
+    if not here:
+        return "none is worse than its rest beyond chance"
+    only = (f", {here - real} on these families alone, which are too few or differ too much to say "
+            "it of others") if here > real else ""  # fmt: skip
+    return (f"worse than their rest are {real or 'none'} of the shown beyond chance{only} "
+            f"(p over all <= {ALPHA:g})")  # fmt: skip
 
 
 def slice_rows(report: Report) -> tuple[Row, list[Row]]:
     """Head and rows of the worst slices."""
-    head = ("slice", "misses", "n", "share of misses", "elsewhere", "p", "p over all", "families")
+    head = ("slice", "misses", "n", "share of misses", "elsewhere", "p", "p over all",
+            "p by family", "families")  # fmt: skip
     rows: list[Row] = [
         (", ".join(f"{axis.replace('_', ' ')}: {name}" for axis, name in row["slice"].items()),
          str(row["misses"]), str(row["n"]), cell(row), cell(row["rest"]), number(row["p"], 4),
-         number(row["p_over_all"], 3), str(row["families"]))
+         number(row["p_over_all"], 3), number(row["p_by_family"], 3), str(row["families"]))
         for row in report["slices"]["worst"]
     ]  # fmt: skip
     return head, rows
@@ -243,7 +253,8 @@ def _cards(report: Report) -> list[tuple[str, str, str]]:
                       "critiques that were read, of items right by verdict and type"))  # fmt: skip
     if found["worst"]:
         row = found["worst"][0]
-        sure = "beyond chance" if row["worse"] else "may be chance"
+        here = "on these families" if row["worse_here"] else "may be chance"
+        sure = "beyond chance" if row["worse"] else here
         detail = f"{slice_name(row)}; elsewhere {row['rest']['value']:.0%}; {sure}"
         cards.append(("Worst slice", f"{row['misses']} of {row['n']}", detail))
     return cards

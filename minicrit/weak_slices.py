@@ -2,9 +2,11 @@
 
 A slice is worse if misses are more frequent in it than among all other items. The p value is the
 larger one of two one-sided exact tests of Fisher: over items, and over groups (has it a miss or
-not), as twins share their words; Holm's correction makes it hold over all slices at once. Slices
-that hold the same items are one slice, under its shortest name. Sorted by p, a slice most of whose
-items lie in a worse one is left out: it is bad because that one is.
+not), as twins share their words; Holm's correction makes it hold over all slices at once. That
+holds of these families of scenarios alone, as one hard family makes its domain look hard. Only what
+a third p, over families (`p_by_family`), bears out as well is said to be worse beyond chance.
+Slices that hold the same items are one slice, under its shortest name. Sorted by p, a slice most of
+whose items lie in a worse one is left out: it is bad because that one is.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -33,6 +35,8 @@ MOST_SHARED = 0.5  # of a slice's items with a worse one; beyond it says nothing
 SOUND = "sound"  # the flaw type of a valid item
 #: Log-odds between p and threshold from which a verdict counts as fairly sure, and as very sure.
 SURE = (1.0, 3.0)
+_DRAWS = 2000  # of families at once; as many again for every _EACH slices, so that Holm can reject
+_EACH = 10
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,42 @@ def p_values(masks: Bools, missed: Bools, groups: npt.NDArray[np.intp]) -> Float
     return np.maximum(inside, by_group)
 
 
+def p_by_family(
+    inside: Bools, missed: Bools, families: npt.NDArray[np.intp], *, rounds: int = 1, seed: int = 0
+) -> float:
+    """One-sided p that a slice is no worse than its rest, where families are drawn as well.
+
+    Summed are the misses inside beyond those expected: in a family that lies on both sides by its
+    own rate, in the others by their common one. If the slice says nothing, the former's are as
+    often too few as too many (so their signs are drawn), and any of the latter could be those
+    inside (so which ones are is drawn). k families on both sides give no p below 2^-k, k of n
+    others none below one in the ways to choose k of n.
+
+    Args:
+        inside: (n,) the slice's items.
+        missed: (n,).
+        families: (n,) numbers of the families, from 0, all of them taken.
+        rounds: of 2000 draws each.
+        seed: of the draws.
+    """
+    n, hits = (
+        np.array([np.bincount(families, of * side) for side in (inside, ~inside)])
+        for of in (np.ones(len(missed)), missed)
+    )
+    both = (n > 0).all(axis=0)
+    common = hits[:, ~both].sum() / max(1.0, n[:, ~both].sum())
+    rate = np.where(both, hits.sum(axis=0) / n.sum(axis=0), common)
+    split = (hits[0] - n[0] * rate)[both]
+    whole, within = (hits - n * rate).sum(axis=0)[~both], (n[0] > 0)[~both]
+    seen = split.sum() + whole[within].sum() - 1e-9  # what is equal counts, however it is summed
+    rng, as_far = np.random.default_rng(seed), 0
+    for _ in range(rounds):
+        signs = rng.choice((-1.0, 1.0), (_DRAWS, len(split)))
+        chosen = rng.permuted(np.tile(within, (_DRAWS, 1)), axis=1)
+        as_far += int(np.sum(signs @ split + chosen @ whole >= seen))
+    return (1 + as_far) / (1 + rounds * _DRAWS)
+
+
 def _greater(hits: Any, n: Any, other_hits: Any, other_n: Any) -> Floats:
     """Fisher's exact test, one-sided: P(at least so many hits among the n | all hits)."""
     found = stats.hypergeom.sf(hits - 1, n + other_n, hits + other_hits, n)
@@ -124,30 +164,45 @@ def worst(
 ) -> list[dict[str, Any]]:
     """The worst slices, at most `shown`, worst first: rate and rest with intervals, p, p over all.
 
-    Only slices with a higher rate than their rest; `worse` says whether p over all is below ALPHA.
+    Only slices with a higher rate than their rest. `worse_here` says whether p over all is at most
+    ALPHA, which holds of these families; only then there is a `p_by_family`, and `worse` says
+    whether the larger of both p is at most ALPHA over all slices, too.
     """
     if not len(slices.names) or not missed.any() or shown < 1:
         return []
-    groups = np.unique(truth.groups, return_inverse=True)[1]
+    groups, families = (np.unique(names, return_inverse=True)[1]
+                        for names in (truth.groups, truth.families))  # fmt: skip
     p = p_values(slices.masks, missed, groups)
     adjusted = holm(p.tolist())
-    rates, rest = _rates(slices.masks, missed), _rates(~slices.masks, missed)
-    order = sorted(np.flatnonzero(rates > rest), key=lambda at: (p[at], -rates[at], at))
-    kept: list[int] = []
-    for at in map(int, order):
-        shared = [(slices.masks[at] & slices.masks[k]).sum() for k in kept]
-        if all(s <= MOST_SHARED * slices.masks[at].sum() for s in shared):
-            kept.append(at)
-        if len(kept) == shown:
-            break
+    rounds = 1 + len(p) // _EACH
+    # No other slice can be worse beyond chance, as a larger p makes none of Holm's smaller.
+    drawn = {at: p_by_family(slices.masks[at], missed, families, rounds=rounds, seed=seed)
+             for at, one in enumerate(adjusted) if one <= ALPHA}  # fmt: skip
+    over_families = holm([max(one, drawn.get(at, 0.0)) for at, one in enumerate(p.tolist())])
     return [
         {"slice": slices.names[at], **rate_of(missed, slices.masks[at], truth, seed),
          "misses": int(missed[slices.masks[at]].sum()),
          "families": len(set(truth.families[slices.masks[at]])),
          "rest": rate_of(missed, ~slices.masks[at], truth, seed), "p": plain(float(p[at])),
-         "p_over_all": plain(adjusted[at]), "worse": bool(adjusted[at] <= ALPHA)}
-        for at in kept
+         "p_over_all": plain(adjusted[at]), "worse_here": at in drawn,
+         "p_by_family": plain(drawn[at]) if at in drawn else None,
+         "worse": at in drawn and over_families[at] <= ALPHA}
+        for at in _told(slices.masks, missed, p, shown)
     ]  # fmt: skip
+
+
+def _told(masks: Bools, missed: Bools, p: Floats, shown: int) -> list[int]:
+    """Numbers of the slices that are told, in their order."""
+    rates, rest = _rates(masks, missed), _rates(~masks, missed)
+    order = sorted(np.flatnonzero(rates > rest), key=lambda at: (p[at], -rates[at], at))
+    kept: list[int] = []
+    for at in map(int, order):
+        shared = [(masks[at] & masks[k]).sum() for k in kept]
+        if all(s <= MOST_SHARED * masks[at].sum() for s in shared):
+            kept.append(at)
+        if len(kept) == shown:
+            break
+    return kept
 
 
 def _rates(masks: Bools, missed: Bools) -> Floats:
