@@ -29,6 +29,8 @@ class Request:
         experiment: name of the experiment in which it was answered, and the `arm` that answered.
         arm: of that experiment.
         shadow: what the other critic would have answered, if it was asked without being heard.
+        critic: a name of all that answered: weights, calibration, prompt, threshold; None if it is
+            not known.
         at: seconds since the epoch; None for now.
     """
 
@@ -39,6 +41,7 @@ class Request:
     experiment: str | None = None
     arm: str | None = None
     shadow: Mapping[str, Any] | None = None
+    critic: str | None = None
     at: float | None = None
 
     def check(self) -> None:
@@ -46,7 +49,7 @@ class Request:
         check_name("request_id", self.request_id)
         _check_choice("domain", self.domain, DOMAINS)
         check_text("rationale", self.rationale, layout=True)
-        for name in ("experiment", "arm"):
+        for name in ("experiment", "arm", "critic"):
             if (given := getattr(self, name)) is not None:
                 check_name(name, given)
         if (self.experiment is None) != (self.arm is None):

@@ -27,6 +27,7 @@ def columns_of(request: Request) -> dict[str, Any]:
         "unit": unit_of(request.domain, request.rationale), "answered": request.result["label"],
         "shadowed": None if shadow is None else shadow["label"],
         "certainty": request.certainty, "chance": chance_of(request.request_id),
+        "critic": request.critic,
     }  # fmt: skip
 
 

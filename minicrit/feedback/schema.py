@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 #: Of the file; raise it with a step that brings older files up to date.
-VERSION = 2
+VERSION = 3
 APPLICATION = 0x4D436642  # "MCfB", so that another program's database is not taken for ours
 
 _TABLES = """
@@ -29,7 +29,8 @@ CREATE TABLE requests (
     answered TEXT NOT NULL,
     shadowed TEXT,
     certainty REAL NOT NULL,
-    chance REAL NOT NULL
+    chance REAL NOT NULL,
+    critic TEXT
 ) STRICT;
 CREATE INDEX requests_by_certainty ON requests (certainty, seq);
 CREATE INDEX requests_by_chance ON requests (chance);
@@ -65,6 +66,8 @@ _FIRST_TO_SECOND = (
     "UPDATE requests SET chance = (SELECT s.chance FROM requests AS s WHERE s.unit = requests.unit "
     "ORDER BY s.seq LIMIT 1)",
 )
+#: From version 2, in which nobody knew which critic had answered.
+_SECOND_TO_THIRD = ("ALTER TABLE requests ADD COLUMN critic TEXT",)
 _KEYS = {"requests": ("seq", "request_id"), "decisions": ("id", "idempotency_key"),
          "outcomes": ("id",)}  # fmt: skip
 
@@ -147,7 +150,9 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _number(connection, "user_version")
-        steps = {0: (*_TABLES.split(";\n"), *_triggers()), 1: (*_FIRST_TO_SECOND, _no_update())}
+        steps = {0: (*_TABLES.split(";\n"), *_triggers()),
+                 1: (*_FIRST_TO_SECOND, _no_update(), *_SECOND_TO_THIRD),
+                 2: _SECOND_TO_THIRD}  # fmt: skip
         if version in steps:
             for statement in steps[version]:
                 connection.execute(statement)

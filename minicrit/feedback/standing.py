@@ -13,8 +13,10 @@ yet do no harm. `audit` says how many of how many are decided.
 
 A rationale counts once however often it was asked (in an experiment, once in each arm that is
 shown), an operator's last decision on it counts, the majority of the operators decides, and a tie
-is no majority. The intervals are for one look; who watches two critics until they differ needs
-`experiment`, whose bounds hold at every look.
+is no majority. Agreement and false positives are of one critic: what was said by the one before it,
+of other weights or another threshold, or by the one on trial says nothing of it. The intervals are
+for one look; who watches two critics until they differ needs `experiment`, whose bounds hold at
+every look.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,11 +75,15 @@ def settled(judged: Iterable[Mapping[str, Any]], *, by_arm: bool = False) -> lis
     return found
 
 
-def standing(store: "FeedbackStore") -> dict[str, Any]:
+def standing(
+    store: "FeedbackStore", critic: str | None = None, experiment: str | None = None
+) -> dict[str, Any]:
     """The state of a store as JSON values.
 
     Args:
         store: to look into.
+        critic: whose `agreement` and `fpr`, as in `Request`; None for answers of an unknown one.
+        experiment: whose `shadow`; None for what was asked in none.
 
     Returns:
         requests, decisions; `agreement` over all rationales decided on, and over the audit alone;
@@ -86,13 +92,16 @@ def standing(store: "FeedbackStore") -> dict[str, Any]:
     """
     judged = list(store.judged())
     counts = store.counts()
-    found = settled(judged)
     drawn = [row for row in judged if row["audit"]]
-    audit = settled(drawn)
+    found, audit = (
+        settled(row for row in rows if row["critic"] == critic) for rows in (judged, drawn)
+    )
+    asked = [row for row in counts if row["experiment"] == experiment]
+    both = (r for r in drawn if r["experiment"] == experiment and r["shadowed"] is not None)
     return {
         "requests": sum(row["requests"] for row in counts),
         "decisions": len(judged),
-        "decided": len(found),
+        "decided": len(settled(judged)),
         "agreement": {
             **agreement(found),
             "of": "rationales decided on, the least certain first",
@@ -105,7 +114,7 @@ def standing(store: "FeedbackStore") -> dict[str, Any]:
             "decided": len({row["unit"] for row in drawn}),
         },
         "experiments": _experiments(counts, settled(drawn, by_arm=True)),
-        "shadow": _shadow(counts, settled(r for r in drawn if r["shadowed"] is not None)),
+        "shadow": _shadow(asked, settled(both)),
     }
 
 

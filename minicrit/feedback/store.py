@@ -99,12 +99,13 @@ class FeedbackStore:
     def add_request(  # noqa: PLR0913  one name for each thing that is said of it
         self, request_id: str, domain: str, rationale: str, result: Mapping[str, Any], *,
         experiment: str | None = None, arm: str | None = None,
-        shadow: Mapping[str, Any] | None = None, at: float | None = None,
+        shadow: Mapping[str, Any] | None = None, critic: str | None = None,
+        at: float | None = None,
     ) -> None:  # fmt: skip
         """Adds one request; see `entries.Request`."""
         self.add_requests([Request(
             request_id=request_id, domain=domain, rationale=rationale, result=result,
-            experiment=experiment, arm=arm, shadow=shadow, at=at,
+            experiment=experiment, arm=arm, shadow=shadow, critic=critic, at=at,
         )])  # fmt: skip
 
     def add_requests(self, requests: Sequence[Request]) -> None:
@@ -222,9 +223,9 @@ class FeedbackStore:
     def judged(self) -> Iterator[dict[str, Any]]:
         """All decisions in order, each with what the request was answered: `answered`, `shadowed`.
 
-        Also `unit`, `experiment`, `arm` and whether it is for the `audit`.
+        Also `unit`, `experiment`, `arm`, `critic` and whether it is for the `audit`.
         """
-        about = "r.unit, r.answered, r.shadowed, r.experiment, r.arm, r.chance"
+        about = "r.unit, r.answered, r.shadowed, r.experiment, r.arm, r.critic, r.chance"
         both = "decisions AS d JOIN requests AS r USING (request_id)"
         join = f"(SELECT d.*, {about} FROM {both})"  # noqa: S608
         for row in self._pages(join, "id"):
@@ -250,11 +251,11 @@ class FeedbackStore:
             ).fetchall()
         return list(map(dict, rows))
 
-    def state(self) -> dict[str, Any]:
-        """How the critic stands with its operators, see `standing.standing`."""
+    def state(self, critic: str | None = None, experiment: str | None = None) -> dict[str, Any]:
+        """How a critic stands with its operators, see `standing.standing`."""
         from minicrit.feedback.standing import standing
 
-        return standing(self)
+        return standing(self, critic, experiment)
 
     def _pages(self, table: str, key: str) -> Iterator[sqlite3.Row]:
         last = 0

@@ -1,11 +1,11 @@
 """What operators have still to decide on, and in which order they see it.
 
-A rationale stands in the queue once for each answer it got in each arm of an experiment, with the
-newest request; one decision on any of them settles it, as it would count once. Places take turns:
-every AUDIT_EVERY-th one, counted on from the rationales that are decided, is the next of the audit
-in the order of its draw, so that an operator who works through the queue decides on a random sample
-of all rationales beside the least certain ones. Those of the audit stand in no other place: they
-would come earlier the less certain they are.
+A rationale stands in the queue once for each answer it got of each critic in each arm of an
+experiment, with the newest request; one decision on any of them settles it, as it would count
+once. Places take turns: every AUDIT_EVERY-th one, counted on from the rationales that are decided,
+is the next of the audit in the order of its draw, so that an operator who works through the queue
+decides on a random sample of all rationales beside the least certain ones. Those of the audit stand
+in no other place: they would come earlier the less certain they are.
 """
 
 import sqlite3
@@ -14,7 +14,7 @@ from minicrit.feedback.entries import AUDIT_SHARE
 
 AUDIT_EVERY = 2  # one of so many places of the queue is for the audit
 _ALIKE = "s.unit = r.unit AND s.experiment IS r.experiment AND s.arm IS r.arm " \
-         "AND s.answered = r.answered"  # fmt: skip
+         "AND s.critic IS r.critic AND s.answered = r.answered"  # fmt: skip
 _UNDECIDED = (
     f"SELECT * FROM requests AS r WHERE NOT EXISTS (SELECT 1 FROM requests AS s WHERE {_ALIKE} "  # noqa: S608
     f"AND s.seq > r.seq) AND NOT EXISTS (SELECT 1 FROM requests AS s WHERE {_ALIKE} AND EXISTS "

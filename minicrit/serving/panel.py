@@ -15,6 +15,7 @@ from minicrit.critic import Item
 from minicrit.feedback.entries import unit_of
 from minicrit.feedback.experiment import CONTROL, TREATMENT, Experiment
 from minicrit.feedback.store import FeedbackStore, UnavailableError
+from minicrit.files import sha256_json
 from minicrit.serving.desk import Desk, Result
 from minicrit.serving.refusals import RefusalError
 
@@ -45,6 +46,16 @@ class Panel:
     def alive(self) -> bool:
         """Whether all of them take requests."""
         return all(desk.worker.alive for desk in self._desks.values())
+
+    @property
+    def trial(self) -> str | None:
+        """The name of the experiment."""
+        return None if self.experiment is None else self.experiment.name
+
+    def critic_of(self, arm: str | None = None) -> str:
+        """A hash of all that the answers of an arm rest on but the text; None: who is heard."""
+        critic = self._desks[arm or CONTROL].critic
+        return sha256_json([critic.identity, critic.prompt_version, critic.threshold])
 
     def open(self) -> None:
         """Begins to take requests."""

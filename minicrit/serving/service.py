@@ -134,7 +134,8 @@ class Service:
     ) -> None:
         self.recorder.add([
             Request(request_id=result["request_id"], domain=domain, rationale=text, result=result,
-                    experiment=result["experiment"], arm=result["arm"], shadow=shadow)
+                    experiment=result["experiment"], arm=result["arm"], shadow=shadow,
+                    critic=self.panel.critic_of(result["arm"]))
             for (domain, text), result, shadow in zip(items, results, unheard, strict=True)
         ])  # fmt: skip
         if self.precedents is not None:
@@ -208,7 +209,8 @@ class Service:
 
     def _state(self) -> dict[str, Any]:
         try:
-            return {**self.store.state(), "trial": self.panel.state(self.store)}
+            critic, trial = self.panel.critic_of(), self.panel.trial
+            return {**self.store.state(critic, trial), "trial": self.panel.state(self.store)}
         except UnavailableError as error:
             raise _unavailable() from error
 

@@ -23,9 +23,10 @@ export function rate(found) {
 
 export function showState(list, state) {
   const cells = [
-    ["Agreement", rate(state.agreement), "of rationales decided on; 95 % interval"],
+    ["Agreement", rate(state.agreement.audit),
+      "of this critic with operators, in a random sample of all that were asked; 95 % interval"],
     ["False positives", rate(state.fpr),
-      "flagged among rationales that operators call valid, in a random sample of all that were asked"],
+      "of this critic: flagged among rationales that operators call valid, in the same random sample"],
     ["Decided", `${state.decisions} of ${state.requests}`, "decisions, and requests so far"],
     ...(state.trial || []).map(trial),
   ];

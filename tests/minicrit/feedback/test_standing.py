@@ -27,6 +27,8 @@ def ask(store, name, label="flawed", text=None, shadow=None, **more):
 
 
 def shown(good, n):
+    if n == 0:
+        return {"value": None, "low": None, "high": None, "n": 0}
     found = wilson(good, n)
     return {"value": pytest.approx(found.value, abs=1e-6), "n": n,
             "low": pytest.approx(found.low, abs=1e-6),
@@ -34,7 +36,7 @@ def shown(good, n):
 
 
 def test_nothing_yet(store):
-    nothing = {"value": None, "low": None, "high": None, "n": 0}
+    nothing = shown(0, 0)
     state = store.state()
     assert (state["requests"], state["decisions"], state["shadow"]) == (0, 0, None)
     assert nothing.items() <= state["agreement"].items()
@@ -183,4 +185,39 @@ def test_the_second_critic_is_held_against_rationales_decided_on_before_it_came_
     ask(store, b, text="Twice.", shadow="valid", experiment="e", arm="control")
     for name in (a, b):
         store.add_decision(name, "disagree", "ann")
-    assert store.state()["shadow"]["only_shadow_right"] == 1
+    assert store.state(experiment="e")["shadow"]["only_shadow_right"] == 1
+
+
+def test_what_another_critic_said_is_not_laid_to_the_one_that_is_heard(store):
+    """The one before it flagged two sound texts, the one on trial one, it itself passes three."""
+    said = ["old"] * 2 + ["trial"] + ["new"] * 3
+    for name, critic in zip(AUDITED, said, strict=False):
+        arm = {"experiment": "e", "arm": "treatment"} if critic == "trial" else {}
+        ask(store, name, "valid" if critic == "new" else "flawed", critic=critic, **arm)
+        store.add_decision(name, "agree" if critic == "new" else "disagree", "ann")
+    for critic, right in (("new", 3), ("old", 0), ("trial", 0), (None, 0)):
+        state, n = store.state(critic), said.count(critic)
+        assert shown(right, n).items() <= state["agreement"].items()
+        assert state["agreement"]["audit"] == shown(right, n)
+        assert shown(n - right, n).items() <= state["fpr"].items()
+        assert state["decided"] == 6
+
+
+def test_a_rationale_waits_again_for_another_critic_that_says_the_same(store):
+    """Else only those on which the two differ would count for the second."""
+    for name, critic in zip(AUDITED, ("old", "new", "new"), strict=False):
+        ask(store, name, text="Twice.", critic=critic)
+    store.add_decision(AUDITED[0], "agree", "ann")
+    assert [row["request_id"] for row in store.queue(9)] == [AUDITED[2]]
+
+
+def test_the_second_critic_of_one_experiment_is_not_that_of_another(store):
+    for name, experiment, shadow in zip(
+        AUDITED, "aab", ("flawed", "flawed", "valid"), strict=False
+    ):
+        ask(store, name, "valid", shadow=shadow, experiment=experiment, arm="control")
+        store.add_decision(name, "agree", "ann")
+    first, second = (store.state(experiment=name)["shadow"] for name in "ab")
+    assert (first["flips"], first["only_heard_right"]) == (shown(2, 2), 2)
+    assert (second["flips"], second["only_heard_right"]) == (shown(0, 1), 0)
+    assert store.state()["shadow"] is None

@@ -37,7 +37,7 @@ def ask(store, request_id="r1", result=FLAWED, text=TEXT, **more):
 
 
 def test_what_was_written_is_read_again(store):
-    ask(store, experiment="e", arm="new", shadow=VALID, at=12.5)
+    ask(store, experiment="e", arm="new", shadow=VALID, critic="c", at=12.5)
     span = {"start": 4, "end": 17}
     number = store.add_decision("r1", "correct", "ann", flaw_type="small_sample", evidence=span,
                                 critique="Three trades.", note="n", at=13)  # fmt: skip
@@ -51,6 +51,7 @@ def test_what_was_written_is_read_again(store):
         found = again.request("r1")
     assert request["rationale"] == TEXT
     assert (request["experiment"], request["arm"], request["at"]) == ("e", "new", 12.5)
+    assert request["critic"] == "c"
     assert (request["result"], request["shadow"]) == (FLAWED, VALID)
     assert request["certainty"] == pytest.approx(2.1972, abs=1e-4)  # ln 9 - ln 1
     assert decision == {
@@ -154,7 +155,7 @@ def test_the_same_key_twice_is_one_decision(store):
     "REPLACE INTO decisions (id, request_id, at, decision, operator, label) "
     "VALUES (1, 'r1', 0, 'agree', 'x', 'valid')",
     "REPLACE INTO requests SELECT seq, request_id, at, 'x', rationale, result, experiment, arm, "
-    "shadow, unit, answered, shadowed, certainty, chance FROM requests",
+    "shadow, unit, answered, shadowed, certainty, chance, critic FROM requests",
 ])  # fmt: skip
 def test_nothing_is_ever_changed_even_by_another_program(store, statement):
     ask(store)
@@ -185,7 +186,7 @@ def test_the_file_is_durable_private_and_ours_alone(store, tmp_path):
         FeedbackStore(tmp_path / "other.db")
     with sqlite3.connect(store.path) as newer:
         newer.execute("PRAGMA user_version = 9")
-    with pytest.raises(ValueError, match="of version 2 at most, got version 9; use the newer"):
+    with pytest.raises(ValueError, match="of version 3 at most, got version 9; use the newer"):
         FeedbackStore(store.path)
 
 
@@ -367,6 +368,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(store):
         older.execute("CREATE TRIGGER requests_no_update BEFORE UPDATE ON requests "
                       "BEGIN SELECT RAISE(ABORT, 'requests is append-only'); END")  # fmt: skip
         older.execute("DROP INDEX requests_by_unit")
+        older.execute("ALTER TABLE requests DROP COLUMN critic")
         older.execute("PRAGMA user_version = 1")
     with FeedbackStore(path) as again:
         found = {row["request_id"]: row["audit"] for row in again.requests()}
@@ -374,6 +376,18 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(store):
         with again._connection() as connection, pytest.raises(sqlite3.IntegrityError):
             connection.execute("UPDATE requests SET chance = 0")
     FeedbackStore(path).close()
+
+
+def test_in_a_file_of_the_second_version_nobody_knows_the_critic(store):
+    ask(store)
+    path = store.path
+    store.close()
+    with sqlite3.connect(path) as older:
+        older.execute("ALTER TABLE requests DROP COLUMN critic")
+        older.execute("PRAGMA user_version = 2")
+    with FeedbackStore(path) as again:
+        ask(again, "r2", critic="c")
+        assert [row["critic"] for row in again.requests()] == [None, "c"]
 
 
 def test_the_audit_is_a_fair_draw_by_the_id_alone():

@@ -73,8 +73,8 @@ class Console:
 
 
 def put(service: Running, rationale: str, *, p: float = 0.9, **said: Any) -> str:
-    """A request in the database, with an answer that a test wants; its id."""
-    request_id = new_id()
+    """A request in the database, with an answer that a test wants of the critic; its id."""
+    request_id = str(said.get("request_id", new_id()))
     label = "flawed" if p > 0.5 else "valid"
     result = {
         "request_id": request_id, "valid": p <= 0.5, "label": label, "p_flawed": p,
@@ -84,7 +84,8 @@ def put(service: Running, rationale: str, *, p: float = 0.9, **said: Any) -> str
         "model": "tiny", "adapter": None, "prompt_version": "plain-1", "latency_ms": 1.0,
         "cached": False, "experiment": None, "arm": None, **said,
     }  # fmt: skip
-    service.service.store.add_request(request_id, result["domain"], rationale, result)
+    service.service.store.add_request(request_id, result["domain"], rationale, result,
+                                      critic=service.service.panel.critic_of())  # fmt: skip
     return request_id
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from minicrit.feedback.entries import AUDIT_SHARE, chance_of
 from tests.minicrit.browser import found_browser
 from tests.minicrit.serving.console_case import cut_off, held_back, put
 
@@ -48,8 +49,9 @@ def test_a_critique_is_written_if_asked_for(console):
 
 
 def test_agreeing_by_keyboard_is_on_disk_and_moves_on_at_once(console):
-    first = put(console.service, TEXT, p=0.55)
-    second = put(console.service, "Another text.", p=0.6)
+    audit = [name for n in range(99) if chance_of(name := f"{n:032x}") < AUDIT_SHARE]
+    first = put(console.service, TEXT, p=0.55, request_id=audit[0])
+    second = put(console.service, "Another text.", p=0.6, request_id=audit[1])
     console.open(hold=60)
     order = [row["request_id"] for row in console.service.service.store.queue(9)]
     assert {first, second} == set(order)
@@ -73,6 +75,11 @@ def test_agreeing_by_keyboard_is_on_disk_and_moves_on_at_once(console):
         order[0], "agree", "flawed")  # fmt: skip
     console.until("!document.querySelector('#empty').hidden")
     console.until("document.querySelector('#state').textContent.includes('n = 2')")
+    assert "50 % [" in console.text("#state")
+    doubtful = put(console.service, "A third text.", request_id=f"{0:032x}")  # not of the audit
+    console.service.service.store.add_decision(doubtful, "disagree", "bob")
+    console.reload()
+    console.until("document.querySelector('#state').textContent.includes('3 of 3')")
     assert "50 % [" in console.text("#state")
     assert console.wrongs() == []
 

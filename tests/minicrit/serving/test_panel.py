@@ -62,6 +62,9 @@ def test_each_rationale_is_answered_by_the_critic_it_was_drawn_for(critic, other
         again = live.judge(*asked)
         texts = [text for _, text in asked[:9]] + ["\u00e9\u4e2d" * 4000]
         refused = live.ask("/v1/verdict", {"items": [{"rationale": text} for text in texts]})
+        for row in rows:
+            live.service.recorder.settle(row["request_id"])
+            live.service.store.add_decision(row["request_id"], "agree", "ann")
         state = live.http.get("/v1/state").json()
         live.service.recorder.settle_all()
         stored = live.service.store.request(rows[0]["request_id"])
@@ -76,6 +79,7 @@ def test_each_rationale_is_answered_by_the_critic_it_was_drawn_for(critic, other
     assert [row["p_flawed"] for row in again] == [row["p_flawed"] for row in rows]
     assert (stored["experiment"], stored["arm"]) == ("e1", arms[0])
     assert [trial["name"] for trial in state["trial"]] == ["e1"]
+    assert (state["decided"], state["agreement"]["n"]) == (30, arms.count("control"))
 
 
 def test_in_shadow_mode_the_other_is_recorded_and_never_heard(critic, other, tmp_path):
@@ -87,7 +91,9 @@ def test_in_shadow_mode_the_other_is_recorded_and_never_heard(critic, other, tmp
         (alone,) = live.judge(*items(1, start=50))
         live.service.recorder.settle_all()
         stored = [live.service.store.request(row["request_id"]) for row in [*rows, alone]]
+        state = live.http.get("/v1/state").json()
     p = critic.p_flawed(asked)
+    assert state["shadow"]["requests"] == 4
     assert [row["p_flawed"] for row in rows] == pytest.approx(p, abs=1e-6)
     assert [s["shadow"]["p_flawed"] for s in stored[:4]] == pytest.approx(1 - p, abs=1e-6)
     assert stored[4]["shadow"] is None
