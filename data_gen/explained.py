@@ -2,8 +2,10 @@
 
 A figure may stand in the rationale or in the reference critique, or follow from the figures of the
 rationale in one step of arithmetic: sum, difference, product, ratio, a share or a change in
-percent, a rate per 1,000. With many figures in a text nearly anything follows from some two of
-them, so few figures are called stray, and those surely are.
+percent, a rate per 1,000. The reference is never shown to who writes; its figures count as it works
+out what takes more steps than one, as the share of real alarms at a base rate, or the chance of an
+even run. With many figures in a text nearly anything follows from some two of them, so few figures
+are called stray, and those surely are.
 """
 
 from data_gen.oracle import prose_of, score

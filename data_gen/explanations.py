@@ -43,7 +43,7 @@ FORM = "explanations-3"
 FIGURES = {
     "parsed": "of all: complete and in the fixed form",
     "verdict_right": "of all: the verdict is that of the label",
-    "no_invented_figure": "of all: every figure stands in the text or follows from it",
+    "no_invented_figure": "of all: figures stand in text or reference, or follow from the text",
     "no_false_sum": "of all: every sum that is stated comes to what is said",
     "flaw_type_right": "of flawed whose flaw is known: it names the flaw",
     "evidence_overlap": "of flawed: F1 over the characters of the evidence, 0 without any",

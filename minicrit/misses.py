@@ -11,7 +11,8 @@ The first that applies, in this order:
 5. `wrong_flaw_type`: the flaw was found and called by another name.
 6. `harness`: the critique was cut off, or does not parse.
 7. `poor_explanation`: verdict and type are right, but the evidence misses the place, hardly one of
-   the reasons is given, or a figure is cited that neither stands in the text nor follows.
+   the reasons is given, or a figure is cited that stands neither in the text nor in its
+   reference, nor follows.
 8. `right`: of those whose critique was not written, by verdict and type alone.
 """
 
@@ -56,7 +57,8 @@ class Explanation:
         verbatim: whether the evidence stands in the rationale; None without any.
         reasons: share of the reference's reasons that is given, see `data_gen.reasons`; None
             where the reference gives none.
-        stray: figures that neither stand in the rationale nor follow from it.
+        stray: figures that stand neither in the rationale nor in its reference, nor follow from
+            the rationale.
         miscounted: sums as stated whose result is not theirs, see `sums`.
     """
 

@@ -86,7 +86,9 @@ def test_every_figure_by_hand(tmp_path):
     assert rows[9]["broken"] == "cut off"
     assert sorted(p.name for p in (tmp_path / "reports").iterdir()) == [
         "explain.items.jsonl", "explain.json", "explain.md"]  # fmt: skip
-    assert "| flawed right | 0.200" in (tmp_path / "reports/explain.md").read_text()
+    page = (tmp_path / "reports/explain.md").read_text()
+    assert "| flawed right | 0.200" in page
+    assert "figures stand in text or reference, or follow from the text |" in page
 
 
 def test_a_flaw_that_was_missed_gives_no_reasons(tmp_path):
