@@ -10,7 +10,7 @@ from minicrit.drafting import Drafter, Effort, Record, Runs, Tables, form
 from minicrit.encoding import Encoder
 from minicrit.flat_decoding import FlatDecoder
 from minicrit.model_drafts import Both, ModelDrafts
-from minicrit.speculation import Page, Tally, pages, rooms, write, written
+from minicrit.speculation import Nothing, Page, Tally, pages, rooms, write, written
 
 #: Tokens of phrases that are remembered, some 3,000 critiques; the oldest go first.
 REMEMBERED = 200_000
@@ -20,7 +20,8 @@ _RUN = 2  # tokens in common below which a phrase is no guess
 class Scribe:
     """Writes greedily with drafts from the rationale, from phrases and, if given, from a model.
 
-    Several threads may share one.
+    With neither tables nor a model it drafts nothing, and all else is the same. Several threads may
+    share one.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Scribe:
             effort: when a guess is worth its price.
             helper: a smaller model of the same tokenizer that drafts where the tables cannot.
             sure: chance of a token, with all before it, below which its draft ends.
-            tables: whether there are any; False with a helper alone.
+            tables: whether there are any.
         """
         self.model, self.encoder, self.helper, self.tables = model, encoder, helper, tables
         self.effort, self.sure = effort or Effort(), sure
@@ -103,6 +104,6 @@ class Scribe:
     def _drafter(self, most: Sequence[int]) -> Drafter:
         tables = Tables(self.encoder, self.book, self.record, self.effort)
         if self.helper is None:
-            return tables
+            return tables if self.tables else Nothing()
         model = ModelDrafts(self.helper, most, least=self.sure)
         return Both(tables, model) if self.tables else model

@@ -2,10 +2,11 @@
 
     minicrit speculative --speculative.target checkpoints/cpu/sft --speculative.draft null
 
-Whole critiques, verdict included, by plain greedy writing and by each arm of drafts, item by item
-in turns, so that other work on the machine falls on all; seconds of the processor are told beside
-those of the clock. Then, of more items, whether the texts are the same. Writes `<out>.json` and
-`<out>.md`; lines beside it let a killed run go on.
+Whole critiques, verdict included, without drafts and by each arm of drafts, item by item in turns,
+so that other work on the machine falls on all; seconds of the processor are told beside those of
+the clock. All of these read the prompt once, for verdict and text. Greedy writing that shares
+nothing with them, and reads it again for the text, says what the text has to be, of these items
+and of more. Writes `<out>.json` and `<out>.md`; lines beside it let a killed run go on.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -35,7 +36,7 @@ from minicrit.records import Example, read_examples
 from minicrit.recount import miscounts
 from minicrit.scribe import Scribe
 from minicrit.speculative_config import SpeculativeConfig
-from minicrit.speculative_figures import PLAIN, break_even, identity, speeds
+from minicrit.speculative_figures import GREEDY, PLAIN, break_even, identity, reread, speeds
 from minicrit.speculative_page import page
 from minicrit.written import seeded_order
 
@@ -64,7 +65,7 @@ def speculative(recipe: Recipe) -> dict[str, Any]:
     arms = _arms(critic, settings, draft)
     timed, more = examples[: settings.timed], examples[settings.timed :]
     asked = _asked(settings, draft)
-    rows = _timed(critic, arms, timed, settings, asked)
+    rows = _timed(critic, {PLAIN: _plain(critic, settings), **arms}, timed, settings, asked)
     checked = _checked(critic, arms, more, settings, asked)
     batches = _batches(critic, draft, timed, settings)
     inputs = {p.as_posix(): sha256_file(p) for p in (settings.data, settings.phrases)
@@ -72,8 +73,9 @@ def speculative(recipe: Recipe) -> dict[str, Any]:
     report = {
         **provenance(recipe.seed, settings, inputs),
         "target": {"name": critic.name, "identity": critic.identity, "adapter": critic.adapter},
-        "identity": identity(rows, checked, settings.arms),
+        "identity": identity(rows, checked, [PLAIN, *settings.arms]),
         "measured": {"hardware": latency.hardware(), "arms": speeds(rows, settings.arms),
+                     "reread": reread(rows),
                      "break_even": break_even(batches)},
     }  # fmt: skip
     write_json(settings.out.with_name(f"{settings.out.name}.json"), report)
@@ -119,8 +121,7 @@ def _arms(critic: Critic, settings: SpeculativeConfig, draft: Critic | None) -> 
     found = {}
     for name in settings.arms:
         helper = draft.causal_lm if draft and name in _WITH_MODEL else None
-        effort = Effort(settings.least, settings.worth, settings.most)
-        scribe = Scribe(critic.causal_lm, critic.encoder, effort=effort, helper=helper,
+        scribe = Scribe(critic.causal_lm, critic.encoder, effort=_effort(settings), helper=helper,
                         sure=settings.sure, tables=name != "model")  # fmt: skip
         if settings.phrases and name in _WITH_PHRASES:
             examples = read_examples(settings.phrases).examples
@@ -130,11 +131,22 @@ def _arms(critic: Critic, settings: SpeculativeConfig, draft: Critic | None) -> 
     return found
 
 
+def _plain(critic: Critic, settings: SpeculativeConfig) -> Scribe:
+    """Who writes as the arms do, but without drafts: with it only these differ."""
+    scribe = Scribe(critic.causal_lm, critic.encoder, effort=_effort(settings), tables=False)
+    scribe.watch = True
+    return scribe
+
+
+def _effort(settings: SpeculativeConfig) -> Effort:
+    return Effort(settings.least, settings.worth, settings.most)
+
+
 def _timed(
     critic: Critic, arms: Arms, examples: Sequence[Example], settings: SpeculativeConfig,
     asked: Sequence[Any],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """One row an item: its plain text, and what each way of writing cost."""
+    """One row an item: what each way of writing cost, and where its text is not the greedy one."""
     with keep(critic, examples, settings.out, "timed", *asked) as kept:
         for place in tqdm(range(len(kept.rows), len(examples)), unit="critique", desc="timed"):
             kept.add({"item": place, **_turn(critic, arms, examples[place], settings, place)})
@@ -153,21 +165,21 @@ def _turn(
     critic: Critic, arms: Arms, example: Example, settings: SpeculativeConfig, n: int
 ) -> dict[str, Any]:
     """All ways of one item, another one first each time."""
-    names = [PLAIN, *arms]
+    names = [GREEDY, *arms]
     names = names[n % len(names) :] + names[: n % len(names)]
     texts: dict[str, Written] = {}
     costs: dict[str, dict[str, Any]] = {}
     for name in names:
         texts[name], costs[name] = _write(critic, arms.get(name), example, settings.max_new_tokens)
-    flips = {name: _flip(critic, example, texts[PLAIN], texts[name]) for name in arms}
-    return {"tokens": texts[PLAIN].tokens, "costs": costs,
+    flips = {name: _flip(critic, example, texts[GREEDY], texts[name]) for name in arms}
+    return {"tokens": texts[GREEDY].tokens, "costs": costs,
             "flips": {name: flip for name, flip in flips.items() if flip}}  # fmt: skip
 
 
 def _write(
     critic: Critic, scribe: Scribe | None, example: Example, longest: int
 ) -> tuple[Written, dict[str, Any]]:
-    """A whole critique by one way of writing, and its cost."""
+    """A whole critique by one way of writing, and its cost; greedy without a scribe."""
     if scribe is not None:
         critic.scribe = scribe
     wall, cpu = time.perf_counter(), time.process_time()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass
 class SpeculativeConfig:
-    """Writing with drafts against plain greedy writing.
+    """Writing with drafts against the same writing without, and its texts against greedy ones.
 
     Attributes:
         target: the critic that writes.
@@ -16,10 +16,11 @@ class SpeculativeConfig:
             `phrases`; null for none.
         arms: drafts by lookup (rationale, form, what was written before), phrases (the same with
             the book), model (`draft` alone), both (phrases, and where they have none the model).
-        timed: items that every arm and plain writing write one by one, in turns, for the times.
-        checked: items more on which the last arm is compared with plain writing, `rows` at a time;
+        timed: items that every arm, the same writing without drafts, and greedy writing write one
+            by one, in turns, for the times.
+        checked: items more on which the last arm is compared with greedy writing, `rows` at a time;
             only the text counts.
-        rows: items of a pass of plain writing.
+        rows: items of a pass of greedy writing.
         batches: critiques written together, for the break-even of drafts; empty for no such test.
         max_new_tokens: longest critique.
         least: chance of a token, with all before it, below which a draft ends.

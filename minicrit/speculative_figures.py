@@ -9,7 +9,9 @@ import numpy as np
 from minicrit.statistics import Ratio, clopper_pearson, cluster_bootstrap
 
 Row = Mapping[str, Any]
-PLAIN = "plain"
+#: Ways of writing beside the arms: as these, but without drafts; and greedy, which shares nothing
+#: with them and reads the prompt for the verdict and again for the text.
+PLAIN, GREEDY = "plain", "greedy"
 #: Logits closer than this may be exchanged by another order of summation in float32.
 NEAR = 1e-4
 _LEVEL = 0.95
@@ -49,8 +51,14 @@ def _ratio(rows: Sequence[Row], name: str, clock: str) -> dict[str, float]:
             "plain_seconds": float(plain.mean()), "seconds": float(other.mean())}  # fmt: skip
 
 
+def reread(rows: Sequence[Row]) -> dict[str, float]:
+    """Seconds of a critique, by each clock, whose prompt is read again for the text."""
+    return {f"{clock}_seconds": float(np.mean([row["costs"][GREEDY][clock] for row in rows]))
+            for clock in ("cpu", "wall")}  # fmt: skip
+
+
 def identity(rows: Sequence[Row], checked: Sequence[Row], arms: Sequence[str]) -> dict[str, Any]:
-    """Of each arm: identical texts of n, and the rate of others that the test cannot exclude."""
+    """Of each arm: texts of n that are the greedy ones; the rate of others that is not excluded."""
     found = {}
     for name in arms:
         flips = [row["flips"].get(name) for row in rows]

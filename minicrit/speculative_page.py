@@ -7,8 +7,9 @@ from minicrit.tables import markdown
 
 Report = Mapping[str, Any]
 READ = (
-    "Times as fast as plain greedy writing, whole critiques with their verdict, 95 % interval "
-    "resampled by item. A draft is accepted as far as it is what the model itself writes. `Others "
+    "Times as fast as the same writing without drafts (`plain`), whole critiques with their "
+    "verdict, 95 % interval resampled by item. `Identical`: with the text of greedy writing that "
+    "shares nothing with these. A draft is accepted as far as it is what the model writes. `Others "
     "at most`: exact one-sided 95 % bound of the share of critiques that might come out otherwise. "
     "`Near ties`: critiques with a place where the two likeliest tokens lie within 1e-4, where "
     "another order of summation can exchange them."
@@ -24,6 +25,9 @@ def page(report: Report) -> str:
         f"{report['target']['name']}; {machine['cpu']}, {machine['torch_threads']} thread(s), "
         f"torch {machine['torch']}.",
         markdown(*_speed(told["arms"])),
+        f"Greedy writing that reads the prompt for the verdict and again for the text: "
+        f"{told['reread']['cpu_seconds']:.2f} s of the processor a critique, "
+        f"{told['reread']['wall_seconds']:.2f} s by the clock.",
         markdown(*_sources(told["arms"])),
         markdown(*_identity(report["identity"])),
         *_flips(report["identity"]),

@@ -11,7 +11,7 @@ from minicrit.records import Example, write_examples
 from minicrit.scribe import Scribe
 from minicrit.speculative import speculative
 from minicrit.speculative_config import SpeculativeConfig
-from minicrit.speculative_figures import break_even, identity, speeds
+from minicrit.speculative_figures import break_even, identity, reread, speeds
 from tests.minicrit.router_case import save_adapter
 
 ARMS = ["lookup", "phrases", "model", "both"]
@@ -60,9 +60,38 @@ def test_the_report_has_speed_acceptance_identity_and_break_even(recipe, tmp_pat
     assert helped["drafted"].keys() == {"model"}  # and it is the target itself:
     assert helped["accepted"] == helped["drafted"]
     assert [row["batch"] for row in report["measured"]["break_even"]["sizes"]] == [1, 2]
+    assert report["identity"]["plain"]["identical"] == 2
     page = (out / "speculative.md").read_text()
     assert "| both | 5 of 5 | 45.07% |" in page
     assert set(report["inputs"]) == {str(tmp_path / f"{s}.jsonl") for s in ("test", "train")}
+
+
+def test_what_is_gained_is_gained_by_drafts_alone(recipe, monkeypatch):
+    """Plain writing read the prompt twice, so drafts that never came gained half a second."""
+    turns, turn, write = [], stage._turn, stage._write
+
+    def counting(critic, *given):
+        read = []
+        words = critic.causal_lm.get_input_embeddings()
+        hook = words.register_forward_pre_hook(lambda _, ids: read.append(ids[0].numel()))
+        text, cost = write(critic, *given)
+        hook.remove()
+        return text, {**cost, "read": sum(read)}
+
+    def kept(*given):
+        turns.append(turn(*given))
+        return turns[-1]
+
+    monkeypatch.setattr(stage, "_write", counting)
+    monkeypatch.setattr(stage, "_turn", kept)
+    report = speculative(
+        changed(recipe, arms=["lookup"], draft=None, worth=99.0, checked=0, batches=[])
+    )
+    assert report["measured"]["arms"]["lookup"]["drafted"] == {}
+    for found in turns:
+        read = {name: cost["read"] for name, cost in found["costs"].items()}
+        assert read["plain"] == read["lookup"] > 40
+        assert read["greedy"] > read["plain"] + 40  # the prompt again
 
 
 def test_no_batch_is_drafted_from_what_was_written_of_it_before(recipe, monkeypatch):
@@ -113,8 +142,8 @@ def test_what_other_drafts_have_cost_is_not_gone_on_from(recipe, monkeypatch):
     for other in ({"worth": 9.0}, {"sure": 0.9}, {"most": 1}, {"phrases": None}):
         calls.clear()
         speculative(changed(few, **other))
-        # All that is timed, and three ways of each; and all that is checked.
-        assert (calls.count(1), calls.count(2)) == (2, 2 * 3 + 3), other
+        # All that is timed, and four ways of each; and all that is checked.
+        assert (calls.count(1), calls.count(2)) == (2, 2 * 4 + 3), other
 
 
 @pytest.mark.slow
@@ -159,7 +188,8 @@ def test_training_rows_are_refused(recipe, tmp_path):
 def row(plain: float, other: float, **more: object) -> dict[str, object]:
     cost = {"cpu": other, "wall": 2 * other, "forwards": 5, "written": 20, "drafts": 4,
             "drafted": {"book": 10}, "accepted": {"book": 6}, "closest": 0.5, **more}  # fmt: skip
-    return {"costs": {"plain": {"cpu": plain, "wall": plain}, "lookup": cost}, "flips": {}}
+    return {"costs": {"plain": {"cpu": plain, "wall": plain}, "lookup": cost,
+                      "greedy": {"cpu": 2 * plain, "wall": 3 * plain}}, "flips": {}}  # fmt: skip
 
 
 def test_figures_by_hand():
@@ -169,6 +199,7 @@ def test_figures_by_hand():
     assert found["wall"]["value"] == pytest.approx(6 / 6)
     assert found["tokens_per_forward"] == 4
     assert found["accepted_per_draft"] == 12 / 8
+    assert reread([row(4.0, 1.0), row(2.0, 2.0)]) == {"cpu_seconds": 6.0, "wall_seconds": 9.0}
 
 
 def test_a_flip_is_counted_and_bounded():
