@@ -241,3 +241,21 @@ def test_import_says_where_from_and_where_to(project):
         "import --config mine.yaml --imports.source raw --imports.kind medec "
         "--imports.out data/public --imports.zip true\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder"),
+    [("sft", "checkpoints/mine/sft"), ("quantize", "checkpoints/mine/int8")],
+)
+def test_a_folder_keeps_its_manifest_where_what_comes_after_it_fails(project, stage, folder):
+    """Without it, it would be nobody's folder, which no stage replaces."""
+    edit(
+        ".venv/bin/minicrit",
+        "def write(",
+        f"""import atexit
+if stage == "{stage}":
+    atexit.register(os._exit, 1)
+def write(""",
+    )
+    assert make(stage).returncode != 0
+    assert Path(folder, "manifest.json").exists()

@@ -46,24 +46,6 @@ def test_rungs_are_every_critic_of_the_run(piped):
     assert redone("pipeline") == ["report"]
 
 
-@pytest.mark.parametrize(
-    ("stage", "folder"),
-    [("sft", "checkpoints/mine/sft"), ("quantize", "checkpoints/mine/int8")],
-)
-def test_a_folder_keeps_its_manifest_where_what_comes_after_it_fails(project, stage, folder):
-    """Without it, it would be nobody's folder, which no stage replaces."""
-    edit(
-        ".venv/bin/minicrit",
-        "def write(",
-        f"""import atexit
-if stage == "{stage}":
-    atexit.register(os._exit, 1)
-def write(""",
-    )
-    assert make(stage).returncode != 0
-    assert Path(folder, "manifest.json").exists()
-
-
 def test_what_rounds_leave_beside_a_critic_is_no_rung(piped):
     """Neither their critics, which are not those of the run, nor what they wrote and chose."""
     redone("rungs")
