@@ -99,7 +99,7 @@ def test_oracle_scores_both():
 def test_judge_decides_in_both_orders(better, scores, counted):
     def ask(request):
         if better is None:
-            raise UnanswerableError
+            raise UnanswerableError("refused")
         first = request.prompt.index("<review")
         place = "first" if request.prompt.index("Flaw: small_sample", first) < (
             request.prompt.index("Flaw: anchoring", first)) else "second"  # fmt: skip

@@ -43,7 +43,7 @@ def replying(**better):
         if said == "refuses":
             return Answer("", "refused")
         if said == "not accepted":
-            raise UnanswerableError
+            raise UnanswerableError("refused")
         if said not in ("first", "second", "equal"):
             return Answer(said, "end")
         return Answer(json.dumps({"rationale": "flawed", "better": said}), "end")

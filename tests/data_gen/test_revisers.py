@@ -89,7 +89,7 @@ def test_a_model_answers_in_fields_which_become_the_form(ask):
 def answering(text, stop="end"):
     def ask(request):
         if text is None:
-            raise UnanswerableError
+            raise UnanswerableError("refused")
         return Answer(text, stop)
 
     return ask

@@ -286,6 +286,7 @@ def test_ctrl_c_while_the_command_is_imported_is_one_line():
     """Python's own packages alone may be loaded before; the script of the command is this call."""
     interrupting = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run behind nohup
 
 class Early:
     def find_spec(self, name, *rest):

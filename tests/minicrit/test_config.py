@@ -1,7 +1,7 @@
 """Recipes and how settings reach them: every recipe parses, every mistake is named."""
 
 import re
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,10 @@ def test_without_files_and_flags_all_is_default():
     cpu = load_recipe(["cpu"], [])
     assert "calibration" in cpu.data.mechanisms
     assert not cpu.benchmark.types
+    assert (cpu.rsf.labels, cpu.constitution.learn, cpu.constitution.labels) == (
+        True, "targets", True)  # fmt: skip
     cpu.data.mechanisms, cpu.benchmark.types = None, True
-    assert cpu == Recipe()
+    assert cpu == replace(Recipe(), rsf=cpu.rsf, constitution=cpu.constitution)
 
 
 def test_a_list_where_one_value_belongs_is_refused(tmp_path):
