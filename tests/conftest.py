@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Nobody here speaks TLS, and every client would read the certificates of the whole world.
 os.environ["SSL_CERT_DIR"] = os.path.dirname(__file__)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_warning_recorded(warning_message: warnings.WarningMessage) -> None:
+    """Makes warnings of packages Python's own before they leave a process.
+
+    For the class of one, the process that gathers the results would import peft or torch, in a
+    thread for each other process; two at once have failed, and with them the whole run.
+    """
+    if warning_message.category.__module__ != "builtins":
+        warning_message.message = UserWarning(str(warning_message.message))
+        warning_message.category = UserWarning
 
 
 def pytest_collection_finish() -> None:
