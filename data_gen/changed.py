@@ -1,10 +1,11 @@
 """Harmless changes of training texts, so that a critic learns that they move no verdict.
 
-Of a share of the groups (`data.changed`) every text is changed: all texts of a group in the same
-way and in the same words, so that twins still differ in the flaw alone and the change says nothing
-of the label. An instruction to the critic asks for `valid` or for `flawed` by a draw, whatever is
-right. The changes are those of the adversarial suite (`variants.py`), their wordings others
-(`changed.yaml`). A changed row is known by its id: `<group>/<change>/<which>`.
+Of a share of the groups (`data.changed`) a sound and a flawed text come changed, too, beside the
+unchanged ones: both in the same way and in the same words, so that the change says nothing of the
+label, and each beside the text that it is a change of, so that the verdicts on the two can be held
+together (`sft.steady`). An instruction to the critic asks for `valid` or for `flawed` by a draw,
+whatever is right. The changes are those of the adversarial suite (`variants.py`), their wordings
+others (`changed.yaml`). A changed row is known by its id: `<id>/<change>`.
 """
 
 import random
@@ -27,13 +28,15 @@ from minicrit.written import places
 PATH = Path(__file__).with_suffix(".yaml")
 #: What says something more, in front of a text or behind it.
 ADDED = ("polite", "claimed_authority", "verified", "irrelevant_figure", "instruction")
-SLIP, LINES = "slip_of_the_pen", "line_breaks"
+SLIP, LINES, SMALL = "slip_of_the_pen", "line_breaks", "lower_case"
 PLACES = ("before", "after")
 Edit = Callable[[str], str]
 
 #: A text that has lines, or in which a full stop need not end a sentence, gets no line breaks.
 _UNBROKEN = re.compile(r"\n|\b(?:[A-Z]|Capt|Col|Dr|Gen|Lt|Mrs?|Ms|[Nn]o|Prof|Sgt|St|incl|vs)\. "
                        r"|\. (?![A-Z'\"(])")  # fmt: skip
+#: A text in which the case of a letter may mean something keeps it.
+_SYMBOL = re.compile(r"\b[B-HJ-Z]\b")
 _QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)")
 _ENDED = re.compile(r"[.!?:)\]'\"]$")
 #: In front of it nothing reads well.
@@ -46,26 +49,38 @@ _WORDS = frozenset((
 ))  # fmt: skip
 
 
-def with_changes(examples: Iterable[Example], share: float, seed: int) -> list[Example]:
-    """The same examples, those of a share of the groups changed; drawn by seed and group.
+def with_changes(
+    examples: Iterable[Example], share: float, seed: int,
+    fits: Callable[[Example], bool] = lambda _: True,
+) -> list[Example]:  # fmt: skip
+    """The same examples, and behind those of a share of the groups one or two of them changed.
 
     Args:
         examples: the members of a group side by side.
-        share: of the groups, 0 to 1.
+        share: of the groups, 0 to 1, drawn by seed and name.
         seed: of the recipe.
+        fits: whether a changed text is not too long.
     """
     found: list[Example] = []
     for group, rows in groupby(examples, key=lambda e: e.group):
         members = list(rows)
         rng = random.Random(f"{seed}/changed/{group}")  # noqa: S311 - not for secrets
-        found += _changed(members, rng) if rng.random() < share else members
+        found += members
+        if rng.random() < share:
+            found += _changed(_one_of_each_label(members, rng), rng, fits)
     return found
+
+
+def _one_of_each_label(members: Sequence[Example], rng: random.Random) -> list[Example]:
+    by_label = ([e for e in members if e.label == label] for label in LABELS)
+    return [rng.choice(those) for those in by_label if those]
 
 
 def change_of(example: Example) -> str | None:
     """The change that a training text went through; None without one."""
-    change, slash, _ = example.id.removeprefix(f"{example.group}/").partition("/")
-    return change if slash and change in CHANGES else None
+    change = example.id.rpartition("/")[2]
+    of_the_suite = example.source.startswith("adversarial/")
+    return change if change in CHANGES and not of_the_suite else None
 
 
 @cache
@@ -83,10 +98,13 @@ def wordings(path: Path = PATH) -> Mapping[tuple[str, str], tuple[str, ...]]:
     return {(row["change"], place): tuple(row[place]) for row in rows for place in PLACES}
 
 
-def _changed(members: Sequence[Example], rng: random.Random) -> list[Example]:
-    """A group after the first of the changes, in an order that is drawn, that all members bear."""
+def _changed(
+    members: Sequence[Example], rng: random.Random, fits: Callable[[Example], bool]
+) -> list[Example]:
+    """Texts after the first of the changes, in an order that is drawn, that all of them bear."""
     tried = (_rows(members, change, rng) for change in rng.sample(CHANGES, len(CHANGES)))
-    return next(rows for rows in tried if all(map(_bears, members, rows)))
+    borne = (rows for rows in tried if all(map(_bears, members, rows)) and all(map(fits, rows)))
+    return next(borne, [])
 
 
 def _rows(members: Sequence[Example], change: str, rng: random.Random) -> list[Example]:
@@ -100,9 +118,8 @@ def _edit(change: str, members: Sequence[Example], rng: random.Random) -> Edit:
         return _addition(change, members, rng)
     if change == SLIP:
         return _slip(members, rng)
-    if change == LINES and any(_UNBROKEN.search(e.rationale) for e in members):
-        return str
-    return EVERYWHERE[change]
+    unfit = {LINES: _UNBROKEN, SMALL: _SYMBOL}[change]
+    return str if any(unfit.search(e.rationale) for e in members) else EVERYWHERE[change]
 
 
 def _bears(old: Example, new: Example) -> bool:
@@ -117,9 +134,8 @@ def _row(example: Example, change: str, edit: Edit) -> Example:
     evidence = example.evidence
     if evidence and change in EVERYWHERE:
         evidence = edit(evidence)
-    which = example.id.removeprefix(f"{example.group}/")
-    return replace(example, id=f"{example.group}/{change}/{which}",
-                   rationale=edit(example.rationale), evidence=evidence)  # fmt: skip
+    return replace(example, id=f"{example.id}/{change}", rationale=edit(example.rationale),
+                   evidence=evidence)  # fmt: skip
 
 
 def _addition(change: str, members: Sequence[Example], rng: random.Random) -> Edit:

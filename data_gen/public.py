@@ -26,6 +26,7 @@ class Public:
         kept: per set and split, how many of each label were kept.
         files: the files that were read.
         renamed: per set, flaws that had the set's own name for them, by both names.
+        fits: whether an example is within the limit of tokens; always, where no set was read.
     """
 
     splits: dict[str, list[Example]] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Public:
     kept: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     renamed: dict[str, Counter[str]] = field(default_factory=dict)
+    fits: Callable[[Example], bool] = lambda _: True
 
 
 def read_public(
@@ -59,7 +61,7 @@ def read_public(
     Raises:
         ValueError: if a file is not to be read, or two hold the same id.
     """
-    public = Public()
+    public = Public(fits=lambda e: length(e) <= max_tokens)
     origins: dict[str, Path] = {}
     for reading in read_folder(folder, max_bad=max_bad, rejects=rejects):
         name = reading.path.name.removesuffix(".gz").removesuffix(".jsonl")
@@ -67,7 +69,7 @@ def read_public(
         labels = public.kept.setdefault(name, {})
         for split, rows in _by_split(reading).items():
             drawn = draw_groups(rows, limit, str(seed))
-            kept = [e for e in drawn if length(e) <= max_tokens]
+            kept = [e for e in drawn if public.fits(e)]
             count.update(over_limit=len(rows) - len(drawn), too_long=len(drawn) - len(kept))
             count.update(kept=len(kept))
             _refuse_known(kept, reading.path, origins)

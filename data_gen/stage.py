@@ -145,13 +145,12 @@ def _composed(recipe: Recipe) -> dict[str, list[Example]]:
     if found:
         shown = "\n".join(found[:_FIRST])
         raise ValueError(f"expected no faults, got {len(found)}; mend the mechanism:\n{shown}")
-    splits["train"] = with_changes(splits["train"], recipe.data.changed, recipe.seed)
     if recipe.data.alone:
         splits["train"] = _alone(splits["train"], recipe.seed)
     splits["train"], splits[FRESH] = _parted(splits["train"], recipe.data.train)
     if share := recipe.data.casebook:
         cases = drawn_cases(round(share * recipe.data.train), recipe.seed, "train")
-        splits["train"] += with_changes(cases, recipe.data.changed, recipe.seed)
+        splits["train"] += cases
         held_out = drawn_cases(CASES_HELD_OUT, recipe.seed, "validation")
         splits["validation-casebook"] = held_out
     return splits
@@ -206,7 +205,8 @@ def _arranged(
     screening = screened(own, foreign, measured, recipe.filters, recipe.seed)
     later = {example.group for example in composed[FRESH]}
     kept = [e for e in screening.composed if e.group not in later]
-    splits["train"] = _shuffled([*kept, *screening.others], recipe.seed)
+    rows = _shuffled([*kept, *screening.others], recipe.seed)
+    splits["train"] = with_changes(rows, recipe.data.changed, recipe.seed, public.fits)
     splits[FRESH] = _shuffled([e for e in screening.composed if e.group in later], recipe.seed)
     checked(splits)
     return {name: rows for name, rows in splits.items() if rows}, screening

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from minicrit.encoding import Encoder, naming
@@ -19,21 +20,40 @@ def training_groups(
 ) -> list[Group]:
     """Encodes the training examples; twins become one tree with what they share as its prefix."""
     wanted = settings.coherence or settings.running or settings.deep
-    if wanted and not settings.share_prefix:
+    if (wanted or settings.steady) and not settings.share_prefix:
         raise ValueError(
-            "sft.share_prefix: expected true with sft.coherence, sft.running or sft.deep, got "
-            "false; set these three to 0"
+            "sft.share_prefix: expected true with sft.coherence, sft.running, sft.deep or "
+            "sft.steady, got false; set these four to 0"
         )
     groups = []
     for members in grouped(examples):
         name = members[0].group
         explained = random.Random(f"{seed}/{name}").random() < settings.explained  # noqa: S311
         branches = [sft_branch(e, encoder, settings.verdict_weight, explained) for e in members]
+        origins = _origins(members)
+        branches = [replace(b, key=origin) for b, origin in zip(branches, origins, strict=True)]
         if wanted:
-            branches = with_departures(branches, [e.label == "flawed" for e in members])
+            branches = _with_departures(members, branches)
         trees = (grow(branches),) if settings.share_prefix else tuple(map(_alone, branches))
         groups.append(Group(name, trees, len(members)))
     return groups
+
+
+def _origins(members: Sequence[Example]) -> list[int]:
+    """The row of the text that each is a change of (`<id>/<change>`), its own where it is none."""
+    rows = {e.id: row for row, e in enumerate(members)}
+    return [rows.get(e.id.rpartition("/")[0], row) for row, e in enumerate(members)]
+
+
+def _with_departures(members: Sequence[Example], branches: Sequence[Branch]) -> list[Branch]:
+    """Marks in the texts that are no change: a change departs from its twin before the flaw."""
+    rows = [row for row, branch in enumerate(branches) if branch.key == row]
+    marked = with_departures([branches[row] for row in rows],
+                             [members[row].label == "flawed" for row in rows])  # fmt: skip
+    found = list(branches)
+    for row, branch in zip(rows, marked, strict=True):
+        found[row] = branch
+    return found
 
 
 def validation_examples(path: Path, encoder: Encoder) -> list[Example]:

@@ -88,6 +88,25 @@ def running_verdict_loss(
     return LossSum((losses[present] / tokens[present]).sum(), present.sum())
 
 
+def steadiness_loss(log_odds: torch.Tensor, keys: torch.Tensor, trees: torch.Tensor) -> LossSum:
+    """How far the verdicts on a text and on the same text after a harmless change lie apart.
+
+    total = sum_k sum_{v in k} (z_v - mean_k)^2, half of the squared difference where a text has two
+    versions: adversarial logit pairing (arXiv 1803.06373, eq. 3) on the one logit that is read.
+
+    Args:
+        log_odds: (B,) z, of `flawed`, of each text.
+        keys: (B,) texts of one tree that bear the same key are versions of one; -1 for none.
+        trees: (B,) group of each text.
+    """
+    which = torch.stack((trees, keys))[:, keys != -1]
+    _, places, counts = which.unique(dim=1, return_inverse=True, return_counts=True)
+    z = log_odds[keys != -1]
+    sums = torch.zeros(len(counts), dtype=z.dtype, device=z.device).index_add(0, places, z)
+    off = z - (sums / counts)[places]
+    return LossSum(off.square().sum(), (counts > 1).sum())
+
+
 class PairLogprobs(NamedTuple):
     """Log-likelihoods (N,) of whole completions, in nats, and their lengths (N,) in tokens.
 

@@ -6,6 +6,7 @@ do not see each other; positions restart after the prefix; and logits are needed
 is scored.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,6 +69,12 @@ class Tree:
         """Number of leaves that depart from a twin."""
         return sum(leaf.departure is not None for leaf in self.leaves)
 
+    @property
+    def versions(self) -> int:
+        """Number of keys (but -1) that several leaves bear: texts that are here changed, too."""
+        counts = Counter(leaf.key for leaf in self.leaves)
+        return sum(key != -1 and count > 1 for key, count in counts.items())
+
 
 @dataclass(frozen=True)
 class PackedBatch:
@@ -101,6 +108,14 @@ class PackedBatch:
     departed_owners: torch.Tensor
     trees: torch.Tensor
     keys: torch.Tensor
+
+    @property
+    def firsts(self) -> torch.Tensor:
+        """(branches,) index of the token that predicts the first scored one of each branch."""
+        places = torch.searchsorted(
+            self.owners, torch.arange(self.branches, device=self.owners.device)
+        )
+        return self.sources[places]
 
     @property
     def tokens(self) -> int:

@@ -22,6 +22,7 @@ class StepBatch:
         packs: forward passes, one after the other.
         weight: sum of the token weights of the whole step, over all processes.
         departures: texts of the whole step that depart from a twin. squares: groups that have such.
+        versions: texts of the whole step that stand in it changed, too.
         examples: number of examples of the whole step.
         tokens: number of tokens of the whole step.
         ids: where the step's trees come from (group names), for error messages.
@@ -31,6 +32,7 @@ class StepBatch:
     weight: float
     departures: int
     squares: int
+    versions: int
     examples: int
     tokens: int
     ids: tuple[str, ...]
@@ -86,6 +88,7 @@ class StepPlan:
             weight=sum(tree.weight for tree in trees),
             departures=sum(tree.departures for tree in trees),
             squares=sum(tree.departures > 0 for tree in trees),
+            versions=sum(tree.versions for tree in trees),
             examples=sum(group.examples for group in groups),
             tokens=sum(tree.tokens for tree in trees),
             ids=tuple(group.name for group in groups),

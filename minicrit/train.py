@@ -67,7 +67,7 @@ def train_sft(recipe: Recipe) -> Path:
     plan = _plan(run, groups, settings.batch_examples)
 
     def module(optimization: Optimization) -> SFTModule:
-        twins = TwinWeights(settings.coherence, settings.running, settings.deep)
+        twins = TwinWeights(settings.coherence, settings.running, settings.deep, settings.steady)
         return SFTModule(
             critic, optimization, twins, loss_chunk=settings.loss_chunk, seed=recipe.seed
         )

@@ -90,7 +90,9 @@ class SFTConfig(TrainingConfig):
             only, as the next two (docs/architecture.md, "What twins teach").
         running: weight of the verdict after every token from where a text departs from its twin.
         deep: weight of the same verdict, read from middle layers.
-        share_prefix: compute what two twins have in common once; the last three need it.
+        steady: weight of the squared difference between the verdicts (log-odds) on a text and on
+            the same text after a harmless change; takes data with `data.changed`.
+        share_prefix: compute what two twins have in common once; the last four need it.
     """
 
     out: Path = Path("checkpoints/cpu/sft")
@@ -102,6 +104,7 @@ class SFTConfig(TrainingConfig):
     coherence: float = 2.0
     running: float = 2.0
     deep: float = 2.0
+    steady: float = 0.0
     share_prefix: bool = True
 
 

@@ -18,7 +18,13 @@ from torch import nn
 
 from minicrit.encoding import common_length
 from minicrit.logprobs import head_logprobs, hidden_states
-from minicrit.losses import LossSum, coherence_loss, running_verdict_loss, sft_loss
+from minicrit.losses import (
+    LossSum,
+    coherence_loss,
+    running_verdict_loss,
+    sft_loss,
+    steadiness_loss,
+)
 from minicrit.packing import Branch, PackedBatch
 from minicrit.plan import StepBatch
 
@@ -67,21 +73,23 @@ class VerdictProbes(nn.Module):
 
 @dataclass(frozen=True)
 class TwinWeights:
-    """Weights of the three losses beside that of the critique (whose verdict word has about 1)."""
+    """Weights of the losses beside that of the critique (whose verdict word has about 1)."""
 
     coherence: float
     running: float
     deep: float
+    steady: float = 0.0
 
 
 @dataclass(frozen=True)
 class TwinLosses:
-    """The critique and the three losses of one packed batch, each a sum and its weight."""
+    """The critique and the other losses of one packed batch, each a sum and its weight."""
 
     critique: LossSum
     coherence: LossSum
     running: LossSum
     deep: LossSum
+    steady: LossSum
 
     def of_step(self, step: StepBatch, weights: TwinWeights) -> dict[str, torch.Tensor]:
         """What this batch adds to each part of the mean loss of a step, weighted."""
@@ -91,6 +99,7 @@ class TwinLosses:
             "coherence": weights.coherence * self.coherence.total / squares,
             "running": weights.running * self.running.total / texts,
             "deep": weights.deep * self.deep.total / texts,
+            "steady": weights.steady * self.steady.total / max(1, step.versions),
         }
 
 
@@ -102,7 +111,7 @@ def twin_losses(
     *,
     chunk: int = 0,
 ) -> TwinLosses:
-    """One forward pass over a packed batch, read in four ways.
+    """One forward pass over a packed batch, read in five ways.
 
     Args:
         model: a causal LM with `packed` attention.
@@ -118,16 +127,20 @@ def twin_losses(
     logprobs = head_logprobs(model, last[sources], targets, chunk=chunk)
     scored, told = logprobs.split((len(batch.sources), len(batch.before)))
     valid, flawed = model.lm_head.weight[list(words)]  # type: ignore[attr-defined]
-    after = last[batch.departed]
-    running = (after * (flawed - valid).to(after.dtype)).sum(-1, dtype=scored.dtype)
 
-    def verdicts(log_odds: torch.Tensor) -> LossSum:
-        return running_verdict_loss(log_odds, batch.signs, batch.departed_owners, batch.branches)
+    def log_odds(at: torch.Tensor) -> torch.Tensor:
+        heard = last[at] * (flawed - valid).to(last.dtype)
+        odds: torch.Tensor = heard.sum(-1, dtype=scored.dtype)
+        return odds
+
+    def verdicts(odds: torch.Tensor) -> LossSum:
+        return running_verdict_loss(odds, batch.signs, batch.departed_owners, batch.branches)
 
     middle = [verdicts(row) for row in probes(states, batch.departed)]
     return TwinLosses(
         critique=sft_loss(scored, batch.weights),
         coherence=coherence_loss(told, batch.signs, batch.departed_owners, batch.trees),
-        running=verdicts(running),
+        running=verdicts(log_odds(batch.departed)),
         deep=LossSum(torch.stack([one.total for one in middle]).mean(), middle[0].weight),
+        steady=steadiness_loss(log_odds(batch.firsts), batch.keys, batch.trees),
     )

@@ -1,4 +1,4 @@
-"""Harmless changes of training texts: the same in all texts of a group, and never the suite's."""
+"""Harmless changes of training texts: the same in both texts of a group, and never the suite's."""
 
 import re
 from collections import Counter
@@ -36,10 +36,15 @@ def twins(text=TEXT, critique="Two are too few to say so.", number=0):
     return rows
 
 
+def changed(rows, share=1, seed=7):
+    """The changed texts alone."""
+    return [e for e in with_changes(rows, share, seed) if change_of(e)]
+
+
 def drawn(members, change, seeds=400):
     """All that a change makes of a group, over many seeds."""
-    made = (with_changes(members, 1, seed) for seed in range(seeds))
-    return [new for new in made if change_of(new[0]) == change]
+    made = (changed(members, 1, seed) for seed in range(seeds))
+    return [new for new in made if new and change_of(new[0]) == change]
 
 
 def groups_of(rows):
@@ -55,31 +60,57 @@ def plain():
 
 @pytest.fixture(scope="module")
 def new(plain):
-    return with_changes(plain, 1, 7)
+    """Each changed text with the one that it is a change of."""
+    known = {e.id: e for e in plain}
+    return [(known[e.id.removesuffix(f"/{change_of(e)}")], e) for e in changed(plain)]
 
 
 def test_nothing_but_text_evidence_and_id_is_another_and_the_id_says_how(plain, new):
-    assert len(new) == len(plain)
-    for old, one in zip(plain, new, strict=True):
+    assert len(new) == 2 * len(groups_of(plain))
+    for old, one in new:
         assert replace(one, id=old.id, rationale=old.rationale, evidence=old.evidence) == old
         assert change_of(old) is None
-        assert one.id == old.id.replace(old.group, f"{old.group}/{change_of(one)}")
+        assert one.id == f"{old.id}/{change_of(one)}"
         assert one.rationale != old.rationale
         assert Example.from_row(one.to_row()) == one  # its evidence verbatim, too
-    assert {change_of(e) for e in new} == set(CHANGES)
+    assert {change_of(e) for _, e in new} == set(CHANGES)
 
 
-def test_all_texts_of_a_group_are_changed_in_the_same_words(plain, new):
-    for olds, news in zip(groups_of(plain), groups_of(new), strict=True):
-        (change,) = {change_of(e) for e in news}
+def test_a_sound_and_a_flawed_text_are_changed_in_the_same_words(new):
+    for (_, first), (_, second) in zip(new[::2], new[1::2], strict=True):
+        assert first.group == second.group
+        assert (first.label, second.label) == ("valid", "flawed")
+    for pair in zip(new[::2], new[1::2], strict=True):
+        (change,) = {change_of(one) for _, one in pair}
         if change in EVERYWHERE:
-            for old, one in zip(olds, news, strict=True):
+            for old, one in pair:
                 assert one.rationale == EVERYWHERE[change](old.rationale)
                 assert one.evidence == (old.evidence and EVERYWHERE[change](old.evidence))
         elif change == SLIP:
-            assert len({slip_in(old, one) for old, one in zip(olds, news, strict=True)}) == 1
+            assert len({slip_in(old, one) for old, one in pair}) == 1
         else:
-            assert len({added_to(old, one) for old, one in zip(olds, news, strict=True)}) == 1
+            assert len({added_to(old, one) for old, one in pair}) == 1
+
+
+def test_every_text_stays_and_its_change_stands_behind_its_group(plain):
+    both = with_changes(plain, 0.5, 7)
+    assert [e for e in both if not change_of(e)] == plain
+    for members in groups_of(both):
+        assert [bool(change_of(e)) for e in members] == sorted(bool(change_of(e)) for e in members)
+
+
+def test_of_a_group_of_one_label_one_text_is_changed():
+    valid = [twins(number=number)[0] for number in range(5)]
+    assert [e.label for e in changed(valid)] == ["valid"] * 5
+
+
+def test_a_change_that_makes_a_text_too_long_is_passed_over():
+    longest = max(len(e.rationale) for e in twins())
+    rows = [e for number in range(300) for e in twins(number=number)]
+    short = [e for e in with_changes(rows, 1, 0, lambda e: len(e.rationale) <= longest + 1)
+             if change_of(e)]  # fmt: skip
+    assert {change_of(e) for e in short} == {SLIP, *EVERYWHERE}
+    assert with_changes(rows, 1, 0, lambda _: False) == rows
 
 
 def slip_in(old, new):
@@ -106,7 +137,7 @@ def added_to(old, new):
 def test_a_change_says_nothing_of_the_label():
     """As many sound as flawed texts of each, and what an instruction asks for is drawn."""
     rows = [e for number in range(2000) for e in twins(number=number)]
-    new = with_changes(rows, 1, 0)
+    new = changed(rows, 1, 0)
     counts = Counter((change_of(e), e.label) for e in new)
     assert all(counts[change, "valid"] == counts[change, "flawed"] > 150 for change in CHANGES)
     asked = Counter()
@@ -120,14 +151,13 @@ def test_a_change_says_nothing_of_the_label():
 def test_the_share_is_that_of_groups_and_the_same_each_time():
     rows = [e for number in range(1000) for e in twins(number=number)]
     some = with_changes(rows, 0.3, 5)
-    changed = {e.group for e in some if change_of(e)}
-    assert abs(len(changed) - 300) < 4 * (1000 * 0.3 * 0.7) ** 0.5
+    drawn = {e.group for e in some if change_of(e)}
+    assert abs(len(drawn) - 300) < 4 * (1000 * 0.3 * 0.7) ** 0.5
     assert some == with_changes(rows, 0.3, 5) != with_changes(rows, 0.3, 6)
-    alone = [e for e in rows if e.group in changed]
-    assert with_changes(alone, 0.3, 5) == [e for e in some if e.group in changed]
+    alone = [e for e in rows if e.group in drawn]
+    assert with_changes(alone, 0.3, 5) == [e for e in some if e.group in drawn]
     assert with_changes(rows, 0, 5) == rows
-    more = {e.group for e in with_changes(rows, 0.6, 5) if change_of(e)}
-    assert changed < more
+    assert drawn < {e.group for e in changed(rows, 0.6, 5)}
 
 
 def test_a_slip_is_in_a_word_that_all_texts_share():
@@ -163,6 +193,11 @@ def test_lines_are_broken_at_sentences_alone(text, broken):
     found = drawn(twins(text), LINES)
     assert bool(found) == broken
     assert all(e.rationale.count("\n") == 2 for members in found for e in members)
+
+
+def test_capitals_that_may_be_symbols_stay():
+    assert drawn(twins(), "lower_case")
+    assert drawn(twins("Lake B had {n} herons. So {claim}."), "lower_case") == []
 
 
 def test_what_is_added_stands_as_people_would_set_it():
@@ -242,33 +277,27 @@ def test_the_stage_changes_training_texts_alone_and_counts_them(tmp_path):
         make_data(Recipe(data=data, seed=4))
         return data.folder
 
-    plain, changed = made("plain"), made("changed", changed=0.5)
+    plain, more = made("plain"), made("changed", changed=0.5)
     files = {path.name for path in plain.glob("*.jsonl")}
-    assert files == {path.name for path in changed.glob("*.jsonl")}
-    for name in files - {"train.jsonl", "train-fresh.jsonl"}:
-        assert (plain / name).read_bytes() == (changed / name).read_bytes()
-    table = (changed / "coverage.md").read_text()
+    assert files == {path.name for path in more.glob("*.jsonl")}
+    for name in files - {"train.jsonl"}:
+        assert (plain / name).read_bytes() == (more / name).read_bytes()
+    old, new = (read_examples(folder / "train.jsonl").examples for folder in (plain, more))
+    assert [e for e in new if not change_of(e)] == list(old)
+    sources = {e.source.partition("/")[0] for e in new if change_of(e)}
+    assert sources == {"composer", "casebook"}
+    groups = len({e.group for e in new if change_of(e)})
+    table = (more / "coverage.md").read_text()
     assert "changed" not in (plain / "coverage.md").read_text()
-    counts = []
-    for name in ("train.jsonl", "train-fresh.jsonl"):
-        old, new = (read_examples(folder / name).examples for folder in (plain, changed))
-        assert [e.group for e in old] == [e.group for e in new]
-        assert new == [one if change_of(one) else e for e, one in zip(old, new, strict=True)]
-        assert len({e.source for e in new if change_of(e)} & {e.source for e in old}) > 5
-        counts.append(len({e.group for e in new if change_of(e)}))
-    assert any(change_of(e) and e.source.startswith("casebook/")
-               for e in read_examples(changed / "train.jsonl").examples)  # fmt: skip
-    assert re.search(rf"^\| all +\| {counts[0]} +\| {counts[1]} +\|$", table, re.MULTILINE)
-    assert read_manifest(changed)["settings"]["data"]["changed"] == 0.5
+    assert re.search(rf"^\| all +\| {groups} +\|", table, re.MULTILINE)
+    assert read_manifest(more)["settings"]["data"]["changed"] == 0.5
 
 
-def test_plain_data_without_twins_are_changed_as_the_groups_they_come_from(tmp_path):
-    for name, alone in (("twins", False), ("alone", True)):
-        data = DataConfig(folder=tmp_path / name, train=100, fresh=0, validation=4, calibration=4,
-                          test=4, alone=alone, changed=0.5)  # fmt: skip
-        make_data(Recipe(data=data))
-    twin, alone = (read_examples(tmp_path / name / "train.jsonl").examples
-                   for name in ("twins", "alone"))  # fmt: skip
-    assert {e.id for e in alone} & {e.id for e in twin if change_of(e)}
-    known = {e.group: change_of(e) for e in twin}
-    assert all(change_of(e) == known[e.group] for e in alone if e.group in known)
+def test_of_plain_data_without_twins_one_text_a_group_is_changed(tmp_path):
+    data = DataConfig(folder=tmp_path, train=100, fresh=0, validation=4, calibration=4, test=4,
+                      alone=True, changed=0.5)  # fmt: skip
+    make_data(Recipe(data=data))
+    rows = read_examples(tmp_path / "train.jsonl").examples
+    found = [e for e in rows if change_of(e)]
+    assert 25 <= len(found) == len(rows) - 100
+    assert len({e.group for e in found}) == len(found)

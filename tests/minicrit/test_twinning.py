@@ -3,12 +3,13 @@
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
 from minicrit.logprobs import token_logprobs
-from minicrit.losses import coherence_loss, running_verdict_loss
+from minicrit.losses import coherence_loss, running_verdict_loss, steadiness_loss
 from minicrit.packing import Branch, grow, pack
 from minicrit.plan import Group, StepPlan
 from minicrit.twinning import DEPTHS, TwinWeights, VerdictProbes, twin_losses, with_departures
@@ -76,16 +77,38 @@ def test_running_verdict_by_hand():
     assert loss.weight.item() == 2
 
 
+def test_steadiness_by_hand():
+    # Text 5 of group 0 in two versions and text 5 of group 1 in three; three texts stand alone.
+    log_odds = torch.tensor([1.0, -3.0, 2.0, 0.5, 9.0, -1.0, 4.0, 6.0], dtype=torch.float64)
+    keys = torch.tensor([5, 2, 5, 5, -1, 5, 5, -1])
+    trees = torch.tensor([0, 0, 0, 1, 0, 1, 1, 0])
+    log_odds.requires_grad_()
+    loss = steadiness_loss(log_odds, keys, trees)
+    mean = (0.5 - 1 + 4) / 3
+    three = [0.5 - mean, -1 - mean, 4 - mean]
+    assert loss.total.item() == pytest.approx((1 - 2) ** 2 / 2 + sum(x**2 for x in three))
+    assert loss.weight.item() == 2
+    loss.total.backward()
+    by_hand = [1 - 2, 0, 2 - 1, 2 * three[0], 0, 2 * three[1], 2 * three[2], 0]
+    assert log_odds.grad.tolist() == pytest.approx(by_hand)
+
+
 def test_nothing_marked_costs_nothing_and_has_a_gradient(tiny_adapted):
     model = tiny_adapted.get_base_model()
     probes = probes_of(model)
     batch = pack([grow(square()[0])])
     read = twin_losses(model, probes, batch, (30, 31))
-    for part in (read.coherence, read.running, read.deep):
+    for part in (read.coherence, read.running, read.deep, read.steady):
         assert part.total.item() == 0
         assert part.weight.item() == 0
-    (read.coherence.total + read.running.total + read.deep.total).backward()
+    parts = (read.coherence, read.running, read.deep, read.steady)
+    sum(part.total for part in parts).backward()
     assert probes.weight.grad.abs().sum() == 0
+
+
+def keyed(branches: list[Branch]) -> list[Branch]:
+    """As if the four were two texts, each in two versions."""
+    return [replace(branch, key=row // 2) for row, branch in enumerate(branches)]
 
 
 def probes_of(model) -> VerdictProbes:
@@ -100,11 +123,12 @@ def test_one_packed_pass_equals_plain_passes(tiny_adapted, chunk):
     model = tiny_adapted.get_base_model()
     probes = probes_of(model)
     words = (30, 31)
-    branches = with_departures(*square())
+    branches = keyed(with_departures(*square()))
     random.Random(1).shuffle(branches)
     batch = pack([grow(branches)])
     read = twin_losses(model, probes, batch, words, chunk=chunk)
     told, running, deep = [], 0.0, 0.0
+    verdicts = {0: [], 1: []}
     for branch in branches:
         ids = torch.tensor([branch.ids])
         output = model(input_ids=ids, use_cache=False, output_hidden_states=True)
@@ -112,6 +136,7 @@ def test_one_packed_pass_equals_plain_passes(tiny_adapted, chunk):
         every = token_logprobs(output.logits[0, :-1], ids[0, 1:])
         told.append((sign, every[first - 1 : end - 1].sum()))
         odds = output.logits[0, first:end, words[1]] - output.logits[0, first:end, words[0]]
+        verdicts[branch.key].append(odds[-1])  # of the token before the scored one
         running += torch.nn.functional.softplus(sign * odds).mean()
         for row, depth in enumerate(probes.depths):
             state = output.hidden_states[depth][0, first:end]
@@ -123,13 +148,16 @@ def test_one_packed_pass_equals_plain_passes(tiny_adapted, chunk):
     torch.testing.assert_close(read.coherence.total, torch.nn.functional.softplus(-margin), **close)
     torch.testing.assert_close(read.running.total, running, **close)
     torch.testing.assert_close(read.deep.total, deep, **close)
+    steady = sum((a - b) ** 2 / 2 for a, b in verdicts.values())
+    torch.testing.assert_close(read.steady.total, steady, **close)
+    assert read.steady.weight.item() == 2
 
 
 @pytest.mark.parametrize("pack_tokens", [600, 10])
 def test_two_processes_and_small_packs_give_the_parts_of_one(tiny_adapted, pack_tokens):
-    model, weights = tiny_adapted.get_base_model(), TwinWeights(0.5, 2.0, 3.0)
+    model, weights = tiny_adapted.get_base_model(), TwinWeights(0.5, 2.0, 3.0, 4.0)
     probes = probes_of(model)
-    groups = [Group(name, (grow(with_departures(*square())),), 4) for name in "abc"]
+    groups = [Group(name, (grow(keyed(with_departures(*square()))),), 4) for name in "abc"]
 
     def parts(limit: int, world: int) -> dict[str, float]:
         plan = StepPlan(groups, epochs=1, batch_examples=12, pack_tokens=limit, seed=0)
@@ -142,5 +170,6 @@ def test_two_processes_and_small_packs_give_the_parts_of_one(tiny_adapted, pack_
         return dict(total)
 
     one = parts(600, 1)
-    assert set(one) == {"critique", "coherence", "running", "deep"}
+    assert set(one) == {"critique", "coherence", "running", "deep", "steady"}
+    assert min(one.values()) > 0
     assert parts(pack_tokens, 2) == pytest.approx(one, rel=1e-9)

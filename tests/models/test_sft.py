@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from lightning import Trainer
 
 from callbacks.bar import Bar
+from data_gen.changed import with_changes
 from data_gen.compose import compose
 from minicrit.config import BaseConfig, Recipe
 from minicrit.data_config import DataConfig
@@ -113,6 +115,24 @@ def test_what_twins_teach_needs_their_shared_prefix(tiny_encoder, twins):
     assert [len(group.trees) for group in alone] == [4, 4]
     marked = training_groups(twins, tiny_encoder, SFTConfig(), 0)
     assert [tree.departures for group in marked for tree in group.trees] == [4, 4]
+    steady = SFTConfig(share_prefix=False, coherence=0, running=0, deep=0, steady=1)
+    with pytest.raises(ValueError, match=r"or sft.steady, got false; set these four to 0$"):
+        training_groups(twins, tiny_encoder, steady, 0)
+
+
+def test_a_changed_text_bears_the_key_of_its_text_and_no_departure(tiny_encoder, twins):
+    changed = with_changes(twins, 1, 0)
+    assert len(changed) == len(twins) + 4
+    groups = training_groups(changed[::-1], tiny_encoder, SFTConfig(), 0)
+    plain = training_groups(twins, tiny_encoder, SFTConfig(), 0)
+    for group, alone in zip(groups, plain, strict=True):
+        (tree,), (bare,) = group.trees, alone.trees
+        assert (tree.versions, tree.departures) == (2, 4)
+        assert (bare.versions, bare.departures) == (0, 4)
+        for key, count in Counter(leaf.key for leaf in tree.leaves).items():
+            versions = [leaf for leaf in tree.leaves if leaf.key == key]
+            assert len({leaf.departure is None for leaf in versions}) == count <= 2
+            assert len({leaf.weights[-1] for leaf in versions}) == 1
 
 
 def test_an_example_that_is_too_long_is_named_before_training(tiny_encoder, twins, tmp_path):
