@@ -29,13 +29,14 @@ class DataConfig:
             less a mechanism was judged rightly there, the more training groups it gets. Null for
             even shares.
         bank: whether training texts draw facts, options and the like from the bank of their domain
-            too: 960 plain facts in place of 240.
+            too: 955 plain facts in place of 235.
         casebook: texts of the casebook (cases in natural prose, written by hand) in the training
             data, as a share of the composed ones; a tenth of its cases is kept apart, in
             `validation-casebook.jsonl`.
-        changed: share of the training groups, composed and of the casebook, of which every text
-            gets the same harmless change, such as a slip of the pen, a word of thanks or an
-            instruction to the critic: it must not move the verdict.
+        changed: share of the training groups, composed, of the casebook and public, behind which a
+            sound and a flawed text stand a second time with the same harmless change, such as a
+            slip of the pen, a word of thanks or an instruction to the critic: it must not move the
+            verdict (see `sft.steady`).
         public: folder with public sets (*.jsonl, *.jsonl.gz in the Example form); null for none.
             Their train, validation and test parts join ours; see `public_limit`.
         public_limit: at most so many public rows a set and split, drawn by group; 0 for all.
@@ -127,7 +128,7 @@ class HardConfig:
             for a model that runs in this process.
         model: name of the model at the back end; for `local` what base.model may be; the composer
             needs none.
-        url: address of the server; null for that of the back end's own package.
+        url: address of the server; null for that of its own package; `openai` needs one.
         count: examples (whole twins).
         out: folder of the examples; beside it, OUT.work keeps every answer for a restart.
         threads: requests at the same time.
@@ -194,7 +195,7 @@ class PairsConfig:
             is preferred, and the critic's own critiques only lose.
         twins: also make pairs of the reference critiques of twins, one a rationale.
         judge_model: name of the model that judges.
-        url: address of its server; null for that of the back end's own package.
+        url: address of its server; null for that of its own package; `openai` needs one.
         threads: requests at the same time.
         budget_usd: USD that judging may cost at most, restarts included; null for no limit.
         prices: YAML table of prices in USD a million tokens; null for the one that comes along.

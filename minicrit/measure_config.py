@@ -100,7 +100,7 @@ class JudgeConfig:
             for a model that runs in this process; `none` for no judge.
         model: its name there; null for claude-haiku-4-5 at `anthropic`, and for `embedded` at
             `local`.
-        url: address of the server; null for that of the back end's own package.
+        url: address of the server; null for that of its own package; `openai` needs one.
         sample: items of the benchmark about which both models write, whole groups, drawn by seed
             with the labels in the shares that they have there; 0 for all.
         max_new_tokens: longest critique, in tokens.
@@ -214,7 +214,7 @@ class ErrorsConfig:
         judge: who is asked about doubtful labels: `none`, or a back end: `anthropic` (key from
             ANTHROPIC_API_KEY), `ollama`, `openai`, `local`.
         judge_model: name of the model there.
-        url: address of its server; null for that of the back end's own package.
+        url: address of its server; null for that of its own package; `openai` needs one.
         threads: requests at the same time.
         budget_usd: USD that it may cost at most, restarts included; null for no limit.
         prices: YAML table of prices in USD a million tokens; null for the one that comes along.

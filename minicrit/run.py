@@ -34,7 +34,7 @@ _NOT_PART_OF = {
             "max_new_tokens", "rows", "dtype", "keep", "keep_scope", "least_score", "labels"},
 }  # fmt: skip
 #: Settings that do nothing at these values: an adapter from before they existed stays up to date.
-_OFF = {"best": None, "patience": 0}
+_OFF = {"best": None, "patience": 0, "steady": 0.0}
 
 
 @dataclass(frozen=True)

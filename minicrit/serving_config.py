@@ -28,7 +28,7 @@ class ServeConfig:
             are found; null for none: embedding each costs a forward of a small model.
         experiment: file of an A/B experiment (make ab) whose control is the model above; its other
             critic is loaded too and answers what is drawn for it. null for none.
-        named: whether plain verdicts name the likeliest flaw type too; two to five times the time.
+        named: whether plain verdicts name the likeliest flaw type too; three to six times the time.
         most_items: most rationales in one request, up to 100.
         most_characters: most characters of a rationale.
         most_bytes: most bytes of a request's body.

@@ -312,7 +312,7 @@ class ConstitutionConfig:
         dtype: of the weights while they are written; `auto`: bfloat16 where this machine
             multiplies it, else float32. Other types, other texts.
         model: name of the model that revises.
-        url: address of its server; null for that of the back end's own package.
+        url: address of its server; null for that of its own package; `openai` needs one.
         scorer: who must prefer the revision: `oracle` (labels are known), `judge` or `both`.
         margin: least difference of the oracle's scores.
         judge: back end of the model that judges.

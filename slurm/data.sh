@@ -7,7 +7,7 @@
 #SBATCH --signal=USR1@600
 #SBATCH -o slurm/logs/%x.%j.out
 #SBATCH --open-mode=append
-# Composes the data. With a model in this process: sbatch -p gh slurm/data.sh ...
+# Composes the data. Hard examples by a model on the node's GPU: slurm/make.sh hard BACKEND=local ...
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 source slurm/env.sh
