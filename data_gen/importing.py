@@ -168,7 +168,11 @@ def _converted(
     _, row = record
     raw = to_json(row).encode()
     try:
-        yield from [(draft, place, raw) for draft in importer.convert(row, place)]
+        for draft in importer.convert(row, place):
+            if draft.apart is None:
+                yield draft, place, raw
+            else:
+                _leave(draft.apart, place, SetApartError(draft.apart), raw, taken)
     except SetApartError as error:
         _leave(error.why, place, error, raw, taken)
     except RefusedError as error:

@@ -136,9 +136,6 @@ PUBLIC_NAMES: dict[str, str] = {
     "fallacy_of_exclusion": "dismissed_evidence",
     # prmbench
     "circular": "circular_reasoning",
-    "confidence": "overconfidence",
-    "counterfactual": "factual_error",
-    "step_contradiction": "logical_contradiction",
     # reddit_fallacies; the four appeals give a reason that does not bear on the question
     "authority": "appeal_to_authority",
     "blackwhite": "false_dichotomy",
@@ -171,11 +168,14 @@ PUBLIC_OTHERS = (
     # planbench
     "unmet_goal",
     "unmet_precondition",
-    # prmbench
+    # prmbench; whatever these are called, most of the marked steps are wrong sums or algebra
+    "confidence",
+    "counterfactual",
     "deception",
     "domain_inconsistency",
     "missing_condition",
     "redundency",
+    "step_contradiction",
     # stepverify
     "extra_quantity_or_missing_quantity",
     "missing_/_wrong_factual_knowledge",

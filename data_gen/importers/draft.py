@@ -36,12 +36,15 @@ class Draft:
         key: text of the problem that this is about; everything with one key shares a group.
         split: the source's own part, or None where it has none.
         group: the source's own group, in place of one made from the key.
+        apart: why it is of no use here although its row is sound, in a few words, which are
+            counted; None if it is of use.
     """
 
     fields: Mapping[str, str | None]
     key: str
     split: str | None = None
     group: str | None = None
+    apart: str | None = None
 
     def example(self, group: str, split: str) -> Example:
         """The checked example; `RefusedError` says what is wrong with it.

@@ -5,10 +5,11 @@ huggingface.co/datasets/hitsmy/PRMBench_Preview, one object a line. Licence: Apa
 Song et al., arXiv:2501.03124.
 
 One row gives two examples: the original solution, valid, once a problem, and the modified one,
-flawed. `error_steps` count from 1; the first of them is the evidence, `reason` the critique. Steps
-may come with their numbers, which are left out, as not all versions have them. `redundency`,
-`circular` and `confidence` are faults of rigour, not of truth. Rows of several right solutions
-(`multi_solutions`) are set apart: their layout gives them away.
+flawed. `error_steps` count from 1; the first of them is the evidence. `reason` is no critique: it
+tells how the flaw was put in ("In step 7 we altered ..."), by numbers that the steps do not have.
+Steps may come with their numbers, which are left out, as not all versions have them. `circular` and
+`confidence` are faults of rigour, not of truth. Solutions made longer but not wrong (`redundency`)
+are set apart, and rows of several right ones (`multi_solutions`): their layout gives them away.
 """
 
 import re
@@ -22,7 +23,6 @@ from data_gen.importers.draft import (
     in_context,
     item_at,
     text,
-    text_or_none,
     texts,
 )
 from minicrit.jsonl import RefusedError
@@ -49,9 +49,10 @@ def convert(row: Row, place: Place) -> list[Draft]:
         "licence": IMPORTER.licence, "label": "flawed", "flaw_type": kind,
         "rationale": in_context(text(row, "modified_question"), "\n".join(steps)),
         "evidence": item_at(steps, _first_error(row), first=1, key="error_steps"),
-        "critique": text_or_none(row, "reason"),
     }  # fmt: skip
-    return [Draft(fields=original, key=question), Draft(fields=modified, key=question)]
+    apart = "redundant, not wrong" if kind == "redundency" else None
+    return [Draft(fields=original, key=question),
+            Draft(fields=modified, key=question, apart=apart)]  # fmt: skip
 
 
 def _first_error(row: Row) -> int:

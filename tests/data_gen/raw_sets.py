@@ -100,7 +100,7 @@ def prmbench_row(**more: Any) -> dict[str, Any]:
         "original_process": ["Each pen is 2 dollars.", "3 * 2 = 6.", "So 6 dollars."],
         "modified_process": ["Each pen is 2 dollars.", "3 * 2 = 8.", "So 8 dollars."],
         "modified_steps": [2, 3], "error_steps": [3, 2], "idx": "made_p1_0",
-        "reason": "Step 2 multiplies wrongly.", "classification": "confidence", **more,
+        "reason": "In step 2 the product was altered.", "classification": "confidence", **more,
     }  # fmt: skip
 
 

@@ -143,20 +143,26 @@ def test_medec_rows_that_contradict_themselves(tmp_path, changed, expected):
 
 def test_prmbench(tmp_path):
     rows = [raw.prmbench_row(), raw.numbered_prmbench_row(),
-            raw.prmbench_row(classification="multi_solutions", error_steps=[])]  # fmt: skip
+            raw.prmbench_row(classification="multi_solutions", error_steps=[]),
+            raw.prmbench_row(classification="redundency", idx="redundency_made_p2_0",
+                             original_process=["2 + 2 + 2 = 6."])]  # fmt: skip
     raw.write(tmp_path / "set/rows.jsonl", raw.lines(rows))
-    original, confident, circular = raw.imported(tmp_path / "set", "prmbench")
+    original, confident, circular, second = raw.imported(tmp_path / "set", "prmbench")
     assert original.rationale.endswith(
         "Reasoning: Each pen is 2 dollars.\n3 * 2 = 6.\nSo 6 dollars."
     )
     assert (original.label, original.id) == ("valid", "prmbench/original/made_p1_0")
     assert confident.evidence == "3 * 2 = 8."
-    assert confident.critique == "Step 2 multiplies wrongly."
-    assert [e.flaw_type for e in (confident, circular)] == ["overconfidence", "circular_reasoning"]
+    assert confident.critique is None  # it would tell how the flaw was put in
+    assert [e.flaw_type for e in (confident, circular)] == ["other", "circular_reasoning"]
+    assert (second.label, second.id) == ("valid", "prmbench/original/made_p2_0")
     assert circular.rationale.endswith("Reasoning: Say it is 6.\n6 / 3 = 2.\nSo 6 it is.")
     assert len({e.group for e in (original, confident, circular)}) == 1
     counts = read_manifest(tmp_path / "out/prmbench.jsonl")["facts"]["left_out"]
-    assert counts == {"rows": 3, "repeated": 1, "several right solutions": 1}
+    assert counts == {"rows": 4, "repeated": 1, "several right solutions": 1,
+                      "redundant, not wrong": 1}  # fmt: skip
+    reasons = [row["reason"] for row in raw.rejected(tmp_path / "out", "prmbench")]
+    assert any("got redundant, not wrong" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize(("changed", "expected"), [

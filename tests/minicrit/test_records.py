@@ -134,6 +134,7 @@ def test_several_spans_must_each_occur() -> None:
 def test_public_names_of_flaws_are_mapped() -> None:
     names = {"Hasty Generalization": "small_sample", "blackwhite": "false_dichotomy"}
     names |= {"Non-medical factual error": "factual_error", "unmet goal": "other"}
+    names |= dict.fromkeys(("confidence", "counterfactual", "step_contradiction"), "other")
     for name, ours in names.items():
         assert Example.from_row({**FLAWED, "flaw_type": name}).flaw_type == ours
     assert set(PUBLIC_NAMES.values()) <= FLAW_TYPES.keys()
