@@ -5,8 +5,11 @@ Tyen et al., arXiv:2311.08516.
 
 `mistake_index` counts from 0; null says that no step is wrong, which is what `valid` means, even
 where the answer differs from `target`. There are neither explanations nor corrections. Three tasks
-give a bare input; a line that says what to do stands before it.
+give a bare input; a line that says what to do stands before it. Steps are often the same, or part
+of another (`] ; stack: {`): the evidence then begins some lines before the wrong step.
 """
+
+from collections.abc import Sequence
 
 from data_gen.importers.draft import Draft, Importer, Place, Row, in_context, item_at, text, texts
 from data_gen.importers.draft import whole as whole_number
@@ -28,16 +31,28 @@ def convert(row: Row, place: Place) -> list[Draft]:
         raise RefusedError(f"a file named after its task ({', '.join(TASKS)})", place.path.name,
                            "give it its published name")  # fmt: skip
     given, steps, task = text(row, "input"), texts(row, "steps"), TASKS[place.stem]
+    rationale = in_context(f"{task}\nInput: {given}" if task else given, "\n".join(steps))
     wrong = None
     if "mistake_index" not in row or row["mistake_index"] is not None:
-        wrong = item_at(steps, whole_number(row, "mistake_index"), first=0, key="mistake_index")
+        index = whole_number(row, "mistake_index")
+        item_at(steps, index, first=0, key="mistake_index")
+        wrong = _found_once(steps, index, rationale)
     return [Draft(key=given, fields={
         "id": f"big-bench-mistake/{place.stem}/{place.mark}",
         "source": f"big-bench-mistake/{place.stem}", "domain": "general",
-        "rationale": in_context(f"{task}\nInput: {given}" if task else given, "\n".join(steps)),
+        "rationale": rationale,
         "label": "valid" if wrong is None else "flawed", "evidence": wrong,
         "licence": IMPORTER.licence,
     })]  # fmt: skip
+
+
+def _found_once(steps: Sequence[str], index: int, rationale: str) -> str:
+    """A step, with as many before it as it takes to stand in the rationale once."""
+    for begin in range(index, -1, -1):
+        span = "\n".join(steps[begin : index + 1]).strip()
+        if rationale.find(span) == rationale.rfind(span):
+            return span
+    return steps[index].strip()  # nothing stands before it that would tell it apart
 
 
 IMPORTER = Importer(

@@ -205,6 +205,19 @@ def test_bbmistake(tmp_path):
     assert flawed.group != valid.group
 
 
+@pytest.mark.parametrize(("steps", "index", "evidence"), [
+    (["{ ; stack: {", "[ ; stack: { [", "] ; stack: {", "{ ; stack: {"], 3,
+     "] ; stack: {\n{ ; stack: {"),
+    (["} ; stack: [ {", "[ ; stack: [", "; stack: [ {", "end"], 2, "[ ; stack: [\n; stack: [ {"),
+    (["a b", "a b", "c"], 0, "a b"),
+])  # fmt: skip
+def test_bbmistake_evidence_stands_at_the_wrong_step_alone(tmp_path, steps, index, evidence):
+    row = raw.bbmistake_row(steps=steps, mistake_index=index)
+    raw.write(tmp_path / "set/dyck_languages.jsonl", raw.lines([row]))
+    (one,) = raw.imported(tmp_path / "set", "big-bench-mistake")
+    assert one.evidence == evidence
+
+
 def test_bbmistake_input_that_says_what_to_do_stands_alone(tmp_path):
     raw.write(tmp_path / "set/logical_deduction.jsonl", raw.lines([raw.bbmistake_row()]))
     (one,) = raw.imported(tmp_path / "set", "big-bench-mistake")
@@ -256,8 +269,40 @@ def test_stepverify(tmp_path):
     assert (later.label, later.group) == ("valid", wrong.group)
 
 
+@pytest.mark.parametrize(("changed", "apart"), [
+    ({"error_description": "there is no error, this is a correct solution"}, "with no error"),
+    ({"error_description": "I don't think the student has made an error."}, "with no error"),
+    ({"error_description": "James answered correctly."}, "with no error"),
+    ({"incorrect_index": 2, "incorrect_step": " 5"}, "wrong in the answer line alone"),
+    ({"student_correct_response": "So Ann had 315/8 = 27 nuts; 10 are left."}, "a false sum"),
+    ({"student_correct_response": "They cost $35 + $5 = $165, so 10 are left."}, "a false sum"),
+    ({"student_correct_response": "12 nuts less 2. So 9 are left."}, "without the answer"),
+])  # fmt: skip
+def test_stepverify_solutions_that_belie_their_label_are_set_apart(tmp_path, changed, apart):
+    sound = raw.stepverify_row(problem="Another?")
+    path = raw.write(tmp_path / "set/dataset.json", json.dumps([raw.stepverify_row(**changed),
+                                                                sound], indent=4))  # fmt: skip
+    _, reason = raw.refused(path, "stepverify", max_bad=0.0)
+    assert apart in reason
+    (count,) = (n for why, n in read_manifest(tmp_path / "out/stepverify.jsonl")["facts"][
+        "left_out"].items() if apart in why)  # fmt: skip
+    assert count == 1
+
+
+@pytest.mark.parametrize("later", [
+    "Student: She paid $100/3 = $33 or 2 + 3 * 4 = 14, 20% of 50 / 5 = 2, so 10 are left.",
+    "It is $1 - $0.25 = 75 cents, 4.5 / 2 = 2.3, 12 - 2 = 10 nuts. Well done!",
+])  # fmt: skip
+def test_stepverify_rounded_and_longer_sums_are_not_false(tmp_path, later):
+    row = raw.stepverify_row(student_correct_response=later)
+    raw.write(tmp_path / "set/dataset.json", json.dumps([row]))
+    valid = raw.imported(tmp_path / "set", "stepverify")[1]
+    assert valid.rationale.endswith(f"Reasoning: {later.removeprefix('Student: ')}")
+
+
 def test_rows_that_stand_on_one_line_have_ids_of_their_own(tmp_path):
-    rows = [raw.stepverify_row(problem=f"Problem {n}.", student_correct_response=f"It is {n}.")
+    rows = [raw.stepverify_row(problem=f"Problem {n}.", student_correct_response=f"It is {n}.",
+                               reference_solution=f" {n}")
             for n in range(3)]  # fmt: skip
     ids = []
     for folder, indent in (("published", 4), ("short", None)):
