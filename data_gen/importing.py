@@ -4,7 +4,7 @@
     OUT/<kind>.raw.rejected.jsonl        every raw row that gave no example, with the reason
     OUT/<kind>.jsonl.manifest.json       counts, licence, and the raw files by hash
 
-Problems that read the same share a group, across sets too, but in other marks (`$x$` for `\\(x\\)`)
+Problems that read the same share a group, across sets too, but in other marks (`$x$` for `x`)
 they do not. Where a set has no parts of its own, the part depends on the group alone, so that a
 problem has the same part in all such sets. Rows in the Example form keep their groups and parts.
 """

@@ -60,7 +60,7 @@ def convert(row: Row, place: Place) -> list[Draft]:
         apart = "wrong in the answer line alone" if steps[-1].strip() == wrong else None
         steps = steps if apart else steps[:-1]
     reasoning = " ".join(step.strip() for step in steps)
-    flawed = {
+    flawed: dict[str, str | None] = {
         "id": f"stepverify/incorrect/{place.mark}", "label": "flawed",
         "rationale": in_context(problem, reasoning),
         "flaw_type": text_or_none(row, "error_category"),
@@ -70,7 +70,7 @@ def convert(row: Row, place: Place) -> list[Draft]:
     drafts = [(flawed, apart)]
     if later := text_or_none(row, "student_correct_response"):
         later = _SPOKEN.sub("", " ".join(later.split()))
-        valid = {
+        valid: dict[str, str | None] = {
             "id": f"stepverify/corrected/{place.mark}", "label": "valid",
             "rationale": in_context(problem, later),
         }  # fmt: skip
@@ -104,7 +104,7 @@ def _false(found: re.Match[str]) -> bool:
     one, other, said = (value_printed(found[n]) for n in (1, 3, 4))
     if found[2] in "/\u00f7" and not other:
         return True
-    value = _ACTS[found[2]](one, other)
+    value: float = _ACTS[found[2]](one, other)
     rounded = found[2] in "/\u00f7" or "." in found[0]
     return abs(value - said) > (max(1.0, 0.02 * value) if rounded else 1e-6)
 
