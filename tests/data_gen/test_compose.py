@@ -97,6 +97,14 @@ def test_every_mechanism_builds_in_all_corners_without_faults(scene: Scene) -> N
             assert faults(composed) == []
 
 
+def test_the_reason_of_a_contradiction_serves_the_text_that_it_bears_out() -> None:
+    """One that is said of the claim that does not fit would say the opposite of its verdict."""
+    of_the_misfit = re.compile(r"\b(?:otherwise|not allow|the other (?:kind|one|order|side|way))\b")
+    for scene in scenes():
+        for entailment in scene.slots.get("entailments", ()):
+            assert not of_the_misfit.search(entailment["why"]), (scene.family, entailment["why"])
+
+
 def corners(scene: Scene, mechanism: str, seed: int) -> list[Composed]:
     """The four texts of one draw, without anything round the hinge."""
     hinge = MECHANISMS[mechanism].build(Draw(scene, random.Random(seed)))
