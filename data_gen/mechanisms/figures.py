@@ -77,20 +77,26 @@ def denominators(d: Draw) -> Hinge:
     near = (rate(many, small), rate(few, big))
     far = (rate(many, big), rate(few, small))
 
-    def wrong(pair: tuple[Derived, Derived], claim: str) -> Flaw:
-        return Flaw(
-            "denominator_neglect",
-            claim,
-            f"Per 1,000 {e['exposure']} {e['a']} had {pair[0].text} {e['events']} and {e['b']} "
-            f"{pair[1].text}, so the claim has the rates the wrong way round.",
-            f"Divide the {e['events']} by the {e['exposure']} before comparing.",
-        )
-
+    # the fewer events in the more exposure: who calls that the higher rate compared no counts
+    against_both = Flaw(
+        "calculation_error",
+        claims[1],
+        f"Per 1,000 {e['exposure']} {e['a']} had {near[0].text} {e['events']} and {e['b']} "
+        f"{near[1].text}. The claim fits neither the rates nor the bare counts.",
+        f"Work out both rates again and name {e['a']}.",
+    )
+    by_counts = Flaw(
+        "denominator_neglect",
+        claims[0],
+        f"Per 1,000 {e['exposure']} {e['a']} had {far[0].text} {e['events']} and {e['b']} "
+        f"{far[1].text}, so the claim has the rates the wrong way round.",
+        f"Divide the {e['events']} by the {e['exposure']} before comparing.",
+    )
     sizes = ({"m": number(small), "n": number(big)}, {"m": number(big), "n": number(small)})
     return Hinge(
         premises=both(d.pick(*COUNTS), *sizes, x=many, y=few, **e),
         conclusions=(claims[0], claims[1]),
-        flaws=(wrong(near, claims[1]), wrong(far, claims[0])),
+        flaws=(against_both, by_counts),
         sound=(
             Sound("compares rates", f"Per 1,000 it is {near[0].text} against {near[1].text}."),
             Sound("compares rates", f"Per 1,000 it is {far[0].text} against {far[1].text}."),

@@ -105,6 +105,15 @@ def test_the_reason_of_a_contradiction_serves_the_text_that_it_bears_out() -> No
             assert not of_the_misfit.search(entailment["why"]), (scene.family, entailment["why"])
 
 
+@pytest.mark.parametrize("scene", scenes(), ids=lambda scene: scene.family)
+def test_the_type_of_a_flaw_is_what_the_claim_does_with_the_figures(scene: Scene) -> None:
+    draw = Draw(scene, random.Random(0))
+    against_both, by_counts = MECHANISMS["denominators"].build(draw).flaws
+    # the fewer events in the more exposure: no count has been compared there
+    assert (against_both.type, by_counts.type) == ("calculation_error", "denominator_neglect")
+    assert "neither the rates nor the bare counts" in against_both.critique
+
+
 def corners(scene: Scene, mechanism: str, seed: int) -> list[Composed]:
     """The four texts of one draw, without anything round the hinge."""
     hinge = MECHANISMS[mechanism].build(Draw(scene, random.Random(seed)))
