@@ -4,7 +4,7 @@ A case has two versions of its evidence and two of its claim; each claim fits on
 and not the other, so that neither half alone tells the label. `casebook/*.yaml` says
 
     id, domain, text        with {evidence} and {claim} in it once each
-    kind                    of the flawed texts
+    kind                    of the flawed texts, none that is of sound ones
     evidence, claim         a: ..., b: ...
     flawed                  ab and ba (evidence, claim): flaw, severity, evidence, critique, fix;
                             null for a text whose label could be disputed
@@ -39,6 +39,8 @@ _FIELDS = {"id", "domain", "kind", "text", "evidence", "claim", "flawed", "sound
 _FLAWED = {"flaw", "severity", "evidence", "critique", "fix"}
 _SOUND = {"strengths", "critique"}
 _HALVES = ("evidence", "claim")
+#: Kinds of sound texts: flawed ones among them would blur what is measured by kind.
+_SOUND_KINDS = ("sophisticated_valid", "suspicious_valid", "uncertain_correct")
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,20 @@ def _case(row: Mapping[str, Any]) -> Case:
             raise ValueError(f"expected {{{half}}} once in the text, got it {times} times; "
                              "mend the text")  # fmt: skip
     _check_keys("sound", row["sound"], {"aa", "bb"})
-    _check_keys("flawed", row["flawed"], {"ab", "ba"}, nullable=True)
     for said in row["sound"].values():
         _check_keys("a sound text", said, _SOUND)
+    _check_flawed(row)
+    case = Case(**{name: row[name] for name in _FIELDS})
+    for number in range(_TRIED):
+        _check_texts(case.draw("check", number))
+    return case
+
+
+def _check_flawed(row: Mapping[str, Any]) -> None:
+    if row["kind"] in _SOUND_KINDS:
+        raise ValueError(f"expected the kind of the flawed texts, got {row['kind']}, which is one "
+                         "of sound texts; name another")  # fmt: skip
+    _check_keys("flawed", row["flawed"], {"ab", "ba"}, nullable=True)
     wrong = [said for said in row["flawed"].values() if said is not None]
     if not wrong:
         raise ValueError("expected a flawed text, got none; drop the case")
@@ -182,10 +195,6 @@ def _case(row: Mapping[str, Any]) -> Case:
         if said["flaw"] not in FLAW_TYPES or said["severity"] not in SEVERITIES:
             raise ValueError(f"expected a flaw and a severity of the taxonomy, got {said['flaw']} "
                              f"and {said['severity']}; see minicrit/taxonomy.py")  # fmt: skip
-    case = Case(**{name: row[name] for name in _FIELDS})
-    for number in range(_TRIED):
-        _check_texts(case.draw("check", number))
-    return case
 
 
 #: Draws of each case that are checked when it is read.

@@ -98,6 +98,8 @@ def changed(**fields):
         (changed(evidence={"a": "same", "b": "same"}), "expected different texts, got one twice"),
         ({k: v for k, v in CASE.items() if k != "kind"}, "expected a case with"),
         (changed(kind="odd"), "kind"),
+        (changed(kind="suspicious_valid"),
+         "expected the kind of the flawed texts, got suspicious_valid"),
     ],
 )  # fmt: skip
 def test_bad_cases_are_named(tmp_path, case, message):
@@ -121,6 +123,9 @@ def test_shipped_cases_hold_both_labels_alike():
     texts = drawn_cases(10**6, 0, "validation")
     assert texts
     labels = Counter(e.label for case in cases for e in case.draw("0", 0))
+    by_kind = {(e.label, e.kind) for case in cases for e in case.draw("0", 0)}
+    of_valid = {kind for label, kind in by_kind if label == "valid"}
+    assert of_valid.isdisjoint(kind for label, kind in by_kind if label == "flawed")
     assert 0.4 < labels["flawed"] / labels.total() <= 0.5
 
 
