@@ -48,14 +48,14 @@ def fixed_criterion(d: Draw) -> Hinge:
                 drop,
                 f"The result of {below}{c['unit']} is within the limit of {limit}{c['unit']} that "
                 f"was fixed beforehand, yet the decision goes against {c['hypothesis']}.",
-                f"Follow the rule and {c['keep']}, or say why the rule was wrong.",
+                f"Do as was fixed beforehand and {c['keep']}, or say why the limit was wrong.",
             ),
             Flaw(
                 "confirmation_bias",
                 keep,
                 f"The result of {above}{c['unit']} is over the limit of {limit}{c['unit']} that "
                 f"was fixed beforehand, yet the decision holds on to {c['hypothesis']}.",
-                f"Follow the rule and {c['drop']}.",
+                f"Do as was fixed beforehand and {c['drop']}.",
             ),
         ),
         sound=(
