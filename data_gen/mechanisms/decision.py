@@ -102,23 +102,24 @@ def sunk_cost(d: Draw) -> Hinge:
     frame = d.pick(*COURSE)
     on, stop = frame.format(do=p["finish"]), frame.format(do=f"stop {p['project']} here")
     gain, loss = (Derived(str(abs(g - rest)), f"abs({g}-{rest})") for g in (much, little))
+    fix = f"Leave the {spent}{u} out and compare {rest}{u} with "
     return Hinge(
         premises=both(d.pick(*BALANCE), {"g": much}, {"g": little}, s=spent, r=rest, **p),
         conclusions=(on, stop),
         flaws=(
             Flaw(
-                "dismissed_evidence",  # nothing says that the spent money is why it is stopped
+                "sunk_cost",
                 stop,
-                f"By the text's own figures another {rest}{u} buys {much}{u}, a gain of "
-                f"{gain.text}{u}. Stopping passes over that and gives it away.",
-                f"Compare {rest}{u} with {much}{u} and {p['finish']}.",
+                f"What is spent, {spent}{u}, is gone either way. From here on {rest}{u} buys "
+                f"{much}{u}, a gain of {gain.text}{u}, which stopping gives away.",
+                f"{fix}{much}{u}.",
             ),
             Flaw(
                 "sunk_cost",
                 on,
                 f"What is spent, {spent}{u}, is gone either way. From here on {rest}{u} buys only "
                 f"{little}{u}, a loss of {loss.text}{u}, which stopping would save.",
-                f"Leave the {spent}{u} out and compare {rest}{u} with {little}{u}.",
+                f"{fix}{little}{u}.",
             ),
         ),
         sound=(

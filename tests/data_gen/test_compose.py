@@ -112,9 +112,6 @@ def test_the_type_of_a_flaw_is_what_the_claim_does_with_the_figures(scene: Scene
     # the fewer events in the more exposure: no count has been compared there
     assert (against_both.type, by_counts.type) == ("calculation_error", "denominator_neglect")
     assert "neither the rates nor the bare counts" in against_both.critique
-    stopped, finished = MECHANISMS["sunk_cost"].build(draw).flaws
-    # to stop what still pays is no clinging to money that is gone
-    assert (stopped.type, finished.type) == ("dismissed_evidence", "sunk_cost")
 
 
 def test_a_fix_about_a_rule_does_not_say_rule_twice() -> None:
