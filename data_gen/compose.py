@@ -24,7 +24,7 @@ from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
 
 SOURCE = "composer"
-VERSION = "3"
+VERSION = "4"
 
 #: Share of groups without any background, and of conclusions that stand before their premise.
 TERSE, FIRST = 0.15, 0.3

@@ -59,7 +59,7 @@ SLOTS: dict[str, Slot] = {
         ("a", "b", "why"),
         2,
         "The trial was run only {a}. We shall use it {b}. What holds in one need not hold in the "
-        "other: {why}.",
+        "other: {why}.  # true the other way round too, so neither may be the harder one",
     ),
     "rosters": Slot(
         ("all", "survivors", "lost", "starters", "did", "do"),
@@ -143,7 +143,10 @@ SLOTS: dict[str, Slot] = {
         "so we {hold}.",
     ),
     "extremes": Slot(
-        ("worst", "drawn"), 2, "{worst|drawn}. A month later their figures were better."
+        ("measure", "worst", "drawn"),
+        2,
+        "As for {thing}, {worst|drawn}. A month later {measure} was better there.  # worst in the "
+        "measure, one of the metrics by name; what they got is the thing",
     ),
     "exposures": Slot(
         ("a", "b", "events", "exposure"),
@@ -252,7 +255,18 @@ def _faults(raw: dict[str, Any]) -> "list[str]":
     for key, slot in SLOTS.items():
         if key in raw:
             faults += _slot_faults(key, slot, raw[key])
-    return faults
+    return faults or _measure_faults(raw)
+
+
+def _measure_faults(raw: Mapping[str, Any]) -> "list[str]":
+    """Where what was picked for being extreme is so in nothing that the family measures."""
+    names = [metric["name"] for metric in raw.get("metric", ())]
+    return [
+        f"extremes[{number}].measure: expected the name of a metric, one of {names}, got "
+        f"{item['measure']!r}"
+        for number, item in enumerate(raw.get("extremes", ()), 1)
+        if item["measure"] not in names
+    ]
 
 
 _NUMERIC = {"low", "high", "step"}

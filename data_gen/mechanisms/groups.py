@@ -1,5 +1,8 @@
 """How the groups came about: drawn by lot, self-chosen, or picked for being extreme."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from data_gen.case import Draw, Flaw, Hinge, Sound, both
 
 _GAP = (
@@ -14,10 +17,10 @@ _BEYOND_CHANCE = (
     "Chance alone does not make a gap of that size.",
 )
 _ORDER = (
-    "{fact}. {result} {chance}",
+    "As for {thing}, {fact}. {result} {chance}",
     "{result} {chance} As for who got what, {fact}.",
     "{result} {fact}. {chance}",
-    "To recall how it was set up: {fact}. {result} {chance}",
+    "To recall how {thing} was set up: {fact}. {result} {chance}",
 )
 _CREDIT_GAP = (
     "the gap is the work of {thing}",
@@ -36,11 +39,11 @@ _DOUBT_GAP = (
 def selection_bias(d: Draw) -> Hinge:
     """Drawn by lot against self-chosen."""
     a, m = d["assignments"], d["metric"]
-    x, y = _better_worse(d)
+    x, y = _better_worse(d, m)
     who = f"what decided {a['who']}"  # a clause, which reads badly where a critique names a reason
     words = {"thing": d.thing, "who": a["who"]}
     result = d.pick(*_GAP).format(m=m["name"], x=x, y=y, u=m["unit"], **words)
-    rest = {"result": result, "chance": d.pick(*_BEYOND_CHANCE)}
+    rest = {"result": result, "chance": d.pick(*_BEYOND_CHANCE), "thing": d.thing}
     credit, doubt = d.pick(*_CREDIT_GAP).format(**words), d.pick(*_DOUBT_GAP).format(**words)
     return Hinge(
         premises=both(d.pick(*_ORDER), {"fact": a["lot"]}, {"fact": a["self"]}, **rest),
@@ -80,11 +83,12 @@ _REST = (
     "Everywhere else it did not move.",
     "Elsewhere the figure was flat.",
 )
+#: All say that the measure came in, as a text may hold nothing besides.
 _PICKED = (
-    "{fact}. {step} {rest}",
-    "At the start {fact}. {step} {rest}",
-    "To recall: {fact}. {step} {rest}",
-    "As planned, {fact}. {step} {rest}",
+    "As for {thing}, {fact}. {step} {rest}",
+    "{thing} did not come in everywhere: {fact}. {step} {rest}",
+    "To recall how {thing} was tried out: {fact}. {step} {rest}",
+    "This is how {thing} came in: {fact}. {step} {rest}",
 )
 _CREDIT_STEP = (
     "the step is to be credited to {thing}",
@@ -101,11 +105,12 @@ _DOUBT_STEP = (
 
 
 def regression_to_mean(d: Draw) -> Hinge:
-    """Picked for being extreme against drawn at random."""
-    e, m = d["extremes"], d["metric"]
-    x, y = _better_worse(d)
+    """Picked for being extreme in what is then measured against drawn at random."""
+    e = d["extremes"]
+    m = next(item for item in d.scene.slots["metric"] if item["name"] == e["measure"])
+    x, y = _better_worse(d, m)
     step = d.pick(*_STEP).format(m=m["name"], x=x, y=y, u=m["unit"])
-    rest = {"step": step, "rest": d.pick(*_REST)}
+    rest = {"step": step, "rest": d.pick(*_REST), "thing": d.thing}
     credit, doubt = d.pick(*_CREDIT_STEP).format(thing=d.thing), d.pick(*_DOUBT_STEP)
     return Hinge(
         premises=both(d.pick(*_PICKED), {"fact": e["drawn"]}, {"fact": e["worst"]}, **rest),
@@ -134,7 +139,7 @@ def regression_to_mean(d: Draw) -> Hinge:
     )
 
 
-def _better_worse(d: Draw) -> tuple[str, str]:
+def _better_worse(d: Draw, metric: Mapping[str, Any]) -> tuple[str, str]:
     """A clearly better and a clearly worse value of the metric."""
-    low, high = d.measure(d["metric"], d.rng.uniform(0.05, 0.3), d.rng.uniform(0.65, 0.95))
-    return (low, high) if d["metric"]["better"] == "lower" else (high, low)
+    low, high = d.measure(metric, d.rng.uniform(0.05, 0.3), d.rng.uniform(0.65, 0.95))
+    return (low, high) if metric["better"] == "lower" else (high, low)

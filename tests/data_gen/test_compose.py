@@ -178,3 +178,39 @@ def test_what_stands_in_a_slot_for_a_reason_makes_whole_sentences(
     texts = [*hinge.conclusions, *(sound.critique for sound in hinge.sound)]
     texts += [text for flaw in hinge.flaws for text in (flaw.critique, flaw.fix)]
     assert sum(re.fullmatch(pattern, text) is not None for text in texts) >= least
+
+
+@pytest.mark.parametrize("scene", scenes(), ids=lambda scene: scene.family)
+def test_what_was_extreme_is_what_is_measured_and_who_was_got_the_measure(scene: Scene) -> None:
+    for seed in range(4):
+        draw = Draw(scene, random.Random(seed))
+        premises = MECHANISMS["regression_to_mean"].build(draw).premises
+        assert all(draw["extremes"]["measure"] in text for text in premises)
+        assert all(draw.thing[1:] in text for text in premises)  # it may begin a sentence
+    vague = {"the", "new", "and", "for", "with", "change", "switch", "move", "use", "two", "end"}
+    stems = {word[: max(3, len(word) - 2)] for thing in scene.slots["things"]
+             for word in re.findall(r"[a-z0-9]{3,}", thing.lower()) if word not in vague}  # fmt: skip
+    for item in scene.slots["extremes"]:
+        for text in (item["worst"], item["drawn"]):
+            words = re.findall(r"[a-z0-9]+", text.lower())
+            assert any(word.startswith(tuple(stems)) for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "pattern"),
+    [
+        ("small_sample", r"such a run comes up in (12\.5|6\.25|3\.125)% of cases\."),
+        ("survivorship", r"so the \d\d% need not hold for "),  # nobody knows which way it errs
+    ],
+)
+def test_a_critique_says_no_more_than_follows(mechanism: str, pattern: str) -> None:
+    scene = next(scene for scene in scenes() if mechanism in mechanisms_for(scene))
+    for seed in range(4):
+        hinge = MECHANISMS[mechanism].build(Draw(scene, random.Random(seed)))
+        assert re.search(pattern, hinge.flaws[1].critique)
+
+
+def test_a_fix_does_not_speak_of_two_rules() -> None:
+    for scene in scenes():
+        for item in scene.slots.get("criteria", ()):
+            assert "rule" not in f"{item['keep']} {item['drop']}", item

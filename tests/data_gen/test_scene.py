@@ -7,7 +7,7 @@ import pytest
 from data_gen.check import faults
 from data_gen.compose import compose
 from data_gen.mechanisms import MECHANISMS
-from data_gen.scene import BANKS, banked, read_bank, read_scene, scenes
+from data_gen.scene import BANKS, FAMILIES, banked, read_bank, read_scene, scenes
 from minicrit.taxonomy import DOMAINS
 
 ASKED = '{q1: "whether it is a cat", e1: "Ann", q2: "whether it bites", e2: "Bo"}'
@@ -43,6 +43,15 @@ def test_a_family_that_is_no_mapping_is_refused(tmp_path):
     path = tmp_path / "bees.yaml"
     path.write_text("[1]")
     with pytest.raises(ValueError, match="expected a mapping at the top"):
+        read_scene(path)
+
+
+def test_what_was_extreme_must_be_something_that_the_family_measures(tmp_path):
+    path = tmp_path / "defense" / "rotor_filters.yaml"
+    path.parent.mkdir()
+    text = (FAMILIES / "defense" / path.name).read_text()
+    path.write_text(text.replace('measure: "the mean loss of engine power"', 'measure: "dust"'))
+    with pytest.raises(ValueError, match=r"extremes\[1\].measure: expected the name of a metric"):
         read_scene(path)
 
 
