@@ -188,8 +188,8 @@ def test_what_was_extreme_is_what_is_measured_and_who_was_got_the_measure(scene:
         assert all(draw["extremes"]["measure"] in text for text in premises)
         assert all(draw.thing[1:] in text for text in premises)  # it may begin a sentence
     vague = {"the", "new", "and", "for", "with", "change", "switch", "move", "use", "two", "end"}
-    stems = {word[: max(3, len(word) - 2)] for thing in scene.slots["things"]
-             for word in re.findall(r"[a-z0-9]{3,}", thing.lower()) if word not in vague}  # fmt: skip
+    names = re.findall(r"[a-z0-9]{3,}", " ".join(scene.slots["things"]).lower())
+    stems = {word[: max(3, len(word) - 2)] for word in names if word not in vague}
     for item in scene.slots["extremes"]:
         for text in (item["worst"], item["drawn"]):
             words = re.findall(r"[a-z0-9]+", text.lower())
