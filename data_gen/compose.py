@@ -24,7 +24,8 @@ from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
 
 SOURCE = "composer"
-VERSION = "4"
+#: Part of the seed of every draw. It stays where texts are mended, so that all others stay, too.
+VERSION = "3"
 
 #: Share of groups without any background, and of conclusions that stand before their premise.
 TERSE, FIRST = 0.15, 0.3
