@@ -24,7 +24,7 @@ from minicrit.records import Example
 from minicrit.taxonomy import FLAW_TYPES
 
 SOURCE = "composer"
-#: Part of the seed of every draw. It stays where texts are mended, so that all others stay, too.
+#: Part of the seed of every draw.
 VERSION = "3"
 
 #: Share of groups without any background, and of conclusions that stand before their premise.

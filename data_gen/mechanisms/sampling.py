@@ -32,7 +32,7 @@ def small_sample(d: Draw) -> Hinge:
     hits = round(many * d.pick(0.88, 0.9, 0.92, 0.95))
     words = {"many": u["many"], "success": u["success"]}
     firm, cautious = d.pick(*FIRM).format(**words), d.pick(*CAUTIOUS).format(**words)
-    chance = Derived(f"{100 * 0.5**few:g}%", f"100*0.5**{few}")
+    chance = Derived(f"{100 * 0.5**few:.3g}%", f"100*0.5**{few}")
     rate = Derived(f"{100 * hits / many:.0f}%", f"100*{hits}/{many}")
     return Hinge(
         premises=both(d.pick(*RUN), {"k": hits, "n": many}, {"k": few, "n": few}, **words),

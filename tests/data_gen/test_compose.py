@@ -114,14 +114,6 @@ def test_the_type_of_a_flaw_is_what_the_claim_does_with_the_figures(scene: Scene
     assert "neither the rates nor the bare counts" in against_both.critique
 
 
-def test_a_fix_about_a_rule_does_not_say_rule_twice() -> None:
-    scene = next(scene for scene in scenes() if scene.name == "library_fines")
-    draws = (Draw(scene, random.Random(seed)) for seed in range(8))
-    fixes = [flaw.fix for d in draws for flaw in MECHANISMS["fixed_criterion"].build(d).flaws]
-    assert any(" the rule" in fix for fix in fixes)
-    assert max(fix.count(" the rule") for fix in fixes) == 1
-
-
 def corners(scene: Scene, mechanism: str, seed: int) -> list[Composed]:
     """The four texts of one draw, without anything round the hinge."""
     hinge = MECHANISMS[mechanism].build(Draw(scene, random.Random(seed)))
@@ -199,7 +191,7 @@ def test_what_was_extreme_is_what_is_measured_and_who_was_got_the_measure(scene:
 @pytest.mark.parametrize(
     ("mechanism", "pattern"),
     [
-        ("small_sample", r"such a run comes up in (12\.5|6\.25|3\.125)% of cases\."),
+        ("small_sample", r"such a run comes up in (12\.5|6\.25|3\.12)% of cases\."),
         ("survivorship", r"so the \d\d% need not hold for "),  # nobody knows which way it errs
     ],
 )
