@@ -72,3 +72,14 @@ def test_rates_and_decay_are_those_of_the_recipe(tiny):
         scheduler.step()
     at = {0: 1e-3, 1: 2e-3, 2: 2e-3, 6: 2e-3 * 0.55, 10: 2e-4}
     assert {step: rates[step] for step in at} == pytest.approx(at)
+
+
+def test_what_does_nothing_at_its_default_leaves_older_adapters_up_to_date(tiny, tmp_path):
+    def relevant(**told):
+        recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent))
+        settings = SFTConfig(out=tmp_path / "sft", **told)
+        return run_of(recipe, "sft", settings, tmp_path / "train.jsonl").relevant["sft"]
+
+    plain = relevant()
+    assert not {"best", "patience", "steady"} & plain.keys()
+    assert relevant(steady=0.5) == {**plain, "steady": 0.5}
