@@ -56,8 +56,8 @@ WAYS = {
     "three-ddp": Way(3, "ddp"),
     "alone": Way(1, "fsdp"),
     "recomputed": Way(2, "fsdp", {"gradient_checkpointing": True, "loss_chunk": 16}),
-    "best-one": Way(told={"best": "val/brier", "patience": 1, "validate_every": 1}),
-    "best-two": Way(2, "fsdp", {"best": "val/brier", "patience": 1, "validate_every": 1}),
+    "best-one": Way(told={"best": "val/accuracy", "patience": 1, "validate_every": 1}),
+    "best-two": Way(2, "fsdp", {"best": "val/accuracy", "patience": 1, "validate_every": 1}),
     "stopped": Way(2, "fsdp", stops=((1, 2), (2, 2))),
     "resliced": Way(2, "fsdp", stops=((1, 3), (2, 1))),
     "full": Way(
