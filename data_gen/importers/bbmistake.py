@@ -9,9 +9,17 @@ give a bare input; a line that says what to do stands before it. Steps are often
 of another (`] ; stack: {`): the evidence then begins some lines before the wrong step.
 """
 
-from collections.abc import Sequence
-
-from data_gen.importers.draft import Draft, Importer, Place, Row, in_context, item_at, text, texts
+from data_gen.importers.draft import (
+    Draft,
+    Importer,
+    Place,
+    Row,
+    in_context,
+    item_at,
+    text,
+    texts,
+    told_apart,
+)
 from data_gen.importers.draft import whole as whole_number
 from minicrit.jsonl import RefusedError
 
@@ -36,7 +44,7 @@ def convert(row: Row, place: Place) -> list[Draft]:
     if "mistake_index" not in row or row["mistake_index"] is not None:
         index = whole_number(row, "mistake_index")
         item_at(steps, index, first=0, key="mistake_index")
-        wrong = _found_once(steps, index, rationale)
+        wrong = told_apart(steps, index, index + 1, rationale)
     return [Draft(key=given, fields={
         "id": f"big-bench-mistake/{place.stem}/{place.mark}",
         "source": f"big-bench-mistake/{place.stem}", "domain": "general",
@@ -44,15 +52,6 @@ def convert(row: Row, place: Place) -> list[Draft]:
         "label": "valid" if wrong is None else "flawed", "evidence": wrong,
         "licence": IMPORTER.licence,
     })]  # fmt: skip
-
-
-def _found_once(steps: Sequence[str], index: int, rationale: str) -> str:
-    """A step, with as many before it as it takes to stand in the rationale once."""
-    for begin in range(index, -1, -1):
-        span = "\n".join(steps[begin : index + 1]).strip()
-        if rationale.find(span) == rationale.rfind(span):
-            return span
-    return steps[index].strip()  # nothing stands before it that would tell it apart
 
 
 IMPORTER = Importer(

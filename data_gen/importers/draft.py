@@ -172,6 +172,18 @@ def item_at(steps: Sequence[str], index: int, *, first: int, key: str) -> str:
     return steps[index - first].strip()
 
 
+def told_apart(steps: Sequence[str], begin: int, end: int, whole_text: str) -> str:
+    """The lines `begin` to before `end`, with as many before them as it takes to stand there once.
+
+    Evidence is looked up by its words: lines that stand twice would be found at the first place.
+    """
+    for first in range(begin, -1, -1):
+        span = "\n".join(steps[first:end]).strip()
+        if whole_text.find(span) == whole_text.rfind(span):
+            return span
+    return "\n".join(steps[begin:end]).strip()  # nothing before them tells them apart
+
+
 def located(span: str, whole_text: str, key: str) -> str:
     """The span as it stands in the text, where blanks may differ."""
     words = r"\s+".join(map(re.escape, span.split()))

@@ -54,6 +54,17 @@ def test_mr_ben_steps_without_numbers_are_counted(tmp_path):
     assert raw.imported(tmp_path / "set", "mr-ben")[0].evidence == "Two."
 
 
+@pytest.mark.parametrize(("steps", "evidence"), [
+    (["Step 1: It is 7, as given.", "Step 2: It is 7"], "Step 2: It is 7"),
+    (["It is 7, as given.", "It is 7", "So B."], "It is 7, as given.\nIt is 7"),
+])  # fmt: skip
+def test_mr_ben_evidence_stands_at_the_wrong_step_alone(tmp_path, steps, evidence):
+    row = raw.mr_ben_row(Model_Solution_Steps=steps, Model_Solution_First_Error_Step="2")
+    raw.mr_ben(tmp_path / "set/biology.json", [row])
+    (one,) = raw.imported(tmp_path / "set", "mr-ben")
+    assert (one.evidence, one.rationale.count(one.evidence)) == (evidence, 1)
+
+
 def test_mr_ben_medicine_is_medical(tmp_path):
     raw.mr_ben(tmp_path / "set/medicine.json", [raw.mr_ben_row()])
     assert raw.imported(tmp_path / "set", "mr-ben")[0].domain == "medical"
