@@ -102,7 +102,9 @@ MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 .SUFFIXES:
 
-export OMP_WAIT_POLICY := passive
+# A thread that waits spins for a moment before it sleeps: one training is a third faster than where
+# it sleeps at once, and two beside one another do not stand still as where it spins for long.
+export GOMP_SPINCOUNT ?= 1000
 export TOKENIZERS_PARALLELISM := false
 # As it was typed: a $ in a rationale is a dollar.
 export MINICRIT_TEXT := $(value TEXT)
