@@ -102,9 +102,9 @@ MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 .SUFFIXES:
 
-# A thread that waits spins for a moment before it sleeps: one training is a third faster than where
-# it sleeps at once, and two beside one another do not stand still as where it spins for long.
-export GOMP_SPINCOUNT ?= 1000
+# Threads that wait sleep at once: two trainings beside one another else stand still. For one alone
+# GOMP_SPINCOUNT=20000 in front of make is faster (docs/performance.md).
+export OMP_WAIT_POLICY ?= passive
 export TOKENIZERS_PARALLELISM := false
 # As it was typed: a $ in a rationale is a dollar.
 export MINICRIT_TEXT := $(value TEXT)
