@@ -55,7 +55,8 @@ def test_mr_ben_steps_without_numbers_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(("steps", "evidence"), [
-    (["Step 1: It is 7, as given.", "Step 2: It is 7"], "Step 2: It is 7"),
+    (["Step 1: One.", "Step 2: It is 7", "Step 3: As Step 2: It is 7."],
+     "Step 1: One.\nStep 2: It is 7"),
     (["It is 7, as given.", "It is 7", "So B."], "It is 7, as given.\nIt is 7"),
 ])  # fmt: skip
 def test_mr_ben_evidence_stands_at_the_wrong_step_alone(tmp_path, steps, evidence):
