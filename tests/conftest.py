@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.bars import lock_bars_apart
 from tests.make_project import enter, lay_out, make
 
 # What takes seconds to load is loaded by fixtures: the process that hands out tests needs none.
@@ -41,9 +42,10 @@ def pytest_warning_recorded(warning_message: warnings.WarningMessage) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """One thread; and what was imported is no garbage."""
+    """One thread, a lock of its own for bars; and what was imported is no garbage."""
     import torch
 
+    lock_bars_apart()
     torch.set_num_threads(1)
     gc.set_threshold(20_000)  # after so many new objects, not 700
     _freeze()

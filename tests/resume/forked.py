@@ -26,6 +26,7 @@ from typing import Any, Self
 from minicrit.config import Recipe
 from minicrit.manifest import code_version
 from minicrit.settings import load_recipe
+from tests.bars import lock_bars_apart
 from tests.resume.harm import SIGNALS, Harm, Watch, strike_later
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,7 @@ def _be(words: Sequence[str], folder: Path, harm: Harm | None, pipes: tuple[int,
     """The child: becomes the command and ends with it."""
     status = 1
     try:
+        lock_bars_apart()
         for number in SIGNALS.values():
             if number != signal.SIGKILL:
                 signal.signal(number, signal.SIG_DFL)
