@@ -6,6 +6,8 @@
 #? BASE     base model in place of the recipe's: embedded, tiny, a folder or a Hugging Face id
 #? ARGS     more settings, e.g. ARGS="--sft.epochs 2"; what is to last belongs in a recipe. Folders of
 #?          the run, and what a variable here sets, win over the recipe; ARGS win over both
+#? SEED     of data, first weights and order; default: the recipe's. SEEDS of ladder, e.g. "0 1 2":
+#?          the whole ladder by each, as runs RUN-seed0 and so on, then one table of all
 #? DATA     folder of public sets to mix in
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
@@ -52,6 +54,8 @@ LAUNCH ?=
 DOMAIN ?= general
 BASE :=
 ARGS :=
+SEED :=
+SEEDS :=
 DATA :=
 MODEL :=
 TARGET :=
@@ -158,6 +162,16 @@ NOT_OF_MODEL := data sft dpo rsf rsf-control kto constitution ladder benchmark j
 ifneq ($(if $(MODEL),$(if $(filter-out $(NOT_OF_MODEL),$(MAKECMDGOALS)),,$(MAKECMDGOALS))),)
   $(error MODEL: expected a goal that reads it, got "$(MAKECMDGOALS)"; name MODEL_1 for benchmark and \
       judge, TARGET for speculative, and to train on from a critic a recipe with sft.start)
+endif
+ifneq ($(words $(SEED)),$(if $(SEED),1,0))
+  $(error SEED: expected one number, got "$(SEED)"; several are SEEDS, of ladder)
+endif
+ifneq ($(if $(SEEDS),$(SEED)$(filter-out ladder,$(MAKECMDGOALS))),)
+  $(error SEEDS: expected the goal ladder alone, and no SEED, got "$(MAKECMDGOALS)"$(if $(SEED), and \
+      SEED=$(SEED)))
+endif
+ifneq ($(SEED),)
+  override ARGS := --seed $(SEED) $(ARGS)
 endif
 SETUP := .venv/.ready
 # Inside of a Slurm job all stages are steps, training on all its machines, the others on one.
@@ -381,10 +395,19 @@ benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 b
 judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
 errors: $(REPORTS)/errors.json ## say what MODEL gets wrong, and why; FOCUS reads the result
 plain: $(PLAIN)/manifest.json ## train on as many texts without twins: what twins have to beat
+ifneq ($(SEEDS),)
+SEEDED := $(SEEDS:%=$(RUN)-seed%)
+ladder: $(SETUP)
+	@for seed in $(SEEDS); do \
+	    $(MAKE) --no-print-directory SEEDS= SEED=$$seed RUN=$(RUN)-seed$$seed ladder report; done
+	$(MINICRIT) seeds $(CONFIG) --seeds.reports $(subst $(empty) ,$(comma),$(SEEDED:%=reports/%)) \
+	    --seeds.out $(REPORTS)-seeds/ladder $(ARGS)
+else
 # In a make of its own, as what there is to judge is only known when all is trained. All are read at
 # 0.5, so none is calibrated for it.
 ladder: plain $(TRAINED_RUNGS) ## train every rung and judge it: the ladder
 	@$(MAKE) --no-print-directory rungs
+endif
 rungs: $(REPORTS)/benchmark.json $(RUNGS) ## judge every critic of the RUN that is there
 explain: $(REPORTS)/explain.json ## check whole critiques by MODEL: type, place, reasons, figures
 quantize: $(SMALL)/manifest.json ## make the BITS-bit critic and compare it with the float one

@@ -32,6 +32,7 @@ from minicrit.measure_config import (
     ExplainConfig,
     InjectionsConfig,
     JudgeConfig,
+    SeedsConfig,
 )
 from minicrit.quantize_config import QuantizeConfig
 from minicrit.serving_config import ServeConfig
@@ -99,6 +100,7 @@ class Recipe:
     dpo: DPOConfig = field(default_factory=DPOConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    seeds: SeedsConfig = field(default_factory=SeedsConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
     calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)

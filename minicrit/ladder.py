@@ -54,11 +54,11 @@ class Rung:
 
 def ladder(folder: Path) -> tuple[tables.Row, list[tables.Row]] | None:
     """Head and rows; None if fewer than two critics were benchmarked."""
-    rungs = _rungs(folder)
+    rungs = rungs_of(folder)
     if len(rungs) < 2:  # noqa: PLR2004
         return None
-    found = [(rung, _before(rung, rungs)) for rung in rungs]
-    tests = [_test(rung, other) for rung, other in found]
+    found = [(rung, below(rung, rungs)) for rung in rungs]
+    tests = [only_right(rung, other) for rung, other in found]
     known = [test for test in tests if test]
     adjusted = iter(holm([mcnemar_exact(*test) for test in known]))
     head: tables.Row = ("stage", "critic", "items", "false-positive rate at 0.5", "F1 at 0.5",
@@ -74,10 +74,10 @@ def ladder(folder: Path) -> tuple[tables.Row, list[tables.Row]] | None:
 
 def ladder_plots(folder: Path) -> list[tuple[str, Markup]]:
     """F1 and false-positive rate at 0.5, a line a rung; none without two rungs."""
-    rungs = _rungs(folder)
+    rungs = rungs_of(folder)
     found = []
     for key, name in (("f1", "F1"), ("fpr", "False-positive rate")) if len(rungs) > 1 else ():
-        known = [(rung.stage, one) for rung in rungs if (one := _at_half(rung, key))]
+        known = [(rung.stage, one) for rung in rungs if (one := at_half(rung, key))]
         dots = [Dot(stage, one["value"], one["low"], one["high"], one["n"])
                 for stage, one in known if one["low"] is not None]  # fmt: skip
         found.append((f"{name} at 0.5 by stage", dot_plot(dots, f"{name} at 0.5 by stage")))
@@ -99,7 +99,7 @@ def stage_of(judge: Mapping[str, Any]) -> str:
 def _facts(rung: Rung, most: str) -> tuple[str, ...]:
     n = f"{rung.judge['n']}" + ("" if rung.items == most else " others")
     return (rung.stage, rung.judge["name"], n,
-            *(tables.cell(_at_half(rung, key)) for key in ("fpr", "f1", "auroc")))  # fmt: skip
+            *(tables.cell(at_half(rung, key)) for key in ("fpr", "f1", "auroc")))  # fmt: skip
 
 
 def _against(rung: Rung, other: Rung | None) -> str:
@@ -109,7 +109,8 @@ def _against(rung: Rung, other: Rung | None) -> str:
     return other.stage + (f", not tested: {apart} of the calibrations differ" if apart else "")
 
 
-def _at_half(rung: Rung, key: str) -> Mapping[str, Any] | None:
+def at_half(rung: Rung, key: str) -> Mapping[str, Any] | None:
+    """A metric at 0.5 with its interval; None where it is undefined."""
     metrics = rung.judge["metrics"]
     found: Mapping[str, Any] | None = metrics.get(f"{key}_threshold_half") or metrics.get(key)
     return found
@@ -121,7 +122,7 @@ def _chances(test: tuple[int, int] | None, adjusted: Iterator[float]) -> tuple[s
     return (*map(str, test), chance(mcnemar_exact(*test)), chance(next(adjusted)))
 
 
-def _rungs(folder: Path) -> list[Rung]:
+def rungs_of(folder: Path) -> list[Rung]:
     """The critics of all reports, each once, in the order of the stages.
 
     Two stages may have the same weights: one that no round made better keeps those of its start.
@@ -137,11 +138,13 @@ def _rungs(folder: Path) -> list[Rung]:
                 items = report["items"]["sha256"]
                 rung = Rung(stage_of(judge), judge, items, _right(rows, COLUMNS[key]))
                 found.setdefault((rung.stage, judge["identity"], items), rung)
-    order = {stage: place for place, stage in enumerate(STARTS)}
-    return sorted(
-        found.values(),
-        key=lambda r: (order.get(r.stage, len(order)), r.stage, r.judge["name"]),
-    )
+    return sorted(found.values(), key=lambda r: (*place(r.stage), r.judge["name"]))
+
+
+def place(stage: str) -> tuple[int, str]:
+    """Sorts stages in the order of the ladder, others by name behind them."""
+    order = list(STARTS)
+    return (order.index(stage) if stage in STARTS else len(order), stage)
 
 
 def _items(path: Path) -> list[dict[str, Any]]:
@@ -153,7 +156,7 @@ def _right(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, bool]:
             for row in rows if row.get(column) is not None}  # fmt: skip
 
 
-def _before(rung: Rung, rungs: Sequence[Rung]) -> Rung | None:
+def below(rung: Rung, rungs: Sequence[Rung]) -> Rung | None:
     """The nearest rung below, on the same items; a stage that was not judged is passed over.
 
     Of bases only the one that it was made from. A folder of another name says nothing of its start:
@@ -202,7 +205,7 @@ def _moved(rung: Rung) -> dict[str, Any]:
             "shift": by_domain if any(by_domain.values()) else None}  # fmt: skip
 
 
-def _test(rung: Rung, other: Rung | None) -> tuple[int, int] | None:
+def only_right(rung: Rung, other: Rung | None) -> tuple[int, int] | None:
     """On how many items only this one, and only the other, is right; None if that tells nothing."""
     both = rung.right.keys() & other.right.keys() if other else set()
     if not both or other is None or _apart(rung, other):

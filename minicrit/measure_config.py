@@ -304,3 +304,17 @@ class InjectionsConfig:
     data: Path = Path("data/cpu/test.jsonl")
     limit: int = 80
     out: Path = Path("reports/cpu/injections")
+
+
+@dataclass
+class SeedsConfig:
+    """The ladder over several seeds.
+
+    Attributes:
+        reports: folders with the reports of one run each, separated by commas; the runs differ in
+            their seed alone.
+        out: report without ending; .json, .md and .html are written.
+    """
+
+    reports: str = ""
+    out: Path = Path("reports/cpu-seeds/ladder")

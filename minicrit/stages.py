@@ -145,6 +145,12 @@ def _benchmark(recipe: Recipe) -> None:
     benchmark(recipe, load=judge_loader(recipe.base.folder))
 
 
+def _seeds(recipe: Recipe) -> None:
+    from minicrit.seeds import compare_seeds
+
+    compare_seeds(recipe)
+
+
 def _experiments(recipe: Recipe) -> None:
     from minicrit.experiments import experiments
 
@@ -313,6 +319,7 @@ STAGES = {
     "benchmark": Stage("Judge one or two critics.", ("base", "benchmark"), _benchmark),
     "judge": Stage("Let a language model compare the critiques of the benchmark's two models.",
                    ("base", "benchmark", "judge"), _judge),
+    "seeds": Stage("Compare the ladders of several seeds.", ("seeds",), _seeds),
     "qualify": Stage("Examine that language model on critiques of known quality.",
                      ("benchmark", "judge"), _qualify),
     "experiments": Stage("Try temperatures, prompts and reasoning against each other.",

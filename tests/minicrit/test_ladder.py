@@ -7,34 +7,9 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from minicrit.benchmark import benchmark
 from minicrit.ladder import ladder, ladder_plots, stage_of
-from tests.minicrit.benchmark_case import FIRST, StandIn, many, recipe, small, twins
-
-
-class Named(StandIn):
-    """Critic a or b in the folder of a stage."""
-
-    def __init__(self, name: str, letter: str) -> None:
-        super().__init__(letter)
-        self.name = name
-        is_base = not name.startswith("checkpoints/")
-        self.identity = name if is_base else f"embedded+{name}"
-        self.adapter = None if is_base else name  # type: ignore[assignment]
-
-
-def judged(folder: Path, file: str, *models: tuple[str, str], examples: object = None) -> None:
-    """A benchmark of these (name, letter) in `<folder>/reports/<file>.json`."""
-    made = recipe(folder, examples)  # type: ignore[arg-type]
-    letters = dict(models)
-    made.benchmark.model_1 = models[0][0]
-    made.benchmark.model_2 = models[1][0] if len(models) > 1 else None
-    made.benchmark.words = False
-    made.benchmark.out = folder / "reports" / file
-    benchmark(made, load=lambda name: Named(name, letters[name]), draws=5)
-
-
-SFT, BASE, DPO = ("checkpoints/x/sft", "a"), ("embedded", "b"), ("checkpoints/x/dpo", "b")
+from tests.minicrit.benchmark_case import FIRST, many, small, twins
+from tests.minicrit.ladder_case import BASE, DPO, SFT, judged
 
 
 def test_rungs_stand_in_order_and_against_their_start(tmp_path: Path) -> None:
