@@ -202,6 +202,7 @@ def lines(found: dict[str, Any]) -> str:
         f"threshold {found['threshold']:.4f}: false positives <= {100 * c['alpha']:g} % with "
         f"confidence {100 * (1 - c['delta']):g} % (n = {c['n']} independent valid items{k}) for "
         f"new items of these {found['items']['families']} families",
+        *_about_recall(found["recall"]),
     ]
     if over:
         mean = 100 * shift["mean"]["value"]
@@ -214,6 +215,14 @@ def lines(found: dict[str, Any]) -> str:
     else:
         said.append("no band to abstain in leaves few enough errors outside of it")
     return "".join(f"{line}\n" for line in said)
+
+
+def _about_recall(recall: float | None) -> list[str]:
+    if recall is None:
+        return []
+    said = f"flagged of the flawed ones beside them: {100 * recall:.1f} %"
+    return [said if recall else f"{said}; a critic that flags nothing is of no use: give more "
+            "calibration items or a higher ALPHA"]  # fmt: skip
 
 
 def _about_sums(sums: dict[str, Any] | None) -> list[str]:

@@ -4,7 +4,7 @@ The guarantee: of n valid items drawn independently from one source, take the (k
 as the threshold t and flag what scores above it. The true false-positive rate is then distributed
 as Beta(k+1, n-k) at worst (ties only lower it), so it exceeds alpha with probability
 P(Bin(n, alpha) <= k). The largest k for which that is at most delta is taken, and t is raised by
-`ROUNDING`, which only lowers the rate.
+`ROUNDING` of its log-odds, which only lowers the rate.
 
 It speaks of new items *from the same source*. Twins share their wording, so one valid item of each
 group is drawn; families share their scenario, and nothing is promised for a family that is not
@@ -33,7 +33,8 @@ FAMILIES = 3  # least number of which a domain's own temperature is taken
 COLDEST, WARMEST = 0.05, 100.0  # bounds of a temperature; labels that p separates have no optimum
 FURTHEST = 20.0  # bound of a shift, in nats
 #: A score in service may differ by less from the same one in fitting, which is computed another way
-#: (by 1e-12 or so); items that tie with the threshold must not all be flagged for that.
+#: (by 1e-12 or so); items that tie with the threshold must not all be flagged for that. In nats: a
+#: fixed step of p would carry a threshold near 1 beyond it, and nothing would ever be flagged.
 ROUNDING = 1e-6
 SHIFTED = 0.05  # level of the test by which items show a shift
 
@@ -74,7 +75,7 @@ def items_needed(alpha: float, delta: float) -> int:
 
 
 def certify(p: Floats, alpha: float, delta: float) -> Certificate:
-    """The lowest threshold that these scores of valid items, (n,), allow.
+    """The lowest threshold that these p of valid items, (n,), allow; at most 1.
 
     Raises:
         ValueError: if there are too few items for alpha and delta; it says how many are needed.
@@ -86,7 +87,8 @@ def certify(p: Floats, alpha: float, delta: float) -> Certificate:
             f"certify false positives <= {alpha:g} with confidence {1 - delta:g}, got {len(p)}; "
             "give more calibration items or a higher ALPHA"
         )
-    return Certificate(alpha, delta, len(p), k, float(np.sort(p)[::-1][k]) + ROUNDING)
+    highest = float(np.sort(p)[::-1][k])
+    return Certificate(alpha, delta, len(p), k, highest + ROUNDING * highest * (1 - highest))
 
 
 def scaled(log_odds: Floats, temperature: Floats | float, shift: Floats | float = 0.0) -> Floats:
@@ -94,16 +96,27 @@ def scaled(log_odds: Floats, temperature: Floats | float, shift: Floats | float 
     return np.asarray(special.expit(log_odds / temperature + shift), dtype=np.float64)
 
 
+def targets(flawed: Bools) -> Floats:
+    """What p is fitted to, (n,): for flawed ones (F + 1)/(F + 2), for valid ones 1/(V + 2).
+
+    Platt (1999), section 2.2: labels of few items that p separates would ask for p of 0 and 1.
+    """
+    num_flawed = int(flawed.sum())
+    num_valid = len(flawed) - num_flawed
+    return np.where(flawed, (num_flawed + 1) / (num_flawed + 2), 1 / (num_valid + 2))
+
+
 def fit_temperature(log_odds: Floats, flawed: Bools) -> float:
-    """The temperature with the least log loss on these items, within [0.05, 100].
+    """The temperature with the least log loss on the `targets` of these items, in [0.05, 100].
 
     The loss is convex in 1/T, so the one-dimensional search finds the optimum. Scores that say
-    nothing, or the opposite, end at 100 (p near 1/2); scores that separate the labels at 0.05.
+    nothing, or the opposite, end at 100 (p near 1/2).
     """
-    signed = np.where(flawed, -log_odds, log_odds)
+    wanted = targets(flawed)
 
     def loss(cold: float) -> float:
-        return float(np.logaddexp(0.0, cold * signed).mean())
+        odds = cold * log_odds
+        return float((np.logaddexp(0.0, odds) - wanted * odds).mean())
 
     found = optimize.minimize_scalar(loss, bounds=(1 / WARMEST, 1 / COLDEST), method="bounded",
                                      options={"xatol": 1e-8})  # fmt: skip
@@ -119,12 +132,13 @@ def fit_scale(log_odds: Floats, flawed: Bools) -> Scale:
     and the shift.
     """
     temperature = fit_temperature(log_odds, flawed)
-    sign = np.where(flawed, -1.0, 1.0)
+    wanted = targets(flawed)
 
     def loss(at: Floats) -> tuple[float, Floats]:
-        odds = sign * (log_odds * at[0] + at[1])
-        slope = sign * special.expit(odds) / len(odds)
-        return float(np.logaddexp(0.0, odds).mean()), np.array([slope @ log_odds, slope.sum()])
+        odds = log_odds * at[0] + at[1]
+        slope = (special.expit(odds) - wanted) / len(odds)
+        value = float((np.logaddexp(0.0, odds) - wanted * odds).mean())
+        return value, np.array([slope @ log_odds, slope.sum()])
 
     start = np.array([1 / temperature, 0.0])
     bounds = [(1 / WARMEST, 1 / COLDEST), (-FURTHEST, FURTHEST)]

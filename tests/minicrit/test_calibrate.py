@@ -13,7 +13,7 @@ from data_gen.compose import compose
 from data_gen.verify import verify
 from minicrit import calibrate as stage
 from minicrit.base import Base, load_model
-from minicrit.calibrate import calibrate, lines, parted
+from minicrit.calibrate import calibrate, fitted, lines, parted
 from minicrit.calibrated import Calibration, Scale, calibration_of
 from minicrit.cli import main
 from minicrit.config import Recipe
@@ -21,10 +21,12 @@ from minicrit.critic import Critic
 from minicrit.files import sha256_folder, write_json
 from minicrit.lora import attach_lora
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
+from minicrit.measure_config import CalibrateConfig
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import Example, write_examples
 from minicrit.recount import RULES, miscounted
 from minicrit.selective import logit
+from minicrit.taxonomy import LABELS
 
 
 def save_adapter(tiny: Base, folder: Path, seed: int = 0, **inputs: Path) -> None:
@@ -249,6 +251,31 @@ def test_a_killed_run_goes_on(run: Path, tiny: Base, monkeypatch: pytest.MonkeyP
         counted.append(len(items)), true(c, items, **more))[1])  # fmt: skip
     calibrate(recipe(run, tiny))
     assert sum(counted) == 48 - asked[0] == 16
+
+
+def test_the_fewest_items_that_can_certify_leave_a_critic_that_flags() -> None:
+    """52 twins that p separates, but for one sound text of which the critic is sure it is flawed.
+
+    Fitted to 0 and 1 its temperature would fall as far as it can, and every p of flawed be 1.
+    """
+    rng = np.random.default_rng(0)
+    examples = [Example(id=f"{n}/{label}", domain="trading", rationale=f"Case {n}, {label}.",
+                        label=label, group=str(n), source="mine", split="calibration")
+                for n in range(52) for label in LABELS]  # fmt: skip
+    flawed = np.array([e.label == "flawed" for e in examples])
+    settings = CalibrateConfig()
+    fitting, certifying = parted(examples, settings.temperature_share, 0)
+    z = np.where(flawed, 3.0, -3.0) + rng.normal(0, 0.5, len(flawed))
+    (odd, *_) = [row for row in certifying if not flawed[row]]
+    z[odd] = 3.0
+    found = fitted(settings, examples, 1 / (1 + np.exp(-z)), fitting, certifying, 0)
+    assert found["certificate"]["k"] == 0
+    assert found["temperature"]["pooled"] > 0.5
+    assert 0.3 < found["recall"] < 0.7  # of the flawed ones half lie above 3
+    assert found["threshold"] < 1
+    assert f"flagged of the flawed ones beside them: {100 * found['recall']:.1f} %" in lines(found)
+    assert "a critic that flags nothing" in lines({**found, "recall": 0.0})
+    assert "beside them" not in lines({**found, "recall": None})
 
 
 def test_too_few_items_are_refused_before_the_critic_is_loaded(
