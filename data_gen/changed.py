@@ -20,9 +20,9 @@ from pathlib import Path
 from data_gen.casebook import worded
 from data_gen.oracle import prose_of
 from data_gen.scene import read_items
-from data_gen.variants import CHANGES, EVERYWHERE, LONG_WORD, joined, swapped
+from data_gen.variants import EVERYWHERE, LONG_WORD, joined, swapped
 from minicrit.records import Example
-from minicrit.taxonomy import LABELS
+from minicrit.taxonomy import CHANGES, LABELS
 from minicrit.written import places
 
 PATH = Path(__file__).with_suffix(".yaml")
@@ -74,13 +74,6 @@ def with_changes(
 def _one_of_each_label(members: Sequence[Example], rng: random.Random) -> list[Example]:
     by_label = ([e for e in members if e.label == label] for label in LABELS)
     return [rng.choice(those) for those in by_label if those]
-
-
-def change_of(example: Example) -> str | None:
-    """The change that a training text went through; None without one."""
-    change = example.id.rpartition("/")[2]
-    of_the_suite = example.source.startswith("adversarial/")
-    return change if change in CHANGES and not of_the_suite else None
 
 
 @cache

@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from data_gen.changed import change_of
-from minicrit.records import Example
+from minicrit.records import Example, change_of
 from minicrit.taxonomy import DOMAINS, KINDS, LABELS
 
 

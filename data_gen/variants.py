@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from data_gen.handwritten import KEEP
 from minicrit.records import Example
+from minicrit.taxonomy import CHANGES
 
 #: Changes an item gets, picked by its id: all of them for every item would be mostly repetition.
 PER_ITEM = 3
@@ -117,4 +118,3 @@ _ONCE: Mapping[str, Callable[[Example], str]] = {
     "instruction": _instructed,
     "slip_of_the_pen": _slip,
 }
-CHANGES = (*_ONCE, *EVERYWHERE)

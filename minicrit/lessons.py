@@ -10,7 +10,7 @@ from minicrit.packing import Branch, Tree, grow
 from minicrit.plan import Group, grouped
 from minicrit.prompts import critique_of
 from minicrit.readout import judging_tree
-from minicrit.records import Example, read_examples
+from minicrit.records import Example, change_of, read_examples
 from minicrit.training_config import SFTConfig
 from minicrit.twinning import with_departures
 
@@ -41,8 +41,10 @@ def training_groups(
 
 def _origins(members: Sequence[Example]) -> list[int]:
     """The row of the text that each is a change of (`<id>/<change>`), its own where it is none."""
-    rows = {e.id: row for row, e in enumerate(members)}
-    return [rows.get(e.id.rpartition("/")[0], row) for row, e in enumerate(members)]
+    rows = {(e.id, e.label): row for row, e in enumerate(members)}
+    bases = [e.id.removesuffix(f"/{change}") if (change := change_of(e)) else e.id for e in members]
+    return [rows.get((base, e.label), row)
+            for row, (base, e) in enumerate(zip(bases, members, strict=True))]  # fmt: skip
 
 
 def _with_departures(members: Sequence[Example], branches: Sequence[Branch]) -> list[Branch]:

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from minicrit.jsonl import BadLine, RefusedError, parse_line, raw_lines, write_rows
 from minicrit.taxonomy import (
+    CHANGES,
     DOMAINS,
     FLAW_TYPES,
     KINDS,
@@ -142,6 +143,13 @@ class Reading:
     unlabelled: int
     path: Path
     renamed: Counter[str] = field(default_factory=Counter)
+
+
+def change_of(example: Example) -> str | None:
+    """The change that a training text went through; None without one."""
+    change = example.id.rpartition("/")[2]
+    of_the_suite = example.source.startswith("adversarial/")
+    return change if change in CHANGES and not of_the_suite else None
 
 
 def read_examples(

@@ -24,6 +24,17 @@ KINDS = (
     "missing_context",
     "plain",
 )
+#: Changes of a text that must not move its verdict; a changed row is `<id of the text>/<change>`.
+CHANGES = (
+    "polite",
+    "claimed_authority",
+    "verified",
+    "irrelevant_figure",
+    "instruction",
+    "slip_of_the_pen",
+    "lower_case",
+    "line_breaks",
+)
 UPSTREAM_FLAGS = (
     "overconfidence",
     "missing_consideration",

@@ -18,13 +18,14 @@ from data_gen.compose import compose
 from data_gen.handwritten import HAND_CHANGES, VERSION, hand_written, notes
 from data_gen.long_logs import HIGH, LOW, long_logs
 from data_gen.public import read_public
-from data_gen.variants import CHANGES, PER_ITEM, kept_variant, kept_variants
+from data_gen.variants import PER_ITEM, kept_variant, kept_variants
 from minicrit.config import Recipe
 from minicrit.data_config import AdversarialConfig
 from minicrit.files import sha256_json
 from minicrit.metamorphic import Pairs
 from minicrit.records import read_examples, write_examples
 from minicrit.settings import load_recipe, shipped_recipes
+from minicrit.taxonomy import CHANGES
 
 
 @pytest.fixture(scope="module")

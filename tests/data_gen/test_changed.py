@@ -9,15 +9,16 @@ import pytest
 
 from data_gen.adversarial import suite
 from data_gen.casebook import drawn_cases
-from data_gen.changed import ADDED, LINES, SLIP, change_of, with_changes, wordings
+from data_gen.changed import ADDED, LINES, SLIP, with_changes, wordings
 from data_gen.compose import compose
 from data_gen.injection import injections
 from data_gen.stage import make_data
-from data_gen.variants import CHANGES, EVERYWHERE, kept_variants
+from data_gen.variants import EVERYWHERE, kept_variants
 from minicrit.config import Recipe
 from minicrit.data_config import DataConfig
 from minicrit.manifest import read_manifest
-from minicrit.records import Example, read_examples
+from minicrit.records import Example, change_of, read_examples
+from minicrit.taxonomy import CHANGES
 
 TEXT = "We counted {n} herons on the lake. Nobody had fed them beforehand. So {claim}."
 

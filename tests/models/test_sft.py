@@ -135,6 +135,18 @@ def test_a_changed_text_bears_the_key_of_its_text_and_no_departure(tiny_encoder,
             assert len({leaf.weights[-1] for leaf in versions}) == 1
 
 
+def test_rows_that_only_bear_such_names_are_no_changes(tiny_encoder, twins):
+    """`<id>/flawed` beside `<id>`, and the changed name of a text of the other label."""
+    plain = training_groups(twins[:4], tiny_encoder, SFTConfig(), 0)
+    valid, *others = twins[:4]
+    assert valid.label != others[0].label
+    for name in ("flawed", "polite"):
+        renamed = [valid, replace(others[0], id=f"{valid.id}/{name}"), *others[1:]]
+        (group,) = training_groups(renamed, tiny_encoder, SFTConfig(), 0)
+        (tree,), (bare,) = group.trees, plain[0].trees
+        assert (tree.versions, tree.departures) == (bare.versions, bare.departures) == (0, 4)
+
+
 def test_an_example_that_is_too_long_is_named_before_training(tiny_encoder, twins, tmp_path):
     encoder = Encoder(tiny_encoder.tokenizer, max_tokens=60)
     with pytest.raises(
