@@ -109,12 +109,11 @@ def p_values(masks: Bools, missed: Bools, groups: npt.NDArray[np.intp]) -> Float
     """
     inside = _greater(masks @ missed.astype(np.int64), masks.sum(1),
                       (~masks) @ missed.astype(np.int64), (~masks).sum(1))  # fmt: skip
-    one_hot = np.zeros((len(missed), int(groups.max()) + 1))
-    one_hot[np.arange(len(missed)), groups] = 1
-    touched, hit = ((m.astype(float) @ one_hot > 0) for m in (masks, masks & missed))
-    others, others_hit = ((m.astype(float) @ one_hot > 0) for m in (~masks, ~masks & missed))
-    by_group = _greater(hit.sum(1), touched.sum(1), others_hit.sum(1), others.sum(1))
-    return np.maximum(inside, by_group)
+    touched, hit, others, others_hit = (
+        np.array([np.count_nonzero(np.bincount(groups[mask])) for mask in side])
+        for side in (masks, masks & missed, ~masks, ~masks & missed)
+    )
+    return np.maximum(inside, _greater(hit, touched, others_hit, others))
 
 
 def p_by_family(

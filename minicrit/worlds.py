@@ -21,6 +21,7 @@ _CHUNK = 64  # worlds at once
 #: A gate is better than random ones if its `chance` is no more: above the 95 % in their middle.
 SURE = 0.025
 _Z = 1.959963984540054  # of a two-sided 95 % interval
+_TIE = 1e-9  # Sharpe ratios that differ by less are the same one
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def false_alarms(
 def chance(ratios: Floats, ratio: float) -> float:
     """Chance of a random gate at least as good: (1 + as good) / (1 + draws); undefined is good.
 
-    Exact under exchangeable trades, whatever the returns (Phipson and Smyth 2010).
+    Exact under exchangeable trades, whatever the returns (Phipson and Smyth 2010). Books of fixed
+    stops and targets often tie, but for the order in which their returns were summed.
     """
-    return float((1 + np.sum(~(ratios < ratio))) / (1 + len(ratios)))
+    return float((1 + np.sum(~(ratios < ratio - _TIE))) / (1 + len(ratios)))

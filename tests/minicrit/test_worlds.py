@@ -86,6 +86,20 @@ def test_p_is_small_for_a_gate_that_knows() -> None:
     assert worlds.chance(drawn.ratios, after) == 1 / 200
 
 
+def test_a_gate_that_drops_as_many_losers_is_as_good() -> None:
+    """Fixed stop and target, so it is the same book but for the order in which it is summed."""
+    rng = np.random.default_rng(5)
+    gains = np.where(rng.random(60) < 0.55, 0.01, -0.01)
+    for seed in range(4):
+        flagged = np.random.default_rng(seed).permutation(60) < 20
+        made = book(gains)
+        drawn = worlds.random_gates(made, flagged, 0.0, draws=200, seed=0)
+        flags = worlds.exchange(flagged, [""] * 60, 200, np.random.default_rng(0))
+        as_good = (gains @ flags <= gains @ flagged + 1e-9).sum()  # loses as much or more
+        after = sharpe_ratio(made.series(worlds.weights_of(flagged, 0.0)))
+        assert worlds.chance(drawn.ratios, after) == pytest.approx((1 + as_good) / 201)
+
+
 def test_an_undefined_ratio_never_counts_for_the_gate() -> None:
     assert worlds.chance(np.array([0.1, np.nan, 0.3]), 0.2) == 3 / 4
     assert worlds.chance(np.array([0.1, 0.2]), float("nan")) == 1
