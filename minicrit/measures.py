@@ -8,6 +8,7 @@ are the widest of its intervals, and `intervals` holds each of them. An undefine
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -35,6 +36,7 @@ Metric = Callable[[Floats, "Truth"], float]
 COMPOSER = "composer"
 DRAWS = 10_000
 MEAN_DRAWS = 2000
+CHANCE_DRAWS = 1000
 HALF = 0.5
 #: What a missed flaw costs, in false alarms; a flaw of unknown severity counts as medium.
 MISS_COST = {"low": 1.0, "medium": 2.0, "high": 4.0, "critical": 8.0}
@@ -111,10 +113,12 @@ def measure(
              for unit, clusters in truth.units().items()}  # fmt: skip
     alone = {"f1": f1_alone(p, truth, threshold), "f1_threshold_half": f1_alone(p, truth, HALF),
              **{name: wilson(*count) for name, count in counted.items()}}  # fmt: skip
+    right = scores.chance_calibration_errors(p, seed=seed, draws=min(draws, CHANCE_DRAWS))
+    floor = float(np.quantile(right, 0.975))
     found = {}
     for name, metric in metrics(threshold).items():
         value, n = metric(p, truth), len(p)
-        bounds = reflected if name == "ece" else bounds_of
+        bounds = partial(reflected, chance=floor) if name == "ece" else bounds_of
         intervals = {
             unit: Interval(value, *bounds(value, metrics_drawn.get(name)), n)
             for unit, metrics_drawn in drawn.items()
@@ -166,15 +170,23 @@ def bounds_of(value: float, drawn: Floats | None) -> tuple[float, float]:
     return percentiles(drawn, 0.95)
 
 
-def reflected(value: float, drawn: Floats | None) -> tuple[float, float]:
-    """Bounds (95 %) of a number that chance raises and that is not below 0: the basic bootstrap's.
+def reflected(value: float, drawn: Floats | None, chance: float) -> tuple[float, float]:
+    """Bounds (95 %) of a calibration error: the basic bootstrap's, from 0 where it may be chance.
 
-    Chance makes every bin look miscalibrated, the draws' own once more: their percentiles lie above
-    the truth (simulated, 1,200 items, a true error of 0.032: they hold it in 4 % of 200 worlds, in
-    none of 400 items). Reflected at the value the bounds held it in 90 and 80 %.
+    Chance makes every bin look miscalibrated, the draws' own once more, so their percentiles lie
+    above the truth; reflected at the value they lie below it where there is little but chance.
+    Simulated (400 to 3,600 items, errors of 0, 0.015 and 0.03) these hold it in 88 to 100 %.
+
+    Args:
+        value: the error.
+        drawn: that of resamples.
+        chance: what a right forecast stays below in 97.5 % (`chance_calibration_errors`).
     """
     low, high = bounds_of(value, drawn)
-    return float(np.maximum(2 * value - high, 0)), float(np.maximum(2 * value - low, 0))
+    if math.isnan(low):
+        return low, high
+    least = 2 * value - high if value > chance else 0.0
+    return max(0.0, least), max(value, 2 * value - low)
 
 
 def f1_alone(p: Floats, truth: Truth, threshold: float) -> Interval:
@@ -233,7 +245,8 @@ def entry(value: float, n: int, intervals: Mapping[str, Interval]) -> dict[str, 
     One without width is none: a resample in which no draw differs has seen no spread, which does
     not say that there is none.
     """
-    known = {k: found if found.low < found.high else replace(found, low=math.nan, high=math.nan)
+    known = {k: found if plain(found.low) != plain(found.high)
+             else replace(found, low=math.nan, high=math.nan)
              for k, found in intervals.items()}  # fmt: skip
     defined = [found for found in known.values() if not math.isnan(found.low)]
     return {

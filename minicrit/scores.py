@@ -113,11 +113,29 @@ def expected_calibration_error(p: Floats, flawed: Bools, *, weights: Floats | No
     total = float(weights.sum())
     if total == 0:
         return math.nan
+    bins = _equal_mass(p, weights)
+    return float(np.abs(np.bincount(bins, weights=weights * (p - flawed))).sum() / total)
+
+
+def chance_calibration_errors(p: Floats, *, seed: int, draws: int) -> Floats:
+    """(draws,) calibration errors of a forecast that is right: labels drawn from its own p, (n,).
+
+    The floor of `expected_calibration_error`; what lies within it may be chance.
+    """
+    rng = np.random.default_rng(seed)
+    bins = _equal_mass(p, np.ones(len(p)))
+    order = np.argsort(bins, kind="stable")
+    starts = np.flatnonzero(np.diff(bins[order], prepend=-1))
+    apart = (p - (rng.random((draws, len(p))) < p))[:, order]
+    return np.asarray(np.abs(np.add.reduceat(apart, starts, axis=1)).sum(axis=1) / len(p))
+
+
+def _equal_mass(p: Floats, weights: Floats) -> npt.NDArray[np.intp]:
+    """The bin of each item, (n,)."""
     _, codes = np.unique(p, return_inverse=True)
     mass = np.bincount(codes, weights=weights)
-    middle = np.cumsum(mass) - mass / 2
-    bins = np.minimum((NUM_BINS * middle / total).astype(np.intp), NUM_BINS - 1)[codes]
-    return float(np.abs(np.bincount(bins, weights=weights * (p - flawed))).sum() / total)
+    middle = NUM_BINS * (np.cumsum(mass) - mass / 2) / weights.sum()
+    return np.minimum(middle.astype(np.intp), NUM_BINS - 1)[codes]
 
 
 def twin_consistency(

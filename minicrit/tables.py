@@ -60,7 +60,7 @@ INTERVALS = (
     "whole twin groups and whole scenario families (for items that were not composed, the group). "
     "In short tables the widest of them is shown. With few families even that is too narrow: 91 % "
     "instead of 95 % with 20, 87 % with 10. Those of the calibration error take off what chance "
-    "adds to it, so it may lie at their upper end or above."
+    "adds to it, so it may lie at their upper end, and begin at 0 where all of it may be chance."
 )
 
 VIOLATIONS = (

@@ -122,6 +122,13 @@ def test_calibration_error_floor_of_perfect_forecasts(n: int) -> None:
     assert np.mean(found) == pytest.approx(floor, rel=0.06)
 
 
+def test_calibration_errors_by_chance_are_those_of_labels_drawn_from_p() -> None:
+    p = np.round(np.random.default_rng(1).random(70), 1)  # many ties
+    found = scores.chance_calibration_errors(p, seed=3, draws=20)
+    drawn = np.random.default_rng(3).random((20, 70)) < p
+    assert found == pytest.approx([scores.expected_calibration_error(p, row) for row in drawn])
+
+
 def test_calibration_error_of_one_value_is_its_bias() -> None:
     """All p equal .9, half flawed: one bin, gap .4, in any order."""
     flawed = np.arange(40) % 2 == 0
