@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_gen.feedback_rows import Settled, example_of, kept_out, pairs_of
+from data_gen.feedback_rows import Settled, example_of, pairs_of
 from data_gen.preferences import lengths
 from data_gen.screen import Screened, asked, held_out_inputs, screened
 from minicrit.feedback.opinions import (
@@ -86,8 +86,9 @@ def make_feedback(recipe: "Recipe") -> None:
     train = [e for e in examples.values() if e.split == "train"]
     held_out = [e for e in examples.values() if e.split != "train"]
     screening = screened([], train, {HOLDOUT: held_out}, recipe.filters, recipe.seed)
-    kept = {e.group for e in screening.others}
-    learnt = [one for one in found.settled if one.case.unit in kept]
+    kept = {e.id for e in screening.others}
+    learnt = [one for one in found.settled
+              if (made := examples.get(one.case.unit)) and made.id in kept]  # fmt: skip
     pairs, unpaired = _pairs(learnt, examples, requests, found.distrusted)
     if not kept:
         raise ValueError(f"feedback.store: expected a rationale to train on, got none of "
@@ -147,9 +148,8 @@ def _examples(
     made: dict[str, Example] = {}
     refused = []
     for one in found.settled:
-        split = "validation" if kept_out(one.case.unit, settings.validation) else "train"
         try:
-            made[one.case.unit] = example_of(one, requests, split, found.distrusted)
+            made[one.case.unit] = example_of(one, requests, settings.validation, found.distrusted)
         except ValueError as error:  # a text that no data file may hold
             refused.append(_aside(one.case, "refused", one.chance, detail=str(error)))
     return made, refused

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_gen.preferences import preference
+from minicrit.feedback.entries import group_of
 from minicrit.feedback.opinions import Case
 from minicrit.jsonl import check_string
 from minicrit.prompts import Critique, attempt, critique_of, render_critique
@@ -34,31 +35,35 @@ class Settled:
         return [row for row in reversed(self.case.decisions) if row["label"] == self.label]
 
 
-def kept_out(unit: str, share: float) -> bool:
-    """Whether a rationale is kept for validation: by its hash alone, for good."""
-    digest = hashlib.blake2b(f"feedback validation/{unit}".encode(), digest_size=8).digest()
+def kept_out(group: str, share: float) -> bool:
+    """Whether rationales that are alike are kept for validation: by their hash alone, for good."""
+    digest = hashlib.blake2b(f"feedback validation/{group}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64 < share
 
 
 def example_of(
-    one: Settled, requests: Requests, split: str, distrusted: Sequence[str] = ()
+    one: Settled, requests: Requests, validation: float, distrusted: Sequence[str] = ()
 ) -> Example:
-    """The example that a settled case makes.
+    """The example that a settled case makes; of a share of the groups it is for `validation`.
 
-    What operators corrected wins, the newest first, but for words of those who are `distrusted`;
-    what the critic said of flaw, place, critique and fix stands where its verdict was right and
-    somebody who agrees left it as it was.
+    The text is the one that the newest of those who meet the label saw. What operators corrected
+    wins, the newest first, but for words of those who are `distrusted`; what the critic said of
+    flaw, place, critique and fix stands where its verdict was right and somebody who agrees left it
+    as it was.
 
     Raises:
         ValueError: if no data file may hold it.
     """
-    request = requests[one.case.decisions[0]["request_id"]]
+    seen = (one.right() or one.case.decisions)[0]
+    request = requests[seen["request_id"]]
     rationale = _text(request["rationale"])
+    group = group_of(request["domain"], request["rationale"])
     told = _told(one, requests, distrusted)
     row = {
         "id": f"feedback-{one.case.unit[:16]}", "domain": request["domain"],
-        "rationale": rationale, "label": one.label, "group": one.case.unit, "source": "feedback",
-        "split": split, "critique": told.critique,
+        "rationale": rationale, "label": one.label, "group": group, "source": "feedback",
+        "split": "validation" if kept_out(group, validation) else "train",
+        "critique": told.critique,
     }  # fmt: skip
     if one.flawed:
         evidence = told.evidence if told.evidence and told.evidence in rationale else None

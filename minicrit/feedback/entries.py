@@ -146,13 +146,25 @@ class Decision:
 
 
 def unit_of(domain: str, rationale: str) -> str:
-    """What counts as one rationale: its hash without case, kinds of blanks and forms of letters.
+    r"""What counts as one rationale: its hash without kinds and numbers of blanks.
 
-    Experiments draw the arm by it, counts and intervals count it once, and it is the group of the
-    examples that are made of it, so that no rationale lies in two splits.
+    Labels, counts and intervals count it once. Case and all else stay: 5 Gb are not 5 GB, nor is
+    10\u00b2 102.
     """
-    text = " ".join(unicodedata.normalize("NFKC", rationale).casefold().split())
-    return hashlib.blake2b(f"{domain}\0{text}".encode(), digest_size=16).hexdigest()
+    return _hash_of(domain, unicodedata.normalize("NFC", rationale))
+
+
+def group_of(domain: str, rationale: str) -> str:
+    """What may lie in one split, and is drawn into one arm: rationales that are alike.
+
+    Their hash without case and forms of letters.
+    """
+    return _hash_of(domain, unicodedata.normalize("NFKC", rationale).casefold())
+
+
+def _hash_of(domain: str, text: str) -> str:
+    words = " ".join(text.split())
+    return hashlib.blake2b(f"{domain}\0{words}".encode(), digest_size=16).hexdigest()
 
 
 def chance_of(request_id: str) -> float:

@@ -1,13 +1,14 @@
 """An experiment: which critic answers what, what is known so far, and when it is over.
 
     experiment = Experiment.load(Path("feedback/experiment.yaml"))
-    arm = experiment.arm_of(unit_of(domain, rationale))    # "control" or "treatment"
+    arm = experiment.arm_of(group_of(domain, rationale))   # "control" or "treatment"
     experiment.decide(store)                                       # stops it if its rules say so
 
-The arm depends on the hash of salt and unit alone, so every process gives the same, and the unit is
-the rationale (`entries.unit_of`): asked again, it gets the same critic and counts once. What counts
-is an operator's first decision on a rationale of the audit (`standing`), as the queue shows each
-arm's own doubtful cases first; and the first outcome that is reported of any rationale.
+The arm depends on the hash of salt and group alone, so every process gives the same: a rationale
+that is asked again, or is alike (`entries.group_of`), gets the same critic, and it counts once
+(`entries.unit_of`). What counts is an operator's first decision on a rationale of the audit
+(`standing`), as the queue shows each arm's own doubtful cases first; and the first outcome that is
+reported of any rationale.
 
 The error is shared equally among the metrics: each bound is one of a confidence sequence at
 alpha / (number of metrics), so all bounds of all metrics hold at all times together with

@@ -8,10 +8,13 @@ and the INSERT that would replace a row.
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 
+from minicrit.feedback.entries import chance_of, unit_of
+
 #: Of the file; raise it with a step that brings older files up to date.
-VERSION = 3
+VERSION = 4
 APPLICATION = 0x4D436642  # "MCfB", so that another program's database is not taken for ours
 
 _TABLES = """
@@ -68,6 +71,13 @@ _FIRST_TO_SECOND = (
 )
 #: From version 2, in which nobody knew which critic had answered.
 _SECOND_TO_THIRD = ("ALTER TABLE requests ADD COLUMN critic TEXT",)
+#: From version 3, in which texts that differ in case or in forms of letters were one rationale.
+_THIRD_TO_FOURTH = (
+    "DROP TRIGGER requests_no_update",
+    "UPDATE requests SET unit = unit_of(domain, rationale)",
+    "UPDATE requests SET chance = chance_of((SELECT s.request_id FROM requests AS s "
+    "WHERE s.unit = requests.unit ORDER BY s.seq LIMIT 1))",
+)
 _KEYS = {"requests": ("seq", "request_id"), "decisions": ("id", "idempotency_key"),
          "outcomes": ("id",)}  # fmt: skip
 
@@ -85,7 +95,7 @@ def connect(path: Path, patience: float) -> sqlite3.Connection:
     try:
         connection.row_factory = sqlite3.Row
         _check_owner(connection, path)
-        _into_wal(connection, path, patience)
+        into_wal(connection, path, patience)
         for pragma in ("synchronous = FULL", "foreign_keys = ON", "recursive_triggers = ON"):
             connection.execute(f"PRAGMA {pragma}")
         _create(connection)
@@ -98,19 +108,26 @@ def connect(path: Path, patience: float) -> sqlite3.Connection:
 def make_private(path: Path) -> None:
     """A new database's file, for its owner alone: SQLite would make it for everybody to read.
 
-    Its log takes the rights of the file. One that is there keeps the rights that it has.
+    Its log takes the rights of the file. One that is there keeps the rights that it has, and is not
+    opened: to close it would take every lock away that SQLite holds on it in this process, and
+    whoever then closes it elsewhere would delete the log of what was acknowledged
+    (sqlite.org/howtocorrupt.html, 2.2).
 
     Raises:
-        OSError: if it cannot be read and written.
+        OSError: if it cannot be made.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """In one snapshot, as another process may be making the tables."""
     try:
+        connection.execute("BEGIN")
         owner = _number(connection, "application_id")
         version = _number(connection, "user_version")
         empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        connection.execute("COMMIT")
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
@@ -127,8 +144,13 @@ def _foreign(path: Path, got: str) -> ValueError:
                       "restore the file")  # fmt: skip
 
 
-def _into_wal(connection: sqlite3.Connection, path: Path, patience: float) -> None:
-    """The change to WAL may be refused at once, without waiting, while another makes the file."""
+def into_wal(connection: sqlite3.Connection, path: Path, patience: float) -> None:
+    """Turns the write-ahead log on; refused at once while another makes the file, so tried again.
+
+    Raises:
+        ValueError: if the file system cannot do it.
+        sqlite3.OperationalError: if it is refused for longer than `patience`, in seconds.
+    """
     end = time.monotonic() + patience
     while True:
         try:
@@ -150,10 +172,14 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _number(connection, "user_version")
+        third = (*_THIRD_TO_FOURTH, _no_update())
         steps = {0: (*_TABLES.split(";\n"), *_triggers()),
-                 1: (*_FIRST_TO_SECOND, _no_update(), *_SECOND_TO_THIRD),
-                 2: _SECOND_TO_THIRD}  # fmt: skip
+                 1: (*_FIRST_TO_SECOND, _no_update(), *_SECOND_TO_THIRD, *third),
+                 2: (*_SECOND_TO_THIRD, *third),
+                 3: third}  # fmt: skip
         if version in steps:
+            connection.create_function("unit_of", 2, unit_of, deterministic=True)
+            connection.create_function("chance_of", 1, chance_of, deterministic=True)
             for statement in steps[version]:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION}")

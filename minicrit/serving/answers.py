@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minicrit.feedback.schema import make_private
+from minicrit.feedback.schema import into_wal, make_private
 from minicrit.impostors import GUARD
 from minicrit.recount import RULES
 from minicrit.taxonomy import FLAW_TYPES
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FORM = "2"  # bumped whenever the fields of an answer change
+_FORM = "3"  # bumped whenever the fields of an answer change
 _WORDS = [[kind.name, kind.flag, kind.severity] for kind in FLAW_TYPES.values()]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -72,6 +72,9 @@ class Answers:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._reading, self._writing = _opened(path), _opened(path)
+        except sqlite3.OperationalError as error:  # it may well be in use
+            raise ValueError(f"{path}: expected to open the file of answers, got {error}; mend "
+                             "that and start again") from error  # fmt: skip
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{path}: expected a file of answers, got {error}; move it away or "
                              "remove it, answers are computed again") from error  # fmt: skip
@@ -89,10 +92,10 @@ class Answers:
         try:
             row = self._reading.execute("SELECT answer FROM answers WHERE key = ?",
                                         (key,)).fetchone()  # fmt: skip
-            found = json.loads(row[0]) if row else None
-        except (sqlite3.Error, ValueError):
+            of, found = json.loads(row[0]) if row else (None, None)
+        except (sqlite3.Error, ValueError, TypeError):
             return None
-        if not isinstance(found, dict):
+        if of != key.hex() or not isinstance(found, dict):  # a damaged file may give another row
             return None
         self._used.add(key)
         return found
@@ -109,7 +112,7 @@ class Answers:
         now, fresh = time.time(), dict(self._fresh)
         used, self._used = self._used, set()
         try:
-            rows = [(key, json.dumps(dict(row), allow_nan=False), now)
+            rows = [(key, json.dumps([key.hex(), dict(row)], allow_nan=False), now)
                     for key, row in fresh.items()]  # fmt: skip
             with self._writing:
                 self._writing.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
@@ -137,7 +140,8 @@ class Answers:
 def _opened(path: Path) -> sqlite3.Connection:
     make_private(path)  # what was found in a text is in it word for word
     connection = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = OFF")  # a lost answer is computed again
+    into_wal(connection, path, _BUSY_S)
+    # A lost answer is computed again, but a damaged file would have to be removed by hand.
+    connection.execute("PRAGMA synchronous = NORMAL")
     connection.executescript(_SCHEMA)
     return connection

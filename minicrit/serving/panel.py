@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minicrit.critic import Item
-from minicrit.feedback.entries import unit_of
+from minicrit.feedback.entries import group_of
 from minicrit.feedback.experiment import CONTROL, TREATMENT, Experiment
 from minicrit.feedback.store import FeedbackStore, UnavailableError
 from minicrit.files import sha256_json
@@ -94,7 +94,7 @@ class Panel:
         """
         assert self.experiment is not None
         try:
-            found = [self.experiment.assigned(unit_of(*item)) for item in items]
+            found = [self.experiment.assigned(group_of(*item)) for item in items]
         except (OSError, ValueError) as error:
             if str(error) != self._fault:  # once, not with every request
                 log.warning("experiment %s is left, control answers: %s", self.experiment.name,

@@ -10,7 +10,7 @@ from data_gen.feedback_rows import REWRITE, VERDICT, kept_out
 from data_gen.verify import verify
 from minicrit.cli import main
 from minicrit.config import Recipe
-from minicrit.feedback.entries import unit_of
+from minicrit.feedback.entries import group_of
 from minicrit.feedback.opinions import cases_of
 from minicrit.feedback.store import FeedbackStore
 from minicrit.feedback_config import FeedbackConfig
@@ -36,7 +36,7 @@ def text_of(n):
 
 
 def numbers(*, held_out):
-    return [n for n in range(400) if kept_out(unit_of("general", text_of(n)), 0.1) is held_out]
+    return [n for n in range(400) if kept_out(group_of("general", text_of(n)), 0.1) is held_out]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_decisions_become_examples(made):
     assert (mended.evidence, mended.critique, mended.fix) == ("We looked at ", None, None)
     assert (missed.label, missed.flaw_type) == ("flawed", "stale_evidence")
     assert rewritten.critique == "Twice is\nnot often."
-    assert agreed.group == unit_of("general", text_of(a))
+    assert agreed.group == group_of("general", text_of(a))
     (held,) = read_examples(out / "holdout.jsonl").examples
     assert (held.rationale, held.split) == (text_of(HELD[0]), "validation")
     assert {e.split for e in examples.values()} == {"train"}

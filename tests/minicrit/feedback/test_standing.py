@@ -66,7 +66,7 @@ def test_the_majority_of_the_last_words_decides_and_a_rationale_counts_once(stor
     for operator, decision in [("ann", "agree"), ("bob", "disagree"), ("cid", "agree"),
                                ("ann", "disagree")]:  # fmt: skip
         store.add_decision(a, decision, operator)
-    ask(store, b, text=f"  text OF {a}. ")  # the same rationale, another time
+    ask(store, b, text=f"  Text  of {a}. ")  # the same rationale, another time
     store.add_decision(b, "disagree", "dan")
     ask(store, c)
     store.add_decision(c, "agree", "ann")

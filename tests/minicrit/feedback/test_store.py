@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from minicrit.feedback.entries import AUDIT_SHARE, Request, chance_of
+from minicrit.feedback.entries import AUDIT_SHARE, Request, chance_of, unit_of
 from minicrit.feedback.store import (
     ConflictError,
     FeedbackStore,
@@ -186,7 +187,7 @@ def test_the_file_is_durable_private_and_ours_alone(store, tmp_path):
         FeedbackStore(tmp_path / "other.db")
     with sqlite3.connect(store.path) as newer:
         newer.execute("PRAGMA user_version = 9")
-    with pytest.raises(ValueError, match="of version 3 at most, got version 9; use the newer"):
+    with pytest.raises(ValueError, match="of version 4 at most, got version 9; use the newer"):
         FeedbackStore(store.path)
 
 
@@ -316,7 +317,7 @@ def test_the_queue_takes_turns_between_the_least_certain_and_the_drawn(store):
 def test_a_rationale_stands_in_the_queue_once_for_each_answer_and_arm(store):
     other = {**VALID, "p_flawed": 0.4}
     for name, result, more in [
-        ("a", FLAWED, {}), ("b", FLAWED, {"text": TEXT.upper()}), ("c", other, {}),
+        ("a", FLAWED, {}), ("b", FLAWED, {"text": f"{TEXT}  "}), ("c", other, {}),
         ("d", FLAWED, {"experiment": "e", "arm": "new"}), ("e", FLAWED, {}), ("f", other, {}),
     ]:  # fmt: skip
         ask(store, name, result, **more)
@@ -388,6 +389,86 @@ def test_in_a_file_of_the_second_version_nobody_knows_the_critic(store):
     with FeedbackStore(path) as again:
         ask(again, "r2", critic="c")
         assert [row["critic"] for row in again.requests()] == [None, "c"]
+
+
+def test_what_the_third_version_took_for_one_rationale_is_told_apart(store):
+    """In it 5 Gb were 5 GB; the second text gets the draw of its own first request."""
+    for name, text in (("r1", "5 Gb"), ("r2", "5 GB"), ("r3", "5 GB")):
+        ask(store, name, text=text)
+    path = store.path
+    store.close()
+    with sqlite3.connect(path) as older:
+        older.execute("DROP TRIGGER requests_no_update")
+        older.execute("UPDATE requests SET unit = 'one', chance = ?", (chance_of("r1"),))
+        older.execute("CREATE TRIGGER requests_no_update BEFORE UPDATE ON requests "
+                      "BEGIN SELECT RAISE(ABORT, 'requests is append-only'); END")  # fmt: skip
+        older.execute("PRAGMA user_version = 3")
+    with FeedbackStore(path) as again, again._connection() as connection:
+        found = [tuple(row) for row in connection.execute("SELECT unit, chance FROM requests")]
+        assert found == [
+            (unit_of("trading", text), chance_of(first))
+            for text, first in (("5 Gb", "r1"), ("5 GB", "r2"), ("5 GB", "r2"))
+        ]
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute("UPDATE requests SET chance = 0")
+
+
+def test_another_process_that_closes_the_file_takes_nothing_that_was_acknowledged(store):
+    """With two connections here, as two callers at once open them; then kill -9, as it were.
+
+    SQLite's locks are the process's: whoever opens and closes the file beside it would drop them,
+    the other process would believe to be the last one, and remove the log under this one.
+    """
+    ask(store)
+    with store._connection(), store._connection():
+        pass
+    code = (
+        "import sys; from pathlib import Path; from minicrit.feedback.store import "
+        "FeedbackStore\nwith FeedbackStore(Path(sys.argv[1])) as s: print(len(list(s.requests())))"
+    )
+    seen = subprocess.run([sys.executable, "-c", code, str(store.path)], check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    assert seen.stdout == "1\n"
+    log = Path(f"{store.path}-wal")
+    assert log.exists()
+    store.add_decision("r1", "agree", "ann")
+    copies = [Path(shutil.copy(file, store.path.parent.parent)) for file in (store.path, log)]
+    with FeedbackStore(copies[0]) as after:
+        assert len(list(after.decisions())) == 1
+
+
+def test_processes_that_make_a_file_together_all_find_it(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from minicrit.feedback.store import FeedbackStore
+from minicrit.serving.answers import Answers
+for n in range(25):
+    sys.stdin.readline()
+    FeedbackStore(Path(sys.argv[1]) / f"{n}.db").close()
+    Answers(Path(sys.argv[1]) / f"{n}.answers", 10).close()
+    print(n, flush=True)
+"""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
+    try:
+        for n in range(25):
+            for worker in workers:
+                worker.stdin.write("\n")
+                worker.stdin.flush()
+            assert [worker.stdout.readline() for worker in workers] == [f"{n}\n"] * 3
+        assert [worker.wait(30) for worker in workers] == [0] * 3
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
 
 
 def test_the_audit_is_a_fair_draw_by_the_id_alone():

@@ -162,6 +162,38 @@ cache.close()
     assert answers.get(bytes(32)) == {"n": 3}
 
 
+def test_another_process_that_closes_it_takes_no_answer_away(answers, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from minicrit.serving.answers import Answers\n"
+        "Answers(Path(sys.argv[1]), 100).close()"
+    )
+    for n in range(3):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.sqlite3")], check=True)
+        answers.put([(key(str(n)), {"n": n})])
+        answers.flush()
+        assert (tmp_path / "a.sqlite3-wal").exists()
+    assert [answers.get(key(str(n))) for n in range(3)] == [{"n": 0}, {"n": 1}, {"n": 2}]
+    with sqlite3.connect(tmp_path / "a.sqlite3") as other:
+        assert other.execute("SELECT count(*) FROM answers").fetchone() == (3,)
+
+
+def test_an_answer_to_another_question_is_none(answers, tmp_path):
+    answers.put([(key("a"), {"n": 1}), (key("b"), {"n": 2})])
+    answers.flush()
+    with sqlite3.connect(tmp_path / "a.sqlite3") as other:
+        rows = dict(other.execute("SELECT key, answer FROM answers"))
+        other.execute("UPDATE answers SET answer = ? WHERE key = ?", (rows[key("b")], key("a")))
+    assert (answers.get(key("a")), answers.get(key("b"))) == (None, {"n": 2})
+
+
+def test_a_file_in_use_is_not_to_be_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "_BUSY_S", 0.1)
+    with sqlite3.connect(tmp_path / "a.sqlite3") as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ValueError, match=r"a.sqlite3: expected to open .* locked; mend"):
+            Answers(tmp_path / "a.sqlite3", 10)
+
+
 def test_a_damaged_answer_is_none_and_a_foreign_file_is_refused(answers, tmp_path):
     answers.put([(key(), {"n": 1})])
     answers.flush()

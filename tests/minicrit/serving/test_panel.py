@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicrit.feedback.entries import unit_of
+from minicrit.feedback.entries import group_of
 from minicrit.feedback.experiment import Experiment
 from minicrit.serving import serve
 from tests.minicrit.serving.running import items, running
@@ -68,7 +68,7 @@ def test_each_rationale_is_answered_by_the_critic_it_was_drawn_for(critic, other
         state = live.http.get("/v1/state").json()
         live.service.recorder.settle_all()
         stored = live.service.store.request(rows[0]["request_id"])
-    arms = [drawn.drawn(unit_of(*item)) for item in asked]
+    arms = [drawn.drawn(group_of(*item)) for item in asked]
     p = critic.p_flawed(asked)
     expected = np.where(np.array(arms) == "control", p, 1 - p)
     assert {"control", "treatment"} == set(arms)
