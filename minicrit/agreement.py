@@ -28,7 +28,7 @@ from minicrit.judging import Judge, load_judge, remove_partial, score_items
 from minicrit.manifest import provenance
 from minicrit.measures import entry, plain
 from minicrit.statistics import Interval, clopper_pearson, cluster_bootstrap, mean_over, wilson
-from minicrit.tabular import write_table
+from minicrit.tabular import inert, write_table
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -267,7 +267,7 @@ def _write(out: Path, report: dict[str, Any], judged: Compared) -> None:
     header = ("lines", "domain", "critic", "p_flawed", "operators", "said_flawed", "request_ids",
               "rationale")  # fmt: skip
     rows = (
-        [" ".join(map(str, v)) if isinstance(v := row[k], list) else v for k in header]
+        [inert(" ".join(map(str, v)) if isinstance(v := row[k], list) else v) for k in header]
         for row in _disagreements(judged)
     )
     write_table(Path(f"{out}.disagreements.csv"), header, rows)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from minicrit.jsonl import BadLine, RefusedError, check_string, read_lines, shown
+from minicrit.serving.answers import normalised
 from minicrit.serving_config import RELEASED_CRITIC
 from minicrit.settings import SettingsError, nearest
 from minicrit.taxonomy import DOMAINS
@@ -187,4 +188,4 @@ def _checked(where: str, text: object) -> str:
         check_string(text)
     except RefusedError as error:
         raise ValueError(f"{where}: {error}") from error
-    return text.strip()
+    return normalised(text)  # as the service and MCP read it

@@ -19,19 +19,33 @@ _SHORTEST = 6  # characters: a shorter value would be found in words
 def key_of(name: str) -> str:
     """The key in an environment variable, "" for none.
 
-    Blanks around it are left out: a file from another system leaves a line's end there, no header
-    may hold one, and messages would spell it, so that the key in them would not be found.
+    Blanks around it are left out: a file from another system leaves a line's end there.
+
+    Raises:
+        ValueError: if no header may hold it, as two lines of a file, or a letter beyond ASCII.
     """
-    return os.environ.get(name, "").strip()
+    value = _value(name)
+    if not all("!" <= c <= "~" for c in value):
+        raise ValueError(f"{name}: expected one key of printable ASCII without blanks, got "
+                         "something else (not shown); export the key alone")  # fmt: skip
+    return value
 
 
 def without_keys(text: str) -> str:
-    """The text with the names of keys in the place of their values in the environment."""
+    """The text with the names of keys in the place of their values in the environment.
+
+    As they are, and as Python spells them in messages.
+    """
     for name in SECRETS:
-        value = key_of(name)
-        if len(value) >= _SHORTEST:
-            text = text.replace(value, f"({name})")
+        value = _value(name)
+        for spelt in {value, ascii(value)[1:-1], repr(value)[1:-1]}:
+            if len(value) >= _SHORTEST:
+                text = text.replace(spelt, f"({name})")
     return text
+
+
+def _value(name: str) -> str:
+    return os.environ.get(name, "").strip()
 
 
 def discreet(text: str) -> str:

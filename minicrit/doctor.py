@@ -115,7 +115,11 @@ def available_memory() -> int:
 def check_keys() -> Iterator[Finding]:
     """Which keys are there, and whether a file of keys is for its owner alone."""
     for name, use in KEYS.items():
-        there = bool(key_of(name))
+        try:
+            there = bool(key_of(name))
+        except ValueError as error:
+            yield fail("key", *str(error).rsplit("; ", 1))
+            continue
         yield ok("key", f"{name} is set" if there else f"{name} is not set; only for {use}")
     path = os.environ.get("MINICRIT_KEYS")
     if path and Path(path).exists():

@@ -16,6 +16,7 @@ from minicrit.files import write_atomic
 from minicrit.jsonl import RefusedError, check_string, shown
 
 Cells = tuple[int, list[str]]
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell
 _MAX_CELL = 1 << 20  # characters; Python's own limit is an eighth of it
 
 
@@ -85,6 +86,14 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
     writer.writerow(header)
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
+
+
+def inert(cell: object) -> object:
+    """The cell for a table that people open: text that a spreadsheet would compute stays text.
+
+    An apostrophe goes before what begins a formula (OWASP, CSV injection); numbers stay.
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA else cell
 
 
 def _check_header(

@@ -23,6 +23,7 @@ from data_gen.journal import Journal
 from data_gen.opening import open_backend
 from data_gen.prices import FREE, Price
 from minicrit.discreet import without_keys
+from minicrit.doctor import check_keys
 from tests.data_gen.scripted_server import ScriptedServer
 
 KINDS = ("anthropic", "ollama", "openai")
@@ -194,6 +195,28 @@ def test_a_key_that_the_server_repeats_is_taken_out(tmp_path, monkeypatch):
         assert "secret" not in str(caught.value)
         assert "no such key: (OPENAI_API_KEY)" in str(caught.value)
     assert "secret" not in "".join(p.read_text() for p in tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(kind, monkeypatch):
+    name = f"{kind.upper()}_API_KEY"
+    with ScriptedServer() as server:
+        for value in (
+            "sk-secretsecret\nsk-othersecret",
+            "sk-secret secret",
+            "sk-s\u00e9cret-secret",
+        ):
+            monkeypatch.setenv(name, value)
+            with pytest.raises(
+                ValueError, match=rf"^{name}: expected one key .*; export"
+            ) as caught:
+                backend(kind, server)
+            assert "ecret" not in str(caught.value)
+            for spelt in (value, repr(value), ascii(value)):
+                assert "ecret" not in without_keys(f"Illegal header value {spelt}")
+    findings = list(check_keys())
+    assert [(f.level, f.remedy) for f in findings if name in f.said] == [
+        ("fail", "export the key alone")]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -186,6 +186,19 @@ def test_a_text_from_another_system_is_the_same_text(ask):
     assert rows[0]["p_flawed"] == rows[1]["p_flawed"]
 
 
+def test_a_text_is_read_as_the_service_reads_it(ask):
+    """Letters in one piece, blanks at the beginning as they are, none at the end."""
+    said = [
+        json.loads(ask(text, "--json")[1])["request_id"]
+        for text in (
+            "  Cafe\u0301s won, so buy.",
+            "  Caf\u00e9s won, so buy. \n",
+            "Caf\u00e9s won, so buy.",
+        )
+    ]
+    assert said[0] == said[1] != said[2]
+
+
 def test_critique_of_standard_input(ask, monkeypatch):
     texts = []
     for argv in (["-"], ["--file", "-"]):

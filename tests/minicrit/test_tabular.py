@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minicrit.tabular import table_rows, write_table
+from minicrit.tabular import inert, table_rows, write_table
 
 
 def rows(tmp_path: Path, text: str | bytes) -> list[tuple[int, dict[str, str]]]:
@@ -65,3 +65,9 @@ def test_a_missing_file_and_a_broken_archive_are_refused(tmp_path: Path) -> None
     (tmp_path / "t.csv.gz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"expected a whole gzip file"):
         list(table_rows(tmp_path / "t.csv.gz", ("a",)))
+
+
+def test_what_a_spreadsheet_would_compute_stays_text() -> None:
+    for text in ('=HYPERLINK("http://x")', "@SUM(1)", "+1", "-1 % is little", "\tx", "\r=1"):
+        assert inert(text) == f"'{text}"
+    assert [inert(cell) for cell in ("a = b", "", -0.5, None)] == ["a = b", "", -0.5, None]
