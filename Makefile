@@ -166,8 +166,8 @@ endif
 ifneq ($(words $(SEED)),$(if $(SEED),1,0))
   $(error SEED: expected one number, got "$(SEED)"; several are SEEDS, of ladder)
 endif
-ifneq ($(if $(SEEDS),$(SEED)$(filter-out ladder,$(MAKECMDGOALS))),)
-  $(error SEEDS: expected the goal ladder alone, and no SEED, got "$(MAKECMDGOALS)"$(if $(SEED), and \
+ifneq ($(if $(SEEDS),$(SEED)$(filter-out ladder archive,$(MAKECMDGOALS))),)
+  $(error SEEDS: expected the goal ladder (or archive) alone, and no SEED, got "$(MAKECMDGOALS)"$(if $(SEED), and \
       SEED=$(SEED)))
 endif
 ifneq ($(SEED),)
@@ -395,8 +395,8 @@ benchmark: $(REPORTS)/benchmark.json $(COMPARED) ## judge MODEL_1, and MODEL_2 b
 judge: $(HEARD) ## let JUDGE compare the critiques of MODEL_1 and MODEL_2
 errors: $(REPORTS)/errors.json ## say what MODEL gets wrong, and why; FOCUS reads the result
 plain: $(PLAIN)/manifest.json ## train on as many texts without twins: what twins have to beat
-ifneq ($(SEEDS),)
 SEEDED := $(SEEDS:%=$(RUN)-seed%)
+ifneq ($(SEEDS),)
 ladder: $(SETUP)
 	@for seed in $(SEEDS); do \
 	    $(MAKE) --no-print-directory SEEDS= SEED=$$seed RUN=$(RUN)-seed$$seed ladder report; done
@@ -524,9 +524,11 @@ preflight: $(SETUP) ## check all machines of a job: network between them, bandwi
 prefetch: $(SETUP) ## fetch the base, so that training and measuring work without a network
 	HF_HUB_OFFLINE=0 HF_HUB_DISABLE_XET=1 $(MINICRIT) base $(CONFIG) $(SETTINGS_base) $(ARGS)
 
+ARCHIVED := $(foreach run,$(or $(SEEDED),$(RUN)),data/$(run) data/$(run)-pairs checkpoints/$(run) \
+    reports/$(run)) $(if $(SEEDS),$(REPORTS)-seeds)
 archive: ## copy data, pairs, critics and reports of this RUN to ARCHIVE, not work in progress
 	@test -n "$(ARCHIVE)" || { echo "ARCHIVE: expected a folder, got none; name it" >&2; exit 1; }
-	@for path in $(wildcard $(DATA_DIR) $(PAIRS) checkpoints/$(RUN) $(REPORTS)); do \
+	@for path in $(wildcard $(ARCHIVED)); do \
 	    to="$(ARCHIVE)/$$path"; echo "$$path -> $$to"; rm -rf -- "$$to.part"; mkdir -p "$$to.part"; \
 	    tar -cf - --exclude='*.work' --exclude='*.tmp' -C "$$path" . | tar -xf - -C "$$to.part"; \
 	    rm -rf -- "$$to"; mv "$$to.part" "$$to"; done

@@ -38,8 +38,8 @@ def test_a_seed_is_one_of_data_and_training_and_a_run_of_its_own(project):
     assert all(line.endswith("--seed 5 --sft.epochs 2") for line in lines)
     assert redone("sft", "SEED=5", "ARGS=--sft.epochs 2") == []
     assert redone("data", "SEED=6") == ["data"]
-    for words, said in ((("sft", "SEED=1 2"), "one number"), (("sft", "SEEDS=1 2"), "ladder alone"),
-                        (("ladder", "report", "SEEDS=1 2"), "ladder alone"),
+    for words, said in ((("sft", "SEED=1 2"), "one number"), (("sft", "SEEDS=1 2"), 'got "sft"'),
+                        (("ladder", "report", "SEEDS=1 2"), 'got "ladder report"'),
                         (("ladder", "SEEDS=1 2", "SEED=1"), "and SEED=1")):  # fmt: skip
         done = make(*words)
         assert done.returncode == 2
@@ -60,6 +60,13 @@ def test_the_ladder_over_seeds_is_a_ladder_each_and_one_table(project):
     assert "--seeds.reports reports/mine-seed0,reports/mine-seed1" in lines[-1]
     assert "--seeds.out reports/mine-seeds/ladder --sft.epochs 2" in lines[-1]
     assert redone("ladder", "SEEDS=0 1", "ARGS=--sft.epochs 2") == ["report", "report", "seeds"]
+    Path("reports/mine-seeds").mkdir()
+    Path("reports/mine-seeds/ladder.json").write_text("{}")
+    assert make("archive", "SEEDS=0 1", "ARCHIVE=kept").returncode == 0
+    kept = {path.relative_to("kept").as_posix() for path in Path("kept").glob("*/*")}
+    each = ("data/{}", "data/{}-pairs", "checkpoints/{}", "reports/{}")
+    assert kept == {"reports/mine-seeds",
+                    *(path.format(f"mine-seed{seed}") for seed in "01" for path in each)}  # fmt: skip
 
 
 def test_rungs_are_every_critic_of_the_run(piped):
