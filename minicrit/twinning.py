@@ -35,9 +35,11 @@ DEPTHS = (0.6, 0.8)
 def with_departures(branches: Sequence[Branch], flawed: Sequence[bool]) -> list[Branch]:
     """Marks in each text of a square where it departs from its nearest twin of the other label.
 
-    The marks end before the verdict word, the first token that is scored. Only squares are marked
-    (two sound and two flawed texts, or more of both): in a pair, the half that was exchanged may
-    stand first, and then says nothing yet where it departs.
+    The marks end before the verdict word, the first token that is scored. Only squares are marked:
+    two sound and two flawed texts, or more of both, that go on in the same ways, so that no way of
+    going on, nor its length, says anything by itself. In a pair, the half that was exchanged may
+    stand first, and then says nothing yet where it departs; texts that are in one group for another
+    reason (answers to one question, rows of one source) would be told apart by their length.
 
     Args:
         branches: whole sequences of one group.
@@ -52,7 +54,17 @@ def with_departures(branches: Sequence[Branch], flawed: Sequence[bool]) -> list[
         end = next(at for at, weight in enumerate(branch.weights) if weight)
         spot = (first, end, -1 if label else 1)
         marked.append(replace(branch, departure=spot) if first < end else branch)
-    return marked
+    return marked if _cancel(marked) else list(branches)
+
+
+def _cancel(branches: Sequence[Branch]) -> bool:
+    """Whether the sound texts go on from their marks as the flawed ones do, in whatever order."""
+    tails: dict[int, list[tuple[int, ...]]] = {1: [], -1: []}
+    for branch in branches:
+        if branch.departure:
+            first, end, sign = branch.departure
+            tails[sign].append(tuple(branch.ids[first:end]))
+    return sorted(tails[1]) == sorted(tails[-1])
 
 
 class VerdictProbes(nn.Module):

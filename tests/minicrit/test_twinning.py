@@ -36,6 +36,13 @@ def test_pairs_are_left_alone():
     assert with_departures(branches[:2], flawed[:2]) == branches[:2]
 
 
+def test_texts_that_are_in_one_group_for_another_reason_are_left_alone():
+    """Two sound and two flawed ones that each go on in a way of their own."""
+    branches, flawed = square()
+    longer = replace(branches[3], ids=(*branches[3].ids[:-1], 30, 6), weights=(0.0,) * 26 + (1.0,))
+    assert with_departures([*branches[:3], longer], flawed) == [*branches[:3], longer]
+
+
 def test_packing_keeps_the_marks_through_shared_prefixes():
     tree = grow(with_departures(*square()))
     batch = pack([tree, tree])
