@@ -109,7 +109,8 @@ def grown(encoded: Encoded, numbers: Iterable[int]) -> list[Group]:
     groups = []
     for name, members in groupby(ordered, key=lambda n: pairs[n].group):
         both = [encoded.branches[n] for n in members]
-        groups.append(Group(name, (grow([b for pair in both for b in pair]),), len(both)))
+        tree = grow([b for pair in both for b in pair])
+        groups.append(Group(name, (tree,), len(both), keys=2))
     return groups
 
 
@@ -179,7 +180,7 @@ def selected_groups(
             except TooLongError:
                 too_long += 1
         if branches:
-            groups.append(Group(name, (grow(branches),), len(branches)))
+            groups.append(Group(name, (grow(branches),), len(branches), keys=1))
     encoder.leave_out(path, "critiques", too_long, of=len(rows))
     return groups
 

@@ -35,7 +35,7 @@ def training_groups(
         if wanted:
             branches = _with_departures(members, branches)
         trees = (grow(branches),) if settings.share_prefix else tuple(map(_alone, branches))
-        groups.append(Group(name, trees, len(members)))
+        groups.append(Group(name, trees, len(members), keys=1))
     return groups
 
 

@@ -54,6 +54,16 @@ class Tree:
         return tuple(leaf for leaves in nested for leaf in leaves)
 
     @property
+    def sequences(self) -> tuple[Branch, ...]:
+        """The whole sequences, what they share before each; without marks of departures."""
+        return tuple(
+            replace(b, ids=self.prefix + b.ids, weights=(0.0,) * len(self.prefix) + b.weights,
+                    departure=None)
+            for part in self.branches
+            for b in (part.sequences if isinstance(part, Tree) else (part,))
+        )  # fmt: skip
+
+    @property
     def tokens(self) -> int:
         """Number of tokens computed for this tree."""
         parts = (b.tokens if isinstance(b, Tree) else len(b.ids) for b in self.branches)
@@ -248,6 +258,31 @@ def grow(sequences: Sequence[Branch]) -> Tree:
         forks = len(members) > 1 and _shared(members) >= _WORTH_A_FORK
         branches += [grow(members)] if forks else members
     return Tree(first[:shared], tuple(branches))
+
+
+def parted(tree: Tree, most: int, keys: int = 1) -> tuple[Tree, ...]:
+    """The tree, or, where it is longer than `most` tokens, several that are not, as far as it goes.
+
+    A tree whose sequences depart from each other stays whole.
+
+    Args:
+        tree: of a group.
+        most: tokens.
+        keys: how many consecutive keys belong together: sequences of one, or 2 n and 2 n + 1.
+    """
+    if tree.tokens <= most or tree.departures:
+        return (tree,)
+    kin: dict[int, list[Branch]] = {}
+    for number, branch in enumerate(tree.sequences):
+        kin.setdefault(branch.key // keys if branch.key >= 0 else -1 - number, []).append(branch)
+    parts: list[list[Branch]] = [[]]
+    for members in kin.values():
+        together = [*parts[-1], *members]
+        spared = (len(together) - 1) * _shared(together)
+        if parts[-1] and sum(len(b.ids) for b in together) - spared > most:
+            parts.append([])
+        parts[-1] += members
+    return tuple(grow(part) for part in parts)
 
 
 def _without(branch: Branch, shared: int) -> Branch:

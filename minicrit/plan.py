@@ -1,8 +1,9 @@
 """Training as a plan of optimizer steps, the same for every process and every restart.
 
 A step holds whole groups (twins stay together), packed into as many forward passes as the token
-limit asks for. Each process computes the whole plan and takes its share, so that nothing is left
-out or counted twice and the weight of a step is known everywhere before it starts.
+limit asks for; a group that is no square and too long for one pass is taken apart. Each process
+computes the whole plan and takes its share, so that nothing is left out or counted twice and the
+weight of a step is known everywhere before it starts.
 """
 
 import random
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from minicrit.packing import Branch, PackedBatch, Tree, pack
+from minicrit.packing import Branch, PackedBatch, Tree, pack, parted
 from minicrit.records import Example
 
 
@@ -40,11 +41,20 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class Group:
-    """The trees of examples that belong together, and their name."""
+    """The trees of examples that belong together.
+
+    Attributes:
+        name: of the group.
+        trees: of their sequences.
+        examples: how many.
+        keys: of how many consecutive keys sequences stay together where a tree is too long for one
+            pass (`packing.parted`); 0 if it is never taken apart.
+    """
 
     name: str
     trees: tuple[Tree, ...]
     examples: int
+    keys: int = 0
 
 
 class StepPlan:
@@ -59,6 +69,7 @@ class StepPlan:
         pack_tokens: int,
         seed: int,
     ) -> None:
+        groups = [part for group in groups for part in _bounded(group, pack_tokens)]
         self.groups = groups
         self.pack_tokens = pack_tokens
         self.steps: list[list[int]] = []
@@ -123,6 +134,21 @@ def _cut(order: list[int], sizes: list[int], batch: int) -> list[list[int]]:
         steps[(2 * before + size) * count // (2 * whole)].append(index)  # by its middle
         before += size
     return [step for step in steps if step]  # a group of several steps' size leaves some empty
+
+
+def _bounded(group: Group, most: int) -> list[Group]:
+    """The group, or several of one tree each where it is too long for one forward pass.
+
+    Rows of one source may be thousands: one step of all would not fit in memory, nor teach much.
+    """
+    if not group.keys:
+        return [group]
+    trees = [part for tree in group.trees for part in parted(tree, most, group.keys)]
+    if len(trees) == len(group.trees):
+        return [group]
+    leaves = sum(len(tree.leaves) for tree in trees)
+    return [Group(group.name, (tree,), max(1, group.examples * len(tree.leaves) // leaves))
+            for tree in trees]  # fmt: skip
 
 
 def _deal(trees: Sequence[Tree], world: int) -> list[list[Tree]]:

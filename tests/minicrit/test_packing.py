@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minicrit import attention
 from minicrit.logprobs import scored_logprobs, token_logprobs
-from minicrit.packing import Branch, Tree, grow, pack
+from minicrit.packing import Branch, Tree, grow, pack, parted
 
 WORDS = st.integers(5, 900)
 
@@ -162,6 +162,32 @@ def test_growing_a_tree_keeps_every_sequence(sequences):
     assert found == sorted(b.ids for b in branches)
     assert tree.weight == len(sequences)
     assert tree.tokens <= sum(len(s) for s in sequences)
+
+
+@given(st.lists(st.tuples(st.lists(WORDS, min_size=2, max_size=12), st.integers(-1, 4)),
+                min_size=1, max_size=12), st.integers(1, 60), st.integers(1, 2))  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_a_tree_that_is_too_long_is_taken_apart_with_every_sequence_and_key(told, most, keys):
+    branches = [Branch((7, 7, 7, *s), (0.0,) * (len(s) + 2) + (1.0,), key=key) for s, key in told]
+    whole = grow(branches)
+    parts = parted(whole, most, keys)
+    found = sorted((b.ids, b.weights, b.key) for part in parts for b in part.sequences)
+    assert found == sorted((b.ids, b.weights, b.key) for b in branches)
+    for kin in {key // keys for _, key in told if key >= 0}:
+        assert sum(any(leaf.key >= 0 and leaf.key // keys == kin for leaf in part.leaves)
+                   for part in parts) == 1  # fmt: skip
+    if whole.tokens <= most:
+        assert parts == (whole,)
+    for part in parts:
+        kin = {leaf.key // keys if leaf.key >= 0 else -2 - n for n, leaf in enumerate(part.leaves)}
+        assert part.tokens <= most or len(kin) == 1
+
+
+def test_texts_that_depart_from_each_other_stay_one_tree():
+    ends = [
+        Branch((1, 2, n, 9), (0.0, 0.0, 0.0, 1.0), (2, 3, sign)) for n, sign in ((3, 1), (4, -1))
+    ]
+    assert parted(grow(ends), 1) == (grow(ends),)
 
 
 def test_four_corners_share_opening_and_premise():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minicrit.packing import Branch, Tree
+from minicrit.packing import Branch, Tree, grow
 from minicrit.plan import Group, StepPlan, _cut, grouped, validation_steps
 from minicrit.records import Example
 
@@ -66,6 +66,24 @@ def test_packs_respect_the_token_limit_unless_one_tree_is_longer():
     packs = [packed for number in range(len(whole)) for packed in whole.step(number).packs]
     assert sorted(packed.tokens for packed in packs if packed.tokens > 20) == [32, 32]
     assert len(packs) > 10
+
+
+def test_a_group_that_is_too_long_for_one_pass_is_spread_over_steps():
+    """Thirty texts of one source, two of them a pair by their key; twins of a square stay one."""
+    rows = [Branch((7, n, n, 9), (0.0, 0.0, 0.0, 1.0), key=min(n, 28)) for n in range(30)]
+    square = [Branch((7, n, 9), (0.0, 0.0, 1.0), (1, 2, 1 - 2 * (n % 2))) for n in range(12)]
+    options = {"epochs": 1, "batch_examples": 4, "pack_tokens": 20, "seed": 0}
+    groups = (Group("desk", (grow(rows),), 30, keys=1),
+              Group("square", (grow(square),), 12, keys=1))  # fmt: skip
+    found = StepPlan(groups, **options)
+    steps = [found.step(number) for number in range(len(found))]
+    assert sum(step.examples for step in steps) == 42
+    assert sum(step.weight for step in steps) == 42
+    assert {step.departures for step in steps} == {0, 12}
+    assert len(steps) >= 4  # six parts of 6 and 12, of which neighbours may share a step
+    sizes = [packed.tokens for step in steps for packed in step.packs]
+    assert [size for size in sizes if size > 20] == [25]
+    assert sum(step.versions for step in steps) == 1
 
 
 @pytest.mark.parametrize(("steps", "every", "found"), [
