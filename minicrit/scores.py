@@ -135,7 +135,7 @@ def _equal_mass(p: Floats, weights: Floats) -> npt.NDArray[np.intp]:
     _, codes = np.unique(p, return_inverse=True)
     mass = np.bincount(codes, weights=weights)
     middle = NUM_BINS * (np.cumsum(mass) - mass / 2) / weights.sum()
-    return np.minimum(middle.astype(np.intp), NUM_BINS - 1)[codes]
+    return np.asarray(np.minimum(middle.astype(np.intp), NUM_BINS - 1)[codes])
 
 
 def twin_consistency(

@@ -65,8 +65,8 @@ def test_the_ladder_over_seeds_is_a_ladder_each_and_one_table(project):
     assert make("archive", "SEEDS=0 1", "ARCHIVE=kept").returncode == 0
     kept = {path.relative_to("kept").as_posix() for path in Path("kept").glob("*/*")}
     each = ("data/{}", "data/{}-pairs", "checkpoints/{}", "reports/{}")
-    assert kept == {"reports/mine-seeds",
-                    *(path.format(f"mine-seed{seed}") for seed in "01" for path in each)}  # fmt: skip
+    runs = {path.format(f"mine-seed{seed}") for seed in "01" for path in each}
+    assert kept == runs | {"reports/mine-seeds"}
 
 
 def test_rungs_are_every_critic_of_the_run(piped):
