@@ -35,9 +35,10 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 import numpy as np
+import numpy.typing as npt
 
 from minicrit.feedback.evidence import METRICS, Evidence, gathered
-from minicrit.feedback.sequential import confidence_sequence, log_capital
+from minicrit.feedback.sequential import Floats, confidence_sequence, log_capital
 from minicrit.feedback.store import FeedbackStore
 from minicrit.files import open_alone, sha256_json, to_json
 from minicrit.jsonl import RefusedError, parse_line, shown
@@ -45,6 +46,8 @@ from minicrit.measures import plain
 from minicrit.strictyaml import read_settings
 
 CONTROL, TREATMENT = "control", "treatment"
+RULES = ("mismatch", "harm", "success", "futility", "maximum")  # the first that holds ends it
+DECIMALS = 6  # of bounds, as they are reported: whoever reads them can follow the rules
 MISMATCH_LEVEL = 0.001  # of the test of the draw itself; it ends an experiment, so it is strict
 
 
@@ -115,6 +118,39 @@ class Experiment:
     def width(self, metric: str) -> float:
         """By how much two values of a metric can differ, in its own units."""
         return self.outcome_high - self.outcome_low if metric == "outcome" else 1.0
+
+    def told(self, metric: str, bounds: Floats) -> Floats:
+        """Bounds as they are reported and ruled by: within what the metric can differ by."""
+        width = self.width(metric)
+        return np.asarray(np.round(np.clip(bounds, -width, width), DECIMALS) + 0.0)
+
+    def floor(self, metric: str) -> float:
+        """What a metric's lower bound must be above for a success, in its own units."""
+        return 0.0 if metric == self.primary else -self.margin * self.width(metric)
+
+    def asked(self, metric: str) -> tuple[float, ...]:
+        """All that `rules` compares a metric's bounds with."""
+        return (0.0, self.least) if metric == self.primary else (0.0, self.floor(metric))
+
+    def rules(
+        self, metrics: Mapping[str, Mapping[str, Any]], mismatch: float = 1.0
+    ) -> npt.NDArray[np.int_]:
+        """Place in `RULES` of the rule that ends it, -1 where none does.
+
+        Args:
+            metrics: of each, `low` and `high` as `told`, and `n`: numbers, or arrays of one shape.
+            mismatch: always-valid p that the arms are as frequent as they were drawn.
+        """
+        primary = metrics[self.primary]
+        holds = {
+            "mismatch": mismatch <= MISMATCH_LEVEL,
+            "harm": np.any([metric["high"] < 0 for metric in metrics.values()], axis=0),
+            "success": np.all([metric["low"] > self.floor(name)
+                               for name, metric in metrics.items()], axis=0),
+            "futility": primary["high"] < self.least,
+            "maximum": primary["n"] >= self.most,
+        }  # fmt: skip
+        return np.select([np.asarray(holds[rule]) for rule in RULES], range(len(RULES)), -1)
 
     @property
     def log(self) -> Path:
@@ -204,7 +240,7 @@ class Experiment:
             return {"gain": None, "low": -width, "high": width, "p": 1.0, "n": 0,
                     "arms": found.arms(), "series": []}  # fmt: skip
         bounds = confidence_sequence(found.psi, found.bound, self.alpha / len(self.metrics))
-        low, high = np.maximum(bounds.low, -width), np.minimum(bounds.high, width)
+        low, high = self.told(name, bounds.low), self.told(name, bounds.high)
         series = [[n + 1, *map(plain, (bounds.estimate[n], low[n], high[n]))]
                   for n in _shown(len(found.psi))]  # fmt: skip
         return {"gain": plain(bounds.estimate[-1]), "low": plain(low[-1]), "high": plain(high[-1]),
@@ -223,18 +259,8 @@ class Experiment:
         return p
 
     def _rule(self, metrics: Mapping[str, Mapping[str, Any]], mismatch: float) -> str | None:
-        primary = metrics[self.primary]
-        worse = [metric["low"] / self.width(name) for name, metric in metrics.items()
-                 if name != self.primary]  # fmt: skip
-        if mismatch <= MISMATCH_LEVEL:
-            return "mismatch"
-        if any(metric["high"] < 0 for metric in metrics.values()):
-            return "harm"
-        if primary["low"] > 0 and min(worse, default=0.0) > -self.margin:
-            return "success"
-        if primary["high"] < self.least:
-            return "futility"
-        return "maximum" if primary["n"] >= self.most else None
+        place = int(self.rules(metrics, mismatch))
+        return None if place < 0 else RULES[place]
 
 
 def _shown(n: int, most: int = 200) -> list[int]:

@@ -28,6 +28,7 @@ Bools = npt.NDArray[np.bool_]
 
 TRUNCATION = 0.5  # c of the paper: no bet can lose more than this share of the capital
 POINTS = 2001  # means that are tried, from bound to bound
+MEANS = np.linspace(0, 1, POINTS)  # the same on [0, 1]; the two at the ends cannot be refuted
 _CHUNK = 256  # units at once, so that memory stays flat
 
 
@@ -95,48 +96,57 @@ def log_capital(y: Floats, mean: float, alpha: float) -> Floats:
     return np.asarray(np.maximum(more, less) - math.log(2))
 
 
-def confidence_sequence(psi: Floats, bound: float, alpha: float) -> Sequence:
+def confidence_sequence(
+    psi: Floats, bound: float, alpha: float, tried: Floats = MEANS[1:-1]
+) -> Sequence:
     """Bounds of the mean of bounded numbers that hold after all units at once.
 
     Args:
-        psi: (n,) within +-bound.
+        psi: (..., n) within +-bound.
         bound: of `psi`.
         alpha: share of repetitions in which the bounds may ever be wrong.
+        tried: some of `MEANS`, rising, without the two at the ends. With few of them a bound is
+            that of all of them, rounded outwards to the few: it has passed one of the few if and
+            only if that of all has.
 
     Returns:
         Bounds that only ever close in (their intersection is as valid), rounded outwards to the
         grid of means; estimate, the mean of psi so far; p, the smallest 1 / capital against zero.
     """
     y = (psi + bound) / (2 * bound)
-    count = np.arange(1, len(psi) + 1)
-    low, high = _bounds(y, alpha)
+    count = np.arange(1, psi.shape[-1] + 1)
+    low, high = _bounds(y, alpha, tried)
     p = np.minimum(1, np.exp(-log_capital(y, 0.5, alpha)))
     return Sequence(
-        estimate=np.cumsum(psi) / count,
-        low=np.maximum.accumulate(low) * 2 * bound - bound,
-        high=np.minimum.accumulate(high) * 2 * bound - bound,
-        p=np.minimum.accumulate(p),
+        estimate=np.cumsum(psi, axis=-1) / count,
+        low=in_units(np.maximum.accumulate(low, axis=-1), bound),
+        high=in_units(np.minimum.accumulate(high, axis=-1), bound),
+        p=np.minimum.accumulate(p, axis=-1),
     )
 
 
-def _bounds(y: Floats, alpha: float) -> tuple[Floats, Floats]:
-    """After each unit the grid points next to the outermost means not bet away.
+def in_units(mean: Floats, bound: float) -> Floats:
+    """Means on [0, 1] as means of numbers within +-bound."""
+    return mean * 2 * bound - bound
+
+
+def _bounds(y: Floats, alpha: float, means: Floats) -> tuple[Floats, Floats]:
+    """After each unit those next to the outermost means not bet away; y on axis -1.
 
     K+ falls and K- rises with m, so each bound is found by counting what one of them has refuted.
     """
-    means = np.linspace(0, 1, POINTS)[1:-1]
-    step, limit = 1 / (POINTS - 1), math.log(2 / alpha)
-    bets = stakes(y, alpha)
-    more, less = np.zeros(len(means)), np.zeros(len(means))
-    low, high = np.empty(len(y)), np.empty(len(y))
-    for start in range(0, len(y), _CHUNK):
+    limit, bets = math.log(2 / alpha), stakes(y, alpha)
+    lows, highs = np.concatenate([[0.0], means]), np.concatenate([[1.0], means[::-1]])
+    more = less = np.zeros((*y.shape[:-1], 1, len(means)))
+    low, high = np.empty(y.shape), np.empty(y.shape)
+    for start in range(0, y.shape[-1], _CHUNK):
         part = slice(start, start + _CHUNK)
-        gap, bet = y[part, None] - means, bets[part, None]
-        up = np.cumsum(np.log1p(np.minimum(bet, TRUNCATION / means) * gap), axis=0) + more
-        down = np.cumsum(np.log1p(-np.minimum(bet, TRUNCATION / (1 - means)) * gap), axis=0) + less
-        more, less = up[-1], down[-1]
-        low[part] = step * np.sum(up >= limit, axis=1)
-        high[part] = 1 - step * np.sum(down >= limit, axis=1)
+        gap, bet = y[..., part, None] - means, bets[..., part, None]
+        up = np.cumsum(np.log1p(np.minimum(bet, TRUNCATION / means) * gap), axis=-2) + more
+        down = np.cumsum(np.log1p(-np.minimum(bet, TRUNCATION / (1 - means)) * gap), axis=-2) + less
+        more, less = up[..., -1:, :], down[..., -1:, :]
+        low[..., part] = lows[np.sum(up >= limit, axis=-1)]
+        high[..., part] = highs[np.sum(down >= limit, axis=-1)]
     return low, high
 
 

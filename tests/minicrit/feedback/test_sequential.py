@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from minicrit.feedback.sequential import (
+    MEANS,
     confidence_sequence,
     contrast,
+    in_units,
     log_capital,
     msprt,
     reach,
@@ -104,6 +106,22 @@ def test_bounds_are_the_means_not_bet_away():
     assert found.low[-1] < 0.2 < found.high[-1]
     assert found.estimate[-1] == pytest.approx(psi.mean())
     assert found.p[-1] == pytest.approx(min(1, 1 / max(plain_capital(y, 0.5, 0.05))))
+
+
+def test_bounds_among_few_means_are_those_of_all_rounded_outwards():
+    """Two experiments at once, of 700 numbers each: more than are looked at in one go."""
+    psi = np.random.default_rng(1).choice([-1.0, 0.0, 1.0], (2, 700), p=[0.1, 0.6, 0.3])
+    few = MEANS[[800, 950, 1000, 1030, 1100, 1250]]
+    found = confidence_sequence(psi, 1.0, 0.05, few)
+    grid = in_units(np.array([0, *few, 1]), 1.0)
+    for row in range(2):
+        whole = confidence_sequence(psi[row], 1.0, 0.05)
+        low = [grid[grid <= bound].max() for bound in whole.low]
+        high = [grid[grid >= bound].min() for bound in whole.high]
+        assert (found.low[row].tolist(), found.high[row].tolist()) == (low, high)
+        assert len(set(low)) > 3
+        assert found.p[row].tolist() == whole.p.tolist()
+    assert in_units(np.array([0.0, 0.5, 0.75, 1.0]), 2.0).tolist() == [-2, 0, 1, 2]
 
 
 def ever_wrong(draw, runs, share=0.5):
