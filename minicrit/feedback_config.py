@@ -59,11 +59,13 @@ class ABConfig:
             rationales decided on, valid ones alone for false_positives, or outcomes.
         outcome_low: least outcome that can be reported.
         outcome_high: greatest outcome.
-        rate: value of the metric under control that a plan assumes; of outcomes how far they lie
+        rate: value of every metric under control that a plan assumes; of outcomes how far they lie
             from `outcome_low` to `outcome_high`, from 0 to 1.
         discordance: share of the rationales on which the two critics are not equally right, that a
             plan of a shadow experiment assumes.
-        plan: say what would be found with which chance, and after how many decisions.
+        valid_share: share of the rationales decided on that are valid, which a plan assumes: only
+            they count for false_positives.
+        plan: say how experiments with some true gains end, and after how many decisions.
         simulate: A/A experiments that are simulated under continuous peeking; 0 for none.
         out: report without ending; .json, .md and .html are written.
     """
@@ -86,6 +88,7 @@ class ABConfig:
     outcome_high: float = 1.0
     rate: float = 0.85
     discordance: float = 0.15
+    valid_share: float = 0.5
     plan: bool = False
     simulate: int = 0
     out: Path = Path("reports/ab")

@@ -27,7 +27,7 @@ _SHARES = {
     "flawed", "floor", "least_accuracy", "least_agreement", "least_injection", "least_length",
     "least_parsed", "least_right", "max_bad", "max_risk", "max_unscored", "most_flips", "near",
     "overlap", "quantize.margin", "rate", "share", "sure", "target", "temperature_share", "terse",
-    "warmup",
+    "valid_share", "warmup",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from minicrit import limits
 from minicrit.feedback.ab_page import ab_html, ab_markdown, plan_markdown, wolf_markdown
 from minicrit.feedback.experiment import Experiment
 from minicrit.feedback.planning import cry_wolf, plan
+from minicrit.feedback.simulated import Assumed
 from minicrit.feedback.store import FeedbackStore
 from minicrit.feedback_config import ABConfig
 from minicrit.files import sha256_file, write_atomic, write_json
@@ -23,7 +24,7 @@ from minicrit.manifest import provenance
 if TYPE_CHECKING:
     from minicrit.config import Recipe
 
-FORM = 2  # of the report; raise it when a key changes its meaning
+FORM = 3  # of the report; raise it when a key changes its meaning
 #: Settings that the file of an experiment holds: what began is not changed.
 HELD = tuple(f.name for f in fields(Experiment) if f.name != "path")
 
@@ -123,9 +124,13 @@ def _before(settings: ABConfig, seed: int) -> dict[str, Any]:
     if not 0 < settings.rate < 1:
         raise ValueError(f"ab.rate: expected more than 0 and less than 1, got {settings.rate}; "
                          "make agreement and the console measure it")  # fmt: skip
+    if not 0 < settings.valid_share <= 1:
+        raise ValueError(f"ab.valid_share: expected more than 0 and at most 1, got "
+                         f"{settings.valid_share}; the console's decisions measure it")  # fmt: skip
     report: dict[str, Any] = {}
     if settings.plan:
-        report["plan"] = plan(experiment, settings.rate, settings.discordance, seed)
+        assumed = Assumed(settings.rate, settings.discordance, settings.valid_share)
+        report["plan"] = plan(experiment, assumed, seed)
         sys.stdout.write(plan_markdown(report["plan"], experiment))
     if settings.simulate:
         report["false_alarms"] = cry_wolf(experiment, settings.rate, settings.discordance,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from minicrit import plots
+from minicrit.feedback.planning import ENDS
 from minicrit.pages import render
 from minicrit.plots import Line
 from minicrit.tables import Row, bounds, cell, markdown, number
@@ -18,12 +19,13 @@ LABELS = {
     "false_positives": "valid rationales let through",
     "outcome": "outcome",
 }
-#: By primary metric: what its numbers and `most` count, and what must be asked for them.
+#: What the numbers of a primary metric and `most` count.
 COUNTED = {
-    "agreement": ("decisions", "rationales for them"),
-    "false_positives": ("valid rationales decided on", "valid rationales for them"),
-    "outcome": ("outcomes", "rationales for them"),
+    "agreement": "decisions",
+    "false_positives": "valid rationales decided on",
+    "outcome": "outcomes",
 }
+HALF = 0.5  # a gain that succeeds more rarely is told as one that is rather not found
 RULES = {
     "mismatch": "stopped: the arms are not as frequent as they were drawn, so something filters "
     "them",
@@ -98,19 +100,41 @@ def log_rows(report: Report) -> tuple[Row, list[Row]]:
 
 def plan_markdown(found: Report, experiment: "Experiment") -> str:
     """The plan for the terminal."""
+    others = [name for name in experiment.metrics if name != experiment.primary]
     rows: list[Row] = [
-        (f"{row['gain']:+.3f}", cell({**row, "value": row["power"], "n": found["runs"]}),
-         number(row["decisions"], 0), str(row["rationales"] or "-"))
+        (f"{row['gain']:+.3f}", *(f"{row['others'][name]:+.3f}" for name in others),
+         *(cell(row[rule]) for rule in ENDS), number(row["decisions"], 0),
+         str(row["rationales"] or "-"))
         for row in found["rows"]
     ]  # fmt: skip
-    counted, asked = COUNTED[experiment.primary]
-    head: Row = ("true gain", f"found within {found['most']}", f"{counted} (median)", asked)
+    head: Row = ("true gain", *(f"in {LABELS[name]}" for name in others), *ENDS,
+                 f"{COUNTED[experiment.primary]} (median)", "rationales for them")  # fmt: skip
     low, high = experiment.outcome_low, experiment.outcome_high
     of = f" of the way from {low:g} to {high:g}" if experiment.primary == "outcome" else ""
     mode = _mode(shadow=experiment.shadow, share=experiment.share)
+    if experiment.shadow:
+        mode += f" with critics that differ on {100 * found['discordance']:g} %"
     return (f"# Plan: {experiment.primary} at {found['rate']:g}{of}, {mode}, "
-            f"{len(experiment.metrics)} metrics, {found['runs']} simulated experiments each\n\n"
-            f"{markdown(head, rows)}\n\n")  # fmt: skip
+            f"{len(experiment.metrics)} metrics, {100 * found['valid_share']:g} % valid, at most "
+            f"{found['most']}; {found['runs']} simulated experiments each\n\n"
+            f"{markdown(head, rows)}\n\n{_judged(found, experiment)}\n\n")  # fmt: skip
+
+
+def _judged(found: Report, experiment: "Experiment") -> str:
+    """How to read the plan, and what to do where a gain would rather not be found."""
+    text = ("Shares of them that each rule ends, looked at after every rationale; medians are of "
+            "those that are a success.")  # fmt: skip
+    missed = [f"{row['gain']:+.3f}" for row in found["rows"]
+              if row["gain"] > 0 and row["success"]["value"] < HALF]  # fmt: skip
+    if not missed:
+        return text
+    remedies = ["a larger ab.most"]
+    if not experiment.shadow and "outcome" not in experiment.metrics:
+        remedies.insert(0, "ab.shadow")
+    if len(experiment.metrics) > 1:
+        remedies.append("an ab.margin that allows more")
+    return (f"{text} A true gain of {', '.join(missed)} will rather end without a success; what "
+            f"helps: {', or '.join(remedies)}.")  # fmt: skip
 
 
 def wolf_markdown(found: Report) -> str:
