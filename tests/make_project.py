@@ -110,3 +110,11 @@ def edit(name: str, old: str, new: str) -> None:
     assert old in text
     time.sleep(0.02)
     Path(name).write_text(text.replace(old, new))
+
+
+def trains_more(*names: str) -> None:
+    """Lets the stand-in do stages that few tests need."""
+    for name in names:
+        edit(".venv/bin/minicrit", 'if stage == "kto":', f"""if stage == "{name}":
+    write(values["--{name}.out"] + "/manifest.json")
+if stage == "kto":""")  # fmt: skip
