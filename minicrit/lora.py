@@ -32,7 +32,7 @@ def attach_lora(
     """Adds a fresh adapter (B is zero, so nothing changes yet) and fuses what can be fused.
 
     Raises:
-        ValueError: if a name among `targets` is that of no layer.
+        ValueError: if a name among `targets` is that of no layer, or of the output layer.
     """
     named = targets if targets == "all-linear" else _layers_named(model, targets)
     settings = PeftLoraConfig(
@@ -52,13 +52,19 @@ def attach_lora(
 def _layers_named(model: PreTrainedModel, targets: str) -> list[str]:
     """The names, apart; peft would leave those that it does not find out without a word."""
     named = [name.strip() for name in targets.split(",")]
-    there = {part for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)
-             for part in (name, name.rpartition(".")[2])}  # fmt: skip
-    for name in named:
-        if not any(name == own or own.endswith(f".{name}") for own in there):
-            known = ", ".join(sorted(own for own in there if "." not in own))
-            raise ValueError(f"lora.targets: expected all-linear or names of linear layers "
-                             f"({known}), got {name!r}; correct it")  # fmt: skip
+    head = model.get_output_embeddings()
+    layers = {name: layer for name, layer in model.named_modules()
+              if isinstance(layer, torch.nn.Linear)}  # fmt: skip
+    for name in named:  # as peft takes it: the full name, or the end of it
+        found = [layer for own, layer in layers.items() if f".{own}".endswith(f".{name}")]
+        if head in found:  # losses read it bare; and a tied embedding would be merged with it
+            raise ValueError(f"lora.targets: expected layers below the output layer, got {name!r}, "
+                             "which is that one; leave it out, or set all-linear, which takes all "
+                             "others")  # fmt: skip
+        if not found:
+            below = {own.rpartition(".")[2] for own, layer in layers.items() if layer is not head}
+            raise ValueError("lora.targets: expected all-linear or names of linear layers "
+                             f"({', '.join(sorted(below))}), got {name!r}; correct it")  # fmt: skip
     return named
 
 

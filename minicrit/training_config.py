@@ -14,7 +14,7 @@ class LoraConfig:
             each (docs/scaling.md), and its result is a whole model.
         alpha: the update is scaled by alpha / rank.
         dropout: share of adapter inputs dropped in training.
-        targets: `all-linear`, or names of modules separated by commas.
+        targets: `all-linear`, or names of layers below the output layer, separated by commas.
     """
 
     rank: int = 16

@@ -51,6 +51,23 @@ def test_names_of_layers_may_have_blanks_and_must_all_be_known(tiny):
         attach_lora(load_model(tiny), targets="q_proj,vproj", **options)
 
 
+@pytest.mark.parametrize("called", ["lm_head", "top"])
+def test_the_output_layer_takes_no_adapter_whatever_it_is_called(tiny, called):
+    """On a tied base the merged copy was another critic: the embedding had changed with it."""
+    model = load_model(tiny)
+    head = model.lm_head
+    if called != "lm_head":
+        del model.lm_head
+        setattr(model, called, head)
+        model.get_output_embeddings = lambda: head
+    options = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "seed": 0}
+    message = rf"lora.targets: .*below the output layer, got '{called}'.*all-linear"
+    with pytest.raises(ValueError, match=message):
+        attach_lora(model, targets=f"q_proj, {called}", **options)
+    with pytest.raises(ValueError, match=r"lora.targets: .* linear layers \((?!.*(lm_head|top))"):
+        attach_lora(model, targets="no_proj", **options)
+
+
 def test_a_saved_adapter_goes_on_where_it_was(tiny, tmp_path):
     saved, fresh = adapted(tiny, 4, seed=1), adapted(tiny, 4, seed=2)
     for name, p in saved.named_parameters():
