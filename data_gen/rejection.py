@@ -79,8 +79,8 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     from minicrit.critic import Critic
 
     settings = recipe.rsf
-    _refuse_out_of_range(settings)
     manner = _manner(recipe, number)
+    _refuse_out_of_range(settings, manner)
     decides = _decides(recipe, model, number)
     key = sha256_json(decides)
     recover_folder(out)
@@ -101,7 +101,7 @@ def make_selection(recipe: "Recipe", model: Path, out: Path, number: int) -> Pat
     read = [*(looked_at if settings.scouted else ()), *examples]
     tokens = equal_tokens(encoder, read, samples, learnt, settings.epochs)
     instead = list(control(everything, encoder, tokens, f"{recipe.seed}/{number}"))
-    found = facts(examples, samples, pools, kept, settings.least_score)
+    found = facts(examples, samples, pools, kept, settings)
     report = {**looks, **found, "too_long": too_long, "labels": len(labels), "dtype": manner.dtype,
               "control_tokens": tokens, "control_critiques": len(instead)}  # fmt: skip
     with atomic_folder(out) as box:
@@ -182,7 +182,7 @@ def _made_by(out: Path, key: str) -> bool:
     return (out / "manifest.json").is_file() and read_manifest(out)["facts"].get("key") == key
 
 
-def _refuse_out_of_range(settings: RSFConfig) -> None:
+def _refuse_out_of_range(settings: RSFConfig, manner: Manner) -> None:
     if not 0 < settings.keep <= 1:
         raise ValueError(f"rsf.keep: expected a share above 0 up to 1, got {settings.keep:g}; "
                          "write 25 % as 0.25")  # fmt: skip
@@ -190,6 +190,13 @@ def _refuse_out_of_range(settings: RSFConfig) -> None:
         raise ValueError(f"rsf.least_score: expected a score from {VERDICT:g}, the verdict alone, "
                          f"to under 1, got {settings.least_score:g}; 0.9 asks for a critique that "
                          "is argued well")  # fmt: skip
+    heats = manner.heats
+    different = sum(heat > 0 for heat in heats) + (0 in heats)  # greedy ones are all the same
+    if different == 1 and not settings.labels:
+        raise ValueError("rsf.drawn: expected 2 critiques or more of a rationale that can differ, "
+                         f"as of one there is nothing to select, got {settings.drawn} at the "
+                         f"temperatures {settings.temperatures}; raise rsf.drawn or "
+                         "rsf.temperatures, or learn labels alone (rsf.labels)")  # fmt: skip
 
 
 _DECIDE = ("rationales", "scouted", "drawn", "dtype", "temperatures", "max_new_tokens", "rows",
@@ -320,13 +327,16 @@ def facts(
     samples: Sequence[Sequence[Sample]],
     pools: Sequence[Sequence[Kept]],
     kept: Sequence[Kept],
-    least: float = VERDICT,
+    settings: RSFConfig,
 ) -> dict[str, Any]:
-    """What became of the critiques, how different they are, how far best of N may move."""
+    """What became of the critiques, how different they are, how far best of N may move.
+
+    There may be none, as of a critic that is sure of all it looked at; a mean of none is None.
+    """
+    n, least = settings.drawn, settings.least_score
     drawn = [one for some in samples for one in some]
     scores = _scores(samples, pools)
     right = Counter(sum(one.score >= least for one in pool) for pool in pools)
-    n = len(samples[0])
     return {
         "rationales": len(examples),
         "critiques": len(drawn),
@@ -336,12 +346,15 @@ def facts(
         "rationales_with_none_right": right[0],
         "kept": len(kept),
         "kept_of_rationales": len({one.example.id for one in kept}),
-        "mean_score": round(math.fsum(scores) / len(scores), 4),
-        "mean_score_kept": (
-            round(math.fsum(one.score for one in kept) / len(kept), 4) if kept else None
-        ),
+        "mean_score": mean(scores),
+        "mean_score_kept": mean([one.score for one in kept]),
         "kl_bound_nats": round(math.log(n) - (n - 1) / n, 4),
     }
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """To four decimals; None of none."""
+    return round(math.fsum(values) / len(values), 4) if values else None
 
 
 def _scores(samples: Sequence[Sequence[Sample]], pools: Sequence[Sequence[Kept]]) -> list[float]:

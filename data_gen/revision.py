@@ -9,7 +9,6 @@
 Only training rows are ever criticized here.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +40,7 @@ from data_gen.oracle import VERSION as ORACLE_VERSION
 from data_gen.oracle import score
 from data_gen.preferences import preference
 from data_gen.public import require_drawn
-from data_gen.rejection import Kept, rest, training_encoder
+from data_gen.rejection import Kept, mean, rest, training_encoder
 from data_gen.revisers import PROMPT_VERSION, ModelReviser, Reviser, SelfReviser
 from data_gen.rules import PATH, rules
 from data_gen.rules import VERSION as RULES_VERSION
@@ -250,8 +249,8 @@ def report_of(found: Sequence[Revised], asked: Mapping[str, int]) -> dict[str, A
         "drafts_unread": sum(one.draft.critique is None for one in found),
         "outcomes": {name: outcomes[name] for name in (*OUTCOMES, CLEAN)},
         "rules": {rule.id: _fate(rule.id, found) for rule in rules()},
-        "mean_score_draft": _mean([old for old, _ in scores]),
-        "mean_score_revision": _mean([new for _, new in scores]),
+        "mean_score_draft": mean([old for old, _ in scores]),
+        "mean_score_revision": mean([new for _, new in scores]),
         "asked": dict(sorted(asked.items())),
     }
 
@@ -262,10 +261,6 @@ def _fate(rule: str, found: Sequence[Revised]) -> dict[str, int]:
     mended = [one for one in broken if one.outcome == ACCEPTED]
     kept = sum(rule in one.draft.review.kept for one in found)
     return {"applies": kept + len(broken), "broken": len(broken), "mended": len(mended)}
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(math.fsum(values) / len(values), 4) if values else None
 
 
 def _row(one: Revised) -> dict[str, Any]:

@@ -178,7 +178,7 @@ class RSFConfig(TrainingConfig):
         rationales: rationales a round, drawn by seed and round; 0 for all.
         scouted: so many are looked at first, by one forward each, and critiques written of those
             alone that will probably be judged both ways, as the others yield none; 0 for none.
-        drawn: critiques of each.
+        drawn: critiques of each; 2 that can differ at the least, unless `labels` are learnt.
         temperatures: they are drawn at, in turn; 0 is greedy.
         max_new_tokens: longest critique, in tokens.
         rows: critiques that are written at the same time.

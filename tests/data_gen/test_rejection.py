@@ -65,7 +65,8 @@ def test_a_critique_may_have_to_be_argued_well_to_count_as_right():
     # of the third rationale all verdicts are right, but only one critique is worth 0.85
     assert texts(select(POOLS, 0.25, "rationale", 0.85)) == [(0, "3"), (0, "0"), (2, "0")]
     assert list(select(POOLS, 0.25, "rationale", 0.97)) == []
-    found = facts(EXAMPLES[:1], [[sample_of("text 0")] * 2], POOLS[2:3], POOLS[2][:1], 0.85)
+    found = facts(EXAMPLES[:1], [[sample_of("text 0")] * 2], POOLS[2:3], POOLS[2][:1],
+                  RSFConfig(drawn=2, least_score=0.85))  # fmt: skip
     assert (found["right"], found["rationales_with_none_right"]) == (1, 0)
 
 
@@ -77,7 +78,7 @@ def test_equal_texts_count_once_and_what_does_not_parse_is_wrong():
     right = render_critique(critique_of(EXAMPLES[0]))
     found = rated(EXAMPLES[0], [sample_of(t) for t in (right, right, "No flaw here.")])
     assert [(one.text, one.score) for one in found] == [(right, 1.0), ("No flaw here.", 0.0)]
-    told = facts(EXAMPLES[:1], [[sample_of(right)] * 8], [found], found[:1])
+    told = facts(EXAMPLES[:1], [[sample_of(right)] * 8], [found], found[:1], RSFConfig(drawn=8))
     assert (told["critiques"], told["different"], told["right"], told["kept"]) == (8, 2, 1, 1)
     assert told["mean_score"] == 1.0
     assert told["kl_bound_nats"] == pytest.approx(math.log(8) - 7 / 8, abs=1e-4)
@@ -97,6 +98,9 @@ def test_a_critique_that_was_cut_off_is_not_learnt_from():
         ({"keep": 0.0}, "keep"),
         ({"least_score": 0.4}, "rsf.least_score: expected a score from 0.5"),
         ({"least_score": 1.0}, "least_score"),
+        ({"drawn": 1}, r"rsf.drawn: expected 2 critiques or more .* got 1 at .* \(rsf.labels\)"),
+        ({"drawn": 8, "temperatures": [0.0]}, r"rsf.drawn: .* got 8 at the temperatures \[0.0\]"),
+        ({"temperatures": []}, "temperatures: expected numbers from 0 on, got none"),
     ],
 )
 def test_settings_are_looked_at_before_anything_is_read(tmp_path, told, words):
@@ -161,6 +165,22 @@ def test_a_critic_that_is_never_right_teaches_nothing(tmp_path, tiny):
     settings.labels = True  # are known of all that was looked at, whatever was written
     made = read_manifest(make_selection(recipe, adapter, tmp_path / "selection", 1))["facts"]
     assert (made["kept"], made["mean_score_kept"], made["labels"]) == (0, None, len(EXAMPLES))
+
+
+def test_a_critic_that_is_sure_of_all_it_looks_at_learns_labels_alone(tmp_path, tiny):
+    """One critique of a rationale is never judged both ways, so none is written."""
+    write_examples(tmp_path / "train.jsonl", EXAMPLES)
+    adapter = tmp_path / "sft"
+    as_an_adapter(tiny, adapter)
+    settings = RSFConfig(data=tmp_path / "train.jsonl", drawn=1, scouted=6, labels=True)
+    recipe = Recipe(rsf=settings, base=BaseConfig("tiny", folder=tiny.folder.parent))
+    out = make_selection(recipe, adapter, tmp_path / "selection", 1)
+    made = read_manifest(out)["facts"]
+    assert (made["scouted_undecided"], made["critiques"], made["labels"]) == (0, 0, len(EXAMPLES))
+    assert (made["mean_score"], made["mean_score_kept"], made["kl_bound_nats"]) == (None, None, 0.0)
+    assert len((out / "selected.jsonl").read_bytes().splitlines()) == len(EXAMPLES)
+    bound = facts([], [], [], [], RSFConfig(drawn=8))["kl_bound_nats"]
+    assert bound == pytest.approx(math.log(8) - 7 / 8, abs=1e-4)
 
 
 def test_control_gets_what_sampling_and_training_cost(tiny_encoder):
