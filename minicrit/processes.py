@@ -56,6 +56,22 @@ def device_kind() -> Literal["cuda", "cpu"]:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def refuse_devices(stage: str, devices: int | str) -> None:
+    """Refuses devices that are not there, or no number of them, before anything is loaded.
+
+    Raises:
+        ValueError: with the setting to change.
+    """
+    if devices == "auto":
+        return
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+        raise ValueError(f"{stage}.devices: expected auto or a whole number from 1, got "
+                         f"{devices!r}; which GPUs is for CUDA_VISIBLE_DEVICES to say")  # fmt: skip
+    if device_kind() == "cuda" and devices > (there := torch.cuda.device_count()):
+        raise ValueError(f"{stage}.devices: expected at most the GPUs that are here ({there}), got "
+                         f"{devices}; lower it, or set auto")  # fmt: skip
+
+
 def take_gpu() -> None:
     """Makes the GPU that is this process's, of several on a machine, the one that `cuda` means."""
     if torch.cuda.is_available():

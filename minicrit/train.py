@@ -346,6 +346,7 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
 def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
     from lightning import Trainer
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.loggers import TensorBoardLogger
     from lightning.pytorch.plugins import DoublePrecision
 
@@ -358,27 +359,33 @@ def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
     logger = TensorBoardLogger(settings.log_folder, name=name, version=version)
     # Lightning's own way is to save and requeue inside of the signal handler.
     slurm = [SLURMEnvironment(auto_requeue=False)] if under_slurm() else []
-    shared = settings.strategy == SHARED
+    kind, shared = device_kind(), settings.strategy == SHARED
     # ModelParallelStrategy refuses the name of this precision, not the precision.
     double = [DoublePrecision()] if shared and settings.precision == "64-true" else []
-    return Trainer(
-        max_epochs=1,
-        accelerator=device_kind(),
-        precision=None if double else settings.precision,
-        devices=settings.devices if device_kind() == "cuda" or settings.devices != "auto" else 1,
-        num_nodes=nodes_of_step() or settings.nodes,
-        strategy=SharedOut() if shared else settings.strategy,
-        logger=logger,
-        log_every_n_steps=5,
-        val_check_interval=1,  # callbacks.validating says when
-        num_sanity_val_steps=0,
-        callbacks=watchers.callbacks,
-        plugins=[DurableIO(), *double, *slurm],
-        enable_checkpointing=False,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-        deterministic="warn",
-    )
+    try:
+        return Trainer(
+            max_epochs=1,
+            accelerator=kind,
+            precision=None if double else settings.precision,
+            devices=settings.devices if kind == "cuda" or settings.devices != "auto" else 1,
+            num_nodes=nodes_of_step() or settings.nodes,
+            strategy=SharedOut() if shared else settings.strategy,
+            logger=logger,
+            log_every_n_steps=5,
+            val_check_interval=1,  # callbacks.validating says when
+            num_sanity_val_steps=0,
+            callbacks=watchers.callbacks,
+            plugins=[DurableIO(), *double, *slurm],
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            deterministic="warn",
+        )
+    except (MisconfigurationException, TypeError, ValueError, ImportError) as error:
+        raise ValueError(f"{run.stage}.strategy: expected one that Lightning can train by here, "
+                         f"got {settings.strategy} with {run.stage}.devices {settings.devices} ("
+                         f"{' '.join(str(error).split())}); set auto, or ddp for several "
+                         "processes") from error  # fmt: skip
 
 
 def _checkpoint(work: Path) -> Path | None:

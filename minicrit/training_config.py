@@ -46,7 +46,7 @@ class TrainingConfig:
         samples: validation items whose critique is written out to TensorBoard.
         loss_chunk: scored tokens whose logits exist at once; 0 for all.
         gradient_checkpointing: recompute activations to save memory.
-        devices: devices a node; `auto` for all GPUs or one CPU process.
+        devices: how many a node; `auto` for all GPUs or one CPU process.
         nodes: machines; inside of a Slurm step, those that it has.
         strategy: Lightning strategy: `auto`, `ddp`, ..., or `fsdp`, by which all processes share
             out all weights with gradients and moments (FSDP2; with lora.rank 0).

@@ -1,5 +1,6 @@
 """How a training is set up, before its first step: device, jobs of Slurm, optimizer."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from minicrit.base import load_model, load_tokenizer
 from minicrit.config import BaseConfig, Recipe
 from minicrit.critic import Critic
 from minicrit.lora import attach_lora
+from minicrit.processes import refuse_devices
 from minicrit.run import run_of
 from minicrit.train import _optimization, _trainer
 from minicrit.training_config import SFTConfig
@@ -23,8 +25,9 @@ from models.sft import PROBE_RATE, SFTModule
 def trainer(tiny, tmp_path):
     """Makes the trainer of a run."""
 
-    def made():
-        sft = SFTConfig(out=tmp_path / "sft", log_folder=tmp_path / "logs", precision="32-true")
+    def made(**told):
+        sft = SFTConfig(out=tmp_path / "sft", log_folder=tmp_path / "logs", precision="32-true",
+                        **told)  # fmt: skip
         recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent), sft=sft)
         run = run_of(recipe, "sft", sft, tmp_path / "train.jsonl")
         return _trainer(run, SimpleNamespace(callbacks=[]))
@@ -36,6 +39,35 @@ def test_without_cuda_the_processor_trains_even_beside_a_gpu_of_apple(trainer, m
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
     assert type(trainer().accelerator) is CPUAccelerator
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "rsf", "kto"])
+@pytest.mark.parametrize("devices", ["two", "0,1", "2", "-1", "1.5", True])
+def test_what_is_no_number_of_devices_is_refused_before_anything_is_read(stage, devices, tmp_path):
+    recipe = Recipe(base=BaseConfig(model=str(tmp_path / "none")))
+    settings = replace(getattr(recipe, stage), devices=devices)
+    message = rf"{stage}.devices: expected auto or a whole number from 1, got '?{devices}'?; "
+    with pytest.raises(ValueError, match=message):
+        run_of(replace(recipe, **{stage: settings}), stage, settings, tmp_path / "none.jsonl")
+
+
+def test_there_must_be_as_many_gpus_as_are_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refuse_devices("sft", 2)  # processes of the CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for devices in ("auto", 1, 2):
+        refuse_devices("sft", devices)
+    with pytest.raises(ValueError, match=r"kto.devices: expected at most .* \(2\), got 3;"):
+        refuse_devices("kto", 3)
+
+
+@pytest.mark.parametrize("strategy", ["deepspeed", "single_xla", "xla", "no_such"])
+def test_a_strategy_that_is_not_to_be_had_is_refused_for_people(trainer, strategy):
+    """Lightning raises something else each time, and a traceback told of it."""
+    message = rf"sft.strategy: expected one .* got {strategy} with sft.devices 1 \(.*\); set auto"
+    with pytest.raises(ValueError, match=message):
+        trainer(strategy=strategy, devices=1)
 
 
 def test_under_slurm_lightning_does_not_requeue_the_job_itself(trainer, monkeypatch):
