@@ -1,8 +1,9 @@
 """What was sent, answered and spent, on disk before anything else happens with it.
 
 One JSON object a line, synced before it counts. `kill -9` loses at most the line being written,
-which is cut off at the next start. A request whose answer never came back counts as spent at what
-was reserved for it, as nobody knows whether the server charged for it.
+which is cut off at the next start; what a full disk leaves of one is cut off before anything is
+written behind it. A request whose answer never came back counts as spent at what was reserved for
+it, as nobody knows whether the server charged for it.
 
 A batch is written down twice: as an intent with everything in it before it is created, and with the
 server's id after. So an intent without an id says that a kill came in between (see `batcher`).
@@ -160,7 +161,9 @@ class Journal(Past):
         self.path = path
         self._lock = threading.RLock()
         self._file = open_alone(path)
-        self._file.truncate(self.replay(self._file.read(), path))
+        self._whole = self.replay(self._file.read(), path)  # bytes of the lines that count
+        self._file.truncate(self._whole)
+        self._torn = False
 
     @property
     def reserved(self) -> float:
@@ -230,8 +233,16 @@ class Journal(Past):
         self.close()
 
     def _write(self, *rows: dict[str, Any]) -> None:
-        self._file.write(b"".join(to_json(row).encode(errors=_LOSSLESS) + b"\n" for row in rows))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        lines = b"".join(to_json(row).encode(errors=_LOSSLESS) + b"\n" for row in rows)
+        file = self._file.fileno()  # a buffer would keep what a full disk refuses, and add it later
+        if self._torn:
+            os.ftruncate(file, self._whole)
+        self._torn = True  # until all of it is there
+        left = memoryview(lines)
+        while left:
+            left = left[os.write(file, left) :]
+        os.fsync(file)
+        self._torn = False
+        self._whole += len(lines)
         for row in rows:
             self.take(row)

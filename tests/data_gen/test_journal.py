@@ -1,6 +1,10 @@
 """The journal of what was asked: damage, odd characters, threads and other runs."""
 
+import errno
+import os
+import resource
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -37,6 +41,59 @@ def test_odd_characters_of_a_server_damage_no_journal(odd, tmp_path):
     with Journal(path) as journal:
         assert journal.answers == {"k": answer}
         assert journal.counts == {"sent": 2, "failed": 1, "answer": 1}
+
+
+@contextmanager
+def room_for(size):
+    """No file can grow beyond this size, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [100, 20_000])  # within a buffer, and more than one
+def test_nothing_is_written_behind_what_a_full_disk_leaves_of_a_line(tmp_path, size):
+    path, long = tmp_path / "journal.jsonl", Answer("x" * size, "end", Usage(1, 2))
+    with Journal(path) as journal:
+        assert journal.reserve("k", 1.0, None)
+        assert journal.reserve("l", 1.0, None)
+        with room_for(path.stat().st_size + size // 2), pytest.raises(OSError, match="large"):
+            journal.settle("k", long, 0.1, 1.0)
+        assert "k" not in journal.answers
+        with room_for(path.stat().st_size), pytest.raises(OSError, match="large"):
+            journal.settle("k", long, 0.1, 1.0)
+        journal.settle("l", Answer("{}", "end"), 0.2, 1.0)
+        known = (journal.answers, journal.spent, journal.reserved)
+    with Journal(path) as journal:
+        assert (journal.answers, journal.spent, journal.reserved) == known
+        assert (list(journal.answers), journal.spent, journal.reserved) == (["l"], 0.2, 1.0)
+
+
+def test_what_was_not_synced_does_not_count_twice(tmp_path, monkeypatch):
+    def broken(_):
+        raise OSError(errno.EIO, "broken")
+
+    with Journal(tmp_path / "j") as journal:
+        assert journal.reserve("k", 1.0, None)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", broken)
+            with pytest.raises(OSError, match="broken"):
+                journal.settle("k", Answer("{}", "end"), 0.1, 1.0)
+        journal.settle("k", Answer("{}", "end"), 0.1, 1.0)
+    with Journal(tmp_path / "j") as journal:
+        assert (journal.spent, journal.counts) == (0.1, {"sent": 1, "answer": 1})
+
+
+def test_a_line_that_is_taken_in_parts_is_whole(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, some: write(file, some[:7]))
+    with Journal(tmp_path / "j") as journal:
+        assert journal.reserve("k", 1.0, None)
+    with Journal(tmp_path / "j") as journal:
+        assert journal.reserved == 1.0
 
 
 def test_what_is_committed_can_be_told_while_others_send(tmp_path):
