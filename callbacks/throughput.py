@@ -11,7 +11,11 @@ from minicrit.plan import StepBatch
 
 
 class Throughput(Callback):
-    """Logs the speed of each optimizer step and the peak memory so far."""
+    """Logs the speed of each optimizer step and the peak memory so far.
+
+    It must come after a callback that waits for the device, as `HealthGuard` does: a GPU is mostly
+    still at the backward pass when the step has been told it.
+    """
 
     def __init__(self) -> None:
         self._start = 0.0

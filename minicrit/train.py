@@ -337,7 +337,7 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
             steps=len(plan),
         )  # fmt: skip
     # Those whose state a checkpoint holds come before the one that writes it; stopping comes last.
-    order = [Bar(refresh_rate=5), Validating(validated), Throughput(), HealthGuard(),
+    order = [Bar(refresh_rate=5), Validating(validated), HealthGuard(), Throughput(),
              History(work / "history.jsonl"), samples, alarms, best, resume,
              Stopping(resume, steps=len(plan))]  # fmt: skip
     return _Watchers(best, alarms, resume, [one for one in order if one])

@@ -9,30 +9,37 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.accelerators.mps import MPSAccelerator
 
+from callbacks.health import HealthGuard
+from callbacks.throughput import Throughput
 from minicrit.base import load_model, load_tokenizer
 from minicrit.config import BaseConfig, Recipe
 from minicrit.critic import Critic
 from minicrit.lora import attach_lora
 from minicrit.processes import refuse_devices
 from minicrit.run import run_of
-from minicrit.train import _optimization, _trainer
+from minicrit.train import _optimization, _trainer, _watchers
 from minicrit.training_config import SFTConfig
 from minicrit.twinning import TwinWeights
 from models.sft import PROBE_RATE, SFTModule
 
 
 @pytest.fixture
-def trainer(tiny, tmp_path):
-    """Makes the trainer of a run."""
+def run(tiny, tmp_path):
+    """Makes a run."""
 
     def made(**told):
         sft = SFTConfig(out=tmp_path / "sft", log_folder=tmp_path / "logs", precision="32-true",
                         **told)  # fmt: skip
         recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent), sft=sft)
-        run = run_of(recipe, "sft", sft, tmp_path / "train.jsonl")
-        return _trainer(run, SimpleNamespace(callbacks=[]))
+        return run_of(recipe, "sft", sft, tmp_path / "train.jsonl")
 
     return made
+
+
+@pytest.fixture
+def trainer(run):
+    """Makes the trainer of a run."""
+    return lambda **told: _trainer(run(**told), SimpleNamespace(callbacks=[]))
 
 
 def test_without_cuda_the_processor_trains_even_beside_a_gpu_of_apple(trainer, monkeypatch):
@@ -78,6 +85,29 @@ def test_under_slurm_lightning_does_not_requeue_the_job_itself(trainer, monkeypa
     environment = trainer()._accelerator_connector.cluster_environment
     assert isinstance(environment, SLURMEnvironment)
     assert not environment.auto_requeue
+
+
+def test_the_clock_of_a_step_stops_when_the_device_is_done(run, monkeypatch):
+    """A GPU is done 1.5 s after the step began, which shows where a value of it is asked for."""
+    clock, logged = [10.0], {}
+    monkeypatch.setattr("callbacks.throughput.time.perf_counter", lambda: clock[0])
+
+    class OnTheDevice:
+        def __float__(self):
+            clock[0] = 11.5
+            return 1.0
+
+    metrics = dict.fromkeys(("train/loss", "train/grad_norm"), OnTheDevice())
+    told = SimpleNamespace(callback_metrics=metrics, global_step=1)
+    module = SimpleNamespace(log_dict=logged.update)
+    batch = SimpleNamespace(tokens=300, examples=6, ids=("a",))
+    both = [one for one in _watchers(run(), range(4), []).callbacks
+            if isinstance(one, HealthGuard | Throughput)]  # fmt: skip
+    for one in both:
+        one.on_train_batch_start(told, module, batch, 0)
+    for one in both:
+        one.on_train_batch_end(told, module, None, batch, 0)
+    assert logged["speed/tokens_per_s"] == 200.0
 
 
 def test_rates_and_decay_are_those_of_the_recipe(tiny):
