@@ -1,4 +1,4 @@
-"""What make does for seeds, with the same stand-in: one of any stage, and the ladder over several."""
+"""What make does for seeds, with the same stand-in: one of any stage, a ladder over several."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ import pytest
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.feedback.ab import ab
-from minicrit.feedback.entries import AUDIT_SHARE, Request, chance_of, group_of, unit_of
+from minicrit.feedback.entries import AUDIT_SHARE, Request, chance_of, group_of
 from minicrit.feedback.experiment import CONTROL, TREATMENT, Experiment
 from minicrit.feedback.store import FeedbackStore
 
@@ -75,15 +75,6 @@ def test_arms_depend_on_salt_and_unit_alone_and_are_as_frequent_as_set(tmp_path)
     both = sum(a == b == TREATMENT for a, b in zip(arms, other, strict=True)) / 5000
     assert abs(both - 0.04) < 0.012  # salts draw independently
     assert set(map(replace(experiment, shadow=True).arm_of, units)) == {CONTROL}
-
-
-def test_what_is_alike_is_drawn_together_and_counts_apart():
-    """Half a superscript lost, or a bit that became a byte, is another rationale."""
-    for one, other in (("A  b\n", "a B"), ("10\u00b2 cells", "102 cells"), ("5 Gb", "5 GB")):
-        assert group_of("general", one) == group_of("general", other) != group_of("trading", one)
-        assert unit_of("general", one) != unit_of("general", other)
-    assert unit_of("general", "Cafe\u0301  b\n") == unit_of("general", "Caf\u00e9\u00a0b")
-    assert unit_of("general", "a") != unit_of("trading", "a")
 
 
 def test_a_file_is_written_once_and_read_as_it_was(tmp_path):
