@@ -17,6 +17,8 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
+from minicrit.marks import thinned
+
 Numbers = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 
@@ -78,7 +80,7 @@ def normalised(text: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """The words of a text, folded; for one without any, the text as its only word."""
-    folded = text if text.isascii() else unicodedata.normalize("NFKC", _visible(text))
+    folded = text if text.isascii() else unicodedata.normalize("NFKC", thinned(_visible(text)))
     folded = folded.casefold()
     return _WORD.findall(folded) or [folded.strip()]
 

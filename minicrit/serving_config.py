@@ -30,7 +30,7 @@ class ServeConfig:
             critic is loaded too and answers what is drawn for it. null for none.
         named: whether plain verdicts name the likeliest flaw type too; three to six times the time.
         most_items: most rationales in one request, up to 100.
-        most_characters: most characters of a rationale.
+        most_characters: most characters of a rationale, as it was sent.
         most_bytes: most bytes of a request's body.
         most_waiting: rationales that may wait for the critic, most_items or more; beyond that the
             answer is 429.

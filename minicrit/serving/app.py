@@ -131,7 +131,6 @@ async def outcome(given: Outcome, request: Request) -> Response:
 async def precedents(given: Likeness, request: Request) -> Response:
     """Rationales of the past that are most like this one."""
     service = service_of(request)
-    service.check([(given.domain or "general", given.rationale)])
     found = await unless_gone(request, service.like(given.domain, given.rationale, given.k))
     return reply({"precedents": found, "reason": service.why_no_precedents})
 

@@ -21,6 +21,7 @@ from pydantic import Field
 from minicrit import __version__
 from minicrit.consult import at_least_one
 from minicrit.jsonl import RefusedError, check_string, shown
+from minicrit.marks import check_marks
 from minicrit.serving.answers import normalised
 from minicrit.serving.bodies import MOST_ITEMS, Domain
 from minicrit.serving.client import Client
@@ -127,11 +128,12 @@ def remote(client: Client) -> Judge:
 
 
 def _checked(item: Item) -> Item:
-    domain, text = item[0], normalised(item[1])
+    domain, text = item
     check_string(text)
+    check_marks(text)
     if not text.strip():
-        raise RefusedError("a rationale", shown(repr(item[1])), "fill it in")
-    return domain, text
+        raise RefusedError("a rationale", shown(repr(text)), "fill it in")
+    return domain, normalised(text)
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

@@ -15,6 +15,8 @@ from minicrit.feedback.store import (
     UnavailableError,
     UnknownRequestError,
 )
+from minicrit.jsonl import RefusedError
+from minicrit.marks import check_marks
 from minicrit.serving.answers import normalised
 from minicrit.serving.desk import Result
 from minicrit.serving.instruments import Instruments
@@ -94,8 +96,7 @@ class Service:
         Raises:
             RefusalError: for what it cannot or will not answer.
         """
-        cleaned = [(domain, normalised(text)) for domain, text in items]
-        self.check(cleaned)
+        cleaned = self._cleaned(items)
         most = self.limits.max_new_tokens
         results, unheard = await self.panel.judge(cleaned, min(limit or most, most) if write else 0)
         self._record(cleaned, results, unheard)
@@ -105,13 +106,19 @@ class Service:
 
     async def label(self, item: Item) -> str:
         """The verdict's word alone, not recorded: a part of an answer that will be."""
-        cleaned = [(item[0], normalised(item[1]))]
-        self.check(cleaned)
-        (result,), _ = await self.panel.judge(cleaned, 0)
+        (result,), _ = await self.panel.judge(self._cleaned([item]), 0)
         return str(result["label"])
 
-    def check(self, items: Sequence[Item]) -> None:
-        """RefusalError if these are too many, too long, or nothing."""
+    def _cleaned(self, items: Sequence[Item]) -> list[Item]:
+        """The items as they are read and kept.
+
+        Raises:
+            RefusalError: if these are too many, too long, nothing, or no use to a critic.
+        """
+        self._check(items)  # first: what it lets through costs little to normalise
+        return [(domain, normalised(text)) for domain, text in items]
+
+    def _check(self, items: Sequence[Item]) -> None:
         if len(items) > self.limits.most_items:
             most = self.limits.most_items
             raise RefusalError("unprocessable", f"items: expected at most {most}, got {len(items)}",
@@ -125,6 +132,12 @@ class Service:
                     "unprocessable", f"items[{at}].rationale: expected at most "
                     f"{self.limits.most_characters} characters, got {len(text)}",
                     "shorten the rationale or split it")  # fmt: skip
+            try:
+                check_marks(text)
+            except RefusedError as error:
+                raise RefusalError("unprocessable", f"items[{at}].rationale: expected "
+                                   f"{error.expected}, got {error.got}",
+                                   error.remedy) from error  # fmt: skip
         if self.recorder.full:
             raise RefusalError("unavailable", "answers cannot be written to the database",
                                "try again later", retry_after=5)  # fmt: skip
@@ -225,8 +238,9 @@ class Service:
         """Rationales of the past that are most like this one.
 
         Raises:
-            RefusalError: if too many callers wait for theirs.
+            RefusalError: as `judge`, and if too many callers wait for theirs.
         """
+        ((_, text),) = self._cleaned([(domain or "general", rationale)])
         if self.precedents is None:
             return []
         if self._seeking >= _SEEKING:
@@ -236,7 +250,7 @@ class Service:
         find, loop = self.precedents.find, asyncio.get_running_loop()
         self._seeking += 1
         try:
-            return await loop.run_in_executor(self._seeker, find, domain, normalised(rationale), k)
+            return await loop.run_in_executor(self._seeker, find, domain, text, k)
         finally:
             self._seeking -= 1
 

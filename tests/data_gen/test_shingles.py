@@ -1,5 +1,7 @@
 """Words and their n-grams as numbers."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -58,3 +60,12 @@ def test_normalised_keeps_brackets():
 @pytest.mark.parametrize("mark", "\u00ad\u200b\u200c\u200d\u2060\ufeff")
 def test_normalised_drops_what_is_not_seen(mark):
     assert normalised(f"It ro{mark}se{mark} \u2013 so.") == normalised("it rose \u2013 so.")
+
+
+def test_marks_piled_up_cost_no_more_than_other_characters():
+    """Also those that format characters keep apart until they are removed."""
+    for gap in ("", "\u200b"):
+        text = "Up" + gap.join(["\u0315" * 30, "\u0300" * 30] * 2000) + " so buy"
+        start = time.perf_counter()
+        assert words_of(text)[-2:] == ["so", "buy"]
+        assert time.perf_counter() - start < 1.0

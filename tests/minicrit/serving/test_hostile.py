@@ -60,6 +60,23 @@ def test_the_one_text_of_many_that_is_too_long_is_named(live):
         assert said.startswith("items[1].rationale: expected at most ")
 
 
+@pytest.mark.parametrize(("path", "more"), [
+    ("/v1/verdict", {}), ("/v1/critique", {}), ("/v1/precedents", {}),
+    ("/v1/chat/completions", {"stream": False}), ("/v1/chat/completions", {"stream": True}),
+])  # fmt: skip
+def test_marks_piled_up_are_refused_before_they_are_put_in_order(live, path, more):
+    """In the event loop: with so many nobody would be answered for seconds."""
+    for n, said in ((9_000, "30 combining marks in a row"), (60_000, "20000 characters")):
+        text = "a" + "\u0315" * n + "\u0300" * n
+        chat = {"model": "minicrit", "messages": [{"role": "user", "content": text}], **more}
+        start = time.monotonic()
+        answer = live.ask(path, chat if more else {"rationale": text})
+        assert time.monotonic() - start < 2.0
+        found = refused(answer, 422, "unprocessable")
+        assert found.startswith("items[0].rationale: expected at most " + said)
+    assert live.judge(("general", "a" + "\u0315\u0300" * 15))
+
+
 def test_a_form_of_another_site_is_no_json(live):
     answer = live.http.post("/v1/feedback", content=b"{}", headers={"Content-Type": "text/plain"})
     refused(answer, 415, "unsupported_media_type")

@@ -69,8 +69,14 @@ def test_over_real_stdio_with_a_critic_of_its_own(critic, tiny_folder):
 def test_in_process(critic):
     server = mcp_server.server_of(mcp_server.local(critic, 6))
     assert server.version == __version__
-    _, found = asyncio.run(talk(server, ("validate_reasoning", {"rationale": SWANS})))
+    piled = "a" + "\u0315" * 9000 + "\u0300" * 9000
+    _, found = asyncio.run(talk(server, ("validate_reasoning", {"rationale": SWANS}),
+                                ("validate_reasoning", {"rationale": piled}),
+                                ("batch_validate", {"rationales": [SWANS, piled]})))  # fmt: skip
     assert found[0][2]["text"] == critic.critique([("general", SWANS)], max_new_tokens=6)[0].text
+    for error, text, _ in found[1:]:
+        assert error
+        assert "expected at most 30 combining marks in a row" in text
 
 
 def test_over_real_stdio_through_a_running_service(live):
