@@ -40,7 +40,8 @@ class ServeConfig:
         window_ms: how long a verdict waits for company, in milliseconds.
         max_new_tokens: longest critique, in tokens.
         body_s: seconds in which the headers of a request must have arrived, then those for its
-            body; a new connection that sends nothing is closed after them.
+            body, and in which an answer must have been taken; a new connection that sends nothing
+            is closed after them.
         drain_s: seconds that requests in progress have when the service is stopped.
         log_texts: whether rationales are written to the log.
     """

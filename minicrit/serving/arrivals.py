@@ -1,8 +1,9 @@
-"""Connections: how many there may be, and how long one may stay without asking anything.
+"""Connections: how many there may be, and how long one may keep us waiting.
 
 Uvicorn counts the seconds of a connection only from its first answer on, and the gatehouse those of
-a body from the end of the headers on. So whoever sends nothing, or half a header, could keep every
-connection there may be for good, without a key.
+a body from the end of the headers on; nobody counts those in which an answer is not taken. So
+whoever sends nothing, half a header, or no end of a body that was answered already, or reads
+nothing, could keep every connection there may be for good, without a key.
 """
 
 import asyncio
@@ -19,48 +20,80 @@ from minicrit.serving.results import new_id
 
 log = logging.getLogger(__name__)
 
+_ASKED = (h11.DONE, h11.MUST_CLOSE)  # its request is here whole
+
 
 class Arrivals(H11Protocol):
-    """HTTP by h11, as uvicorn speaks it, with these two limits.
+    """HTTP by h11, as uvicorn speaks it, with these limits and one request at a time.
 
     Attributes:
-        head_s, most: see `protocol_of`.
+        patience_s, most: see `protocol_of`.
     """
 
-    head_s: float
+    patience_s: float
     most: int
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._served, self.app = self.app, self._one_more
+        self._owed: object = None  # what the caller has yet to send: IDLE headers, SEND_BODY a body
         self._late: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins to count."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so writing is paused while anything is unsent
         self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Ends to count with the headers; begins again with what comes after an answer."""
-        super().data_received(data)
-        self._watch()
+        if self.conn.their_state not in _ASKED:
+            super().data_received(data)
+            self._watch()
+            ahead = self.conn.their_state in _ASKED and self.conn.trailing_data[0]
+        else:
+            ahead = data  # and it is not kept: who is still read is seen to go away
+        if ahead:
+            self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        """Counts what is still to come of a body that did not have to be read."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self._watch()
+
+    def pause_writing(self) -> None:
+        """Begins to count how long an answer is not taken."""
+        super().pause_writing()
+        self._untaken = self.loop.call_later(self.patience_s, self._cut_off)
+
+    def resume_writing(self) -> None:
+        """All of it is taken."""
+        super().resume_writing()
+        _end(self._untaken)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is left to be closed."""
         super().connection_lost(exc)
-        self._unwatch()
+        _end(self._late)
+        _end(self._untaken)
 
     def _watch(self) -> None:
-        """Counts on, whatever trickles in, until the headers are there."""
-        if self.conn.their_state is not h11.IDLE:
-            self._unwatch()
-        elif self._late is None:
-            self._late = self.loop.call_later(self.head_s, self.transport.close)
+        """Counts on, whatever trickles in, until what is owed is there."""
+        state = self.conn.their_state
+        early = state is h11.SEND_BODY and self.cycle.response_complete
+        owed = state if early or state is h11.IDLE else None
+        if owed is self._owed:
+            return
+        self._owed = owed
+        _end(self._late)
+        if owed is not None:
+            self._late = self.loop.call_later(self.patience_s, self.transport.close)
 
-    def _unwatch(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+    def _cut_off(self) -> None:
+        log.warning("a connection cut off: its answer was not taken within %g s", self.patience_s)
+        self.transport.abort()  # close would wait until it is
 
     async def _one_more(self, scope: Scope, receive: Receive, send: Send) -> None:
         if len(self.connections) <= self.most:
@@ -78,16 +111,22 @@ class Arrivals(H11Protocol):
         await refuse(closing, error, new_id())
 
 
+def _end(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
 def protocol_of(seconds: float, connections: int) -> type[Arrivals]:
     """What uvicorn is to speak HTTP by.
 
     Args:
         seconds: in which the headers of a request must have arrived whole, from the connection on,
-            and after an answer from the next byte on.
+            and after an answer from the next byte on; the rest of a body that was answered before
+            it was there; and in which an answer must be taken.
         connections: most open ones; what is asked over more of them is refused with 503.
     """
 
     class Told(Arrivals):
-        head_s, most = seconds, connections
+        patience_s, most = seconds, connections
 
     return Told

@@ -1,0 +1,92 @@
+"""No connection keeps us waiting for good, whatever it leaves undone."""
+
+import re
+import socket
+import time
+from contextlib import ExitStack, suppress
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.minicrit.serving.console_case import put
+from tests.minicrit.serving.running import Running, running, wait_for
+
+HOST = b"Host: 127.0.0.1\r\n"
+
+
+@pytest.fixture
+def lines():
+    with ExitStack() as stack:
+        yield stack
+
+
+def connect(live: Running, lines: ExitStack) -> socket.socket:
+    place = urlsplit(live.url)
+    return lines.enter_context(socket.create_connection((place.hostname, place.port), timeout=10))
+
+
+def rest_of(line: socket.socket) -> bytes:
+    """What comes until the end of a connection, however it ends."""
+    found = b""
+    try:
+        while part := line.recv(1 << 20):
+            found += part
+    except ConnectionError:
+        pass
+    return found
+
+
+def judging(text: bytes) -> bytes:
+    body = b'{"rationale": "%b"}' % text
+    head = b"POST /v1/verdict HTTP/1.1\r\nContent-Type: application/json\r\n" + HOST
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_who_does_not_take_an_answer_is_cut_off(critic, tmp_path, lines):
+    """Without it, so many as there may be keep everybody else out for good."""
+    with running(critic, tmp_path, body_s=1.5, most_connections=4) as live:
+        for name in "abc":
+            put(live, f"{name}: " + "\u4e2d" * 1_000_000)
+        whole = live.http.get("/v1/queue").content
+        held = [connect(live, lines) for _ in range(3)]
+        for line in held:
+            line.sendall(b"GET /v1/queue HTTP/1.1\r\n" + HOST + b"\r\n")
+        wait_for(lambda: httpx.get(f"{live.url}/readyz", trust_env=False).status_code == 503)
+        wait_for(lambda: httpx.get(f"{live.url}/readyz", trust_env=False).status_code == 200)
+        assert all(len(rest_of(line)) < len(whole) for line in held)
+        assert live.http.get("/v1/queue").content == whole  # who takes it gets it
+
+
+def test_a_body_that_goes_on_after_its_answer_is_cut_off(critic, tmp_path, lines):
+    with running(critic, tmp_path, body_s=0.4) as live:
+        line = connect(live, lines)
+        line.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert line.recv(65536).startswith(b"HTTP/1.1 200")
+        line.settimeout(0.05)
+        start = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() < start + 3:
+                with suppress(TimeoutError):
+                    line.sendall(b"1\r\nx\r\n")
+                    if not line.recv(1):
+                        break
+        assert 0.3 < time.monotonic() - start < 3
+
+
+def test_who_asks_again_before_the_answer_gets_that_answer_and_no_other(critic, tmp_path, lines):
+    asked = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
+    with running(critic, tmp_path, window_ms=400.0) as live:
+        at_once, later = connect(live, lines), connect(live, lines)
+        at_once.sendall(asked * 3)
+        assert re.findall(rb"HTTP/1.1 (\d+)", rest_of(at_once)) == [b"200"]
+        later.sendall(judging(b"It held."))
+        time.sleep(0.1)
+        later.sendall(asked)
+        assert re.findall(rb"HTTP/1.1 (\d+)", rest_of(later)) == [b"200"]
+        gone = connect(live, lines)
+        for part in (judging(b"It broke."), asked):
+            gone.sendall(part)
+            time.sleep(0.1)
+        gone.close()
+        wait_for(lambda: live.service.instruments.vanished._value.get() == 1)
