@@ -34,7 +34,8 @@ class ServeConfig:
         most_bytes: most bytes of a request's body.
         most_waiting: rationales that may wait for the critic, most_items or more; beyond that the
             answer is 429.
-        most_connections: open connections; beyond that the answer is 503.
+        most_connections: open connections; beyond that the answer is 503, and far beyond it there
+            is none. The limit of open files (ulimit -n) must have room for them and 700 more.
         batch_tokens: most prompt tokens in one forward pass.
         batch_critiques: critiques written at once.
         window_ms: how long a verdict waits for company, in milliseconds.

@@ -3,17 +3,21 @@
 Uvicorn counts the seconds of a connection only from its first answer on, and the gatehouse those of
 a body from the end of the headers on; nobody counts those in which an answer is not taken. So
 whoever sends nothing, half a header, or no end of a body that was answered already, or reads
-nothing, could keep every connection there may be for good, without a key.
+nothing, could keep every connection there may be for good, without a key. Of those that come when
+there are enough, a few are kept until they ask, to be told so; the rest are closed as they come, or
+silent ones would take all files that may be open.
 """
 
 import asyncio
 import logging
+import math
 from typing import Any
 
 import h11
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from minicrit.serving.descriptors import SLACK
 from minicrit.serving.gatehouse import refuse
 from minicrit.serving.refusals import RefusalError
 from minicrit.serving.results import new_id
@@ -21,6 +25,7 @@ from minicrit.serving.results import new_id
 log = logging.getLogger(__name__)
 
 _ASKED = (h11.DONE, h11.MUST_CLOSE)  # its request is here whole
+_TOLD_EVERY_S = 10.0  # a flood of connections is none of lines
 
 
 class Arrivals(H11Protocol):
@@ -28,21 +33,28 @@ class Arrivals(H11Protocol):
 
     Attributes:
         patience_s, most: see `protocol_of`.
+        told_at: when the log last heard that connections are closed as they come.
     """
 
     patience_s: float
     most: int
+    told_at = -math.inf
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._served, self.app = self.app, self._one_more
+        self._over = False  # whether there were enough when it came
         self._owed: object = None  # what the caller has yet to send: IDLE headers, SEND_BODY a body
         self._late: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins to count."""
+        """Begins to count, unless there are far too many."""
         super().connection_made(transport)
+        self._over = len(self.connections) > self.most
+        if len(self.connections) > self.most + SLACK:
+            self._turned_away()
+            return
         transport.set_write_buffer_limits(high=0)  # so writing is paused while anything is unsent
         self._watch()
 
@@ -95,8 +107,16 @@ class Arrivals(H11Protocol):
         log.warning("a connection cut off: its answer was not taken within %g s", self.patience_s)
         self.transport.abort()  # close would wait until it is
 
+    def _turned_away(self) -> None:
+        now = self.loop.time()
+        if now > self.told_at + _TOLD_EVERY_S:
+            type(self).told_at = now
+            log.warning("connections closed as they come: more than %d", self.most + SLACK)
+        self.transport.abort()
+
     async def _one_more(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if len(self.connections) <= self.most:
+        self._over = self._over and len(self.connections) > self.most
+        if not self._over:
             await self._served(scope, receive, send)
             return
         log.warning("a request refused: more than %d connections", self.most)
@@ -123,7 +143,8 @@ def protocol_of(seconds: float, connections: int) -> type[Arrivals]:
         seconds: in which the headers of a request must have arrived whole, from the connection on,
             and after an answer from the next byte on; the rest of a body that was answered before
             it was there; and in which an answer must be taken.
-        connections: most open ones; what is asked over more of them is refused with 503.
+        connections: most open ones; what is asked over those that come later is refused with 503,
+            and those that are SLACK too many are closed.
     """
 
     class Told(Arrivals):

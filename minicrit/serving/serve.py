@@ -22,6 +22,7 @@ from minicrit.serving.answers import Answers
 from minicrit.serving.app import build_app
 from minicrit.serving.arrivals import protocol_of
 from minicrit.serving.bodies import MOST_ITEMS
+from minicrit.serving.descriptors import BACKLOG, make_room
 from minicrit.serving.desk import Desk
 from minicrit.serving.gatehouse import Gatehouse, is_loopback
 from minicrit.serving.instruments import Instruments
@@ -52,6 +53,7 @@ def serve(recipe: Recipe) -> None:
         sys.stdout.write(f"{make_key(path, config.new_key)}\n")
         log.info("it is shown this once; serve with --serve.key_file %s", path)
         return
+    make_room(config.most_connections)
     keys = keys_of(config)
     with bound(config) as listener:
         critic = Critic.load(config.model, base_folder=recipe.base.folder)
@@ -205,5 +207,5 @@ def server_of(config: ServeConfig, app: ASGIApp) -> Server:
     return Server(uvicorn.Config(
         app, log_config=None, log_level="warning", access_log=False, server_header=False, ws="none",
         http=protocol_of(config.body_s, config.most_connections), timeout_keep_alive=30,
-        timeout_graceful_shutdown=round(config.drain_s) or 1,
+        backlog=BACKLOG, timeout_graceful_shutdown=round(config.drain_s) or 1,
     ))  # fmt: skip

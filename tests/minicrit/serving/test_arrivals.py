@@ -2,17 +2,22 @@
 
 import re
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from minicrit.serving.descriptors import SLACK
 from tests.minicrit.serving.console_case import put
 from tests.minicrit.serving.running import Running, running, wait_for
 
 HOST = b"Host: 127.0.0.1\r\n"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -54,6 +59,7 @@ def test_who_does_not_take_an_answer_is_cut_off(critic, tmp_path, lines):
             line.sendall(b"GET /v1/queue HTTP/1.1\r\n" + HOST + b"\r\n")
         wait_for(lambda: httpx.get(f"{live.url}/readyz", trust_env=False).status_code == 503)
         wait_for(lambda: httpx.get(f"{live.url}/readyz", trust_env=False).status_code == 200)
+        wait_for(lambda: len(live.server.server_state.connections) == 1)
         assert all(len(rest_of(line)) < len(whole) for line in held)
         assert live.http.get("/v1/queue").content == whole  # who takes it gets it
 
@@ -90,3 +96,37 @@ def test_who_asks_again_before_the_answer_gets_that_answer_and_no_other(critic, 
             time.sleep(0.1)
         gone.close()
         wait_for(lambda: live.service.instruments.vanished._value.get() == 1)
+
+
+def test_connections_far_beyond_the_limit_are_closed_as_they_come(critic, tmp_path, lines, caplog):
+    """Silent ones took all files that may be open; who came before is served all the same."""
+    with running(critic, tmp_path, most_connections=4) as live:
+        assert live.http.get("/readyz").status_code == 200
+        held = [connect(live, lines) for _ in range(3 + SLACK)]
+        wait_for(lambda: len(live.server.server_state.connections) == 4 + SLACK)
+        beyond = [connect(live, lines) for _ in range(100)]
+        assert [rest_of(line) for line in beyond] == [b""] * 100
+        assert len(live.server.server_state.connections) == 4 + SLACK
+        assert live.http.get("/readyz").status_code == 200
+        for line, status in ((held[0], b"200"), (held[-1], b"503")):
+            line.sendall(b"GET /readyz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+            assert rest_of(line).startswith(b"HTTP/1.1 " + status)
+    assert sum("closed as they come" in r.getMessage() for r in caplog.records) == 1
+
+
+ROOM = """
+import resource
+from minicrit.serving.descriptors import make_room
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1700))
+make_room(1000)
+assert 1000 < resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1700
+make_room(10)
+make_room(2000)
+"""
+
+
+def test_the_limit_of_open_files_is_raised_or_the_service_does_not_start():
+    done = subprocess.run([sys.executable, "-c", ROOM], cwd=ROOT, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    said = "ValueError: serve.most_connections: expected at most 1028, as 1700 files may be open, "
+    assert done.stderr.splitlines()[-1].startswith(said + "got 2000; lower it, or raise")
