@@ -66,6 +66,12 @@ def build_app(service: Service, *, drain_s: float = 30.0, log_texts: bool = Fals
     return app
 
 
+def posted(app: FastAPI) -> frozenset[str]:
+    """The paths under which something can be posted."""
+    paths = app.openapi()["paths"]
+    return frozenset(path for path, ways in paths.items() if "post" in ways)
+
+
 def service_of(request: Request) -> Service:
     """The service that a request is for."""
     service = request.app.state.service

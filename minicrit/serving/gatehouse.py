@@ -25,7 +25,7 @@ from minicrit.serving.results import new_id
 log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_OPEN = ("/healthz", "/readyz")  # and the console: pages without data
+_OPEN = ("/", "/healthz", "/readyz")  # and the console's files: pages without data
 _READ_ON = 16  # times the limit: so much is read and thrown away, so that the caller hears why
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 
@@ -62,12 +62,22 @@ class Gatehouse:
         *,
         keys: Keys,
         instruments: Instruments,
+        posted: frozenset[str],
         most_bytes: int,
         body_s: float,
     ) -> None:
-        """`most_bytes` of a body, which has to arrive within `body_s` seconds."""
+        """Takes its measures.
+
+        Args:
+            app: what is asked.
+            keys: of which one is asked for.
+            instruments: that note how each request ended.
+            posted: paths under which the application takes a body; of no other one is read.
+            most_bytes: of a body.
+            body_s: seconds in which it has to arrive.
+        """
         self._app, self._keys, self._instruments = app, keys, instruments
-        self._most_bytes, self._body_s = most_bytes, body_s
+        self._posted, self._most_bytes, self._body_s = posted, most_bytes, body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection of ASGI."""
@@ -104,11 +114,11 @@ class Gatehouse:
                                    f"digits, dots, dashes, got {own}", "leave it out")  # fmt: skip
             visit.request_id = own
         self._check_host(headers)
-        self._check_key(scope["path"], headers, visit)
-        if scope["method"] not in ("POST", "PUT", "PATCH"):
-            return receive
-        body = await self._body(receive, headers)
-        _check_json(body, headers)
+        self._check_key(scope, headers, visit)
+        body = b""
+        if scope["method"] == "POST" and scope["path"] in self._posted:
+            body = await self._body(receive, headers)
+            _check_json(body, headers)
         return _again(body, receive)
 
     def _check_host(self, headers: Mapping[str, str]) -> None:
@@ -125,8 +135,11 @@ class Gatehouse:
             raise RefusalError("misdirected", f"Origin: expected a page of {asked}, got one of "
                                f"{origin!r}", "ask from no page, or serve with keys")  # fmt: skip
 
-    def _check_key(self, path: str, headers: Mapping[str, str], visit: Visit) -> None:
-        if not self._keys or not (path.startswith("/v1/") or path == "/metrics"):
+    def _check_key(self, scope: Scope, headers: Mapping[str, str], visit: Visit) -> None:
+        """Before anything of a body is read; only what is open to all needs none."""
+        path = scope["path"]
+        page = path in _OPEN or path.startswith("/console/")
+        if not self._keys or (page and scope["method"] in ("GET", "HEAD")):
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")
         owner = self._keys.owner(key.strip()) if scheme.lower() == "bearer" else None

@@ -19,7 +19,7 @@ from minicrit.critic import Critic
 from minicrit.feedback.experiment import Experiment
 from minicrit.feedback.store import FeedbackStore
 from minicrit.serving.answers import Answers
-from minicrit.serving.app import build_app
+from minicrit.serving.app import build_app, posted
 from minicrit.serving.arrivals import protocol_of
 from minicrit.serving.bodies import MOST_ITEMS
 from minicrit.serving.descriptors import BACKLOG, make_room
@@ -153,8 +153,8 @@ def application(config: ServeConfig, critic: Critic, keys: Keys, bases: Path) ->
         precedents.restore(store.requests(), store.decisions())
     service = Service(panel, store, instruments, limits, precedents)
     app = build_app(service, drain_s=config.drain_s, log_texts=config.log_texts)
-    return Gatehouse(app, keys=keys, instruments=instruments, most_bytes=config.most_bytes,
-                     body_s=config.body_s)  # fmt: skip
+    return Gatehouse(app, keys=keys, instruments=instruments, posted=posted(app),
+                     most_bytes=config.most_bytes, body_s=config.body_s)  # fmt: skip
 
 
 def panel_of(config: ServeConfig, critic: Critic, instruments: Instruments, bases: Path) -> Panel:

@@ -1,11 +1,13 @@
 """A service on a free port, over the tiny base, asked over real HTTP."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from fastapi import FastAPI
@@ -64,6 +66,17 @@ class Running:
         answer = self.ask(f"/v1/{kind}", {"items": rows})
         assert answer.status_code == 200, answer.text
         return answer.json()["results"]
+
+
+def raw(url: str, request: bytes) -> bytes:
+    """What comes back for bytes that no client would send."""
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname, place.port), timeout=10) as line:
+        line.sendall(request)
+        found = b""
+        while part := line.recv(65536):
+            found += part
+    return found
 
 
 def wait_for(condition: Callable[[], object]) -> None:

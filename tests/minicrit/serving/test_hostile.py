@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.minicrit.serving.running import running
+from tests.minicrit.serving.running import raw, running
 
 JSON = {"Content-Type": "application/json"}
 
@@ -128,17 +128,6 @@ def test_control_tokens_are_read_as_text(live, critic):
     assert not set(ids) & set(critic.tokenizer.all_special_ids)
 
 
-def raw(url: str, request: bytes) -> bytes:
-    """What comes back for bytes that no client would send."""
-    place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=10) as line:
-        line.sendall(request)
-        found = b""
-        while part := line.recv(65536):
-            found += part
-    return found
-
-
 HEAD = b"POST /v1/verdict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
@@ -151,6 +140,16 @@ def test_a_body_that_does_not_come_is_not_waited_for(critic, tmp_path, rest):
         found = raw(live.url, HEAD + rest)
         assert found.startswith(b"HTTP/1.1 4")
         assert live.http.get("/readyz").status_code == 200
+
+
+def test_a_body_that_nothing_takes_is_not_waited_for(critic, tmp_path):
+    rest = b"Content-Type: application/json\r\nContent-Length: 4000000\r\n\r\n{"
+    with running(critic, tmp_path, body_s=0.2) as live:
+        for ask, status in ((b"POST /", 405), (b"PUT /v1/verdict", 405), (b"POST /v1/nothing", 404),
+                            (b"POST /v1/verdict/", 307)):  # fmt: skip
+            found = raw(live.url, ask + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n" + rest)
+            assert found.startswith(b"HTTP/1.1 %d " % status)
+            assert found.count(b"HTTP/1.1") == 1
 
 
 def test_who_connects_and_does_not_ask_is_cut_off(critic, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from minicrit.cli import main
 from minicrit.serving.keys import Keys, make_key
 from minicrit.serving.serve import begin_to_listen, bound, keys_of
-from tests.minicrit.serving.running import config_of, running
+from tests.minicrit.serving.running import config_of, raw, running
 
 
 def test_a_key_is_shown_once_and_never_kept(tmp_path):
@@ -114,13 +114,26 @@ def test_a_service_with_keys_asks_for_them(critic, tmp_path):
     with running(critic, tmp_path, key_file=path) as live:
         for headers in ({}, {"Authorization": "Bearer mc_x"}, {"Authorization": f"Basic {key}"}):
             for method, where in (("POST", "/v1/verdict"), ("GET", "/v1/state"),
-                                  ("GET", "/metrics"), ("GET", "/v1/nothing")):  # fmt: skip
+                                  ("GET", "/metrics"), ("GET", "/v1/nothing"),
+                                  ("GET", "/openapi.json"), ("GET", "/nothing"), ("POST", "/"),
+                                  ("POST", "/healthz"), ("PUT", "/console/text.js")):  # fmt: skip
                 answer = live.http.request(method, where, headers=headers)
                 assert answer.status_code == 401
                 assert answer.headers["www-authenticate"] == "Bearer"
                 assert answer.json()["error"]["code"] == "unauthorized"
-        assert live.http.get("/healthz").status_code == 200
+        for where in ("/", "/console/console.js", "/healthz", "/readyz"):
+            assert live.http.get(where).status_code == 200
         good = {"Authorization": f"Bearer {key}", "Host": "critic.example"}
         assert live.http.get("/v1/state", headers=good).status_code == 200
         assert live.ask("/v1/verdict", {"rationale": "It held."}, **good).status_code == 200
     assert key not in json.dumps([p.read_text(errors="replace") for p in tmp_path.iterdir()])
+
+
+def test_whoever_has_no_key_is_told_so_before_the_body_is_there(critic, tmp_path):
+    """Else anybody could fill the memory with bodies and have them parsed."""
+    path = tmp_path / "keys.json"
+    make_key(path, "ann")
+    rest = b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    with running(critic, tmp_path, key_file=path, body_s=0.2) as live:
+        for ask in (b"POST /", b"POST /healthz", b"PUT /nothing", b"POST /v1/verdict"):
+            assert raw(live.url, ask + rest).startswith(b"HTTP/1.1 401 ")
