@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from minicrit.jsonl import BadLine, RefusedError, check_string, read_lines, shown
+from minicrit.marks import check_marks
 from minicrit.serving.answers import normalised
 from minicrit.serving_config import RELEASED_CRITIC
 from minicrit.settings import SettingsError, nearest
@@ -186,6 +187,7 @@ def _checked(where: str, text: object) -> str:
                          "split it")  # fmt: skip
     try:
         check_string(text)
+        check_marks(text)
     except RefusedError as error:
         raise ValueError(f"{where}: {error}") from error
     return normalised(text)  # as the service and MCP read it

@@ -9,6 +9,7 @@ from typing import Any
 
 from minicrit.files import to_json
 from minicrit.jsonl import RefusedError, check_string
+from minicrit.marks import check_marks
 from minicrit.taxonomy import DOMAINS, FLAW_TYPES, LABELS
 
 DECISIONS = ("agree", "disagree", "correct")
@@ -49,6 +50,7 @@ class Request:
         check_name("request_id", self.request_id)
         _check_choice("domain", self.domain, DOMAINS)
         check_text("rationale", self.rationale, layout=True)
+        check_marks(self.rationale)
         for name in ("experiment", "arm", "critic"):
             if (given := getattr(self, name)) is not None:
                 check_name(name, given)

@@ -212,6 +212,7 @@ def test_critique_of_standard_input(ask, monkeypatch):
     ("x.txt", b"\xff\xfe", "x.txt: expected a text file in UTF-8, got other bytes"),
     ("x.txt", b" \n", "x.txt: expected a rationale, got ' \\n'; fill it in"),
     ("x.txt", b"Buy\x1b[2J.", "x.txt: expected text with no control characters but newline"),
+    ("x.txt", b"Buy" + b"\xcc\x95" * 31, "x.txt: expected at most 30 combining marks in a row"),
     ("x.jsonl", b'{"rationale": 3}\n', "x.jsonl:1: expected a rationale, got 3"),
     ("x.jsonl", b'\n{"rationale": "a", "domain": "law"}\n', "x.jsonl:2: expected domain of tr"),
     ("x.jsonl", b'{"rationale": NaN}\n', "x.jsonl:1: expected a finite number, got NaN"),
