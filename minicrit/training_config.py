@@ -48,8 +48,8 @@ class TrainingConfig:
         gradient_checkpointing: recompute activations to save memory.
         devices: how many a node; `auto` for all GPUs or one CPU process.
         nodes: machines; inside of a Slurm step, those that it has.
-        strategy: Lightning strategy: `auto`, `ddp`, ..., or `fsdp`, by which all processes share
-            out all weights with gradients and moments (FSDP2; with lora.rank 0).
+        strategy: Lightning's `auto` or `ddp`, or `fsdp`, by which all processes share out all
+            weights with gradients and moments (FSDP2; with lora.rank 0).
         log_folder: TensorBoard logs.
     """
 
@@ -69,7 +69,7 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     devices: int | str = "auto"
     nodes: int = 1
-    strategy: str = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     log_folder: Path = Path("runs")
 
 
