@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from minicrit.config import Recipe
+from minicrit.entry import interrupted
 from minicrit.manifest import code_version
 from minicrit.settings import load_recipe
 from tests.bars import lock_bars_apart
@@ -113,6 +114,8 @@ def _be(words: Sequence[str], folder: Path, harm: Harm | None, pipes: tuple[int,
         os.chdir(folder)
         tempfile.tempdir = str(folder / "tmp")
         status = _command(harm, pipes[1])
+    except KeyboardInterrupt:  # before it is the command, which `entry` hears from its first line
+        status = interrupted()
     except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
         traceback.print_exc()
     finally:
