@@ -25,7 +25,7 @@ from data_gen.opening import checked_model, identity_of, open_backend, open_batc
 from data_gen.plans import plans
 from data_gen.prices import FREE, Price, price_of
 from data_gen.rounds import collect_in_rounds
-from data_gen.screen import asked, held_out_inputs, screened
+from data_gen.screen import asked, held_out_files, held_out_inputs, screened
 from minicrit.discreet import key_of
 from minicrit.files import atomic_folder, check_replaceable, write_json
 from minicrit.jsonl import write_rows
@@ -46,7 +46,8 @@ def make_hard(recipe: "Recipe") -> None:
             written before.
     """
     settings = recipe.hard
-    check_replaceable(settings.out)  # now, not after what is paid for
+    read = (*filter(None, [settings.focus]), *held_out_files(recipe.filters))
+    check_replaceable(settings.out, *read)  # now, not after what is paid for
     if settings.backend == "composer" and settings.dry_run:
         sys.stdout.write(f"composer: {settings.count} examples cost nothing, for {settings.out}\n")
         return

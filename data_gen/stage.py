@@ -29,10 +29,10 @@ from data_gen.compose import VERSION, compose
 from data_gen.coverage import coverage, table
 from data_gen.focus import shares_of
 from data_gen.public import Length, Public, order_key, read_public
-from data_gen.screen import Screened, asked, held_out_inputs, screened
+from data_gen.screen import Screened, asked, held_out_files, held_out_inputs, screened
 from data_gen.shingles import normalised
 from minicrit.config import Recipe
-from minicrit.files import atomic_folder, write_atomic, write_json
+from minicrit.files import atomic_folder, check_replaceable, write_atomic, write_json
 from minicrit.manifest import write_manifest
 from minicrit.prompts import critique_of, render_prompt
 from minicrit.records import SPLITS, Example, write_examples
@@ -50,6 +50,8 @@ def make_data(recipe: Recipe) -> None:
     Raises:
         ValueError: if an item is at fault or two splits share a group or a text.
     """
+    told, held_out = recipe.data, held_out_files(recipe.filters)
+    check_replaceable(told.folder, *filter(None, (told.public, told.focus)), *held_out)
     with atomic_folder(recipe.data.folder) as box:
         public, identity = _public(recipe, box)
         splits, screening = _arranged(_composed(recipe), public, recipe)

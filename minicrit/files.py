@@ -71,19 +71,27 @@ def folder_hashes(path: str | Path) -> dict[str, str]:
     root = Path(path)
     if not root.is_dir():
         raise ValueError(f"{root}: expected a folder, got none; check the path")
-    found: dict[str, str] = {}
+    return {name: _hash_of(root / name) for name in sorted(_files(root))}
+
+
+def _hash_of(path: Path) -> str:
+    if path.is_dir():
+        return hashlib.sha256(f"link:{os.readlink(path)}".encode()).hexdigest()
+    return sha256_file(path)
+
+
+def _files(root: Path) -> Iterator[str]:
+    """The relative names of what a folder is: files, and links to folders."""
     for parent, folders, files in os.walk(root):
         here = Path(parent)
         folders[:] = [f for f in folders if not f.startswith(".") and f not in _LOG_FOLDERS]
-        for link in (here / f for f in folders if (here / f).is_symlink()):
-            text = f"link:{os.readlink(link)}"
-            found[link.relative_to(root).as_posix()] = hashlib.sha256(text.encode()).hexdigest()
+        yield from ((here / f).relative_to(root).as_posix() for f in folders
+                    if (here / f).is_symlink())  # fmt: skip
         for file in files:
             if here == root and file in FITTED:
                 continue
             if not file.startswith(".") and not file.endswith(_BY_PRODUCTS):
-                found[(here / file).relative_to(root).as_posix()] = sha256_file(here / file)
-    return dict(sorted(found.items()))
+                yield (here / file).relative_to(root).as_posix()
 
 
 def sha256_folder(path: str | Path) -> str:
@@ -167,6 +175,19 @@ def check_replaceable(path: str | Path, *read: Path, mark: str = _MADE) -> None:
     if target.is_dir() and not (target / mark).is_file() and any(target.iterdir()):
         raise ValueError(f"{path}: {what}, got one that holds other things (no {mark}); name "
                          "another, or move it away")  # fmt: skip
+    if target.is_dir() and mark == _MADE and (others := _not_made(target)):
+        raise ValueError(f"{path}: {what}, got one in which somebody put {others[0]}"
+                         + (f" and {len(others) - 1} more" if others[1:] else "")
+                         + "; move what is to stay, or name another folder")  # fmt: skip
+
+
+def _not_made(folder: Path) -> list[str]:
+    """Files in a folder that a stage made and its manifest does not list, by name."""
+    try:
+        listed = json.loads((folder / _MADE).read_bytes())["outputs"].keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []  # damaged, or no manifest of ours: what reads it says so
+    return sorted(set(_files(folder)) - set(listed) - {_MADE})
 
 
 @contextmanager

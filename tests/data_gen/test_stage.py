@@ -96,6 +96,21 @@ def test_a_flaw_without_a_type_is_no_sound_text() -> None:
         assert names == ["small_sample", "flawed", "valid"]
 
 
+def test_what_is_read_for_a_folder_is_not_replaced_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    make_data(recipe_for(folder))
+    own = write_set(folder / "own", [row(1, "train")])
+    (folder / "holdout.jsonl").write_text(json.dumps(row(2, "validation")) + "\n")
+    read = recipe_for(folder)
+    read.filters.held_out = str(folder / "holdout.jsonl")
+    for recipe in (recipe_for(folder, public=own), read):
+        with pytest.raises(ValueError, match=r"is or holds .*, which is read for it; name another"):
+            make_data(recipe)
+    with pytest.raises(ValueError, match=r"somebody put holdout.jsonl and 1 more"):
+        make_data(recipe_for(folder))
+    assert (own / "set.jsonl.gz").exists()
+
+
 def test_another_seed_gives_other_examples(tmp_path: Path) -> None:
     one, two = recipe_for(tmp_path / "a"), recipe_for(tmp_path / "b")
     two.seed = 1

@@ -214,6 +214,24 @@ def test_a_folder_that_no_stage_made_or_that_is_still_needed_is_not_replaced(
     files.check_replaceable(home / "made" / "inside", home / "made")
 
 
+def test_what_somebody_put_into_a_folder_that_a_stage_made_is_not_lost(tmp_path: Path) -> None:
+    """Its manifest lists what is made again; logs, refused lines and a calibration may go."""
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "manifest.json").write_text('{"outputs": {"train.jsonl": "00"}}')
+    for name in ("train.jsonl", "calibration.json", "x.log", "train.rejected.jsonl", ".hidden"):
+        (made / name).write_text("{}")
+    files.check_replaceable(made)
+    (made / "own").mkdir()
+    (made / "own" / "desk.jsonl").write_text("{}")
+    (made / "notes.txt").write_text("kept")
+    with pytest.raises(ValueError, match=r"somebody put notes.txt and 1 more; move what is to"):
+        files.check_replaceable(made)
+    with pytest.raises(ValueError, match="somebody put notes"), files.atomic_folder(made):
+        pass
+    assert (made / "notes.txt").read_text() == "kept"
+
+
 @pytest.mark.parametrize("when", ["inside", "between"])
 def test_after_a_crash_the_old_folder_is_back(tmp_path: Path, when: str) -> None:
     target = tmp_path / "out"
