@@ -41,6 +41,11 @@ _MARGIN_SLACK = 1e-6  # scores are rounded when written
 ASIDE = (".rejected", ".removed")
 _FIRST = 5  # messages shown of many
 _log = logging.getLogger(__name__)
+#: Splits by names of files whose rows name none.
+_NAMED_SPLITS = {
+    **dict.fromkeys(("validation", "valid", "val", "dev", "holdout"), "validation"),
+    **dict.fromkeys(("test", "eval", "suite"), "test"), "calibration": "calibration",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +74,17 @@ class Example:
         return {k: v for k, v in row.items() if v is not None or k not in ("strengths", "licence")}
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], *, source: str = "unknown") -> Self:
+    def from_row(
+        cls, row: Mapping[str, Any], *, source: str = "unknown", split: str = "train"
+    ) -> Self:
         """Check a row (of today's or upstream's names); ValueError says what is wrong with it.
 
         Args:
             row: the JSON object.
             source: what a row that names no source gets.
+            split: what a row that names no split gets.
         """
-        new = {"kind": "plain", "split": "train", "source": source, **_today(row)}
+        new = {"kind": "plain", "split": split, "source": source, **_today(row)}
         # Two sets may both count from 1; what stands in their rows is not of one group for that.
         new.setdefault("group", f"{new['source']}/{new['id']}" if "id" in new else None)
         _check_keys(new, [f.name for f in fields(cls)])
@@ -157,6 +165,9 @@ def read_examples(
 ) -> Reading:
     """Read a file of examples; bad lines go to `<name>.rejected.jsonl`.
 
+    A row that names no split is of the one that the file is named after (`test.jsonl`), else of
+    `train`.
+
     Args:
         path: a .jsonl or .jsonl.gz file.
         max_bad: largest share of bad lines, 0 to 1; more is a ValueError, as is no good line.
@@ -166,6 +177,7 @@ def read_examples(
     examples: dict[str, Example] = {}
     bad: list[BadLine] = []
     unlabelled = 0
+    split = _split_of(path)
     names: Counter[str] = Counter()
     for line, raw in raw_lines(path):
         try:
@@ -173,7 +185,7 @@ def read_examples(
             if row.get("label", "") is None:
                 unlabelled += 1
                 continue
-            example = Example.from_row(row, source=_stem(path))
+            example = Example.from_row(row, source=_stem(path), split=split)
             if example.id in examples:
                 raise RefusedError("each id once", example.id, "give every row its own id")
             examples[example.id] = example
@@ -228,6 +240,11 @@ def _checked(path: str | Path, examples: Iterable[Example]) -> Iterator[dict[str
 
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def _split_of(path: Path) -> str:
+    """By the name of a file, also with `-public` and the like behind."""
+    return _NAMED_SPLITS.get(_stem(path).partition("-")[0].lower(), "train")
 
 
 def _today(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -320,8 +337,18 @@ def _number(name: str, value: object) -> float:
 
 
 def _set_aside(bad: list[BadLine], target: Path) -> None:
-    """Write the refused lines; without any, remove the file of an earlier reading."""
+    """Write the refused lines; without any, remove the file of an earlier reading.
+
+    Raises:
+        ValueError: if it cannot be written, or somebody else's file has that name.
+    """
     try:
+        if target.exists() and not _holds_refused(target):
+            if bad:
+                raise ValueError(f"{target}: expected no file, or the refused lines of an earlier "
+                                 "reading, got another one; move it away, or pass another folder "
+                                 "(rejects)")  # fmt: skip
+            return
         if bad:
             write_rows(target, (line.to_row() for line in bad))
         elif target.exists():
@@ -330,6 +357,16 @@ def _set_aside(bad: list[BadLine], target: Path) -> None:
         remedy = "pass another folder (rejects)"
         message = f"{target}: expected a folder for refused lines, got {error.strerror}; {remedy}"
         raise ValueError(message) from error
+
+
+def _holds_refused(path: Path) -> bool:
+    """Whether a file begins as one of refused lines does."""
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        return parse_line(first).keys() == {"line", "reason", "raw"}
+    except ValueError:
+        return False
 
 
 def _judge(path: Path, bad: list[BadLine], other: tuple[int, int], max_bad: float) -> None:

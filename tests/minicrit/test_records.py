@@ -222,6 +222,29 @@ def test_a_leftover_of_an_earlier_reading_is_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "x.rejected.jsonl").exists()
 
 
+def test_a_file_of_that_name_that_holds_something_else_stays(tmp_path: Path) -> None:
+    other = write(tmp_path / "x.rejected.jsonl", {"order": 7})
+    read_examples(write(tmp_path / "x.jsonl", FLAWED))
+    assert other.read_text() == '{"order": 7}\n'
+    path = write(tmp_path / "x.jsonl", FLAWED, "{")
+    with pytest.raises(ValueError, match=r"x.rejected.jsonl: expected no file, .* move it away"):
+        read_examples(path, max_bad=0.5)
+    assert other.read_text() == '{"order": 7}\n'
+
+
+@pytest.mark.parametrize(("name", "split"), [
+    ("test", "test"), ("test-public", "test"), ("dev", "validation"), ("Validation", "validation"),
+    ("calibration", "calibration"), ("desk", "train"), ("train", "train"), ("tests", "train"),
+])  # fmt: skip
+def test_a_row_without_a_split_is_of_that_of_its_file(
+    tmp_path: Path, name: str, split: str
+) -> None:
+    told = {**FLAWED, "id": "told", "split": "calibration"}
+    bare = {k: v for k, v in FLAWED.items() if k != "split"}
+    found = read_examples(write(tmp_path / f"{name}.jsonl", bare, told)).examples
+    assert [e.split for e in found] == [split, "calibration"]
+
+
 def test_bad_lines_can_go_elsewhere(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", FLAWED, "{")
     read_examples(path, max_bad=0.5, rejects=tmp_path / "new" / "folder")
