@@ -44,9 +44,10 @@ def is_evaluation(path: Path) -> bool:
     return stem.partition("-")[0] in EVALUATION and not stem.endswith(ASIDE)
 
 
-def evaluation_files(folder: Path) -> list[Path]:
-    """The evaluation files anywhere below a folder, by path."""
-    found = [*folder.rglob("*.jsonl"), *folder.rglob("*.jsonl.gz")]
+def evaluation_files(folder: Path, *, below: bool = False) -> list[Path]:
+    """The evaluation files in a folder, or anywhere below it, by path."""
+    search = folder.rglob if below else folder.glob
+    found = [*search("*.jsonl"), *search("*.jsonl.gz")]
     return sorted(path for path in found if is_evaluation(path))
 
 

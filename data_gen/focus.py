@@ -43,7 +43,8 @@ def read_focus(path: Path) -> Focus:
     """The focus that a report of a benchmark, or a list of errors, asks for.
 
     From a benchmark (its `model_1`) the share of a mechanism, domain or flaw type is twice its
-    error rate, from `LEAST` to 1: what is at chance gets the most; a cell has the product of both.
+    error rate, from `LEAST` to 1: what is at chance gets the most, a mechanism that was not judged
+    as much as the mean of the others; a cell has the product of both.
     From a list of errors it is the same for a mechanism of which `judged` says how many items there
     were, and else how often each occurs beside the most frequent one; for a cell, how often.
 
@@ -122,7 +123,15 @@ def _from_slices(slices: Mapping[str, Any]) -> Focus:
 
     domains, flaws = shares("domain", DOMAINS), shares("flaw_type", _ORDERED)
     cells = {(d, f): domains[d] * flaws[f] for d in domains for f in flaws}
-    return Focus(shares("mechanism", list(MECHANISMS)), cells)
+    return Focus(_filled(shares("mechanism", list(MECHANISMS))), cells)
+
+
+def _filled(shares: Mapping[str, float]) -> dict[str, float]:
+    """With the mean share for mechanisms that were not judged; none if none was."""
+    if not shares:
+        return {}
+    mean = sum(shares.values()) / len(shares)
+    return {name: shares.get(name, mean) for name in MECHANISMS}
 
 
 def _from_errors(items: Sequence[Mapping[str, Any]], judged: Mapping[str, int]) -> Focus:
@@ -135,7 +144,7 @@ def _from_errors(items: Sequence[Mapping[str, Any]], judged: Mapping[str, int]) 
         shares = {name: _share(rate) for name, rate in rates.items()}
     else:
         shares = {name: max(LEAST, wrong[name] / most) for name in MECHANISMS}
-    return Focus(shares if wrong else {}, {cell: float(n) for cell, n in cells.items()})
+    return Focus(_filled(shares) if wrong else {}, {cell: float(n) for cell, n in cells.items()})
 
 
 def _share(rate: float) -> float:

@@ -123,7 +123,7 @@ def held_out_files(settings: FilterConfig) -> list[Path]:
     found: list[Path] = []
     for name in filter(None, settings.held_out.split(",")):
         path = Path(name)
-        files = evaluation_files(path) if path.is_dir() else [path]
+        files = evaluation_files(path, below=True) if path.is_dir() else [path]
         if not files:
             raise ValueError(f"filters.held_out: expected evaluation files ({', '.join(EVALUATION)}"
                              f".jsonl) in {path}, got none; check the path")  # fmt: skip

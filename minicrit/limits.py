@@ -47,6 +47,8 @@ def broken(key: str, value: object) -> str:
         return "" if 0 <= value <= 1 else "a share from 0 to 1"
     if {key, name} & _ABOVE_ZERO:
         return "" if value > 0 else "more than 0"
+    if key == "filters.balance":
+        return "" if value == 0 or value >= 1 else "0 for none, or 1 or more"
     least = _LEAST.get(key, _LEAST.get(name, 0))
     return "" if value >= least else f"{least} or more"
 

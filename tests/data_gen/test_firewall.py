@@ -100,6 +100,9 @@ def test_evaluation_files_are_known_by_name(tmp_path: Path):
                  "a/test-public.rejected.jsonl"):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [p.relative_to(tmp_path).as_posix() for p in evaluation_files(tmp_path)] == [
+    assert [p.relative_to(tmp_path).as_posix()
+            for p in evaluation_files(tmp_path, below=True)] == [
         "a/test-public.jsonl.gz", "a/test.jsonl", "b/holdout.jsonl", "b/suite.jsonl",
     ]  # fmt: skip
+    assert evaluation_files(tmp_path) == []  # what lies deeper may be anybody's
+    assert [p.name for p in evaluation_files(tmp_path / "b")] == ["holdout.jsonl", "suite.jsonl"]

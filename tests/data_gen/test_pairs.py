@@ -341,6 +341,8 @@ def test_what_is_measured_on_is_known_though_files_share_a_name(tmp_path):
         (tmp_path / folder).mkdir()
         write_examples(tmp_path / folder / "test.jsonl",
                        [replace(item, id=folder, group=folder, split="test")])  # fmt: skip
-    left, screening = training_examples(Recipe(), tmp_path / "mine.jsonl", 0, "x")
+    recipe = Recipe()
+    recipe.filters.held_out = f"{tmp_path / 'a'},{tmp_path / 'b'}"
+    left, screening = training_examples(recipe, tmp_path / "mine.jsonl", 0, "x")
     assert {rows[0].group, rows[-1].group} == {e.group for e, _ in screening.removed}
     assert {rows[0].group, rows[-1].group}.isdisjoint(e.group for e in left)

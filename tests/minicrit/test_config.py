@@ -219,6 +219,8 @@ def test_limits_are_of_settings_that_are_there_and_leave_what_may_be():
     for key, value in (("ab.outcome_low", -1.0), ("seed", -1), ("sft.devices", "auto")):
         assert broken(key, value) == ""
     assert broken("lora.alpha", 32.0) == broken("data.validation", 48) == ""
+    assert [bool(broken("filters.balance", value)) for value in (0, 0.5, 1, 1.5)] == [
+        False, True, False, False]  # fmt: skip
     assert broken("feedback.validation", 48.0) == "a share from 0 to 1"
 
 
