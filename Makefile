@@ -234,15 +234,20 @@ SPLITS := train train-fresh validation calibration test
 ALL_ARGS := $(patsubst %,$(STAMPS)/%.args,base data sft calibrate benchmark judge errors explain pairs \
     dpo rsf kto constitution int$(BITS) export-$(FORMAT) adapters)
 PUBLIC := $(if $(DATA),$(wildcard $(DATA)/*.jsonl $(DATA)/*.jsonl.gz))
-# A critic of another run counts as it is; a base, which may be judged too, has no such file.
-JUDGED := $(if $(MODEL_1),$(wildcard $(MODEL_1)/manifest.json),$(STAMPS)/sft.sum) \
-    $(wildcard $(addsuffix /calibration.json,$(or $(MODEL_1),$(ADAPTER)) $(MODEL_2)))
+# A critic that is named counts as it is, by its content: one of this run has a rule of its own, which
+# would make it again with the variables of now. A base, which may be judged too, has no manifest.
+NAMED := $(patsubst %/manifest.json,%,$(wildcard $(addsuffix /manifest.json,$(sort $(MODEL:%/=%) \
+    $(MODEL_1:%/=%) $(MODEL_2:%/=%) $(TARGET:%/=%)))))
+as_it_is = $(addprefix $(STAMPS)/as-it-is-,$(addsuffix .sum,$(subst /,+,$(filter $(1:%/=%),$(NAMED)))))
+JUDGED := $(if $(MODEL_1),$(call as_it_is,$(MODEL_1)),$(STAMPS)/sft.sum $(wildcard \
+    $(ADAPTER)/calibration.json)) $(call as_it_is,$(MODEL_2))
 # Written when JUDGE has compared the critiques; benchmark asks for it only if there is one.
 HEARD := $(STAMPS)/judge.done
 COMPARED := $(if $(JUDGE),$(HEARD))
-WRITES := $(if $(TARGET),$(wildcard $(TARGET)/manifest.json),$(STAMPS)/sft.sum)
-TRIED := $(if $(MODEL),$(wildcard $(MODEL)/manifest.json),$(STAMPS)/sft.sum)
-SHRUNK := $(if $(MODEL),$(MODEL)/manifest.json,$(STAMPS)/sft.sum)
+WRITES := $(if $(TARGET),$(call as_it_is,$(TARGET)),$(STAMPS)/sft.sum)
+TRIED := $(if $(MODEL),$(call as_it_is,$(MODEL)),$(STAMPS)/sft.sum)
+# One that this run makes may come yet.
+SHRUNK := $(if $(MODEL),$(or $(call as_it_is,$(MODEL)),$(MODEL)/manifest.json),$(STAMPS)/sft.sum)
 # A critic with a certified threshold is quantized to one with a certified threshold of its own.
 SHRUNK_PROMISE := $(if $(filter $(SMALL),$(MODEL_USED)),,$(wildcard $(CALIBRATION)))
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
@@ -322,7 +327,8 @@ PAIRING := --pairs.data $(DATA_DIR)/train-fresh.jsonl \
     $(if $(MODEL_NAME),--pairs.judge_model $(MODEL_NAME)) \
     $(if $(BUDGET_USD),--pairs.budget_usd $(BUDGET_USD))
 # Training learns from pairs of the critic that it starts from, whatever MODEL is for another goal.
-PAIRED := $(if $(filter dpo kto ladder,$(MAKECMDGOALS)),,$(MODEL))
+PAIRED := $(if $(filter dpo kto ladder,$(MAKECMDGOALS)),,$(if $(filter pairs \
+    bench-candidates,$(MAKECMDGOALS)),$(MODEL)))
 SETTINGS_pairs := --pairs.model $(or $(PAIRED),$(ADAPTER)) --pairs.out $(PAIRS) $(PAIRING)
 SETTINGS_dpo := $(SETTINGS_base) --data.folder $(DATA_DIR) --dpo.start $(ADAPTER) \
     --dpo.pairs $(PAIRS)/pairs.jsonl --dpo.out $(PREFERRED) \
@@ -647,6 +653,13 @@ $(STAMPS)/pairs.sum: $(PAIRS)/manifest.json
 $(patsubst %,$(STAMPS)/%.sum,$(SPLITS) base sft pairs):
 	@cksum < $< > $@.new; $(replace_if_new)
 
+define STAMP_OF
+$(call as_it_is,$(1)): FORCE
+	@mkdir -p $$(@D); cat $(1)/manifest.json $(wildcard $(1)/calibration.json) | cksum > $$@.new; \
+	    $$(replace_if_new)
+endef
+$(foreach one,$(NAMED),$(eval $(call STAMP_OF,$(one))))
+
 $(ADAPTER)/manifest.json: $(STAMPS)/sft.args $(STAMPS)/base.sum $(STAMPS)/train.sum \
     $(STAMPS)/validation.sum | $(SETUP)
 	$(TRAIN) sft $(CONFIG) $(SETTINGS_sft) $(ARGS)
@@ -708,7 +721,7 @@ $(RUNGS): $(REPORTS)/benchmark-%.json: checkpoints/$(RUN)/% $(STAMPS)/benchmark.
 	    --benchmark.latency_items 0 --benchmark.out $(@:.json=) $(ARGS)
 
 $(PAIRS)/manifest.json: $(STAMPS)/pairs.args $(STAMPS)/train-fresh.sum $(PAIRS_CODE) \
-    $(if $(PAIRED),$(PAIRED)/manifest.json,$(STAMPS)/sft.sum) | $(SETUP)
+    $(if $(PAIRED),$(SHRUNK),$(STAMPS)/sft.sum) | $(SETUP)
 	$(MINICRIT) pairs $(CONFIG) $(SETTINGS_pairs) $(ARGS)
 	@touch $@
 
