@@ -8,7 +8,8 @@
 #?          the run, and what a variable here sets, win over the recipe; ARGS win over both
 #? SEED     of data, first weights and order; default: the recipe's. SEEDS of ladder, e.g. "0 1 2":
 #?          the whole ladder by each, as runs RUN-seed0 and so on, then one table of all
-#? DATA     folder of public sets to mix in
+#? DATA     folder of public sets to mix in. A run remembers it, as BASE, SEED and, of a RUN that is named,
+#?          RECIPE: later goals need not say them; DATA= takes it back
 #? FROM     public set as published, to import; KIND: which it is (default: told by its keys);
 #?          OUT: folder of the result, which DATA takes; default data/public
 #? BITS     of the quantized critic: 16 (bfloat16), 8 or 4; default 8
@@ -61,7 +62,6 @@ MODEL :=
 TARGET :=
 DRAFT :=
 MODEL_1 :=
-MODEL_2 := $(BASE)
 TEXT :=
 JUDGE :=
 JUDGE_SAMPLE :=
@@ -127,6 +127,22 @@ ifneq ($(words $(RUN))$(strip $(foreach c,/ * ? [ ] { } ' ",$(findstring $c,$(RU
     $(NO_RUN),$(RUN))),1)
   $(error RUN: expected one plain name and none of other folders ($(NO_RUN)), got "$(RUN)")
 endif
+
+# What the data and the base of a run were made with holds for its later goals, too: without DATA they
+# would compose it anew and train on that. Empty on the command line, it is taken back.
+remembered = $(if $(filter command,$(firstword $(origin $(1)))),$($(1)),$(shell cat .make/$(RUN)/told/$(1) \
+    2>/dev/null))
+given = $(filter command environment,$(firstword $(origin $(1))))
+ifeq ($(call given,RECIPE),)
+  RECIPE := $(if $(call given,RUN),$(or $(call remembered,RECIPE),$(RECIPE)),$(RECIPE))
+endif
+ifeq ($(SEEDS),)
+  SEED := $(call remembered,SEED)
+endif
+DATA := $(call remembered,DATA)
+BASE := $(call remembered,BASE)
+MODEL_2 := $(BASE)
+TOLD := RECIPE DATA BASE SEED
 
 RECIPE_FILE := $(if $(filter %.yaml %.yml,$(RECIPE)),$(RECIPE),minicrit/recipes/$(RECIPE).yaml)
 # What nobody can use is refused before hours of what comes first.
@@ -618,7 +634,8 @@ any_of = ($(subst $() ,|,$(strip $(1))))
 replace_if_new = if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 $(ALL_ARGS): $(STAMPS)/%.args: FORCE
-	@mkdir -p $(@D)
+	@mkdir -p $(@D) $(if $(filter data,$*),$(STAMPS)/told)
+	@$(if $(filter data,$*),$(foreach v,$(TOLD),echo '$($(v))' > $(STAMPS)/told/$(v);))
 	@{ echo '$(SETTINGS_$*)'; \
 	    awk '/^ *(#|$$)/{next} /^[^ ]/{k = !/^[a-z_]+:/ || /^$(call any_of,$(SECTIONS_$*)):/} k' \
 	        $(RECIPE_FILE); \

@@ -1,5 +1,6 @@
 """A critic that is named counts as it is: what asks about it never makes it again."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,30 @@ def test_what_was_said_of_a_critic_is_stale_when_it_or_its_calibration_is_anothe
         Path("checkpoints/mine/dpo", name).write_text(name)
         assert redone(*asked) == ["explain"]
         assert redone(*asked) == []
+
+
+def test_a_run_remembers_what_its_data_and_base_were_made_with(project):
+    """Later goals need not say it; what is taken back, or another, is heard."""
+    Path("own").mkdir()
+    Path("own/desk.jsonl").write_text("{}")
+    told = ("RUN=desk", "DATA=own", "SEED=3", "BASE=tiny")
+    assert redone("benchmark", *told)[:2] == ["base", "data"]
+    assert redone("benchmark", "RUN=desk") == []
+    assert redone("calibrate", "RUN=desk") == ["calibrate"]
+    (line,) = Path("log").read_text().splitlines()
+    assert "--base.model tiny" in line
+    assert line.endswith("--seed 3")
+    assert redone("data", "RUN=desk", "DATA=") == ["data"]
+    assert "--data.public" not in Path("log").read_text()
+    assert redone("data", "RUN=desk") == []
+    assert redone("data", "RUN=desk", "SEED=4", "BASE=tiny") == ["data"]
+    assert redone("data") == ["base", "data"]  # another run
+    assert "tiny" not in Path("log").read_text()
+
+
+def test_a_run_that_is_named_remembers_its_recipe(project):
+    Path("other.yaml").write_text(Path("mine.yaml").read_text().replace("seed: 1", "seed: 2"))
+    assert redone("data", "RECIPE=other.yaml", "RUN=desk") == ["base", "data"]
+    done = subprocess.run(["make", "data", "RUN=desk"], capture_output=True, text=True, check=True)
+    assert "minicrit data" not in done.stdout
+    assert (Path(".make/desk/told/RECIPE").read_text()) == "other.yaml\n"
