@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_gen.duplicates import Copy, Duplicates
-from data_gen.firewall import Firewall
+from data_gen.firewall import Firewall, Incoming
 from data_gen.public import order_key
 from data_gen.shingles import Numbers, Ragged, Words, number_of, words_of
 from minicrit.data_config import FilterConfig
@@ -55,6 +55,7 @@ class Screening:
     def __init__(self, evaluation: Mapping[str, Sequence[Example]], settings: FilterConfig) -> None:
         """Evaluation items by the name of their file; bars of language, length and likeness."""
         self.firewall = Firewall(evaluation)
+        self._incoming = Incoming(self.firewall)
         self._settings = settings
         self._words = Words()
         self._duplicates = Duplicates(settings.near)
@@ -76,11 +77,9 @@ class Screening:
             first = len(self)
             texts = [example.rationale for example in batch]
             words = self._words(texts)
-            hits = self.firewall.hits(texts, words)
+            self._incoming.add(texts, [example.group for example in batch], words)
             self._leaks |= {first + row: Removal("leak", f"{self._held[e.group]}: of its group")
                             for row, e in enumerate(batch) if e.group in self._held}  # fmt: skip
-            self._leaks |= {first + row: Removal("leak", f"{hit.item}: {hit.how}")
-                            for row, hit in hits.items()}  # fmt: skip
             if not fixed:
                 self._rows |= {first + row: why for row, why in self._odd(texts, words)}
             self._enter(batch, words, fixed=fixed)
@@ -89,7 +88,9 @@ class Screening:
         """The rows that go, by their number in the order in which they came."""
         own = len(self._names)
         copies = {row - own: self._why(copy) for row, copy in self._duplicates.find().items()}
-        return self._rows | copies | self._whole_groups(self._leaks)
+        hits = {row: Removal("leak", f"{hit.item}: {hit.how}")
+                for row, hit in self._incoming.hits().items()}  # fmt: skip
+        return self._rows | copies | self._whole_groups(self._leaks | hits)
 
     def _enter(self, batch: Sequence[Example], words: Ragged, *, fixed: bool) -> None:
         groups = np.array([number_of(e.group) for e in batch], dtype=np.uint64)

@@ -7,12 +7,14 @@ set aside; so the file of a stage that is new is checked, too.
 """
 
 import sys
+from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_gen.adversarial import suite
-from data_gen.firewall import Firewall, is_evaluation, stem_of
+from data_gen.firewall import Firewall, Hit, Incoming, is_evaluation, stem_of
 from data_gen.lineage import Lineage, trace
 from data_gen.screen import SUITE
 from minicrit.config import Recipe, VerifyConfig
@@ -63,13 +65,13 @@ def _leaks(files: list[Path]) -> tuple[list[str], str]:
     measured = [path for path in files if is_evaluation(path)]
     evaluation, groups = _evaluation(measured)
     firewall = Firewall(evaluation)
-    found, rows = list[str](), 0
-    training = [path for path in files if not is_evaluation(path)]
-    for path in training:
-        hits, number = _leaks_of(path, firewall, groups)
-        found += hits
-        rows += number
-    return found, (f"{rows} rows of {len(training)} training files against {len(firewall)} items "
+    incoming = Incoming(firewall)
+    training = {p: _taken(p, incoming, groups) for p in files if not is_evaluation(p)}
+    hits, found, first = incoming.hits(), list[str](), 0
+    for path, rows in training.items():
+        found += _leaks_of(path, rows, {n - first: hit for n, hit in hits.items() if n >= first})
+        first += len(rows.lines)
+    return found, (f"{first} rows of {len(training)} training files against {len(firewall)} items "
                    f"of {len(measured)} evaluation files and the {SUITE}")  # fmt: skip
 
 
@@ -86,23 +88,43 @@ def _evaluation(files: list[Path]) -> tuple[dict[str, list[Example]], dict[str, 
     return evaluation, groups
 
 
-def _leaks_of(path: Path, firewall: Firewall, groups: dict[str, str]) -> tuple[list[str], int]:
-    hits: list[str] = []
-    rows = 0
-    bad: list[BadLine] = []
-    for batch in _batches(path, bad):
-        rows += len(batch)
-        found = firewall.hits([str(row["rationale"]) for _, row in batch])
-        for number, (line, row) in enumerate(batch):
-            if number in found:
-                hits.append(f"{path}:{line}: {found[number].item}: {found[number].how}")
-            elif row.get("group") in groups:
-                hits.append(f"{path}:{line}: a row of a group of {groups[row['group']]}")
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a training file: the line of each, of those in a group that is measured on its name.
+
+    `bad` are the lines that are none.
+    """
+
+    lines: "array[int]" = field(default_factory=lambda: array("q"))
+    held: dict[int, str] = field(default_factory=dict)
+    bad: list[BadLine] = field(default_factory=list)
+
+
+def _taken(path: Path, incoming: Incoming, groups: dict[str, str]) -> _Rows:
+    """Shows the rows of a file to the firewall."""
+    rows = _Rows()
+    for batch in _batches(path, rows.bad):
+        names = [str(row.get("group")) for _, row in batch]
+        rows.held.update((len(rows.lines) + place, groups[name])
+                         for place, name in enumerate(names) if name in groups)  # fmt: skip
+        rows.lines.extend(line for line, _ in batch)
+        incoming.add([str(row["rationale"]) for _, row in batch], names)
+    return rows
+
+
+def _leaks_of(path: Path, rows: _Rows, found: dict[int, Hit]) -> list[str]:
+    """The faults of a file, given the hits by row."""
+    hits = []
+    for number, line in enumerate(rows.lines):
+        if number in found:
+            hits.append(f"{path}:{line}: {found[number].item}: {found[number].how}")
+        elif number in rows.held:
+            hits.append(f"{path}:{line}: a row of a group of {rows.held[number]}")
     if len(hits) > _FIRST:
         hits = [*hits[:_FIRST], f"{path}: {len(hits) - _FIRST} more"]
     remedy = "make the file again, and anew what was trained on it"
     faults = [f"{hit}; expected no evaluation item in training data, {remedy}" for hit in hits]
-    return [*faults, *map(str, bad[:_FIRST])], rows
+    return [*faults, *map(str, rows.bad[:_FIRST])]
 
 
 def _batches(path: Path, bad: list[BadLine]) -> Iterator[list[tuple[int, dict[str, Any]]]]:

@@ -86,6 +86,15 @@ def test_rows_of_a_group_that_is_measured_on_go_whatever_they_say():
         n: ("leak", "test.jsonl: of its group") for n in (0, 2, 3)}  # fmt: skip
 
 
+def test_a_header_of_all_rows_is_no_leak():
+    header = " ".join(f"word{n}" for n in range(44))
+    rows = [row(f"{header} {e.rationale}", group=e.group) for e in ROWS]
+    item = replace(TEST[0], rationale=f"{header} {TEST[0].rationale}", evidence=None)
+    screening = Screening({"test.jsonl": [item]}, FilterConfig())
+    screening.add([*rows, row(f"So: {item.rationale}")])
+    assert {n: one.reason for n, one in screening.removed().items()} == {len(rows): "leak"}
+
+
 def test_screened_keeps_order_and_loses_nothing():
     copy = replace(ROWS[2], id="copy", group="copy")
     leak = replace(OWN[0], id="leak", group="leak", rationale=suite()[0].rationale, evidence=None)

@@ -8,7 +8,7 @@ import pytest
 
 from data_gen.bench_filters import rows as made_rows
 from data_gen.compose import compose
-from data_gen.firewall import STOCK, Firewall, evaluation_files
+from data_gen.firewall import STOCK, Firewall, Incoming, evaluation_files
 from minicrit.records import Example
 
 ITEMS = [made.example for made in compose(200, 0, "test")]
@@ -71,6 +71,70 @@ def test_what_many_items_share_is_nobodys():
     one_group = [replace(item, group="one") for item in items]
     assert caught(row, Firewall({"test": one_group})) == "0.67 of its 13-word sequences"
     assert caught(items[0].rationale, Firewall({"test": items})) == "the same text"
+
+
+HEADER = " ".join(NOISE[75].split()[:44])
+
+
+def item(number: int, text: str) -> Example:
+    return replace(ITEMS[0], id=str(number), group=str(number), rationale=text, evidence=None)
+
+
+def entry(number: int, words: int = 30) -> str:
+    return " ".join(NOISE[number].split()[:words])
+
+
+def taken(texts: list[str], *items: Example) -> dict[int, str]:
+    """Hits of rows of a group each that come in two batches."""
+    incoming = Incoming(Firewall({"test": items}))
+    half = len(texts) // 2
+    names = [f"row {number}" for number in range(len(texts))]
+    incoming.add(texts[:half], names[:half])
+    incoming.add(texts[half:], names[half:])
+    return {row: hit.how for row, hit in incoming.hits().items()}
+
+
+@pytest.mark.parametrize("tests", [1, 2, STOCK, STOCK + 1])
+def test_a_header_of_all_rows_is_nobodys(tests):
+    rows = [f"{HEADER} {entry(n)}" for n in range(40)]
+    items = [item(n, f"{HEADER} {entry(n)}") for n in range(41, 41 + tests)]
+    assert taken(rows, *items) == {}
+    leaks = [items[0].rationale.upper(), f"So: {items[0].rationale}", f"So: {entry(41)}"]
+    edited = items[0].rationale.split()
+    edited[-5] = "otherwise"
+    found = taken([*rows, *leaks, " ".join(edited)], *items)
+    assert sorted(found) == [40, 41, 42, 43]
+    assert (found[40], found[41]) == ("the same text", "1.00 of its 13-word sequences")
+
+
+def test_a_header_counts_where_few_groups_hold_it():
+    rows = [f"{HEADER} {entry(n)}" for n in range(STOCK)]
+    assert len(taken(rows, item(50, f"{HEADER} {entry(50)}"))) == STOCK
+    incoming = Incoming(Firewall({"test": [item(50, f"{HEADER} {entry(50)}")]}))
+    incoming.add([f"{HEADER} {entry(n)}" for n in range(40)], ["one"] * 40)
+    assert len(incoming.hits()) == 40
+
+
+def test_a_header_before_a_short_item_is_known_by_longer_ones():
+    rows = [f"{HEADER} {entry(n, 8 if n % 2 else 30)}" for n in range(40)]
+    items = [item(n, f"{HEADER} {entry(n, words)}") for n, words in ((50, 8), (51, 30), (52, 30))]
+    assert taken(rows, *items) == {}
+    assert len(taken(rows, *items[:1])) == 40
+    assert taken([*rows, f"So: {items[0].rationale}"], *items).keys() == {40}
+
+
+@pytest.mark.parametrize("copy", [
+    lambda words, n: [*words[: n % 60], "otherwise", *words[n % 60 + 1 :]],
+    lambda words, n: [*words[:30], f"some{n}", *words[31:]],
+    lambda words, n: [*words[:48], *(f"other{n}x{k}" for k in range(12))],
+    lambda words, n: words[:44],
+    lambda words, n: [f"Before{n}", *words, "and", "after", *entry(n, 20).split()],
+])  # fmt: skip
+def test_many_copies_of_one_item_are_all_caught(copy):
+    words = NOISE[70].split()
+    copies = [" ".join(copy(words, n)) for n in range(30)]
+    rows = [entry(n, 60) for n in range(30)]
+    assert taken([*rows, *copies], item(0, NOISE[70])).keys() == set(range(30, 60))
 
 
 def test_short_items_are_found_as_whole_texts():

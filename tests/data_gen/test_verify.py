@@ -9,7 +9,7 @@ import pytest
 from data_gen.adversarial import suite
 from data_gen.compose import compose
 from data_gen.verify import verify
-from minicrit.config import Recipe
+from minicrit.config import Recipe, VerifyConfig
 from minicrit.files import sha256_file, write_json
 from minicrit.jsonl import write_rows
 from minicrit.manifest import write_manifest
@@ -62,6 +62,23 @@ def test_a_whole_chain_passes(run, capsys):
         f"training files against {len(TEST) + len(suite())} items of 1 evaluation files and the "
         "adversarial suite\n"
     )
+
+
+def test_a_header_of_all_rows_of_two_files_is_no_leak(run, capsys):
+    words = " ".join(f"word{n}" for n in range(44))
+    test = f"{words} {TEST[0].rationale}"
+    rows = [replace(e, rationale=f"{words} {e.rationale}", evidence=None) for e in TRAIN]
+    for folder, part in (("data/r", rows[:12]), ("data/s", rows[12:])):
+        data(part, folder)
+        write_examples(f"{folder}/test.jsonl", [replace(TEST[0], rationale=test, evidence=None)])
+        manifest(Path(folder))
+    verify(Recipe(verify=VerifyConfig(folders="data")))
+    assert "0 faults; 40 rows of 2 training files" in capsys.readouterr().out
+    write_rows("data/s/more.jsonl", [{"rationale": f"So: {test}", "group": "x"}])
+    manifest(Path("data/s"))
+    with pytest.raises(ValueError, match="got 1 faults"):
+        verify(Recipe(verify=VerifyConfig(folders="data")))
+    assert "data/s/more.jsonl:1: data/r/test.jsonl: " in capsys.readouterr().out
 
 
 def test_a_changed_file_and_what_was_made_from_it(run, capsys):
