@@ -26,7 +26,15 @@ from minicrit.error_facts import FORM, Analysis, error_rows, report_of
 from minicrit.errors_page import errors_html, errors_markdown
 from minicrit.files import sha256_file, sha256_folder, write_atomic, write_json
 from minicrit.jsonl import write_rows
-from minicrit.judging import Item, Judge, item_of, load_judge, remove_partial, score_items
+from minicrit.judging import (
+    Item,
+    Judge,
+    item_of,
+    load_judge,
+    one_by_one,
+    remove_partial,
+    score_items,
+)
 from minicrit.kept import in_passes
 from minicrit.manifest import code_version, provenance
 from minicrit.measure_config import ErrorsConfig
@@ -115,13 +123,13 @@ def _read(judge: Judge, examples: list[Example], recipe: Recipe) -> list[Fact]:
              for e, p in zip(examples, scored.p, strict=True)]  # fmt: skip
     detected = [fact.example for fact in facts if fact.detected]
     begun = _texts(judge, detected, OPENING, recipe)
-    types = {e.id: said_type(text) for e, (text, _) in zip(detected, begun, strict=True)}
+    types = {e.id: said_type(text) for e, (text, *_) in zip(detected, begun, strict=True)}
     facts = [replace(f, said_type=types.get(f.example.id)) for f in facts]
     due = _due(facts, recipe)
     written = _texts(judge, due, settings.max_new_tokens, recipe)
     found = {
-        e.id: explanation_of(e, text, ended=tokens < settings.max_new_tokens)
-        for e, (text, tokens) in zip(due, written, strict=True)
+        e.id: explanation_of(e, text, ended=tokens < settings.max_new_tokens, lost=lost)
+        for e, (text, tokens, lost) in zip(due, written, strict=True)
     }
     return [replace(f, explanation=found.get(f.example.id)) for f in facts]
 
@@ -140,8 +148,8 @@ def _due(facts: Sequence[Fact], recipe: Recipe) -> list[Example]:
 
 def _texts(
     judge: Judge, examples: Sequence[Example], longest: int, recipe: Recipe
-) -> list[tuple[str, int]]:
-    """Text and tokens of a critique of each, of at most so many tokens."""
+) -> list[tuple[str, int, str | None]]:
+    """Text and tokens of a critique of each, of at most so many tokens; or why there is none."""
     settings = recipe.errors
     items = [item_of(example) for example in examples]
     key = [judge.identity, judge.prompt_version, code_version(), longest, settings.batch, items]
@@ -150,9 +158,14 @@ def _texts(
                      partial(_write_some, judge, longest), unit="critique")  # fmt: skip
 
 
-def _write_some(judge: Judge, longest: int, items: Sequence[Item]) -> list[tuple[str, int]]:
-    written = judge.critique(items, max_new_tokens=longest, batch=len(items))
-    return [(one.text, one.tokens) for one in written]
+def _write_some(
+    judge: Judge, longest: int, items: Sequence[Item]
+) -> list[tuple[str, int, str | None]]:
+    def write(some: Sequence[Item]) -> list[tuple[str, int, str | None]]:
+        written = judge.critique(some, max_new_tokens=longest, batch=len(some))
+        return [(one.text, one.tokens, None) for one in written]
+
+    return one_by_one(write, items, lambda why: ("", 0, why))
 
 
 def _opinions(

@@ -20,14 +20,19 @@ from minicrit.written import is_verbatim
 _CONSTANTS = frozenset({1.0, 100.0, 1000.0})
 
 
-def explanation_of(example: Example, text: str, *, ended: bool) -> Explanation:
+def explanation_of(
+    example: Example, text: str, *, ended: bool, lost: str | None = None
+) -> Explanation:
     """What a critique with the right verdict is worth.
 
     Args:
         example: with its reference.
         text: the critique.
         ended: whether it came to its end, and was not cut off.
+        lost: why nothing could be written, if so.
     """
+    if lost:
+        return Explanation("", broken=lost)
     if not ended:
         return Explanation(text, broken="cut off")
     try:

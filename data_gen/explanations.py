@@ -5,12 +5,14 @@
 A right verdict is not yet a right critique. Of every item the whole text is written, beginning with
 the readout's verdict as operators get it, and held against the reference: flaw type, evidence by
 its characters, reasons by their content words, and every figure recomputed (see `explained`). What
-is cut off or does not parse is a miss in each share. Writes `<out>.items.jsonl` (every text with
-what was found), `<out>.md` and, last, `<out>.json`. A killed run goes on.
+is cut off, does not parse, or has no room behind its text is a miss in each share. Writes
+`<out>.items.jsonl` (every text with what was found), `<out>.md` and, last, `<out>.json`. A killed
+run goes on.
 """
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +29,7 @@ from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import sha256_file, sha256_folder, write_atomic, write_json
 from minicrit.jsonl import write_rows
-from minicrit.judging import item_of, remove_partial, score_items
+from minicrit.judging import item_of, one_by_one, remove_partial, score_items
 from minicrit.kept import in_passes
 from minicrit.manifest import code_version, provenance
 from minicrit.measure_config import ExplainConfig
@@ -109,14 +111,16 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
     scored = score_items(critic, examples, settings.out, batch_tokens=settings.batch_tokens)
     known = [(e, float(p)) for e, p in zip(examples, scored.p, strict=True) if not np.isnan(p)]
     texts = _texts(critic, known, settings)
-    reads = [_read(e, p, critic, text, ended=tokens < settings.max_new_tokens)
-             for (e, p), (text, tokens) in zip(known, texts, strict=True)]  # fmt: skip
+    found = [explanation_of(e, text, ended=tokens < settings.max_new_tokens, lost=why)
+             for (e, _), (text, tokens, why) in zip(known, texts, strict=True)]  # fmt: skip
+    reads = [_read(e, p, critic, one) for (e, p), one in zip(known, found, strict=True)]
     report = {
         "form": FORM,
         **provenance(recipe.seed, settings, {settings.data.as_posix(): _hash(settings.data)}),
         "critic": {name: getattr(critic, name)
                    for name in ("name", "identity", "adapter", "prompt_version", "threshold")},
         "split": settings.split, "n": len(reads), "unscored": dict(scored.unscored),
+        "unwritten": dict(Counter(why for *_, why in texts if why)),
         "figures": figures_of(reads, settings.overlap, recipe.seed),
     }  # fmt: skip
     _write(settings, report, reads)
@@ -137,8 +141,8 @@ def figures_of(reads: Sequence[Read], overlap: float, seed: int) -> dict[str, di
 
 def _texts(
     critic: Critic, known: Sequence[tuple[Example, float]], settings: ExplainConfig
-) -> list[tuple[str, int]]:
-    """Text and tokens of each, by a copy of the critic in the type that is asked for."""
+) -> list[tuple[str, int, str | None]]:
+    """Text and tokens of each, or why there is none, by a copy of the critic of the asked type."""
     dtype = settled(settings.dtype) if settings.dtype else None
     writer = critic.merged(getattr(torch, dtype)) if dtype else critic
     writer.grounded = settings.grounded
@@ -152,14 +156,18 @@ def _texts(
 
 def _write_some(
     writer: Critic, longest: int, rows: Sequence[tuple[str, str, str]]
-) -> list[tuple[str, int]]:
-    items = [(domain, rationale) for domain, rationale, _ in rows]
-    return writer.write(items, [label for *_, label in rows], longest)
+) -> list[tuple[str, int, str | None]]:
+    def write(some: Sequence[tuple[str, str, str]]) -> list[tuple[str, int, str | None]]:
+        items = [(domain, rationale) for domain, rationale, _ in some]
+        texts = writer.write(items, [label for *_, label in some], longest)
+        return [(text, tokens, None) for text, tokens in texts]
+
+    return one_by_one(write, rows, lambda why: ("", 0, why))
 
 
-def _read(example: Example, p: float, critic: Critic, text: str, *, ended: bool) -> Read:
+def _read(example: Example, p: float, critic: Critic, found: Explanation) -> Read:
     right = (p > critic.threshold) == (example.label == "flawed")
-    return Read(example, p, right, said_type(text), explanation_of(example, text, ended=ended))
+    return Read(example, p, right, said_type(found.text), found)
 
 
 def _hash(path: Path) -> str:
@@ -183,11 +191,13 @@ def _write(settings: ExplainConfig, report: dict[str, Any], reads: Sequence[Read
 
 def markdown(report: dict[str, Any]) -> str:
     """The table for people."""
+    lost = "".join(f" Of {count} nothing could be written ({why})."
+                   for why, count in report["unwritten"].items())  # fmt: skip
     lines = [
         f"# Whole critiques of {report['critic']['name']}",
         "",
         f"{report['n']} items of split {report['split']}; intervals at 95 %, the widest of "
-        "those by item (Wilson), resampled by group and by family.",
+        f"those by item (Wilson), resampled by group and by family.{lost}",
         "",
         "| | value | n | meaning |",
         "|---|---|---|---|",

@@ -77,7 +77,7 @@ def report_of(found: Analysis, bars: Bars, *, split: str, least: int, slices: in
     """
     doubtful = [f.example.id for f, kind in zip(found.facts, found.kinds, strict=True)
                 if is_doubtful(f, bars) and kind != "label"]  # fmt: skip
-    written = [f for f in found.facts if f.explanation]
+    written = [f for f in found.facts if f.explanation and f.explanation.text]
     return {
         "split": split,
         "steers": split in STEERING_SPLITS,

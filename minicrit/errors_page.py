@@ -119,7 +119,7 @@ def rest(report: Report) -> Iterator[str]:
            f"{found['read']} of them, drawn at random, were read; those of the other {unread} were "
            "not, and count as right.")  # fmt: skip
     for name, what in (("poor_explanation", "are badly explained"),
-                       ("harness", "were cut off or do not parse")):  # fmt: skip
+                       ("harness", "were cut off, do not parse or had no room")):  # fmt: skip
         row = found[name]["all"]
         if row["read"]:
             sides = "; ".join(f"{part}: {found[name][part]['seen']} of {found[name][part]['read']}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from minicrit.verdict import Verdict
 
 Item = tuple[str, str]  # (domain, rationale)
+Row = TypeVar("Row")
+Made = TypeVar("Made")
 Ask = Callable[[Sequence[Item]], tuple[npt.NDArray[Any], Sequence[str | None]]]
 MAX_UNSCORED = 0.05  # of the items; beyond it the numbers describe the easy part only
 TOO_LONG = "too long"
@@ -158,6 +160,28 @@ def score_items(
     reasons = Counter(reason for row in kept.rows for reason in row["unscored"])
     _check_unscored(judge.name, reasons, len(examples))
     return Scores(p, reasons, rate, columns["types"])
+
+
+def one_by_one(
+    write: Callable[[Sequence[Row]], list[Made]],
+    rows: Sequence[Row],
+    lost: Callable[[str], Made],
+) -> list[Made]:
+    """What is written of each row; if one of them stops the others, each is tried by itself.
+
+    A text that could be read may still leave no room for what is written behind it.
+
+    Args:
+        write: gives one thing a row.
+        rows: what about.
+        lost: makes what stands for a row of which nothing can be written, given why.
+    """
+    try:
+        return write(rows)
+    except (TooLongError, UnreadableError) as error:
+        if len(rows) == 1:
+            return [lost(getattr(error, "reason", TOO_LONG))]
+        return [one for row in rows for one in one_by_one(write, [row], lost)]
 
 
 def remove_partial(out: Path) -> None:

@@ -7,9 +7,9 @@ The first that applies, in this order:
    may be trusted (`trusted`) is against the label, too. Without one nothing counts as `label`.
 3. `false_positive`, `false_negative`: the verdict is against the label. The verdict is read from
    likelihoods, so a text that does not parse excuses no wrong verdict.
-4. `harness`: the critique names no flaw type where one was due.
+4. `harness`: the critique names no flaw type where one was due, or had no room behind the text.
 5. `wrong_flaw_type`: the flaw was found and called by another name.
-6. `harness`: the critique was cut off, or does not parse.
+6. `harness`: the critique was cut off, does not parse, or had no room.
 7. `poor_explanation`: verdict and type are right, but the evidence misses the place, hardly one of
    the reasons is given, or a figure is cited that stands neither in the text nor in its
    reference, nor follows.
@@ -50,8 +50,8 @@ class Explanation:
     """What a written critique is worth beside its reference.
 
     Attributes:
-        text: as written.
-        broken: why it cannot be used (cut off, unparsed); None if it can.
+        text: as written; empty if nothing could be.
+        broken: why it cannot be used (cut off, unparsed, too long); None if it can.
         evidence: as written; None if there is none.
         overlap: F1 of the evidence over characters; None where the reference has none.
         verbatim: whether the evidence stands in the rationale; None without any.
@@ -134,7 +134,8 @@ def _explained(fact: Fact, bars: Bars) -> tuple[str, tuple[str, ...]]:
     found = fact.explanation
     why: tuple[str, ...] = ()
     if fact.detected and fact.said_type is None:
-        kind, why = "harness", ("names no flaw type",)
+        unwritten = found.broken if found and not found.text else None
+        kind, why = "harness", (unwritten or "names no flaw type",)
     elif fact.detected and fact.said_type != fact.example.flaw_type:
         kind, why = "wrong_flaw_type", (f"calls it {fact.said_type}",)
     elif found is not None and found.broken:

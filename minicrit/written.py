@@ -1,8 +1,8 @@
 """Whole critiques against their references: form, verdict, flaw type, evidence.
 
-What is missing or unparsed counts as a miss in every share over items, and is counted apart. Two
-are none over items: whether text and readout agree is a share of what parsed, `evidence_verbatim`
-of what quotes any.
+What is missing or unparsed counts as a miss in every share over items, and is counted apart; so is
+what had no room behind its text. Two are none over items: whether text and readout agree is a share
+of what parsed, `evidence_verbatim` of what quotes any.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from minicrit.judging import Judge, item_of, keep
+from minicrit.encoding import TooLongError
+from minicrit.judging import TOO_LONG, Item, Judge, item_of, keep
 from minicrit.measures import Truth, mean_of, plain
 from minicrit.prompts import attempt, critique_of, render_critique
 from minicrit.records import Example
@@ -33,7 +35,7 @@ SPAN_BREAK = "\n[...]\n"  # joins the spans of one piece of evidence, see record
 
 @dataclass(frozen=True)
 class Texts:
-    """What was written for some examples, each by itself, with times in seconds."""
+    """What was written for some examples, each by itself, with the seconds of what was written."""
 
     examples: list[Example]
     written: "list[Written]"
@@ -64,17 +66,27 @@ def write_critiques(
     with keep(judge, examples, out, "critiques", max_new_tokens) as kept:
         places = range(len(kept.rows), len(examples))
         if places:
-            judge.critique([item_of(examples[0])], max_new_tokens=WARM_UP_TOKENS, batch=1)
+            with suppress(TooLongError):
+                judge.critique([item_of(examples[0])], max_new_tokens=WARM_UP_TOKENS, batch=1)
         for place in tqdm(places, unit="critique", desc=f"critiques {judge.name}"):
-            begin = time.perf_counter()
-            (answer,) = judge.critique(
-                [item_of(examples[place])], max_new_tokens=max_new_tokens, batch=1
-            )
-            seconds = time.perf_counter() - begin
-            kept.add({"item": place, "seconds": seconds, "text": answer.text,
-                      "tokens": answer.tokens, "verdict": answer.verdict.to_row()})  # fmt: skip
+            row = _write(judge, item_of(examples[place]), max_new_tokens)
+            kept.add({"item": place, **row})
     return Texts(list(examples), [_again(row) for row in kept.rows],
-                 [row["seconds"] for row in kept.rows])  # fmt: skip
+                 [row["seconds"] for row in kept.rows if row["lost"] is None])  # fmt: skip
+
+
+def _write(judge: Judge, item: Item, max_new_tokens: int) -> dict[str, Any]:
+    """One critique; for a text that leaves no room for any, its verdict and why (`lost`)."""
+    begin = time.perf_counter()
+    try:
+        (answer,) = judge.critique([item], max_new_tokens=max_new_tokens, batch=1)
+    except TooLongError:
+        (verdict,) = judge.verdict([item])
+        said = {"text": "", "tokens": 0, "verdict": verdict.to_row(), "lost": TOO_LONG}
+    else:
+        said = {"text": answer.text, "tokens": answer.tokens, "verdict": answer.verdict.to_row(),
+                "lost": None}  # fmt: skip
+    return {"seconds": time.perf_counter() - begin, **said}
 
 
 def _again(row: dict[str, Any]) -> "Written":
@@ -86,7 +98,7 @@ def _again(row: dict[str, Any]) -> "Written":
     verdict = Verdict(**{**fields, "flags": tuple(fields["flags"]),
                          "evidence_offsets": offsets and tuple(offsets)})  # fmt: skip
     parsed, reason = attempt(row["text"])
-    return Written(verdict, row["text"], parsed, reason, row["tokens"])
+    return Written(verdict, row["text"], parsed, row["lost"] or reason, row["tokens"])
 
 
 def assess(texts: Texts) -> dict[str, Any]:

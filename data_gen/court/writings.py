@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.public import order_key
-from minicrit.encoding import TooLongError
-from minicrit.judging import TOO_LONG, Judge, UnreadableError, item_of
+from minicrit.judging import Judge, item_of, one_by_one
 from minicrit.kept import in_passes
 from minicrit.manifest import code_version
 from minicrit.records import Example
@@ -77,17 +76,16 @@ def write_about(
            max_new_tokens, batch, items]  # fmt: skip
 
     def write(some: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        return [asdict(one) for one in _written(critic, some, max_new_tokens)]
+        found = one_by_one(
+            lambda items: _written(critic, items, max_new_tokens), some,
+            lambda why: Writing(None, fault=why),
+        )  # fmt: skip
+        return [asdict(one) for one in found]
 
     rows = in_passes(work / "judge", "critiques", key, items, batch, write, unit="critique")
     return [Writing(**row) for row in rows]
 
 
 def _written(critic: Judge, items: Sequence[tuple[str, str]], max_new_tokens: int) -> list[Writing]:
-    try:
-        found = critic.critique(items, max_new_tokens=max_new_tokens, batch=len(items))
-    except (TooLongError, UnreadableError) as error:
-        if len(items) == 1:
-            return [Writing(None, fault=getattr(error, "reason", TOO_LONG))]
-        return [one for item in items for one in _written(critic, [item], max_new_tokens)]
+    found = critic.critique(items, max_new_tokens=max_new_tokens, batch=len(items))
     return [Writing(w.text, w.verdict.label, w.parsed is not None) for w in found]

@@ -14,7 +14,7 @@ from minicrit.base import Base, load_tokenizer
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.data_config import HardConfig
-from minicrit.encoding import Encoder
+from minicrit.encoding import Encoder, TooLongError
 from minicrit.errors_page import slices_line
 from minicrit.records import Example, read_examples, write_examples
 from minicrit.taxonomy import FLAW_TYPES
@@ -150,6 +150,27 @@ def test_hidden_marks_in_a_card_stand_as_their_numbers(tmp_path):
     analyse_errors(recipe_for(tmp_path, rows), load=StandIn)
     page = (tmp_path / "reports/errors.html").read_text()
     assert '<span class="code">U+202E</span>&lt;b&gt;anywhere' in page
+
+
+class Cramped(StandIn):
+    """Has no room for more than the beginning of a critique behind `snug`, and for none in all."""
+
+    def critique(self, items, *, max_new_tokens=160, batch=8):
+        if any("full" in text or ("snug" in text and max_new_tokens > OPENING)
+               for _, text in items):  # fmt: skip
+            raise TooLongError("expected at most 9 prompt tokens, got 10; shorten it")
+        return super().critique(items, max_new_tokens=max_new_tokens, batch=batch)
+
+
+def test_a_text_that_leaves_no_room_for_a_critique_stops_no_other(case, tmp_path):
+    rows = items()
+    for place, word in ((15, "full"), (17, "snug"), (18, "snug")):
+        rows[place] = replace(rows[place], rationale=f"{rows[place].rationale} {word}")
+    report = analyse_errors(recipe_for(tmp_path, rows), load=Cramped)
+    _, whole = case
+    assert report["why"]["harness"] == {"too long": 4, "unparsed": 1}
+    assert report["counts"]["right"]["count"] == whole["counts"]["right"]["count"] - 3
+    assert report["written"] == whole["written"] - 3
 
 
 class Mortal(StandIn):

@@ -10,6 +10,7 @@ import pytest
 from data_gen.explanations import explain
 from minicrit.cli import main
 from minicrit.config import Recipe
+from minicrit.encoding import TooLongError
 from minicrit.records import Example, write_examples
 from tests.minicrit.benchmark_case import FLAWED, VALID, StandIn, twins
 
@@ -119,6 +120,28 @@ def test_all_alike_is_not_certain(tmp_path):
     found = explain(recipe, load=lambda _: Writer("a"))["figures"]["verdict_right"]
     assert (found["value"], found["high"]) == (1.0, 1.0)
     assert found["low"] == pytest.approx(4 / (4 + 1.959964**2), abs=1e-6)
+
+
+class Cramped(Writer):
+    """Has no room for a critique of group 2."""
+
+    def write(self, items, labels, longest):
+        if any(text.startswith("Case 2.") for _, text in items):
+            raise TooLongError("expected at most 9 prompt tokens, got 10; shorten it")
+        return super().write(items, labels, longest)
+
+
+def test_a_text_that_leaves_no_room_is_a_miss_and_stops_no_other(tmp_path):
+    recipe = recipe_for(tmp_path)
+    recipe.explain.batch = 3
+    report = explain(recipe, load=lambda _: Cramped("a"))
+    assert report["unwritten"] == {"too long": 2}
+    assert report["figures"]["parsed"]["value"] == (8 - 2) / 10
+    assert report["figures"]["flawed_right"]["value"] == 1 / 5
+    rows = [json.loads(x) for x in (tmp_path / "reports/explain.items.jsonl").open()]
+    assert [row["broken"] for row in rows if row["group"] == "2"] == ["too long"] * 2
+    page = (tmp_path / "reports/explain.md").read_text()
+    assert "Of 2 nothing could be written (too long)." in page
 
 
 def test_an_item_that_comes_twice_is_refused(tmp_path):
