@@ -1,23 +1,21 @@
 """Whether a written critique explains what it says: evidence, reasons, figures, sums.
 
-A figure may stand in the rationale or in the reference critique, or follow from the figures of the
-rationale in one step of arithmetic: sum, difference, product, ratio, a share or a change in
-percent, a rate per 1,000. The reference is never shown to who writes; its figures count as it works
-out what takes more steps than one, as the share of real alarms at a base rate, or the chance of an
-even run. With many figures in a text nearly anything follows from some two of them, so few figures
-are called stray, and those surely are.
+A figure may stand in the rationale or in the reference critique, be the result of a sum that the
+critique states, or follow from the figures of the rationale in one step of arithmetic: sum,
+difference, product, ratio, a share or a change in percent, a rate per 1,000, the chance of an even
+run (`figures.sourced`, by which grounded critics write, the oracle scores and the constitution
+goes). The reference is never shown to who writes; its figures count as it works out what takes more
+steps than one, as the share of real alarms at a base rate. With many figures in a text nearly
+anything follows from some two of them, so few are called stray, and those surely are; with more
+than 40, nothing is taken to follow.
 """
 
-from data_gen.oracle import prose_of, score
-from minicrit.figures import figures, follow
+from data_gen.oracle import given, prose_of, score
 from minicrit.misses import Explanation
 from minicrit.prompts import UnparsedError, parse_critique
 from minicrit.records import Example
-from minicrit.sums import stated_sums
+from minicrit.sums import stated_sums, unsourced
 from minicrit.written import is_verbatim
-
-#: Figures that need no source.
-_CONSTANTS = frozenset({1.0, 100.0, 1000.0})
 
 
 def explanation_of(
@@ -46,7 +44,7 @@ def explanation_of(
         overlap=parts.get("evidence"),
         verbatim=is_verbatim(example, critique.evidence) if critique.evidence else None,
         reasons=parts.get("content"),
-        stray=tuple(sorted(figures(prose) - given(example))),
+        stray=tuple(sorted(unsourced(prose) - given(example))),
         miscounted=tuple(one.text for one in stated_sums(prose) if not one.holds),
     )
 
@@ -57,9 +55,3 @@ def said_type(text: str) -> str | None:
         return parse_critique("\n".join(text.split("\n")[:2])).flaw_type
     except UnparsedError:
         return None
-
-
-def given(example: Example) -> set[float]:
-    """Figures that a critique may cite."""
-    stated = figures(example.rationale)
-    return stated | figures(prose_of(example)) | set(follow(stated)) | _CONSTANTS

@@ -40,7 +40,7 @@ from minicrit.records import Example
 from minicrit.selection import limited, of_split
 from minicrit.tables import cell
 
-FORM = "explanations-3"
+FORM = "explanations-4"
 #: Name of each figure, over which items it goes, and what it says.
 FIGURES = {
     "parsed": "of all: complete and in the fixed form",

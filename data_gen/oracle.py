@@ -10,14 +10,14 @@ import re
 from dataclasses import dataclass
 
 from data_gen.reasons import reasons_f1, stems
-from minicrit.figures import figures
+from minicrit.figures import figures, sourced
 from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Example
-from minicrit.sums import stated_sums
+from minicrit.sums import stated_sums, unsourced
 from minicrit.written import evidence_f1
 
 #: Raise it with any change of a score: what was selected by another version is selected anew.
-VERSION = "4"
+VERSION = "5"
 #: What each part counts among those that apply.
 WEIGHTS = {
     "flaw_type": 3.0, "content": 3.0, "evidence": 2.0, "severity": 0.5, "figures": 1.0,
@@ -108,11 +108,16 @@ def prose_of(said: Example | Critique) -> str:
     return " ".join(filter(None, (said.strengths, said.critique, said.fix)))
 
 
+def given(example: Example) -> frozenset[float]:
+    """Figures that a critique may cite: of the rationale and what follows, of its reference."""
+    return sourced(example.rationale) | figures(prose_of(example))
+
+
 def _figures_right(example: Example, prose: str) -> float:
-    """Share of the figures cited that stand in the rationale or in its reference critique."""
+    """Share of the figures cited that have a source."""
     cited = figures(prose)
-    given = figures(example.rationale) | figures(prose_of(example))
-    return len(cited & given) / len(cited) if cited else 1.0
+    stray = unsourced(prose) - given(example)
+    return len(cited - stray) / len(cited) if cited else 1.0
 
 
 def _complete(critique: Critique) -> float:

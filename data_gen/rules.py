@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from data_gen.oracle import QUOTED
-from minicrit.figures import figures
+from data_gen.oracle import QUOTED, given
 from minicrit.prompts import FIELDS, Critique
 from minicrit.records import Example
 from minicrit.strictyaml import read_settings
+from minicrit.sums import unsourced
 from minicrit.written import is_verbatim
 
 VERSION = "1"
@@ -122,10 +122,9 @@ def _quoted(example: Example, critique: Critique) -> str | None:
 
 
 def _figures(example: Example, critique: Critique) -> str | None:
-    """Figures that the reference works out follow from the text, so they may be cited."""
-    known = (example.rationale, example.critique, example.fix, example.strengths)
-    given = set().union(*(figures(text) for text in known if text))
-    wrong = (field for field, text in _prose(critique) if figures(text) - given)
+    """Figures that the reference works out follow from the text, too, so they may be cited."""
+    known = given(example)
+    wrong = (field for field, text in _prose(critique) if unsourced(text) - known)
     return next(wrong, _KEPT)
 
 

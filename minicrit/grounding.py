@@ -8,7 +8,6 @@ of a sum that the text has begun only if it is the right one (`sums`); else the 
 is taken. That a figure has a source does not make it the one that matters.
 """
 
-import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,26 +20,20 @@ import torch
 
 from minicrit.accepting import Greedy, Rule
 from minicrit.encoding import Encoder
-from minicrit.figures import NUMBER, figures, follow, value_printed
+from minicrit.figures import NUMBER, RUNS, figures, sourced, value_printed
 from minicrit.packing import Tree
 from minicrit.prompts import escaped
 from minicrit.spans import Quoting, closings, likeliest
-from minicrit.sums import called_for, stated_sums
+from minicrit.sums import called_for, stated_sums, unsourced
 
 #: Names this way of writing; changes whenever another text may come of it, but for the rules of
 #: sums (`recount.RULES`).
 MANNER = "grounded-4"
 #: What stands before a quotation in a critique, see `prompts.render_critique`.
 MARK = '\nEvidence: "'
-#: Figures that need no source: the whole, and what rates are given per.
-CONSTANTS = frozenset({1.0, 100.0, 1000.0})
 #: So many tokens are tried, the likeliest first, before a figure without source is let pass.
 _TRIED = 64
-#: With more figures than these nothing is derived from them: nearly all would follow, and slowly.
-_MANY = 40
 _RUN = re.compile(r"(?<![\w.,:])\d[\d,.:]*$")  # a figure that may go on
-_RUNS = re.compile(r"\d[\d,.:]*")
-_POINT = re.compile(r"(?<![\w.])\.\d+")
 
 
 class Sources:
@@ -51,20 +44,13 @@ class Sources:
 
     @cached_property
     def values(self) -> frozenset[float]:
-        """Stated, following in one step, the chance of n even chances in a row, constants."""
-        runs = {value_printed(run) for run in self._runs if NUMBER.fullmatch(run)}
-        points = map(float, _POINT.findall(self.rationale))
-        stated = {v for v in (*figures(self.rationale), *runs, *points) if math.isfinite(v)}
-        if len(stated) > _MANY:
-            return frozenset({*stated, *CONSTANTS})
-        rows = {100 * 0.5**n for n in stated if n in range(1, 21)}
-        odds = {round(chance, digits) for chance in rows for digits in (0, 1, 2)}
-        return frozenset({*stated, *follow(stated), *odds, *CONSTANTS})
+        """What may be cited without a sum of its own."""
+        return sourced(self.rationale)
 
     @cached_property
     def _runs(self) -> frozenset[str]:
         """Digits as they stand in the rationale, dates, times and versions among them."""
-        return frozenset(m.group().rstrip(".,:") for m in _RUNS.finditer(self.rationale))
+        return frozenset(m.group().rstrip(".,:") for m in RUNS.finditer(self.rationale))
 
     @cached_property
     def _forms(self) -> list[str]:
@@ -82,7 +68,7 @@ class Sources:
         done = text[: last.start()] if last else text
         said = before[: found.start()] if (found := _RUN.search(before)) else before
         if _false(done) > _false(said) or any(
-            value not in self.values for value in figures(done) - figures(said) - _results(done)
+            value not in self.values for value in unsourced(done) - figures(said)
         ):
             return False
         return last is None or self._begins(done, last.group())
@@ -122,11 +108,6 @@ def _printed(values: Iterable[float]) -> Iterator[str]:
 
 def _false(text: str) -> int:
     return sum(not one.holds for one in stated_sums(text))
-
-
-def _results(text: str) -> set[float]:
-    """What the sums of a text come to: a figure computed has a source."""
-    return {value_printed(one.said) for one in stated_sums(text) if one.holds}
 
 
 class Grounded(Greedy):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from data_gen.explained import explanation_of, given, said_type
+from data_gen.explained import explanation_of, said_type
+from data_gen.oracle import given
 from minicrit.misses import Explanation
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example
@@ -67,6 +68,15 @@ def test_a_figure_stands_there_or_follows_in_one_step(figure, stray):
         "So few Mondays are no rule", f"So few Mondays are no rule, as {figure} say"
     )
     assert explanation_of(FLAWED, text, ended=True).stray == stray
+
+
+def test_a_figure_that_a_stated_sum_comes_to_has_a_source():
+    text = TEXT.replace(
+        "So few Mondays are", "30 plus 40 is 70, and 70 minus 12 is 58, so they are"
+    )
+    assert explanation_of(FLAWED, text, ended=True).stray == ()
+    bare = text.replace("70 minus 12 is 58", "58 are left")
+    assert explanation_of(FLAWED, bare, ended=True).stray == (58.0,)
 
 
 @pytest.mark.parametrize(("claim", "false"), [

@@ -135,6 +135,17 @@ def test_with_a_false_sum_the_verdict_alone_counts(said, total, figures):
     assert (found.total, found.parts["figures"]) == (total, figures)
 
 
+@pytest.mark.parametrize(("said", "figures"), [
+    ("28 of 50 held, so 22 of 50 did not.", 1.0),
+    ("28 of 50 held, so 23 of 50 did not.", 3 / 4),  # the fourth is that of the fix
+])  # fmt: skip
+def test_a_figure_that_follows_in_one_step_has_a_source(said, figures):
+    record = replace(FLAWED, rationale="Of 50 forecasts 28 came true. So the next will.",
+                     evidence="the next will", critique="That is near chance.")  # fmt: skip
+    found = score(record, render_critique(replace(critique_of(record), critique=said)))
+    assert found.parts["figures"] == pytest.approx(figures)
+
+
 def test_oracle_goes_by_the_verdict_first():
     wrong = "Verdict: valid\nStrengths: It counts.\nCritique: Three Mondays are enough."
     assert score(FLAWED, wrong).total == 0.0

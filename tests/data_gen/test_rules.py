@@ -62,6 +62,8 @@ def test_each_rule_can_be_broken(change, rule, field):
     "change",
     [
         {"critique": "Three Mondays, or 100%, say little."},  # worked out by the reference
+        {"critique": "3 of 3 Mondays leave 0 on which it fell."},  # follows in one step
+        {"critique": "By chance it rises on three Mondays in 12.5% of cases."},
         {"critique": 'The text says "I saw it", which is little.'},  # a quotation may say I
         {"critique": "My tip is no reason for a rule."},  # the text's own words
         {"evidence": "It rose on 3 of 3 Mondays.\n[...]\nit always rises"},

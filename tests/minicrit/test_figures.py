@@ -2,7 +2,7 @@
 
 import pytest
 
-from minicrit.figures import figures, follow
+from minicrit.figures import CONSTANTS, MANY, figures, follow, sourced
 
 
 @pytest.mark.parametrize(("text", "found"), [
@@ -22,6 +22,14 @@ def test_one_step_from_two_figures_by_hand():
     assert {11.0, 5.0, 24.0, 2.67, 37.5, 266.67, 92.0, 97.0, 166.67} <= found
     assert {0.38, 0.4} <= found  # 3 / 8 to two decimals and to one
     assert 512.0 not in found  # 8 to the third
+
+
+def test_from_many_figures_nothing_is_derived():
+    """Of 800 it took 20 s, and a million values followed."""
+    some = " ".join(f"{n}.{n % 7}" for n in range(MANY))
+    assert set(follow(figures(some))) < sourced(some)
+    more = " ".join(f"{n}.{n % 7}" for n in range(800))
+    assert sourced(more) == figures(more) | CONSTANTS
 
 
 def test_nothing_follows_from_nothing_and_nothing_is_divided_by_zero():
