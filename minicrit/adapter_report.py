@@ -11,6 +11,7 @@ import numpy as np
 
 from minicrit.adapter_matrix import matrix_of, remove_scores, score_all
 from minicrit.adapter_page import page
+from minicrit.adapters_config import AdaptersConfig
 from minicrit.config import Recipe
 from minicrit.critic import Critic, Item
 from minicrit.files import sha256_file, write_atomic, write_json
@@ -32,8 +33,7 @@ def report_adapters(recipe: Recipe) -> dict[str, Any]:
     settings = recipe.adapters
     router = Critic.load(settings.router, base_folder=recipe.base.folder, calibrated=False)
     assert isinstance(router, Router)
-    only = None if settings.elsewhere else settings.domains
-    examples = held_out(settings.data / "test.jsonl", settings.tested, recipe.seed, only)
+    examples = tested(settings, recipe.seed)
     p = score_all(router, examples, settings.report, settings.batch_tokens)
     files = (settings.data / "test.jsonl", settings.router / "manifest.json")
     inputs = {path.as_posix(): sha256_file(path) for path in files}
@@ -49,6 +49,20 @@ def report_adapters(recipe: Recipe) -> dict[str, Any]:
     write_atomic(settings.report.with_name(f"{settings.report.name}.md"), page(found))
     remove_scores(router, settings.report)
     return found
+
+
+def tested(settings: AdaptersConfig, seed: int) -> list[Example]:
+    """The test items of the report.
+
+    Raises:
+        ValueError: if there are none, or others among them.
+    """
+    only = None if settings.elsewhere else settings.domains
+    path = settings.data / "test.jsonl"
+    if found := held_out(path, settings.tested, seed, only):
+        return found
+    raise ValueError(f"{path}: expected test items of {', '.join(only or ['any domain'])}, got "
+                     "none; make more data, or set adapters.elsewhere")  # fmt: skip
 
 
 def held_out(path: Path, limit: int, seed: int, only: Sequence[str] | None = None) -> list[Example]:

@@ -2,14 +2,16 @@
 
     minicrit adapters --config cpu --adapters.start checkpoints/cpu/sft
 
-Trains the specialists one after the other, each resumable; writes the router; judges the test items
-of every domain by every adapter, in one process on one base. A restart goes on where it stopped.
+Learns the detector of domains; trains the specialists one after the other, each resumable; writes
+the router; judges the test items of every domain by every adapter, in one process on one base. A
+restart goes on where it stopped.
 """
 
 import sys
+from pathlib import Path
 
 from minicrit.adapter_page import page
-from minicrit.adapter_report import report_adapters
+from minicrit.adapter_report import report_adapters, tested
 from minicrit.config import Recipe
 from minicrit.detector import Detector
 from minicrit.files import check_replaceable
@@ -23,10 +25,18 @@ def make_adapters(recipe: Recipe, train: Train) -> None:
     settings = recipe.adapters
     check_start(settings.start)
     check_replaceable(settings.router, settings.start, settings.out)
+    # What comes after hours of training is refused before it, so the detector is learnt first.
+    tested(settings, recipe.seed)
+    detector = _detector(settings.data / "train.jsonl", recipe.seed)
     adapters = train_specialists(recipe, train)
-    lessons = read_examples(settings.data / "train.jsonl").examples
-    detector = Detector.learnt([e.rationale for e in lessons], [e.domain for e in lessons],
-                               recipe.seed)  # fmt: skip
     write_router(settings, adapters, detector)
     found = report_adapters(recipe)
     sys.stdout.write(page(found) + f"written: {settings.router} and {settings.report}.json\n")
+
+
+def _detector(path: Path, seed: int) -> Detector:
+    lessons = read_examples(path).examples
+    try:
+        return Detector.learnt([e.rationale for e in lessons], [e.domain for e in lessons], seed)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -160,6 +160,28 @@ def test_too_few_items_to_calibrate_are_refused_before_the_first_training(recipe
     assert not trained
 
 
+def drop(path: Path, *domains: str) -> None:
+    write_examples(path, [e for e in read_examples(path).examples if e.domain not in domains])
+
+
+@pytest.mark.parametrize(("spoil", "said"), [
+    (lambda data: drop(data / "test.jsonl", "trading", "medical"),
+     r"test.jsonl: expected test items of trading, medical, got none; make more data"),
+    (lambda data: (data / "test.jsonl").unlink(), r"test.jsonl: expected a file"),
+    (lambda data: write_examples(data / "test.jsonl", rows(trading=2)),
+     r"test.jsonl: expected rows of split test alone, got train"),
+    (lambda data: write_examples(data / "train.jsonl", rows(trading=9)),
+     r"train.jsonl: expected texts of two domains at least .*got trading"),
+])  # fmt: skip
+def test_what_detector_and_report_lack_is_refused_before_the_first_training(recipe, spoil, said):
+    recipe.adapters.elsewhere = False
+    spoil(recipe.adapters.data)
+    trained: list[Recipe] = []
+    with pytest.raises(ValueError, match=said):
+        make_adapters(recipe, lambda told: trained.append(told) or told.sft.out)
+    assert not trained
+
+
 @pytest.mark.slow
 def test_a_run_killed_between_two_domains_goes_on(recipe, tiny):
     settings = recipe.adapters
