@@ -63,7 +63,8 @@ def read_public(
     """
     public = Public(fits=lambda e: length(e) <= max_tokens)
     origins: dict[str, Path] = {}
-    for reading in read_folder(folder, max_bad=max_bad, rejects=rejects):
+    told = {"max_bad": max_bad, "rejects": rejects, "setting": "data.max_bad"}
+    for reading in read_folder(folder, **told):
         name = reading.path.name.removesuffix(".gz").removesuffix(".jsonl")
         count = Counter(unlabelled=reading.unlabelled, bad=reading.bad)
         labels = public.kept.setdefault(name, {})

@@ -8,6 +8,7 @@
     removed.jsonl                what must not be trained on, with the reason (see `screen`)
     coverage.json, coverage.md, manifest.json
 
+Lines of public sets that are refused lie beside it, in `<folder>.rejected/<set>.rejected.jsonl`.
 A kill at any moment leaves the old folder or none; the same recipe gives the same bytes.
 """
 
@@ -15,6 +16,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -53,7 +55,7 @@ def make_data(recipe: Recipe) -> None:
     told, held_out = recipe.data, held_out_files(recipe.filters)
     check_replaceable(told.folder, *filter(None, (told.public, told.focus)), *held_out)
     with atomic_folder(recipe.data.folder) as box:
-        public, identity = _public(recipe, box)
+        public, identity = _public(recipe)
         splits, screening = _arranged(_composed(recipe), public, recipe)
         for name, examples in splits.items():
             write_examples(box / f"{name}.jsonl", examples)
@@ -100,16 +102,22 @@ def _text(example: Example) -> str:
     return normalised(example.rationale)
 
 
-def _public(recipe: Recipe, box: Path) -> tuple[Public, str | None]:
-    """The public rows and the identity of the base whose tokens were counted."""
+def _public(recipe: Recipe) -> tuple[Public, str | None]:
+    """The public rows and the identity of the base whose tokens were counted.
+
+    Bad lines go beside the folder, where they stay if there are so many that none is made.
+    """
     data = recipe.data
     if data.public is None:
         return Public(), None
     length, identity = _tokens(recipe)
+    rejects = data.folder.with_name(f"{data.folder.name}.rejected")
     public = read_public(
         data.public, length=length, max_tokens=data.max_tokens, limit=data.public_limit,
-        seed=recipe.seed, max_bad=data.max_bad, rejects=box,
+        seed=recipe.seed, max_bad=data.max_bad, rejects=rejects,
     )  # fmt: skip
+    with suppress(OSError):  # of an earlier run's lines, mended since
+        rejects.rmdir()
     return public, identity
 
 

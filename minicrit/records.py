@@ -161,7 +161,11 @@ def change_of(example: Example) -> str | None:
 
 
 def read_examples(
-    path: str | Path, *, max_bad: float = 0.01, rejects: str | Path | None = None
+    path: str | Path,
+    *,
+    max_bad: float = 0.01,
+    rejects: str | Path | None = None,
+    setting: str | None = None,
 ) -> Reading:
     """Read a file of examples; bad lines go to `<name>.rejected.jsonl`.
 
@@ -172,6 +176,7 @@ def read_examples(
         path: a .jsonl or .jsonl.gz file.
         max_bad: largest share of bad lines, 0 to 1; more is a ValueError, as is no good line.
         rejects: folder for the bad lines; None: beside the file.
+        setting: what a user sets `max_bad` by, for the message; None: nothing.
     """
     path = Path(path)
     examples: dict[str, Example] = {}
@@ -192,16 +197,17 @@ def read_examples(
             names.update(renamed(row.get("flaw_type"), example.flaw_type))
         except RefusedError as error:
             bad.append(BadLine(path, line, error.expected, error.got, error.remedy, raw))
-    _set_aside(bad, Path(rejects or path.parent) / f"{_stem(path)}.rejected.jsonl")
-    _judge(path, bad, (len(examples), unlabelled), max_bad)
+    aside = Path(rejects or path.parent) / f"{_stem(path)}.rejected.jsonl"
+    _set_aside(bad, aside)
+    allow = f", or allow more ({setting})" if setting else ""
+    remedy = f"mend them, all are in {aside}{allow}"
+    _judge(path, bad, (len(examples), unlabelled), max_bad, remedy)
     return Reading(list(examples.values()), len(bad), unlabelled, path, names)
 
 
-def read_folder(
-    path: str | Path, *, max_bad: float = 0.01, rejects: str | Path | None = None
-) -> list[Reading]:
-    """Read every .jsonl and .jsonl.gz file of a folder but what was set aside, sorted by name."""
-    return [read_examples(file, max_bad=max_bad, rejects=rejects) for file in example_files(path)]
+def read_folder(path: str | Path, **told: Any) -> list[Reading]:
+    """Read every file of a folder (`example_files`), told the same as `read_examples`."""
+    return [read_examples(file, **told) for file in example_files(path)]
 
 
 def example_files(path: str | Path) -> list[Path]:
@@ -213,7 +219,8 @@ def example_files(path: str | Path) -> list[Path]:
     aside = [f for f in found if f.name[0] == "." or f".{_stem(f)}".endswith(ASIDE)]
     files = sorted(set(found).difference(aside))
     if not files:
-        raise ValueError(f"{path}: expected .jsonl or .jsonl.gz files, got none; check the path")
+        got = "a file; name its folder" if Path(path).is_file() else "none; check the path"
+        raise ValueError(f"{path}: expected a folder of .jsonl or .jsonl.gz files, got {got}")
     if twice := [f for f in files if f.suffix == ".gz" and f.with_suffix("") in files]:
         raise ValueError(f"{twice[0]}: expected it plain or zipped, got both; remove one of them")
     return files
@@ -281,8 +288,9 @@ def _label_of(is_valid: object) -> str | None:
 def _check_keys(row: Mapping[str, Any], known: list[str]) -> None:
     for key in row:
         if key not in known:
-            nearest = get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise RefusedError(f"known keys ({', '.join(known)})", key, f"did you mean {nearest}?")
+            near = get_close_matches(key, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else "leave it out"
+            raise RefusedError(f"known keys ({', '.join(known)})", key, remedy)
 
 
 def _check_text(name: str, value: object, *, nullable: bool) -> None:
@@ -298,9 +306,9 @@ def _check_text(name: str, value: object, *, nullable: bool) -> None:
 
 def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
     if value is not None and value not in choices:
-        nearest = get_close_matches(value, choices, n=1, cutoff=0.0)[0]
+        near = get_close_matches(value, choices, n=1)
         rest = ", or other" if "other" in choices else ""
-        remedy = f"did you mean {nearest}{rest}?"
+        remedy = f"did you mean {near[0]}{rest}?" if near else f"take one of them{rest}"
         raise RefusedError(f"{name} of {', '.join(choices)}", value, remedy)
 
 
@@ -369,19 +377,20 @@ def _holds_refused(path: Path) -> bool:
         return False
 
 
-def _judge(path: Path, bad: list[BadLine], other: tuple[int, int], max_bad: float) -> None:
-    """Log what was refused; ValueError if too much was, or if nothing was good."""
+def _judge(
+    path: Path, bad: list[BadLine], other: tuple[int, int], max_bad: float, remedy: str
+) -> None:
+    """Log what was refused; ValueError that shows it if too much was, or if nothing was good."""
     total = len(bad) + sum(other)
     first = [str(line) for line in bad[:_FIRST]]
     got = f"{len(bad)} bad lines of {total}"
-    for message in first:
-        _log.warning("%s", message)
-    if bad:
-        _log.warning("%s: %s set aside", path, got)
     if other[0] == 0:
-        expected, remedy = "at least one labelled example", "check that this is the right file"
+        expected = "at least one labelled example"
+        remedy = f"check that this is the right file{', or ' + remedy if bad else ''}"
     elif len(bad) / total > max_bad:
-        expected, remedy = f"at most {max_bad:.2%} bad lines", "mend them or allow more (max_bad)"
+        expected = f"at most {max_bad:.2%} bad lines"
     else:
+        for message in [*first, f"{path}: {got} set aside"] if bad else ():
+            _log.warning("%s", message)
         return
     raise ValueError("\n".join([f"{path}: expected {expected}, got {got}; {remedy}", *first]))

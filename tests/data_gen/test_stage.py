@@ -199,6 +199,21 @@ def test_public_sets_are_mixed_and_kept_apart(
     )
 
 
+def test_refused_lines_of_public_sets_outlive_the_folder_that_is_not_made(tmp_path: Path) -> None:
+    rows = [row(n, "train") for n in range(4)] + [row(n, "dev") for n in range(4, 14)]
+    recipe = recipe_for(tmp_path / "data", public=write_set(tmp_path / "sets", rows))
+    recipe.base.model, recipe.base.folder = "tiny", tmp_path / "base"
+    kept = tmp_path / "data.rejected" / "set.rejected.jsonl"
+    with pytest.raises(ValueError, match=r"got 10 bad .*data\.max_bad") as e:
+        make_data(recipe)
+    assert f"all are in {kept}, or allow more (data.max_bad)" in str(e.value)
+    assert len(kept.read_text().splitlines()) == 10
+    shutil.rmtree(tmp_path / "sets")
+    write_set(tmp_path / "sets", rows[:4])
+    make_data(recipe)
+    assert not kept.parent.exists()
+
+
 def test_truncating_leaves_out_only_rows_whose_critique_has_no_room(tmp_path: Path) -> None:
     long = " ".join(f"the word{n}" for n in range(900))
     rows = [

@@ -74,10 +74,10 @@ def test_a_row_comes_back_as_it_was(row: dict[str, Any]) -> None:
 
 
 BROKEN = {
-    "label": ("wrong", "label of valid, flawed, got wrong; did you mean"),
+    "label": ("wrong", "label of valid, flawed, got wrong; take one of them$"),
     "domain": ("medicine", "domain of .*, got medicine; did you mean medical"),
     "kind": ("plane", "kind of .*, got plane; did you mean plain"),
-    "split": ("dev", "split of train, validation, calibration, test, got dev"),
+    "split": ("dev", "split of train, validation, calibration, test, got dev; take one of them$"),
     "flaw_type": ("small_sampel", "flaw_type of .*, got .*; did you mean small_sample, or other"),
     "severity": ("mild", "severity of low, medium, high, critical, got mild"),
     "rationale": (" \n", r"rationale with something in it, got ' \\n'; fill it in"),
@@ -259,16 +259,19 @@ def test_nowhere_to_put_bad_lines_is_refused(tmp_path: Path) -> None:
         read_examples(path, max_bad=0.5, rejects=tmp_path / "file")
 
 
-def test_the_share_of_bad_lines_is_bounded(tmp_path: Path) -> None:
+def test_the_share_of_bad_lines_is_bounded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = [{**VALID, "id": str(i)} for i in range(99)]
     path = write(tmp_path / "x.jsonl", *rows, "{")
     assert read_examples(path).bad == 1  # 1 of 100 is not more than 0.01
     write(path, *rows[:98], "{")
     with pytest.raises(
-        ValueError, match=r"at most 1\.00% bad lines, got 1 bad lines of 99; mend"
+        ValueError, match=r"at most 1\.00% bad lines, got 1 bad lines of 99; mend them, all are in"
     ) as e:
         read_examples(path)
     assert f"\n{path}:99: expected JSON" in str(e.value)
+    assert len(caplog.messages) == 2  # of the reading that went well: what the error says, it alone
     assert (tmp_path / "x.rejected.jsonl").exists()
 
 
@@ -296,8 +299,9 @@ def test_a_folder_is_read_in_order_without_refused_lines(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="expected it plain or zipped, got both; remove"):
         read_folder(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"expected \.jsonl or \.jsonl\.gz files, got none"):
-        read_folder(tmp_path / "empty")
+    for name, got in (("empty", "none; check the path"), ("a.jsonl", "a file; name its folder")):
+        with pytest.raises(ValueError, match=rf"a folder of \.jsonl or .* files, got {got}"):
+            read_folder(tmp_path / name)
 
 
 def test_a_preference_comes_back_as_it_was() -> None:
@@ -319,7 +323,8 @@ def test_a_preference_comes_back_as_it_was() -> None:
         ("rejected", "Verdict: no", "rejected that begins with its verdict, got 'Verdict: no'"),
         ("scorer", None, "scorer as text, got nothing"),
         ("domain", "art", "domain of "),
-        ("prompt", "x", "known keys .*, got prompt; did you mean "),
+        ("prompt", "x", "known keys .*, got prompt; leave it out$"),
+        ("domain", "incident-response", "domain of .*, got incident-response; take one of them$"),
     ],
 )
 def test_a_broken_preference_is_named(name: str, value: object, message: str) -> None:
