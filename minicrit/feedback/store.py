@@ -375,7 +375,7 @@ def _known(connection: sqlite3.Connection, request_id: str) -> sqlite3.Row:
     found = _row(connection, request_id)
     if found is None:
         raise UnknownRequestError(f"request_id: expected one that was answered here, got "
-                                  f"{shown(request_id)}; copy it from the answer")  # fmt: skip
+                                  f"{shown(request_id)}; copy that of a result")  # fmt: skip
     return found
 
 

@@ -108,7 +108,7 @@ async def _judged(asked: Asked, request: Request, *, write: bool) -> Response:
     service = service_of(request)
     note_items(request, items)
     results = await unless_gone(request, service.judge(items, write=write))
-    return reply({"results": results, "request_id": id_of(request)})
+    return reply({"results": results})  # each has its own id; the request's is in the header
 
 
 def note_items(request: Request, items: Sequence[tuple[str, str]]) -> None:

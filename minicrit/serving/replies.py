@@ -47,7 +47,6 @@ class Results(BaseModel):
     """Of all rationales of a request, in order."""
 
     results: list[Result]
-    request_id: str
 
 
 class FeedbackId(BaseModel):
