@@ -17,6 +17,7 @@ from minicrit.jsonl import RefusedError, check_string, shown
 
 Cells = tuple[int, list[str]]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell
+_BOM = "\ufeff"
 _MAX_CELL = 1 << 20  # characters; Python's own limit is an eighth of it
 
 
@@ -27,7 +28,7 @@ def read_text(path: Path) -> str:
         ValueError: there is no file, its archive is damaged, or it begins with a byte order mark.
     """
     text = _bytes(path).decode("utf-8", "surrogateescape")
-    if text.startswith("\ufeff"):
+    if text.startswith(_BOM):
         raise ValueError(f"{path}:1: expected UTF-8 without a mark, got a byte order mark; save it "
                          "without BOM")  # fmt: skip
     return text
@@ -36,11 +37,14 @@ def read_text(path: Path) -> str:
 def cell_rows(path: Path) -> Iterator[Cells]:
     """Header first, then every row that holds something: (line it begins on, cells).
 
+    A byte order mark is passed over, as a spreadsheet saves no UTF-8 without one.
+
     Raises:
         ValueError: `file:line: expected ..., got ...; remedy` for what is no CSV or has no header.
     """
     csv.field_size_limit(_MAX_CELL)
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    text = _bytes(path).decode("utf-8", "surrogateescape").removeprefix(_BOM)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header = _cells(path, reader) or []
     if not header or len({name.strip() for name in header}) < len(header):
         got = "none" if not header else "a name twice"
@@ -99,17 +103,21 @@ def inert(cell: object) -> object:
 def _check_header(
     path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]
 ) -> None:
-    known = [*required, *optional]
+    """Names all columns that are unknown and all that are missing, as one may be the other."""
+    free = [name for name in (*required, *optional) if name not in header]
+    missing = [name for name in required if name not in header]
+    remedies = []
     for name in header:
-        if name not in known:
-            meant = get_close_matches(name, known, n=1)
-            remedy = f"did you mean {meant[0]}? else remove it" if meant else "remove it"
-            raise ValueError(f"{path}:1: expected columns of {', '.join(known)}, got {shown(name)};"
-                             f" {remedy}")  # fmt: skip
-    for name in required:
-        if name not in header:
-            raise ValueError(f"{path}:1: expected a column {name}, got {shown(', '.join(header))}; "
-                             "add it")  # fmt: skip
+        if name not in required and name not in optional:
+            meant = get_close_matches(name, free, n=1)
+            way = "rename or remove it" if missing else "remove it"
+            way = f"did you mean {meant[0]}? else remove it" if meant else way
+            remedies.append(f"{shown(name)}: {way}")
+    remedies += [f"{name}: it is missing, add it" for name in missing]
+    if remedies:
+        perhaps = f", and perhaps {', '.join(optional)}" if optional else ""
+        raise ValueError(f"{path}:1: expected columns {', '.join(required)}{perhaps}, got "
+                         f"{shown(', '.join(header), 300)}; {'; '.join(remedies)}")  # fmt: skip
 
 
 def _cells(path: Path, reader: Any) -> list[str] | None:

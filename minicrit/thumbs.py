@@ -1,6 +1,6 @@
 """Thumbs up and down: critiques that somebody liked or did not, each by itself, to learn from.
 
-rows of `domain, rationale, text, good, group`, or preference pairs taken apart.
+rows of `domain, rationale, text, good` and perhaps `group`, or preference pairs taken apart.
 
 KTO (arXiv 2402.01306) weighs a critique by how much more the policy than the reference likes it,
 compared with how far the two are apart altogether. That distance z is estimated from critiques of
@@ -11,7 +11,7 @@ drawn once, so that the reference has to read it once (TRL does the same within 
 import hashlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -35,7 +35,10 @@ _FIELDS = ("domain", "rationale", "text", "good", "group")
 
 @dataclass(frozen=True)
 class Thumb:
-    """A critique of a rationale, and whether it was good. `group`: as of its rationale."""
+    """A critique of a rationale, and whether it was good. `group`: as of its rationale.
+
+    A row without a group is of one with those of the same domain and rationale.
+    """
 
     domain: str
     rationale: str
@@ -50,15 +53,11 @@ class Thumb:
         Raises:
             RefusedError: what is wrong with it.
         """
-        if unknown := sorted(set(row) - set(_FIELDS)):
-            raise RefusedError(f"known keys ({', '.join(_FIELDS)})", unknown[0], "leave it out")
-        for name in _FIELDS:
-            value = row.get(name)
-            if name == "good":
-                if not isinstance(value, bool):
-                    raise RefusedError("good as true or false", repr(value), "write it so")
-            elif not isinstance(value, str) or not value.strip():
-                raise RefusedError(f"{name} as text", repr(value), "fill it in")
+        if row.get("group") is None:
+            asked = f"{row.get('domain')}\0{row.get('rationale')}"
+            row = {**row, "group": hashlib.sha256(asked.encode()).hexdigest()[:16]}
+        if faults := list(_faults(row)):
+            raise RefusedError(*(", ".join(parts) for parts in zip(*faults, strict=True)))
         try:
             said(row["text"])
         except ValueError as error:
@@ -66,6 +65,20 @@ class Thumb:
                 "text that begins with its verdict", repr(row["text"][:40]), "leave it out"
             ) from error
         return cls(**row)
+
+
+def _faults(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """All that is wrong with the keys of a row: expected, got and remedy of each."""
+    if unknown := ", ".join(sorted(set(row) - set(_FIELDS))):
+        yield f"no keys but {', '.join(_FIELDS)}", unknown, f"leave out {unknown}"
+    for name in _FIELDS:
+        value = row.get(name)
+        got = f"{name} {value!r}" if name in row else f"no {name}"
+        if name == "good":
+            if not isinstance(value, bool):
+                yield "good as true or false", got, "write good so"
+        elif not isinstance(value, str) or not value.strip():
+            yield f"{name} as text", got, f"fill in {name}"
 
 
 def read_thumbs(path: Path) -> list[Thumb]:

@@ -195,7 +195,7 @@ def test_the_command_with_a_real_critic(tmp_path: Path, tiny: Base, capsys) -> N
     assert json.loads(Path(f"{out}.json").read_text())["log"]["used"] == 8
     recipe.agreement.log.write_text("rationale\n")
     assert main(command) == 1
-    assert "expected a column domain" in capsys.readouterr().err
+    assert "domain: it is missing, add it; operator: " in capsys.readouterr().err
 
 
 def test_operators_who_always_agree_prove_no_more_than_their_number(tmp_path: Path) -> None:

@@ -287,4 +287,4 @@ def test_the_command_with_a_real_critic(tmp_path: Path, tiny: Base, capsys) -> N
     assert report["trades"]["n"] == 40
     recipe.sharpe.trades.write_text("date,instrument\n")
     assert main(command) == 1
-    assert "trades.csv:1: expected a column side" in capsys.readouterr().err
+    assert "trades.csv:1: expected columns date, instrument, side" in capsys.readouterr().err

@@ -31,6 +31,11 @@ def test_lines_of_a_cell_end_as_they_do_elsewhere(tmp_path: Path) -> None:
         rows(tmp_path, b'a,b\n1,"one\rtwo"\n')
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    assert rows(tmp_path, b"\xef\xbb\xbfa,b\n1,2\n") == [(2, {"a": "1", "b": "2"})]
+    assert rows(tmp_path, b'\xef\xbb\xbf"a","b"\n1,2\n') == [(2, {"a": "1", "b": "2"})]
+
+
 def test_a_table_that_was_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "t.csv.gz"
     cells = [("1,2", 'quote "', None), ("a\nb", "é", 0.1)]
@@ -44,14 +49,15 @@ def test_a_table_that_was_written_is_read_back(tmp_path: Path) -> None:
     ("", ":1: expected a header with every column once, got none"),
     ("a,b,a\n", ":1: expected a header with every column once, got a name twice"),
     ("a,b,a \n", ":1: expected a header with every column once, got a name twice"),
-    ("a,b,cc\n", "got cc; did you mean c? else remove it"),
-    ("a,b,c,unlike\n", "got unlike; remove it"),
-    ("a,c\n", ":1: expected a column b, got a, c; add it"),
+    ("a,b,cc\n", "got a, b, cc; cc: did you mean c? else remove it"),
+    ("a,b,c,unlike\n", "got a, b, c, unlike; unlike: remove it"),
+    ("a,c\n", ":1: expected columns a, b, and perhaps c, got a, c; b: it is missing, add it"),
+    ("unlike,other\n", "unlike: rename or remove it; other: rename or remove it; "
+                       "a: it is missing, add it; b: it is missing, add it"),
     ("a,b\n1,2\n1,2,3\n", ":3: expected 2 columns, got 3; put quotes"),
     ('a,b\n1,"2\n', ": expected a CSV row"),
     (b"a,b\n1,\xff\n", ":2: b: expected whole characters"),
     (b"a,b\n1,\x1b[2J\n", ":2: b: expected text with no control characters"),
-    (b"\xef\xbb\xbfa,b\n", ":1: expected UTF-8 without a mark"),
 ])  # fmt: skip
 def test_what_is_not_such_a_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=r"t.csv") as error:

@@ -33,15 +33,23 @@ def test_thumbs_and_pairs_may_share_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({**UP, "good": 1}, r"t.jsonl:2: expected good as true or false, got 1; write it so"),
+        (
+            {**UP, "good": 1},
+            r"t.jsonl:2: expected good as true or false, got good 1; write good so",
+        ),
         ({**UP, "good": None}, r"t.jsonl:2: expected good as true or false"),
-        ({**UP, "text": " "}, r"t.jsonl:2: expected text as text, got ' '; fill it in"),
-        ({k: v for k, v in UP.items() if k != "group"}, r"t.jsonl:2: expected group as text"),
+        ({**UP, "text": " "}, r"t.jsonl:2: expected text as text, got text ' '; fill in text"),
+        ({**UP, "group": 3}, r"t.jsonl:2: expected group as text, got group 3"),
+        (
+            {"domain": "trading", "rationale": "It rose.", "critique": "Fine.", "good": "yes"},
+            r"t.jsonl:2: expected no keys but domain, .* group, text as text, good as true or "
+            r"false, got critique, no text, good 'yes'; leave out critique, fill in text, write",
+        ),
         (
             {**UP, "text": "Fine."},
             r"t.jsonl:2: expected text that begins with its verdict, got 'Fin",
         ),
-        ({**UP, "thumb": "up"}, r"t.jsonl:2: expected known keys .* got thumb; leave it out"),
+        ({**UP, "thumb": "up"}, r"t.jsonl:2: expected no keys but .* got thumb; leave out thumb"),
         ({**PAIR.to_row(), "margin": 3.0}, r"t.jsonl:2: expected margin"),
     ],
 )
@@ -49,6 +57,13 @@ def test_a_row_that_is_wrong_is_named(tmp_path, row, message):
     write_rows(tmp_path / "t.jsonl", [DOWN, row])
     with pytest.raises(ValueError, match=message):
         read_thumbs(tmp_path / "t.jsonl")
+
+
+def test_rows_without_a_group_are_of_that_of_their_rationale(tmp_path):
+    rows = [{k: v for k, v in row.items() if k != "group"} for row in (UP, DOWN)]
+    write_rows(tmp_path / "t.jsonl", [*rows, {**rows[0], "rationale": "It fell."}])
+    one, same, other = (thumb.group for thumb in read_thumbs(tmp_path / "t.jsonl"))
+    assert one == same != other
 
 
 def test_one_group_alone_says_nothing_about_others(tmp_path):
