@@ -7,6 +7,7 @@ Nothing is kept for this: everything comes from the manifests in `checkpoints/RU
 beside them, the reports in `reports/RUN` and, for the minutes, the logs in `runs/RUN`.
 """
 
+import logging
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +23,12 @@ from minicrit.jsonl import BadLine, parse_object, read_lines, shown
 from minicrit.manifest import read_manifest
 from minicrit.settings import NO_RUN
 
+_log = logging.getLogger(__name__)
+
 METRICS = ("f1", "fpr", "auroc", "twin_consistency")
 HEAD = ("run", "recipe", "data", "stages", *METRICS, "minutes")
+#: Of an adapter; as in `minicrit.lora`, which would load torch.
+WEIGHTS = "adapter_model.safetensors"
 _HASH = 8
 _WIDE = 60  # characters of a value that is compared
 
@@ -57,15 +62,19 @@ def show_runs(recipe: Recipe) -> None:
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
     if told.compare is None:
-        head, rows = HEAD, [index_row(run) for run in found.values()]
+        seen = list(found.values())
+        head, rows = HEAD, [index_row(run) for run in seen]
     else:
-        a, b = _two(told.compare, found)
+        seen = [a, b] = _two(told.compare, found)
         head, rows = ("what", a.name, b.name), list(differences(a, b))
     if told.json:
         dicts = (dict(zip(head, row, strict=True)) for row in rows)
         sys.stdout.writelines(to_json(row) + "\n" for row in dicts)
     else:
         sys.stdout.write(table([head, *rows]))
+    for run in seen:
+        if whose := another(run):
+            _log.warning("%s: the benchmark is %s; measure it again", run.name, whose)
 
 
 def find_runs(told: RunsConfig) -> Iterator[Run]:
@@ -107,7 +116,12 @@ def last_row(path: Path) -> dict[str, Any]:
 
 
 def metrics(run: Run) -> dict[str, float | None]:
-    """Values of the benchmark; where it was not run, of the last stage's last validation."""
+    """Values of the benchmark; where it was not run, of the last stage's last validation.
+
+    None, where the benchmark is of another critic than those that lie there.
+    """
+    if another(run):
+        return dict.fromkeys(METRICS)
     if measured := _measured(run):
         return {name: (measured.get(name) or {}).get("value") for name in METRICS}
     rows = [row for row in run.curves.values() if row]
@@ -135,7 +149,10 @@ def differences(a: Run, b: Run) -> Iterator[tuple[str, str, str]]:
 def facts(run: Run) -> dict[str, Any]:
     """Everything of a run that can differ, by dotted name."""
     source = "benchmark" if _measured(run) else "validation"
-    found: dict[str, Any] = {f"{source}.{k}": v for k, v in metrics(run).items()}
+    known = {k: v for k, v in metrics(run).items() if v is not None}
+    found: dict[str, Any] = {f"{source}.{k}": v for k, v in known.items()}
+    if whose := another(run):
+        found["benchmark"] = whose
     for name, record in run.stages.items():
         inputs = {k: v["sha256"][:12] for k, v in record["inputs"].items()}
         kept = {"settings": record["settings"], "inputs": inputs, "facts": record["facts"],
@@ -168,13 +185,34 @@ def _measured(run: Run) -> Mapping[str, Any]:
     return found
 
 
-def _two(names: str, found: Mapping[str, Run]) -> tuple[Run, Run]:
+def another(run: Run) -> str | None:
+    """Whose the benchmark is, if it is of none of the critics that lie there now; else None."""
+    judge = run.reports.get("benchmark", {}).get("judges", {}).get("model_1", {})
+    name = str(judge.get("name", ""))
+    path = Path(name)
+    here = path.parent.name == run.name and path.name in run.stages
+    records = [run.stages[path.name]] if here else list(run.stages.values())
+    own = {found for record in records if (found := _weights(record))}
+    said = judge.get("adapter") or judge.get("identity")
+    if not own or not said or said in own:
+        return None
+    return "of an older critic" if here or not name else f"of {shown(name)}"
+
+
+def _weights(record: Mapping[str, Any]) -> str | None:
+    """The hash by which a benchmark names a critic; None for what is none, or has no such."""
+    facts = record["facts"]
+    found = record["outputs"].get(WEIGHTS) or facts.get("adapter") or facts.get("whole")
+    return None if found is None else str(found)
+
+
+def _two(names: str, found: Mapping[str, Run]) -> list[Run]:
     asked = names.split(",")
     unknown = [name for name in asked if name not in found]
     if len(asked) != 2 or unknown:  # noqa: PLR2004
         raise ValueError(f"runs.compare: expected two of {', '.join(found) or 'no runs'}, got "
                          f"{shown(names)}; see minicrit runs")  # fmt: skip
-    return found[asked[0]], found[asked[1]]
+    return [found[name] for name in asked]
 
 
 def _report(path: Path) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from minicrit import cli
 from minicrit.care_config import RunsConfig
 from minicrit.eventlog import seconds_logged
 from minicrit.files import write_json
-from minicrit.manifest import write_manifest
+from minicrit.manifest import read_manifest, write_manifest
 from minicrit.runs import facts, find_runs, flat, table
 
 
@@ -81,6 +81,30 @@ def test_two_runs_differ_in_what_is_listed_and_in_nothing_else(capsys):
     assert "sft.settings.seed" not in found
     _, out, _ = run(capsys, "--runs.compare", "one,one")
     assert out.split() == ["what", "one", "one"]
+
+
+@pytest.mark.parametrize(("name", "whose"), [
+    ("checkpoints/two/sft", "of an older critic"),
+    ("checkpoints/released/embedded-1", "of checkpoints/released/embedded-1"),
+])  # fmt: skip
+def test_figures_of_another_critic_are_not_those_of_the_run(capsys, caplog, name, whose):
+    path = Path("reports/two/benchmark.json")
+    report = json.loads(path.read_text())
+    outputs = read_manifest(Path("checkpoints/two/sft"))["outputs"]
+    own = {"name": name, "adapter": outputs["adapter_model.safetensors"]}
+    report["judges"]["model_1"] |= own
+    write_json(path, report)
+    assert "0.850" in run(capsys)[1]
+    assert "benchmark is" not in caplog.text
+    report["judges"]["model_1"]["adapter"] = "0" * 64
+    write_json(path, report)
+    assert run(capsys)[1].splitlines()[2].split()[-5:] == ["-"] * 5
+    assert f"two: the benchmark is {whose}; measure it again" in caplog.text
+    caplog.clear()
+    _, out, _ = run(capsys, "--runs.compare", "one,two")
+    assert f"two: the benchmark is {whose}" in caplog.text
+    (line,) = (line for line in out.splitlines() if line.startswith("benchmark"))
+    assert line.split(maxsplit=2)[1:] == ["-", whose]
 
 
 def test_as_json(capsys):
