@@ -200,8 +200,8 @@ def read_examples(
     aside = Path(rejects or path.parent) / f"{_stem(path)}.rejected.jsonl"
     _set_aside(bad, aside)
     allow = f", or allow more ({setting})" if setting else ""
-    remedy = f"mend them, all are in {aside}{allow}"
-    _judge(path, bad, (len(examples), unlabelled), max_bad, remedy)
+    place = (aside, f"mend them, all are in {aside}{allow}")
+    _judge(path, bad, (len(examples), unlabelled), max_bad, place)
     return Reading(list(examples.values()), len(bad), unlabelled, path, names)
 
 
@@ -378,19 +378,20 @@ def _holds_refused(path: Path) -> bool:
 
 
 def _judge(
-    path: Path, bad: list[BadLine], other: tuple[int, int], max_bad: float, remedy: str
+    path: Path, bad: list[BadLine], other: tuple[int, int], max_bad: float, place: tuple[Path, str]
 ) -> None:
     """Log what was refused; ValueError that shows it if too much was, or if nothing was good."""
     total = len(bad) + sum(other)
     first = [str(line) for line in bad[:_FIRST]]
     got = f"{len(bad)} bad lines of {total}"
+    aside, remedy = place
     if other[0] == 0:
         expected = "at least one labelled example"
         remedy = f"check that this is the right file{', or ' + remedy if bad else ''}"
     elif len(bad) / total > max_bad:
         expected = f"at most {max_bad:.2%} bad lines"
     else:
-        for message in [*first, f"{path}: {got} set aside"] if bad else ():
+        for message in [*first, f"{path}: {got} set aside in {aside}"] if bad else ():
             _log.warning("%s", message)
         return
     raise ValueError("\n".join([f"{path}: expected {expected}, got {got}; {remedy}", *first]))

@@ -203,7 +203,10 @@ def test_bad_lines_are_set_aside_counted_and_logged(
     assert caplog.messages[0] == (
         f"{path}:3: expected each id once, got a; give every row its own id"
     )
-    assert caplog.messages[-1] == f"{path}: 7 bad lines of 10 set aside"
+    assert (
+        caplog.messages[-1]
+        == f"{path}: 7 bad lines of 10 set aside in {tmp_path / 'x.rejected.jsonl'}"
+    )
     rejected = [
         json.loads(line) for line in (tmp_path / "x.rejected.jsonl").read_text().splitlines()
     ]
