@@ -605,7 +605,7 @@ tensorboard: $(SETUP) ## show training curves, on this machine only
 	.venv/bin/tensorboard --logdir runs --host 127.0.0.1 $(ARGS)
 
 clean: ## remove what this RUN made, except what is committed
-	@for path in $(DATA_DIR) $(DATA_DIR)-plain $(PAIRS) $(PAIRS).work $(DATA_DIR)-adapters \
+	@for path in $(DATA_DIR) $(DATA_DIR).rejected $(DATA_DIR)-plain $(PAIRS) $(PAIRS).work $(DATA_DIR)-adapters \
 	    checkpoints/$(RUN) $(REPORTS) runs/$(RUN) $(STAMPS); do \
 	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done
 
