@@ -7,6 +7,7 @@ it and cast whatever is a float, and our batches know their own types.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from lightning import LightningDataModule
 
@@ -108,9 +109,12 @@ class CriticData(LightningDataModule):
     def load_state_dict(self, state: dict[str, int | str]) -> None:
         """Goes on after the last finished step; other data than before are refused."""
         if state["fingerprint"] != self.fingerprint:
+            assert self.trainer is not None
+            # Its folder is named: that of the run, beside it, holds what is finished.
+            work = Path(self.trainer.ckpt_path or "checkpoint").parent
             raise ValueError(
-                "checkpoint: expected the data and settings it was made with, got others; remove "
-                "the checkpoints of this run to start again, or if it began on another machine, "
-                "where precision auto meant another one, name that precision"
+                f"{work}: expected checkpoints of these data and settings, got those of others; "
+                f"rm -r {work} to start again (a finished critic beside it stays), or if it began "
+                "on another machine, where precision auto meant another one, name that precision"
             )
         self.first = int(state["step"])
