@@ -36,6 +36,14 @@ def started_by_lightning() -> bool:
     return os.environ.get("LOCAL_RANK", "0") != "0" and not started_outside()
 
 
+def leads() -> bool:
+    """Whether this is the first process of its run, as what started it says: none has met yet."""
+    told = os.environ.get
+    if "RANK" in os.environ:
+        return told("RANK") == "0"
+    return all(told(name, "0") == "0" for name in ("NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
 def let_go(started: list[Popen[bytes]]) -> None:
     """Ends the processes that Lightning has started for this one, which would wait for it.
 

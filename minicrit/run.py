@@ -4,20 +4,28 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from minicrit import limits
 from minicrit.base import Base, prepare_base
 from minicrit.config import Recipe
-from minicrit.files import check_replaceable, recover_folder, sha256_file, sha256_json
+from minicrit.files import (
+    check_replaceable,
+    open_alone,
+    recover_folder,
+    sha256_file,
+    sha256_json,
+)
 from minicrit.goal import Goal, goal_of
 from minicrit.jsonl import shown
 from minicrit.lora import ADAPTERS
 from minicrit.manifest import check_outputs, read_manifest, require
 from minicrit.precision import SETTLED, settled_training
-from minicrit.processes import refuse_devices
+from minicrit.processes import leads, refuse_devices
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, RSFConfig, SFTConfig
 from minicrit.whole import refuse_contradictions
@@ -116,12 +124,39 @@ class Run:
         shutil.rmtree(self.work, ignore_errors=True)
         return True
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else trains this run in the block; the first of its processes sees to it.
+
+        Raises:
+            ValueError: if somebody else does.
+        """
+        # Beside the folder, which goes before the lock does: some disks keep what is open.
+        lock = self.work.with_name(f".{self.work.name}.lock")
+        with ExitStack() as held:
+            if leads():
+                # Some shared disks know no locks; what cannot be written is said by who needs it.
+                with suppress(OSError):
+                    held.enter_context(_locked(lock))
+                    held.callback(lock.unlink, missing_ok=True)
+            yield
+
     def _accepted(self) -> list[str]:
         """Its fingerprint; of an automatic precision, that of the other machines as well."""
         told = getattr(self.recipe, self.stage).precision
         choices = SETTLED if told == "auto" else (self.settings.precision,)
         return [replace(self, settings=replace(self.settings, precision=one)).fingerprint
                 for one in choices]  # fmt: skip
+
+
+def _locked(lock: Path) -> BinaryIO:
+    """The file of a lock that is held; one that its last holder removed meanwhile is none."""
+    while True:
+        file = open_alone(lock)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        file.close()
 
 
 def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run:

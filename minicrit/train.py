@@ -61,18 +61,21 @@ def train_sft(recipe: Recipe) -> Path:
     run = run_of(recipe, "sft", settings, recipe.data.folder / "train.jsonl")
     if run.finished:
         return settings.out
-    train = read_examples(run.files["train"]).examples
-    critic = trainee(run)
-    groups = training_groups(train, critic.encoder, settings, recipe.seed)
-    plan = _plan(run, groups, settings.batch_examples)
+    with run.alone():
+        train = read_examples(run.files["train"]).examples
+        critic = trainee(run)
+        groups = training_groups(train, critic.encoder, settings, recipe.seed)
+        plan = _plan(run, groups, settings.batch_examples)
 
-    def module(optimization: Optimization) -> SFTModule:
-        twins = TwinWeights(settings.coherence, settings.running, settings.deep, settings.steady)
-        return SFTModule(
-            critic, optimization, twins, loss_chunk=settings.loss_chunk, seed=recipe.seed
-        )
+        def module(optimization: Optimization) -> SFTModule:
+            twins = TwinWeights(
+                settings.coherence, settings.running, settings.deep, settings.steady
+            )
+            return SFTModule(
+                critic, optimization, twins, loss_chunk=settings.loss_chunk, seed=recipe.seed
+            )
 
-    return _fit(run, critic, plan, module, {})
+        return _fit(run, critic, plan, module, {})
 
 
 def train_dpo(recipe: Recipe) -> Path:
@@ -85,33 +88,36 @@ def train_dpo(recipe: Recipe) -> Path:
     run = run_of(recipe, "dpo", settings, settings.pairs)
     if run.finished:
         return settings.out
-    read = read_preferences(settings.pairs)
-    wide = wide_enough(read, settings)
-    critic = trainee(run)
-    encoded = encoded_pairs(wide, critic.encoder, explained=settings.explained, seed=recipe.seed)
-    critic.encoder.leave_out(settings.pairs, "pairs", encoded.too_long, of=len(wide))
-    pairs = encoded.pairs
-    groups = grown(encoded, range(len(pairs)))
+    with run.alone():
+        read = read_preferences(settings.pairs)
+        wide = wide_enough(read, settings)
+        critic = trainee(run)
+        encoded = encoded_pairs(
+            wide, critic.encoder, explained=settings.explained, seed=recipe.seed
+        )
+        critic.encoder.leave_out(settings.pairs, "pairs", encoded.too_long, of=len(wide))
+        pairs = encoded.pairs
+        groups = grown(encoded, range(len(pairs)))
 
-    def kept() -> KeptReference:
-        return first_alone(partial(_kept_reference, run, critic, groups, settings.explained))
+        def kept() -> KeptReference:
+            return first_alone(partial(_kept_reference, run, critic, groups, settings.explained))
 
-    choice = choose_pairs(pairs, settings, lambda: kept().means(), recipe.seed)
-    facts = {"read": len(read), "under_least_margin": len(read) - len(wide),
-             "too_long": encoded.too_long, "repeated": encoded.repeated,
-             **choice.facts(pairs)}  # fmt: skip
-    log.info("pairs: %s", facts)
-    plan = _plan(run, grown(encoded, choice.train), settings.batch_pairs)
-    aside = _packs(grown(encoded, choice.held_out), settings.pack_tokens)
-    reference = _live_reference(run, critic) if settings.reference == "live" else kept()
+        choice = choose_pairs(pairs, settings, lambda: kept().means(), recipe.seed)
+        facts = {"read": len(read), "under_least_margin": len(read) - len(wide),
+                 "too_long": encoded.too_long, "repeated": encoded.repeated,
+                 **choice.facts(pairs)}  # fmt: skip
+        log.info("pairs: %s", facts)
+        plan = _plan(run, grown(encoded, choice.train), settings.batch_pairs)
+        aside = _packs(grown(encoded, choice.held_out), settings.pack_tokens)
+        reference = _live_reference(run, critic) if settings.reference == "live" else kept()
 
-    def module(optimization: Optimization) -> DPOModule:
-        return DPOModule(
-            critic, optimization, mixture, reference, loss_chunk=settings.loss_chunk,
-            slack=_slack(run), seed=recipe.seed,
-        )  # fmt: skip
+        def module(optimization: Optimization) -> DPOModule:
+            return DPOModule(
+                critic, optimization, mixture, reference, loss_chunk=settings.loss_chunk,
+                slack=_slack(run), seed=recipe.seed,
+            )  # fmt: skip
 
-    return _fit(run, critic, plan, module, {"pairs": facts}, aside)
+        return _fit(run, critic, plan, module, {"pairs": facts}, aside)
 
 
 def train_rsf(recipe: Recipe) -> Path:
@@ -122,16 +128,17 @@ def train_rsf(recipe: Recipe) -> Path:
     run = run_of(recipe, "rsf", settings, settings.data)
     if run.finished:
         return settings.out
-    critic = trainee(run)
-    groups = selected_groups(
-        settings.data, critic.encoder, settings.verdict_weight, weighted=settings.weighted
-    )
-    plan = _plan(run, groups, settings.batch_examples)
+    with run.alone():
+        critic = trainee(run)
+        groups = selected_groups(
+            settings.data, critic.encoder, settings.verdict_weight, weighted=settings.weighted
+        )
+        plan = _plan(run, groups, settings.batch_examples)
 
-    def module(optimization: Optimization) -> RSFModule:
-        return RSFModule(critic, optimization, loss_chunk=settings.loss_chunk, seed=recipe.seed)
+        def module(optimization: Optimization) -> RSFModule:
+            return RSFModule(critic, optimization, loss_chunk=settings.loss_chunk, seed=recipe.seed)
 
-    return _fit(run, critic, plan, module, {})
+        return _fit(run, critic, plan, module, {})
 
 
 def train_kto(recipe: Recipe) -> Path:
@@ -142,28 +149,29 @@ def train_kto(recipe: Recipe) -> Path:
     run = run_of(recipe, "kto", settings, settings.thumbs)
     if run.finished:
         return settings.out
-    read = read_thumbs(settings.thumbs)
-    critic = trainee(run)
-    thumbs = fitting(settings.thumbs, read, critic.encoder)
-    own = thumb_groups(thumbs, critic.encoder)
-    others = thumb_groups(mismatched(thumbs, recipe.seed, critic.encoder), critic.encoder)
-    plan, beside = (_plan(run, some, settings.batch_examples) for some in (own, others))
-    reference, reference_others = (
-        first_alone(partial(_kept_reference, run, critic, groups, name))
-        for groups, name in ((own, "own"), (others, "others"))
-    )
-    opinions = Opinions(
-        torch.tensor([thumb.good for thumb in thumbs]), reference, reference_others,
-        settings.beta, settings.good_weight, settings.bad_weight,
-    )  # fmt: skip
-
-    def module(optimization: Optimization) -> KTOModule:
-        return KTOModule(
-            critic, optimization, opinions, beside, loss_chunk=settings.loss_chunk,
-            slack=_slack(run), seed=recipe.seed,
+    with run.alone():
+        read = read_thumbs(settings.thumbs)
+        critic = trainee(run)
+        thumbs = fitting(settings.thumbs, read, critic.encoder)
+        own = thumb_groups(thumbs, critic.encoder)
+        others = thumb_groups(mismatched(thumbs, recipe.seed, critic.encoder), critic.encoder)
+        plan, beside = (_plan(run, some, settings.batch_examples) for some in (own, others))
+        reference, reference_others = (
+            first_alone(partial(_kept_reference, run, critic, groups, name))
+            for groups, name in ((own, "own"), (others, "others"))
+        )
+        opinions = Opinions(
+            torch.tensor([thumb.good for thumb in thumbs]), reference, reference_others,
+            settings.beta, settings.good_weight, settings.bad_weight,
         )  # fmt: skip
 
-    return _fit(run, critic, plan, module, {"thumbs": counted(thumbs)})
+        def module(optimization: Optimization) -> KTOModule:
+            return KTOModule(
+                critic, optimization, opinions, beside, loss_chunk=settings.loss_chunk,
+                slack=_slack(run), seed=recipe.seed,
+            )  # fmt: skip
+
+        return _fit(run, critic, plan, module, {"thumbs": counted(thumbs)})
 
 
 def _slack(run: Run) -> float | None:
@@ -262,9 +270,13 @@ def _fit(
 
 def _train(trainer: "Trainer", module: "LightningModule", data: "CriticData", work: Path) -> None:
     """All steps from the newest checkpoint on; signals wait until there is a step to stop at."""
+    from callbacks.resume import newest
+
+    if found := newest(work):
+        log.info("going on from %s", found)
     try:
         with held_back():
-            trainer.fit(module, data, ckpt_path=_checkpoint(work))
+            trainer.fit(module, data, ckpt_path=found)
     except SystemExit as stop:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from stop
 
@@ -386,12 +398,3 @@ def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
                          f"got {settings.strategy} with {run.stage}.devices {settings.devices} ("
                          f"{' '.join(str(error).split())}); set auto, or ddp for several "
                          "processes") from error  # fmt: skip
-
-
-def _checkpoint(work: Path) -> Path | None:
-    from callbacks.resume import newest
-
-    found = newest(work)
-    if found:
-        log.info("going on from %s", found)
-    return found

@@ -1,5 +1,6 @@
 """How a training is set up, before its first step: device, jobs of Slurm, optimizer."""
 
+import errno
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,10 +15,19 @@ from callbacks.throughput import Throughput
 from minicrit.base import load_model, load_tokenizer
 from minicrit.config import BaseConfig, Recipe
 from minicrit.critic import Critic
+from minicrit.files import open_alone
 from minicrit.lora import attach_lora
 from minicrit.processes import refuse_devices
 from minicrit.run import run_of
-from minicrit.train import _optimization, _trainer, _watchers
+from minicrit.train import (
+    _optimization,
+    _trainer,
+    _watchers,
+    train_dpo,
+    train_kto,
+    train_rsf,
+    train_sft,
+)
 from minicrit.training_config import SFTConfig
 from minicrit.twinning import TwinWeights
 from models.sft import PROBE_RATE, SFTModule
@@ -67,6 +77,61 @@ def test_there_must_be_as_many_gpus_as_are_asked_for(monkeypatch):
         refuse_devices("sft", devices)
     with pytest.raises(ValueError, match=r"kto.devices: expected at most .* \(2\), got 3;"):
         refuse_devices("kto", 3)
+
+
+@pytest.mark.parametrize("train", [train_sft, train_dpo, train_rsf, train_kto])
+def test_nobody_else_trains_a_run_meanwhile(train, tiny, tmp_path):
+    """It stops before it reads or writes anything."""
+    stage = train.__name__.removeprefix("train_")
+    recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent))
+    settings = replace(getattr(recipe, stage), out=tmp_path / stage, start=None)
+    recipe = replace(recipe, **{stage: settings})
+    lock = tmp_path / f".{stage}.work.lock"
+    lock.touch()  # left by one that was killed
+    message = rf"{stage}.work.lock: expected to be the only run that writes it, got another; wait"
+    with run_of(recipe, stage, settings, tmp_path / "none.jsonl").alone():
+        with pytest.raises(ValueError, match=message):
+            train(recipe)
+        assert list(tmp_path.iterdir()) == [lock]
+    assert not lock.exists()
+
+
+def test_a_lock_that_its_holder_removes_meanwhile_is_taken_anew(run, monkeypatch):
+    opened, lock = [], run().work.with_name(".sft.work.lock")
+
+    def slow(path):
+        opened.append(open_alone(path))
+        if len(opened) == 1:  # between opening it and holding it
+            path.unlink()
+        return opened[-1]
+
+    monkeypatch.setattr("minicrit.run.open_alone", slow)
+    with run().alone():
+        assert [file.closed for file in opened] == [True, False]
+        assert lock.exists()
+
+
+@pytest.mark.parametrize(("told", "first"), [
+    ({}, True), ({"RANK": "0", "LOCAL_RANK": "0"}, True), ({"RANK": "1", "LOCAL_RANK": "0"}, False),
+    ({"RANK": "0", "SLURM_PROCID": "1"}, True), ({"LOCAL_RANK": "1"}, False),
+    ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, False), ({"NODE_RANK": "1"}, False),
+])  # fmt: skip
+def test_of_several_processes_the_first_holds_the_lock(run, monkeypatch, told, first):
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with run().alone():
+        assert run().work.with_name(".sft.work.lock").exists() == first
+
+
+def test_where_there_are_no_locks_it_trains_without(run, monkeypatch):
+    def refuse(path):
+        raise OSError(errno.ENOLCK, "No locks available", path)
+
+    monkeypatch.setattr("minicrit.run.open_alone", refuse)
+    with run().alone():
+        pass
 
 
 @pytest.mark.parametrize("strategy", ["deepspeed", "single_xla", "xla", "no_such"])
