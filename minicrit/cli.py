@@ -64,7 +64,11 @@ _REMEDIES = {
     errno.EROFS: "name a path that can be written to",
     errno.ENOSPC: "free some space; the same command goes on where it stopped",
     errno.EDQUOT: "free some of the quota; the same command goes on where it stopped",
+    errno.EFBIG: "raise the limit of a file (ulimit -f) or name a path on another disk; the same "
+    "command goes on where it stopped",
 }
+#: What a write into an open file fails with: then the system names none.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,10 +95,14 @@ def _said(error: Exception) -> str:
     """What is wrong and what mends it; of the system's own errors their file first."""
     if isinstance(error, MemoryError) or _of_a_gpu(error):
         return _NO_MEMORY
-    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+    if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
     remedy = _REMEDIES.get(error.errno or 0, "check the path")
-    return f"{error.filename}: expected to use it, got: {error.strerror}; {remedy}"
+    if error.filename is not None:
+        return f"{error.filename}: expected to use it, got: {error.strerror}; {remedy}"
+    if error.errno in _FULL:
+        return f"expected to write a file, got: {error.strerror}; {remedy}"
+    return str(error)
 
 
 def _of_a_gpu(error: Exception) -> bool:

@@ -104,7 +104,12 @@ def test_debug_shows_where(monkeypatch):
 
 @pytest.mark.parametrize(("error", "status", "message"), [
     (KeyboardInterrupt(), INTERRUPTED, "interrupted; the same command continues"),
-    (OSError(28, "No space left on device"), FAILED, "No space left on device"),
+    (OSError(28, "No space left on device"), FAILED,
+     "expected to write a file, got: No space left on device; free some space; the same command"),
+    (OSError(27, "File too large"), FAILED,
+     "expected to write a file, got: File too large; raise the limit of a file (ulimit -f)"),
+    (OSError(27, "File too large", "x"), FAILED, "x: expected to use it, got: File too large; rai"),
+    (OSError(13, "Permission denied"), FAILED, "[Errno 13] Permission denied"),  # of a socket
     (OSError(28, "No space left on device", "/data/x"), FAILED,
      "/data/x: expected to use it, got: No space left on device; free some space; the same"),
     (FileNotFoundError(2, "No such file or directory", "x.jsonl"), FAILED,
