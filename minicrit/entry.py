@@ -11,10 +11,14 @@ INTERRUPTED = 130
 def main() -> int:
     """Runs one command, see `minicrit.cli`; the exit status."""
     try:
-        from minicrit.cli import main as run
+        try:
+            from minicrit.cli import main as run
 
-        return run()
+            return run()
+        finally:
+            _deaf()
     except KeyboardInterrupt:
+        _deaf()
         return interrupted()
 
 
@@ -22,3 +26,10 @@ def interrupted() -> int:
     """Says that Ctrl-C has stopped the command; the exit status for that."""
     sys.stderr.write("minicrit: interrupted; the same command continues where it stopped\n")
     return INTERRUPTED
+
+
+def _deaf() -> None:
+    """Ctrl-C does nothing from here on: the command is over, and libraries are cleaning up."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -320,3 +320,20 @@ sys.exit(main())
     done = subprocess_of("-c", interrupting)
     assert done.returncode == INTERRUPTED
     assert done.stderr == ("minicrit: interrupted; the same command continues where it stopped\n")
+
+
+@pytest.mark.parametrize(("argv", "status"), [(["recipes"], OK), (["quantise"], MISUSED)])
+def test_ctrl_c_after_the_command_leaves_its_status(argv, status):
+    """Libraries clean up then, and a traceback of theirs would look as if the result were lost."""
+    interrupting = f"""
+import atexit, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(signal.raise_signal, signal.SIGINT)
+sys.argv[1:] = {argv}
+from minicrit.entry import main
+sys.exit(main())
+"""
+    done = subprocess_of("-c", interrupting)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert "KeyboardInterrupt" not in done.stderr
