@@ -126,12 +126,15 @@ def test_of_several_processes_the_first_holds_the_lock(run, monkeypatch, told, f
 
 
 def test_where_there_are_no_locks_it_trains_without(run, monkeypatch):
+    asked = []
+
     def refuse(path):
+        asked.append(path)
         raise OSError(errno.ENOLCK, "No locks available", path)
 
     monkeypatch.setattr("minicrit.run.open_alone", refuse)
     with run().alone():
-        pass
+        assert [path.name for path in asked] == [".sft.work.lock"]
 
 
 @pytest.mark.parametrize("strategy", ["deepspeed", "single_xla", "xla", "no_such"])
