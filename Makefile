@@ -271,7 +271,7 @@ DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
     $(call modules,records taxonomy data_config figures)
 READING := critic reader loading readout encoding prompts impostors calibrated recount sums \
     equations rates statement figures
-WRITING := decoding grounding spans pens
+WRITING := decoding grounding spans pens sources
 CALIBRATE_CODE := $(call modules,$(READING) calibrat* selective)
 BENCHMARK_CODE := $(call modules,$(READING) $(WRITING) benchmark* judging latency measures \
     metamorphic resampling paired selective versus slices selection written scores statistics \
@@ -280,7 +280,7 @@ JUDGE_CODE := $(wildcard data_gen/court/*.py data_gen/court/*.yaml data_gen/prom
     data_gen/constitution-*.yaml)
 # What the oracle goes by.
 ORACLE_CODE := $(wildcard data_gen/oracle.py data_gen/reasons.py) \
-    $(call modules,written sums figures prompts)
+    $(call modules,written sums figures sources prompts)
 ERRORS_CODE := $(wildcard $(patsubst %,data_gen/%.py,errors explained doubts)) $(ORACLE_CODE) \
     $(call modules,$(READING) $(WRITING) judging error* misses neighbours slices weak_slices) \
     $(wildcard minicrit/errors.html minicrit/page.html minicrit/macros.html)

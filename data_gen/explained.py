@@ -3,7 +3,7 @@
 A figure may stand in the rationale or in the reference critique, be the result of a sum that the
 critique states, or follow from the figures of the rationale in one step of arithmetic: sum,
 difference, product, ratio, a share or a change in percent, a rate per 1,000, the chance of an even
-run (`figures.sourced`, by which grounded critics write, the oracle scores and the constitution
+run (`sources.sourced`, by which grounded critics write, the oracle scores and the constitution
 goes). The reference is never shown to who writes; its figures count as it works out what takes more
 steps than one, as the share of real alarms at a base rate. With many figures in a text nearly
 anything follows from some two of them, so few are called stray, and those surely are; with more
@@ -14,7 +14,8 @@ from data_gen.oracle import given, prose_of, score
 from minicrit.misses import Explanation
 from minicrit.prompts import UnparsedError, parse_critique
 from minicrit.records import Example
-from minicrit.sums import stated_sums, unsourced
+from minicrit.sources import unsourced
+from minicrit.sums import stated_sums
 from minicrit.written import is_verbatim
 
 

@@ -10,10 +10,11 @@ import re
 from dataclasses import dataclass
 
 from data_gen.reasons import reasons_f1, stems
-from minicrit.figures import figures, sourced
+from minicrit.figures import figures
 from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Example
-from minicrit.sums import stated_sums, unsourced
+from minicrit.sources import sourced, unsourced
+from minicrit.sums import stated_sums
 from minicrit.written import evidence_f1
 
 #: Raise it with any change of a score: what was selected by another version is selected anew.

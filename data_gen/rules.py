@@ -13,8 +13,8 @@ from pathlib import Path
 from data_gen.oracle import QUOTED, given
 from minicrit.prompts import FIELDS, Critique
 from minicrit.records import Example
+from minicrit.sources import unsourced
 from minicrit.strictyaml import read_settings
-from minicrit.sums import unsourced
 from minicrit.written import is_verbatim
 
 VERSION = "1"

@@ -1,24 +1,13 @@
-"""Figures in texts: which are printed, and which follow from those in one step of arithmetic.
-
-What a critique may cite of a text is the same wherever critiques are written or judged: `sourced`.
-"""
+"""Figures in texts: which are printed, and which follow from those in one step of arithmetic."""
 
 import math
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 
 _DECIMALS = 8  # of what is nearly nothing
 #: A figure as it is printed: 1,200 or 4.5 or 90%.
 #: No part of 12:30; nothing of it is given back for what follows, or 7,200: would be 7.
 NUMBER = re.compile(r"(?<![\w.,:])\d++(?:,\d{3})*+(?:\.\d+)?+%?+(?!\d|:\d)")
-#: Digits as they stand in a text, parts of dates, times and versions among them.
-RUNS = re.compile(r"\d[\d,.:]*")
-_POINT = re.compile(r"(?<![\w.])\.\d+")
-#: Figures that need no source: the whole, and what rates are given per.
-CONSTANTS = frozenset({1.0, 100.0, 1000.0})
-#: With more figures than these nothing is derived from them: nearly all would follow, and slowly.
-MANY = 40
 
 
 def figures(text: str) -> set[float]:
@@ -29,23 +18,6 @@ def figures(text: str) -> set[float]:
 def value_printed(text: str) -> float:
     """The value of a figure as `NUMBER` matches it."""
     return float(text.rstrip("%").replace(",", ""))
-
-
-@lru_cache(maxsize=16)  # one text has many critiques, and up to 40,000 values
-def sourced(text: str) -> frozenset[float]:
-    """What a critique of a text may cite without a sum of its own.
-
-    Stated, following in one step, the chance of n even chances in a row, constants.
-    """
-    runs = (match.group().rstrip(".,:") for match in RUNS.finditer(text))
-    values = {value_printed(run) for run in runs if NUMBER.fullmatch(run)}
-    points = map(float, _POINT.findall(text))
-    stated = {v for v in (*figures(text), *values, *points) if math.isfinite(v)}
-    if len(stated) > MANY:
-        return frozenset({*stated, *CONSTANTS})
-    rows = {100 * 0.5**n for n in stated if n in range(1, 21)}
-    odds = {round(chance, digits) for chance in rows for digits in (0, 1, 2)}
-    return frozenset({*stated, *follow(stated), *odds, *CONSTANTS})
 
 
 def follow(stated: Iterable[float]) -> Iterator[float]:

@@ -20,11 +20,12 @@ import torch
 
 from minicrit.accepting import Greedy, Rule
 from minicrit.encoding import Encoder
-from minicrit.figures import NUMBER, RUNS, figures, sourced, value_printed
+from minicrit.figures import NUMBER, figures, value_printed
 from minicrit.packing import Tree
 from minicrit.prompts import escaped
+from minicrit.sources import RUNS, sourced, unsourced
 from minicrit.spans import Quoting, closings, likeliest
-from minicrit.sums import called_for, stated_sums, unsourced
+from minicrit.sums import called_for, stated_sums
 
 #: Names this way of writing; changes whenever another text may come of it, but for the rules of
 #: sums (`recount.RULES`).

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from minicrit.figures import NUMBER, figures, rounded, value_printed
+from minicrit.figures import NUMBER, rounded, value_printed
 
 #: What makes a sum of two figures; None where there is no telling.
 Act = Callable[[str, str], float | None]
@@ -160,8 +160,3 @@ def stated_sums(text: str) -> Iterator[Sum]:
         if percent == begun.share:
             yield Sum(begun.text + figure.group(), start - len(begun.text), figure.group(),
                       begun.value)  # fmt: skip
-
-
-def unsourced(text: str) -> set[float]:
-    """The figures of a text that no sum in it comes to: their source must lie elsewhere."""
-    return figures(text) - {value_printed(one.said) for one in stated_sums(text) if one.holds}

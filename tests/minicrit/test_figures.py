@@ -2,7 +2,8 @@
 
 import pytest
 
-from minicrit.figures import CONSTANTS, MANY, figures, follow, sourced
+from minicrit.figures import figures, follow
+from minicrit.sources import CONSTANTS, MANY, sourced
 
 
 @pytest.mark.parametrize(("text", "found"), [

@@ -1,12 +1,17 @@
 """What follows from a sum that does not hold: the flag, the probability, the critique."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from minicrit.prompts import parse_critique, render_critique
-from minicrit.recount import FALSE_SUM, either, false_sum, miscounted, recounted
+from minicrit.recount import FALSE_SUM, RULES, either, false_sum, miscounted, recounted
+from minicrit.serving_config import RELEASED_CRITIC
 from minicrit.verdict import explained
 
+ROOT = Path(__file__).parents[2]
 RATE = "The line packs 80 crates a minute, and we have 6 minutes. So that makes 720 crates in all."
 
 
@@ -65,3 +70,9 @@ def test_either_reason_will_do():
     assert either(np.array([60.0, 800.0]), 0.8) == pytest.approx([60 + np.log(5), 800 + np.log(5)])
     assert either(np.array([-800.0]), 0.5) == pytest.approx([0.0])
     assert either(odds[1:], 0.0) == pytest.approx(odds[1:])  # none believed: as it was
+
+
+def test_the_critic_that_comes_along_is_certified_under_these_rules():
+    """Whoever changes what sums are false certifies it anew, or every command would warn."""
+    found = json.loads((ROOT / RELEASED_CRITIC / "calibration.json").read_text())
+    assert found["sums"]["rules"] == RULES
