@@ -163,6 +163,21 @@ endif
 ifneq ($(words $(FORMAT))$(filter-out hf gguf ollama vllm,$(FORMAT)),1)
   $(error FORMAT: expected hf, gguf, ollama or vllm, got "$(FORMAT)")
 endif
+one_of = $(if $(filter-out $(2),$($(1))),$(error $(1): expected one of $(2), got "$($(1))"))
+$(call one_of,JUDGE,anthropic ollama openai local)
+$(call one_of,SCORER,oracle anthropic ollama openai)
+$(call one_of,REVISER,self anthropic ollama openai local)
+$(call one_of,BACKEND,composer anthropic ollama openai local)
+$(call one_of,KEEP_SCOPE,rationale global)
+$(call one_of,GATE,drop halve)
+numbers = $(foreach v,$(1),$(if $($v),$v=$(subst $(empty) ,_,$($v))))
+not_like = $(if $(strip $(1)),$(shell printf '%s\n' $(foreach one,$(1),'$(subst ','\'',$(one))') | \
+    grep -vE '^[A-Z_]+=($(2))$$' | head -n 1))
+ODD := $(call not_like,$(call numbers,ROUNDS N CANDIDATES COUNT JUDGE_SAMPLE PORT),-?[0-9]+)
+ODD := $(or $(ODD),$(call not_like,$(call numbers,KEEP ALPHA BUDGET_USD),[0-9]*[.]?[0-9]+))
+ifneq ($(ODD),)
+  $(error $(firstword $(subst =, ,$(ODD))): expected a number, got "$(lastword $(subst =, ,$(ODD)))")
+endif
 ifneq ($(wildcard $(THUMBS)),$(THUMBS))
   $(error THUMBS: expected a file of thumbs, got none at "$(THUMBS)")
 endif

@@ -165,6 +165,10 @@ def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
     ("BITS=8 4", "BITS: expected 16, 8 or 4, got \"8 4\""),
     ("FORMAT=onnx", "FORMAT: expected hf, gguf, ollama or vllm, got \"onnx\""),
     ("THUMBS=none.jsonl", "THUMBS: expected a file of thumbs, got none at \"none.jsonl\""),
+    ("ROUNDS=two", 'ROUNDS: expected a number, got "two"'),
+    ("KEEP=a'b", "KEEP: expected a number, got \"a'b\""),
+    ("N=4 5", 'N: expected a number, got "4_5"'),
+    ("SCORER=oracel", 'SCORER: expected one of oracle anthropic ollama openai, got "oracel"'),
     ("MODEL=none", "MODEL: expected the folder of a critic, got none at \"none\""),
 ])  # fmt: skip
 def test_what_nobody_can_use_is_refused_before_anything_is_made(project, told, expected):
