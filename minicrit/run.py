@@ -121,7 +121,8 @@ class Run:
         if read_manifest(out)["facts"].get("fingerprint") not in self._accepted():
             return False
         log.info("%s is up to date", out)
-        shutil.rmtree(self.work, ignore_errors=True)
+        with suppress(ValueError), self.alone():  # its lock, too; who holds it clears up by itself
+            shutil.rmtree(self.work, ignore_errors=True)
         return True
 
     @contextmanager
