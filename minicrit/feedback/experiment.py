@@ -157,21 +157,21 @@ class Experiment:
         """Where what happened to it is written down, and never changed."""
         return self.path.with_suffix(".log.jsonl")
 
-    def arm_of(self, unit: str) -> str:
-        """Which critic answers a unit; always control in shadow mode and after the end."""
+    def arm_of(self, group: str) -> str:
+        """Which critic answers a group; always control in shadow mode and after the end."""
         if self.shadow or self.ended() is not None:
             return CONTROL
-        return self.drawn(unit)
+        return self.drawn(group)
 
-    def assigned(self, unit: str) -> tuple[str | None, str]:
+    def assigned(self, group: str) -> tuple[str | None, str]:
         """What to record of a request: (name, arm), or (None, control) after the end."""
         if self.ended() is not None:  # looked at once: a request is in it or after it
             return None, CONTROL
-        return self.name, CONTROL if self.shadow else self.drawn(unit)
+        return self.name, CONTROL if self.shadow else self.drawn(group)
 
-    def drawn(self, unit: str) -> str:
-        """The arm that hash and share give to a unit."""
-        digest = hashlib.blake2b(f"{self.salt}\0{unit}".encode(), digest_size=8).digest()
+    def drawn(self, group: str) -> str:
+        """The arm that hash and share give to a group."""
+        digest = hashlib.blake2b(f"{self.salt}\0{group}".encode(), digest_size=8).digest()
         chance = (int.from_bytes(digest) >> 11) / 2**53
         return TREATMENT if chance < self.share else CONTROL
 
