@@ -1,14 +1,13 @@
-"""Fused training steps of LoRA layers: the values of peft and transformers, less kept and walked.
+"""Fused training steps of a model with LoRA: what peft and transformers compute, less walked.
 
-y = x W' + s (x A') B'. As peft computes it, the product, the scaling and the sum each walk over a
-full-size activation and keep it for the backward pass; on a CPU those walks cost as much as the
-matrix products. The fused step accumulates in place and keeps x and x A' only.
+Given to a model by `fuse`, piece by piece, each where `fused_steps` is the whole story, else the
+piece's own forward:
 
-Of a gated MLP, down(silu(gate) * up), the widest activations are kept twice over: both factors, and
-their product as the input of the adapter. The fused step keeps gate and up, and multiplies again
-in the backward pass.
-
-Shapes: M rows, I inputs, O outputs, R rank.
+- a LoRA layer: product, scaling and sum in place, keeping x and x A' alone;
+- layers that read the same input (query, key and value; gate and up): one pass of the narrow
+  products, one buffer for the gradient of the input;
+- a gated MLP, down(silu(gate) * up): both factors are kept and not their product as well;
+- rotary positions and the norm: fewer walks.
 """
 
 from typing import Any, NamedTuple, cast
@@ -16,13 +15,17 @@ from typing import Any, NamedTuple, cast
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import nn
-from torch.nn.functional import silu
 from transformers.activations import SiLUActivation
 
-from minicrit.thin import product
+from minicrit.attention import NAME, packed_attention
+from minicrit.fused_steps import Adapted, compute_dtype, gated_lora, lora, normed, turned
 
 #: MLPs whose forward is down_proj(act_fn(gate_proj(x)) * up_proj(x)) and nothing else.
 _GATED = frozenset({"LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP", "SmolLM3MLP", "OlmoMLP"})
+#: Attention that projects, turns query and key over the whole head, and attends; nothing else.
+_TURNED = frozenset({"LlamaAttention"})
+#: Norms whose forward is weight * x / rms(x) in float32.
+_NORMS = frozenset({"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"})
 
 
 class Gated(NamedTuple):
@@ -33,43 +36,43 @@ class Gated(NamedTuple):
 
 
 def fuse(model: nn.Module) -> int:
-    """Gives every plain LoRA layer the fused forward; returns how many there are."""
+    """Gives every piece that has one its fused forward; returns how many LoRA layers do."""
     modules = list(model.modules())
     layers = [m for m in modules if type(m) is LoraLinear]
     for layer in layers:
         layer.forward = _Fused(layer)  # type: ignore[method-assign]
-    for mlp in modules:
-        silus = (nn.SiLU, SiLUActivation)
-        if type(mlp).__name__ in _GATED and isinstance(mlp.act_fn, silus):
-            mlp.forward = _FusedGate(mlp)
+    for module in modules:
+        kind, given = type(module).__name__, cast("Any", module)
+        if kind in _GATED and isinstance(given.act_fn, nn.SiLU | SiLUActivation):
+            module.forward = _FusedGate(module)
+        elif kind in _TURNED:
+            module.forward = _FusedAttention(module)
+        elif kind in _NORMS:
+            module.forward = _FusedNorm(module)
     return len(layers)
 
 
 def unfuse(model: nn.Module) -> None:
     """Gives every module its own forward again."""
     for module in model.modules():
-        if isinstance(vars(module).get("forward"), (_Fused, _FusedGate)):
+        own = vars(module).get("forward")
+        if isinstance(own, _Fused | _FusedGate | _FusedAttention | _FusedNorm):
             del module.forward
 
 
 class _Fused:
-    """Forward of one layer: fused where the algebra above is the whole story, else peft's own."""
+    """Forward of one layer."""
 
     def __init__(self, layer: LoraLinear) -> None:
         self.layer = layer
         self.low: torch.Tensor | None = None  # the frozen weight in the autocast precision
 
     def __call__(self, x: torch.Tensor | Gated, *args: Any, **kwargs: Any) -> torch.Tensor:
-        layer = self.layer
         if not self.plain:  # then nobody gives it factors
-            return LoraLinear.forward(layer, cast("torch.Tensor", x), *args, **kwargs)
-        name = layer.active_adapters[0]
-        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-        factors = x if isinstance(x, Gated) else (x,)
-        weight = self._weight(_compute_dtype(factors[0]))
-        step = _GatedStep if isinstance(x, Gated) else _LoraStep
-        y = step.apply(*factors, weight, a, b, float(layer.scaling[name]))  # type: ignore[no-untyped-call]
-        return cast("torch.Tensor", y)
+            return LoraLinear.forward(self.layer, cast("torch.Tensor", x), *args, **kwargs)
+        if isinstance(x, Gated):
+            return gated_lora(*x, self.adapted(x.gate))
+        return lora(x, [self.adapted(x)])[0]
 
     @property
     def plain(self) -> bool:
@@ -88,6 +91,13 @@ class _Fused:
             and not layer.use_dora.get(name, False)
         )
 
+    def adapted(self, x: torch.Tensor) -> Adapted:
+        """Its weights, the frozen one in the precision in which x is computed."""
+        layer = self.layer
+        name = layer.active_adapters[0]
+        a, b = (cast("torch.Tensor", one[name].weight) for one in (layer.lora_A, layer.lora_B))
+        return Adapted(self._weight(compute_dtype(x)), a, b, float(layer.scaling[name]))
+
     def _weight(self, dtype: torch.dtype) -> torch.Tensor:
         weight = cast("torch.Tensor", self.layer.base_layer.weight)
         if weight.dtype == dtype:
@@ -99,6 +109,23 @@ class _Fused:
         return self.low
 
 
+def _siblings(x: torch.Tensor, *layers: nn.Module) -> tuple[torch.Tensor, ...]:
+    """Outputs of layers that read the same x; in one step, if all of them can."""
+    fused = [_plain(layer) for layer in layers]
+    if None in fused:
+        return tuple(layer(x) for layer in layers)
+    return lora(x, [one.adapted(x) for one in fused if one])
+
+
+def _plain(layer: nn.Module) -> _Fused | None:
+    """Its fused forward, unless that is of no use now.
+
+    A layer that somebody else has given another forward (`lanes`) is left to them.
+    """
+    own = vars(layer).get("forward")
+    return own if isinstance(own, _Fused) and own.plain else None
+
+
 class _FusedGate:
     """Forward of a gated MLP: its last layer gets both factors where it can take them."""
 
@@ -107,106 +134,54 @@ class _FusedGate:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         mlp: Any = self.mlp
-        # A layer that somebody else has given another forward (`lanes`) takes no factors.
-        fused = vars(mlp.down_proj).get("forward")
-        if isinstance(fused, _Fused) and fused.plain:
-            return cast("torch.Tensor", mlp.down_proj(Gated(mlp.gate_proj(x), mlp.up_proj(x))))
-        return cast("torch.Tensor", type(mlp).forward(mlp, x))
+        if not _plain(mlp.down_proj):
+            return cast("torch.Tensor", type(mlp).forward(mlp, x))
+        factors = Gated(*_siblings(x, mlp.gate_proj, mlp.up_proj))
+        return cast("torch.Tensor", mlp.down_proj(factors))
 
 
-def _compute_dtype(x: torch.Tensor) -> torch.dtype:
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+class _FusedAttention:
+    """Forward of attention over a packed batch."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        self.attention = attention
+
+    def __call__(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: object = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        own: Any = self.attention
+        projections = (own.q_proj, own.k_proj, own.v_proj)
+        packed = own.config._attn_implementation == NAME and past_key_values is None
+        if not packed or not all(_plain(layer) for layer in projections):
+            return cast("Any", type(own)).forward(  # type: ignore[no-any-return]
+                own, hidden_states, position_embeddings, attention_mask, past_key_values, **kwargs
+            )
+        q, k, v = (y.unflatten(-1, (-1, own.head_dim))
+                   for y in _siblings(hidden_states, *projections))  # fmt: skip
+        cos, sin = position_embeddings
+        q, k = turned(q, cos, sin), turned(k, cos, sin)
+        dropout = own.attention_dropout if own.training else 0.0
+        out, weights = packed_attention(
+            own, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attention_mask,
+            dropout=dropout, scaling=own.scaling, **kwargs,
+        )  # fmt: skip
+        return own.o_proj(out.flatten(2)), weights
 
 
-class _Adapted(NamedTuple):
-    """Weights of one step: W (O, I) frozen, A (R, I), B (O, R), and s."""
+class _FusedNorm:
+    """Forward of a norm that is not trained, in float32 or better."""
 
-    weight: torch.Tensor
-    a: torch.Tensor
-    b: torch.Tensor
-    scale: float
+    def __init__(self, norm: nn.Module) -> None:
+        self.norm = norm
 
-    def ahead(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of rows x (M, I) the outputs (M, O), and x A' (M, R)."""
-        with torch.autocast(rows.device.type, enabled=False):
-            y = product(rows, self.weight)
-            inner = rows @ self.a.to(rows.dtype).t()
-            y.addmm_(inner, self.b.to(rows.dtype).t(), alpha=self.scale)
-        return y, inner
-
-    def back(
-        self, dy: torch.Tensor, rows: torch.Tensor, inner: torch.Tensor, *, deeper: bool
-    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-        """Gradients of rows (M, I), unless nobody asks `deeper`, and of A and B."""
-        d_inner = dy @ self.b.to(dy.dtype)
-        dx = None
-        if deeper:
-            dx = dy @ self.weight
-            dx.addmm_(d_inner, self.a.to(dy.dtype), alpha=self.scale)
-        da = (d_inner.t() @ rows).to(self.a.dtype) * self.scale
-        db = (dy.t() @ inner).to(self.b.dtype) * self.scale
-        return dx, da, db
-
-
-def _rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return x.reshape(-1, x.shape[-1]).to(dtype)
-
-
-class _LoraStep(torch.autograd.Function):
-    """y = x W' + s (x A') B' for x (..., I)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        rows = _rows(x, weight.dtype)
-        y, inner = _Adapted(weight, a, b, scale).ahead(rows)
-        ctx.save_for_backward(rows, weight, a, b, inner)
-        ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, x.dtype
-        return y.view(*x.shape[:-1], y.shape[-1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, weight, a, b, inner = ctx.saved_tensors
-        step, dy = _Adapted(weight, a, b, ctx.scale), _rows(grads[0], weight.dtype)
-        dx, da, db = step.back(dy, rows, inner, deeper=ctx.needs_input_grad[0])
-        if dx is not None:
-            dx = dx.view(ctx.shape).to(ctx.dtype)
-        return dx, None, da, db, None
-
-
-class _GatedStep(torch.autograd.Function):
-    """The same for x = silu(gate) * up, gate and up (..., I)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        gate: torch.Tensor,
-        up: torch.Tensor,
-        weight: torch.Tensor,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        y, inner = _Adapted(weight, a, b, scale).ahead(_rows(silu(gate).mul_(up), weight.dtype))
-        ctx.save_for_backward(gate, up, weight, a, b, inner)
-        ctx.scale = scale
-        return y.view(*gate.shape[:-1], y.shape[-1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        gate, up, weight, a, b, inner = ctx.saved_tensors
-        step, dy = _Adapted(weight, a, b, ctx.scale), _rows(grads[0], weight.dtype)
-        act = silu(gate)
-        dx, da, db = step.back(dy, _rows(act * up, weight.dtype), inner, deeper=True)
-        assert dx is not None
-        d_product = dx.view(gate.shape).to(gate.dtype)
-        d_up = act.mul_(d_product)
-        d_gate = torch.ops.aten.silu_backward(d_product.mul_(up), gate)
-        return d_gate, d_up, None, da, db, None
+    def __call__(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        norm: Any = self.norm
+        exact = hidden_states.dtype == norm.weight.dtype in (torch.float32, torch.float64)
+        if not exact or norm.weight.requires_grad:
+            return cast("torch.Tensor", type(norm).forward(norm, hidden_states))
+        return normed(hidden_states, norm.weight, norm.variance_epsilon)

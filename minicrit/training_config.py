@@ -44,7 +44,8 @@ class TrainingConfig:
         patience: validations in a row without a better one after which training stops; 0 for never.
         save_every: optimizer steps between resumable checkpoints.
         samples: validation items whose critique is written out to TensorBoard.
-        loss_chunk: scored tokens whose logits exist at once; 0 for all.
+        loss_chunk: scored tokens whose logits exist at once; 0 for 256, or for all where the head
+            is trained.
         gradient_checkpointing: recompute activations to save memory.
         devices: how many a node; `auto` for all GPUs or one CPU process.
         nodes: machines; inside of a Slurm step, those that it has.

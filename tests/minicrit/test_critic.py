@@ -108,7 +108,7 @@ def test_many_that_begin_alike_are_still_read_in_bounded_forwards(critic):
         assert all(size <= most or len(g) == 1 for size, g in zip(sizes, groups, strict=True))
         assert sum(sizes) < sum(len(prompt) + tail.tokens for prompt in prompts)
     read = []
-    seen = critic.causal_lm.register_forward_pre_hook(
+    seen = critic.causal_lm.model.register_forward_pre_hook(
         lambda _, given, named: read.append(named["input_ids"].shape[1]), with_kwargs=True
     )
     found = critic.log_odds(items, batch_tokens=1000)

@@ -8,8 +8,9 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP
 
-from minicrit.fused import _Fused, _FusedGate, fuse, unfuse
+from minicrit.fused import _Fused, _FusedGate, _FusedNorm, fuse, unfuse
 from minicrit.lanes import Lanes, lay_lanes
+from minicrit.logprobs import scored_logprobs
 from minicrit.packing import Branch, Tree, pack
 
 
@@ -165,3 +166,74 @@ def test_a_fused_model_with_lanes_leaves_their_layers_to_them(tiny_model):
     with lanes.over([("default", 4)]):
         mixed = model.get_base_model()(**batch.model_inputs()).logits
     torch.testing.assert_close(mixed, expected)
+
+
+def forked():
+    """Two trees of a prompt and two completions, packed."""
+    ends = [Branch((21, 22, 23), (1.0,) * 3), Branch((31, 32, 33, 34), (1.0, 1.0, 0.0, 2.0))]
+    return pack([Tree(tuple(range(5, 14)), tuple(ends)), Tree((40, 41, 42), tuple(ends))])
+
+
+def step(model, batch):
+    """Log-probabilities of a packed batch, and all gradients of a weighted sum of them."""
+    model.zero_grad()
+    scored = scored_logprobs(model.get_base_model(), batch)
+    (scored * batch.weights.to(scored.dtype)).sum().backward()
+    return [scored.detach(), *(p.grad for p in model.parameters() if p.requires_grad)]
+
+
+def kinds(model) -> Counter:
+    own = (vars(m).get("forward") for m in model.modules())
+    return Counter(type(forward).__name__ for forward in own if forward is not None)
+
+
+def test_a_whole_packed_model_equals_that_of_transformers(tiny_adapted):
+    batch, n = forked(), tiny_adapted.config.num_hidden_layers
+    own = {"_Fused": 7 * n, "_FusedGate": n, "_FusedAttention": n, "_FusedNorm": 2 * n + 1}
+    assert kinds(tiny_adapted) == own
+    fused = step(tiny_adapted, batch)
+    unfuse(tiny_adapted)
+    assert not kinds(tiny_adapted)
+    for one, other in zip(fused, step(tiny_adapted, batch), strict=True):
+        # The norm of transformers goes through float32, whatever the weights are in.
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-6)
+
+
+def test_under_autocast_it_is_as_near_to_float32_as_that_of_transformers(tiny_adapted):
+    model, batch = tiny_adapted.float(), forked()
+    exact = step(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        fused = step(model, batch)
+    unfuse(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = step(model, batch)
+
+    def error(found) -> float:
+        pairs = list(zip(found, exact, strict=True))[1:]
+        return sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5
+
+    assert 0 < error(fused) <= 1.1 * error(plain)
+
+
+def test_attention_with_a_cache_or_without_its_adapter_is_left_to_transformers(tiny_adapted):
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    base = tiny_adapted.get_base_model()
+    whole = base(input_ids=ids, use_cache=False).logits
+    first = base(input_ids=ids[:, :3], use_cache=True)
+    rest = base(input_ids=ids[:, 3:], past_key_values=first.past_key_values).logits
+    torch.testing.assert_close(rest, whole[:, 3:], rtol=0, atol=2e-6)
+    with tiny_adapted.disable_adapter():
+        bare = base(input_ids=ids).logits
+    unfuse(tiny_adapted)
+    with tiny_adapted.disable_adapter():
+        torch.testing.assert_close(bare, base(input_ids=ids).logits, rtol=0, atol=2e-6)
+
+
+def test_a_norm_that_is_trained_learns_and_a_rounded_one_is_left_alone(tiny_adapted):
+    norms = [m for m in tiny_adapted.modules() if isinstance(vars(m).get("forward"), _FusedNorm)]
+    norms[0].weight.requires_grad_()
+    step(tiny_adapted, forked())
+    assert norms[0].weight.grad.abs().sum() > 0
+    rounded = norms[1].to(torch.bfloat16)
+    x = torch.randn(4, len(rounded.weight), dtype=torch.bfloat16)
+    assert torch.equal(rounded(x), type(rounded).forward(rounded, x))

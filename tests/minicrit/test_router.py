@@ -66,7 +66,7 @@ def expected(alone: dict[str, Critic], item: tuple[str, str]) -> Critic:
 
 def test_five_adapters_judge_in_one_forward_as_each_by_itself(router, alone):
     calls = []
-    handle = router.causal_lm.register_forward_hook(lambda *_: calls.append(1))
+    handle = router.causal_lm.model.register_forward_hook(lambda *_: calls.append(1))
     mixed = router.log_odds(ITEMS)
     handle.remove()
     assert len(calls) == 1
