@@ -46,6 +46,10 @@
 #? HOST     address to serve on; PORT: its port; KEYS: file of API keys, needed beyond the loopback
 #? TEXT     rationale to judge; DOMAIN: its domain
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
+# In front of make these set nothing, and whoever writes them there means something.
+UNHEARD := $(foreach v,BASE ARGS SEED SEEDS DATA MODEL MODEL_1 MODEL_2 TARGET JUDGE BACKEND COUNT ALPHA ROUNDS \
+    CRITICS TRADES THUMBS STORE FROM,$(if $(filter environment,$(origin $v)),$v))
+$(foreach v,$(UNHEARD),$(warning $v in front of make, or exported, sets nothing; write it behind the goal))
 RECIPE ?= cpu
 RUN ?= $(basename $(notdir $(RECIPE)))
 BITS ?= 8
@@ -165,6 +169,10 @@ ifneq ($(words $(FORMAT))$(filter-out hf gguf ollama vllm,$(FORMAT)),1)
 endif
 one_of = $(if $(filter-out $(2),$($(1))),$(error $(1): expected one of $(2), got "$($(1))"))
 $(call one_of,JUDGE,anthropic ollama openai local)
+ifeq ($(JUDGE)$(strip $(ANTHROPIC_API_KEY)),anthropic)
+  $(error ANTHROPIC_API_KEY: expected a key in the environment for JUDGE=anthropic, got none; export it, or \
+      name another JUDGE)
+endif
 $(call one_of,SCORER,oracle anthropic ollama openai)
 $(call one_of,REVISER,self anthropic ollama openai local)
 $(call one_of,BACKEND,composer anthropic ollama openai local)

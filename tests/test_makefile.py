@@ -169,13 +169,31 @@ def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
     ("KEEP=a'b", "KEEP: expected a number, got \"a'b\""),
     ("N=4 5", 'N: expected a number, got "4_5"'),
     ("SCORER=oracel", 'SCORER: expected one of oracle anthropic ollama openai, got "oracel"'),
+    ("JUDGE=anthropic", "ANTHROPIC_API_KEY: expected a key in the environment for JUDGE=anthropic"),
     ("MODEL=none", "MODEL: expected the folder of a critic, got none at \"none\""),
 ])  # fmt: skip
-def test_what_nobody_can_use_is_refused_before_anything_is_made(project, told, expected):
+def test_what_nobody_can_use_is_refused_before_anything_is_made(
+    project, monkeypatch, told, expected
+):
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     done = make("quantize", told)
     assert done.returncode != 0
     assert expected in done.stderr
     assert not Path(".make").exists()
+
+
+def test_a_variable_in_front_of_make_does_not_pass_unnoticed(project, monkeypatch):
+    monkeypatch.setenv("DATA", "own")
+    monkeypatch.setenv("RUN", "other")
+    done = make("--dry-run", "data")
+    assert (
+        "DATA in front of make, or exported, sets nothing; write it behind the goal" in done.stderr
+    )
+    assert "RUN in front" not in done.stderr
+    assert "data/other" in done.stdout
+    heard = make("--dry-run", "data", "DATA=tests-own")
+    assert not heard.stderr
+    assert ("tests-own" in heard.stdout, "own" in done.stdout) == (True, False)
 
 
 def test_a_critic_that_the_run_makes_may_come_yet(project):

@@ -49,7 +49,8 @@ def test_what_rounds_leave_beside_a_critic_is_no_rung(piped):
     assert redone("rungs") == []
 
 
-def test_a_judge_follows_the_benchmark_if_there_is_one(project):
+def test_a_judge_follows_the_benchmark_if_there_is_one(project, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
     told = ("benchmark", "JUDGE=anthropic", "JUDGE_SAMPLE=20", "MODEL_2=x", "BUDGET_USD=3")
     assert redone(*told) == ["base", "data", "sft", "benchmark", "judge"]
     line = Path("log").read_text().splitlines()[-1]
