@@ -13,6 +13,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -228,6 +229,10 @@ def _from_hub(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    if near := get_close_matches(model, (EMBEDDED, TINY), n=1, cutoff=0.8):
+        # Before the hub is asked, which without a network takes half a minute.
+        raise ValueError(f"base {model!r}: expected {EMBEDDED}, {TINY}, a folder or a Hugging Face "
+                         f"id, got none of them; did you mean {near[0]}?")  # fmt: skip
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=HUB_FILES))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -181,6 +181,13 @@ def test_no_more_is_read_than_a_base_has_places(tiny, places):
     assert min(4096, places) - reader.reserve(0) == min(4096, places - len(lead_in) - lines)
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("embeded", "embedded"), ("tinny", "tiny")])
+def test_a_typing_mistake_is_no_name_on_the_hub(tmp_path, monkeypatch, typed, meant):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(ValueError, match=f"base '{typed}': .* did you mean {meant}?"):
+        prepare_base(typed, tmp_path)
+
+
 def test_unknown_name_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="use BASE=embedded"):
         prepare_base("no-such-owner/no-such-model", tmp_path)
