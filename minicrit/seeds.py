@@ -4,15 +4,15 @@
 
 Each run of the ladder composes its data, draws its first weights and its order by its own seed; a
 run's intervals hold for its one critic. Here the run is the unit: means over runs with their lowest
-and highest, and of every step up the ladder the gain in accuracy over the rung below, on the same
-items in each run, with Student's interval over runs and its test (Holm over all steps). Won and
-lost verdicts are added up beside it: they speak of these runs alone. All are read at 0.5, as in
-`ladder`. Writes `<out>.md`, `<out>.html` and, last, `<out>.json`.
+and highest, and of every step up the ladder the gain in accuracy, and in AUROC, over the rung
+below, on the same items in each run, with Student's interval over runs and its test (Holm over all
+steps). Won and lost verdicts are added up beside it: they speak of these runs alone. All are read
+at 0.5, as in `ladder`. Writes `<out>.md`, `<out>.html` and, last, `<out>.json`.
 """
 
 # mypy: disable-error-code="import-untyped"
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,9 @@ Found = Mapping[str, Any]
 READ = (
     "Read at 0.5. A mean stands with the lowest and the highest run. A step is held against the "
     "rung below on the same items of the same run; its interval is Student's, 95 %, over runs, "
-    "which differ in data, first weights and order, as is its p; Holm: over all steps. Few runs "
-    "make it wide. Won and lost verdicts of all runs together say what held for these runs alone."
+    "which differ in data, first weights and order, as is its p; Holm: over all steps of a table. "
+    "Few runs make it wide. Won and lost verdicts of all runs together say what held for these "
+    "runs alone."
 )
 
 
@@ -54,11 +55,13 @@ def compare_seeds(recipe: Recipe) -> dict[str, Any]:
     folders = [Path(name) for name in settings.reports.split(",") if name.strip()]
     runs = _read(folders)
     files = sorted(path for folder in folders for path in folder.glob("benchmark*.json"))
+    steps, ranks = _steps(runs)
     report = {
         **provenance(recipe.seed, settings, {p.as_posix(): sha256_file(p) for p in files}),
         "runs": list(runs),
         "rungs": _rungs(runs),
-        "steps": _steps(runs),
+        "steps": steps,
+        "ranks": ranks,
     }
     page = seeds_markdown(report)
     write_atomic(f"{settings.out}.md", page)
@@ -103,28 +106,43 @@ def _rungs(runs: Runs) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda row: place(row["stage"]))
 
 
-def _steps(runs: Runs) -> list[dict[str, Any]]:
-    """Every rung against the one below it, over the runs in which both judged the same items."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+def _steps(runs: Runs) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Every rung against the one below it, over the runs in which both judged the same items.
+
+    Gains in accuracy with won and lost verdicts, and gains in AUROC.
+    """
+    steps: dict[tuple[str, str], dict[str, Any]] = {}
+    ranks: dict[tuple[str, str], dict[str, Any]] = {}
     for run, rungs in runs.items():
         for rung in rungs:
             other = below(rung, rungs)
             counts = only_right(rung, other)
             if other is None or counts is None:
                 continue
-            step = found.setdefault((rung.stage, other.stage), {
-                "stage": rung.stage, "against": other.stage, "gains": {}, "won": 0, "lost": 0,
-            })  # fmt: skip
+            key, names = (rung.stage, other.stage), {"stage": rung.stage, "against": other.stage}
+            step = steps.setdefault(key, {**names, "gains": {}, "won": 0, "lost": 0})
             n = len(rung.right.keys() & other.right.keys())
             step["gains"][run] = (counts[0] - counts[1]) / n
             step["won"] += counts[0]
             step["lost"] += counts[1]
-    found = dict(sorted(found.items(), key=lambda item: place(item[0][0])))
-    steps = [step | over_runs(list(step["gains"].values())) for step in found.values()]
-    tested = [step for step in steps if step["p"] is not None]
-    for step, p in zip(tested, holm([step["p"] for step in tested]), strict=True):
+            mine, theirs = at_half(rung, "auroc"), at_half(other, "auroc")
+            if mine and theirs and rung.right.keys() == other.right.keys():
+                rank = ranks.setdefault(key, {**names, "gains": {}})
+                rank["gains"][run] = mine["value"] - theirs["value"]
+    tested = _tested(steps.values())
+    return [s | {"mcnemar_p": mcnemar_exact(s["won"], s["lost"])} for s in tested], _tested(
+        ranks.values()
+    )
+
+
+def _tested(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The steps in the order of the ladder, with what `over_runs` says, and Holm over all."""
+    found = [{**step, **over_runs(list(step["gains"].values()))} for step in steps]
+    found.sort(key=lambda step: place(step["stage"]))
+    known = [step for step in found if step["p"] is not None]
+    for step, p in zip(known, holm([step["p"] for step in known]), strict=True):
         step["holm"] = p
-    return [step | {"mcnemar_p": mcnemar_exact(step["won"], step["lost"])} for step in steps]
+    return found
 
 
 def over_runs(gains: Sequence[float]) -> dict[str, float | None]:
@@ -149,7 +167,7 @@ def seeds_markdown(report: Found) -> str:
     """The report for the terminal and for pull requests."""
     return "\n\n".join([
         "# The ladder over seeds", about(report), markdown(*rung_rows(report)),
-        markdown(*step_rows(report)), READ,
+        markdown(*step_rows(report)), markdown(*rank_rows(report)), READ,
     ]) + "\n"  # fmt: skip
 
 
@@ -158,8 +176,8 @@ def seeds_html(report: Found) -> str:
     plots = [(LABELS[key], dot_plot(_dots(report, key), f"{LABELS[key]} by stage, over runs"))
              for key in ("f1", "fpr")]  # fmt: skip
     return render("seeds.html", title="the ladder over seeds", report=report, about=about(report),
-                  rungs=rung_rows(report), steps=step_rows(report), plots=plots,
-                  read=READ)  # fmt: skip
+                  rungs=rung_rows(report), steps=step_rows(report), ranks=rank_rows(report),
+                  plots=plots, read=READ)  # fmt: skip
 
 
 def about(report: Found) -> str:
@@ -178,15 +196,28 @@ def rung_rows(report: Found) -> tuple[Row, list[Row]]:
 
 def step_rows(report: Found) -> tuple[Row, list[Row]]:
     """Head and rows of what each stage gains in accuracy over the one below."""
-    head = ("stage", "against", "accuracy gained", "95 % over runs", "better in", "p", "Holm",
-            "won : lost, all runs", "McNemar p, these runs")  # fmt: skip
+    head = (*_gain_head("accuracy"), "won : lost, all runs", "McNemar p, these runs")
     return head, [
-        (step["stage"], step["against"], f"{step['mean']:+.3f}", bounds(step["low"], step["high"]),
-         f"{sum(gain > 0 for gain in step['gains'].values())} of {len(step['gains'])}",
-         *(chance(step[key]) if step[key] is not None else "-" for key in ("p", "holm")),
-         f"{step['won']} : {step['lost']}", chance(step["mcnemar_p"]))
+        (*_gain(step), f"{step['won']} : {step['lost']}", chance(step["mcnemar_p"]))
         for step in report["steps"]
-    ]  # fmt: skip
+    ]
+
+
+def rank_rows(report: Found) -> tuple[Row, list[Row]]:
+    """Head and rows of what each stage gains in AUROC, whatever the threshold."""
+    return _gain_head("AUROC"), [_gain(step) for step in report["ranks"]]
+
+
+def _gain_head(measure: str) -> Row:
+    return "stage", "against", f"{measure} gained", "95 % over runs", "better in", "p", "Holm"
+
+
+def _gain(step: Mapping[str, Any]) -> Row:
+    better = sum(gain > 0 for gain in step["gains"].values())
+    chances = [chance(step[key]) if step[key] is not None else "-" for key in ("p", "holm")]
+    interval = bounds(step["low"], step["high"])
+    of_runs = f"{better} of {len(step['gains'])}"
+    return step["stage"], step["against"], f"{step['mean']:+.3f}", interval, of_runs, *chances
 
 
 def _spread(by_run: Mapping[str, float | None]) -> str:

@@ -47,6 +47,16 @@ def test_a_step_is_the_mean_over_runs_with_students_interval(tmp_path: Path) -> 
     assert step["mcnemar_p"] == pytest.approx(stats.binomtest(8, 18).pvalue)
 
 
+def test_the_gain_in_auroc_is_that_of_the_reports_run_by_run(tmp_path: Path) -> None:
+    runs = [run(tmp_path, 0, base=B, sft=A), run(tmp_path, 1, base=A, sft=B)]
+    found = compared(tmp_path, *runs)
+    rows = {row["stage"]: row["auroc"] for row in found["rungs"]}  # type: ignore[attr-defined]
+    (rank,) = found["ranks"]  # type: ignore[misc]
+    assert rank["gains"] == {name: rows["sft"][name] - rows["base"][name] for name in runs}
+    assert rank["gains"][runs[0]] == -rank["gains"][runs[1]] != 0
+    assert (rank["mean"], rank["p"], rank["holm"]) == (0, 1, 1)
+
+
 def test_rungs_stand_in_the_order_of_the_ladder_with_every_run(tmp_path: Path) -> None:
     """A stage that one run alone has stands in its place, not behind."""
     runs = [run(tmp_path, 0, base=B, dpo=A), run(tmp_path, 1, base=B, sft=A, dpo=B)]
@@ -66,6 +76,7 @@ def test_what_people_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     said = out.with_suffix(".md").read_text()
     assert capsys.readouterr().out == said
     assert "| sft | base | +0.250 | - | 2 of 2 | - | - | 8 : 4 |" in said  # runs do not differ
+    assert said.index("AUROC gained") > said.index("accuracy gained")
     assert "| sft | 2 | 0.250 (0.250 to 0.250) | 0.750 (0.750 to 0.750) |" in said
     page = out.with_suffix(".html").read_text()
     assert page.count("<svg") == 2
