@@ -273,6 +273,9 @@ _NUMERIC = {"low", "high", "step"}
 #: The answer to each of these is yes.
 _QUESTIONS = {"q1", "q2"}
 _SENTENCES = {"openings", "fillers", "contrary", "closings"}
+#: What ought to be done and what is worth doing: every merit bears on it, so that no reason is
+#: beside the point.
+_WEIGHED = re.compile(r"\b(?:should|worth|good value|right place)\b")
 
 
 def _slot_faults(key: str, slot: Slot, items: Any) -> "list[str]":
@@ -286,9 +289,19 @@ def _slot_faults(key: str, slot: Slot, items: Any) -> "list[str]":
                 faults.append(f"{where}: expected the fields {slot.fields}, got {item!r}")
                 continue
             faults += [f"{where}.{f}: {m}" for f, v in item.items() if (m := _bad_value(f, v))]
+            if key == "relevance":
+                faults += _weighed(where, item)
         elif message := _bad_value(key, item):
             faults.append(f"{where}: {message}")
     return faults
+
+
+def _weighed(where: str, item: Mapping[str, Any]) -> "list[str]":
+    return [
+        f"{where}.{q}: expected a question of fact, got {item[q]!r}; every merit bears on that one"
+        for q in sorted(_QUESTIONS)
+        if isinstance(item[q], str) and _WEIGHED.search(item[q])
+    ]
 
 
 def _bad_value(field: str, value: Any) -> str | None:

@@ -206,3 +206,30 @@ def test_a_fix_does_not_speak_of_two_rules() -> None:
     for scene in scenes():
         for item in scene.slots.get("criteria", ()):
             assert "rule" not in f"{item['keep']} {item['drop']}", item
+
+
+#: A question and a reason that would be called beside the point, though an expert would hear it:
+#: care that helps, costs that are low, a film that is good.
+HEARD = [
+    ("trading/order_router", "London should get it", "licence costs half"),
+    ("cybersecurity/endpoint_agent", "servers should get it", "first hundred tickets"),
+    ("cybersecurity/bug_bounty", "worth its fee", "reports are encrypted"),
+    ("cybersecurity/phishing_training", "worth its price", "as many false mails"),
+    ("cybersecurity/vendor_risk", "form is understood", "confirmed what they had written"),
+    ("defense/image_reading", "bridge is in use", "posts with sandbags"),
+    ("medical/knee_prehab", "he can go home", "in line in both planes"),
+    ("medical/sepsis_screen", "infection is getting better", "cleared a wide ring"),
+    ("medical/sepsis_screen", "sensitive to the drug", "have come down for two days"),
+    ("medical/triage_doctor", "he can be sent home", "his sister is outside"),
+    ("trading/ipo_book", "price is fair", "funds that held each past issue"),
+]
+
+
+@pytest.mark.parametrize(("family", "question", "reason"), HEARD)
+def test_no_reason_is_called_beside_the_point_that_an_expert_would_hear(
+    family: str, question: str, reason: str
+) -> None:
+    scene = next(scene for scene in scenes() if scene.family == family)
+    for item in scene.slots["relevance"]:
+        crossed = ((item["q1"], item["r2"]), (item["q2"], item["r1"]))
+        assert not any(question in q and reason in r for q, r in crossed), item

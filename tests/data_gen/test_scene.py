@@ -13,6 +13,8 @@ from minicrit.taxonomy import DOMAINS
 ASKED = '{q1: "whether it is a cat", e1: "Ann", q2: "whether it bites", e2: "Bo"}'
 FACT = '{a: "it is shut", b: "it is open", if_a: "nobody came in", if_b: "they came in", why: "x"}'
 
+BEARS = '{q1: "whether it is open", r1: "we went in", q2: "whether it is warm", r2: "we sweated"}'
+
 
 @pytest.mark.parametrize(("text", "message"), [
     ("entailments: [" + ", ".join([FACT] * 3) + "]", "expected a list of at least 4"),
@@ -23,6 +25,8 @@ FACT = '{a: "it is shut", b: "it is open", if_a: "nobody came in", if_b: "they c
     ('signs: [{present: "a"}, {}, {}]', "expected the fields"),
     (f"experts: [{ASKED}, {ASKED.replace('is a cat', 'is a cat or a dog')}]",
      r"experts\[2\].q1: expected a question that yes or no answers"),
+    (f"relevance: [{BEARS}, {BEARS}, {BEARS.replace('is open', 'should stay open')}]",
+     r"relevance\[3\].q1: expected a question of fact, got 'whether it should stay open'"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_bank(tmp_path, text, message):
     path = tmp_path / "medical.yaml"
