@@ -233,3 +233,22 @@ def test_no_reason_is_called_beside_the_point_that_an_expert_would_hear(
     for item in scene.slots["relevance"]:
         crossed = ((item["q1"], item["r2"]), (item["q2"], item["r1"]))
         assert not any(question in q and reason in r for q, r in crossed), item
+
+
+#: What would leave a third way open but strikes another of the three, or closes it but strikes
+#: another as well: who logs in needs a log-in, who drives the minibus a licence.
+STRUCK = [
+    ("cybersecurity/phishing_training", "a stolen session", "open", "no log-in of any kind"),
+    ("general/bicycle_workshop", "a bad rim strip", "open", "on the inner side"),  # no thorn there
+    ("general/bee_hives", "a marten", "open", "as wide as a hand"),  # no mouse's
+    ("general/running_club", "car sharing", "closed", "a licence"),
+]
+
+
+@pytest.mark.parametrize(("family", "third", "side", "fact"), STRUCK)
+def test_what_is_said_of_the_third_way_leaves_the_other_two_as_they_are(
+    family: str, third: str, side: str, fact: str
+) -> None:
+    scene = next(scene for scene in scenes() if scene.family == family)
+    found = next(item for item in scene.slots["options"] if item["third"] == third)
+    assert fact not in found[side]
