@@ -69,7 +69,7 @@ _LIST = (
     "The figures are for {who}. Of these, {rate}% {did}.",
     "We looked at {who}: {rate}% {did}.",
     "Going through {who}, I find that {rate}% {did}.",
-    "On my list are {who}. Of those, {rate}% {did}.",
+    "My list takes in {who}. Of those, {rate}% {did}.",
 )
 _BROAD = (
     "about {rate}% of {starters} can be expected to {do}",

@@ -252,3 +252,12 @@ def test_what_is_said_of_the_third_way_leaves_the_other_two_as_they_are(
     scene = next(scene for scene in scenes() if scene.family == family)
     found = next(item for item in scene.slots["options"] if item["third"] == third)
     assert fact not in found[side]
+
+
+def test_the_verb_of_a_list_goes_with_everybody_and_with_all() -> None:
+    """Some lists are of `every patient ...` or `everyone ...`, others of `the venues ...`."""
+    shares = {name: float(name == "survivorship") for name in MECHANISMS}
+    texts = [c.example.rationale for c in compose(2000, 0, "test", shares=shares)]
+    of_one = re.compile(r"\b(?:are|were) (?:each|every|everybody|everyone)\b")
+    assert sum("My list takes in e" in text for text in texts) > 20
+    assert [text for text in texts if of_one.search(text)] == []
