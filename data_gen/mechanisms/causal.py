@@ -101,7 +101,8 @@ _CAUSED = (
 def reverse_causation(d: Draw) -> Hinge:
     """Two linked events; what came first cannot be the effect of what came later."""
     s = d["sequences"]
-    gap = f"{d.whole(3, 19)} {d.pick('minutes', 'days', 'hours')}"
+    # most are events of a moment: no stumble comes days before its stab of pain
+    gap = f"{d.whole(3, 19)} {d.pick('minutes', 'full minutes', 'good minutes')}"
     frame = f"{d.pick(*_LINKED)} {d.pick(*_TIMES)}"
     caused = d.pick(*_CAUSED)
     forward, backward = (

@@ -261,3 +261,11 @@ def test_the_verb_of_a_list_goes_with_everybody_and_with_all() -> None:
     of_one = re.compile(r"\b(?:are|were) (?:each|every|everybody|everyone)\b")
     assert sum("My list takes in e" in text for text in texts) > 20
     assert [text for text in texts if of_one.search(text)] == []
+
+
+@pytest.mark.parametrize("scene", scenes(), ids=lambda scene: scene.family)
+def test_cause_and_effect_of_a_moment_lie_no_days_apart(scene: Scene) -> None:
+    for seed in range(6):
+        hinge = MECHANISMS["reverse_causation"].build(Draw(scene, random.Random(seed)))
+        for text in (*hinge.premises, hinge.flaws[0].critique):
+            assert re.search(r"\b(?:[3-9]|1\d) (?:full |good )?minutes\b", text), text
