@@ -269,3 +269,10 @@ def test_cause_and_effect_of_a_moment_lie_no_days_apart(scene: Scene) -> None:
         hinge = MECHANISMS["reverse_causation"].build(Draw(scene, random.Random(seed)))
         for text in (*hinge.premises, hinge.flaws[0].critique):
             assert re.search(r"\b(?:[3-9]|1\d) (?:full |good )?minutes\b", text), text
+
+
+def test_no_background_tells_of_a_change_where_nothing_else_that_could_matter_changed() -> None:
+    """Another form counts other falls; a wider alphabet, a new head of the team may do the rest."""
+    told = re.compile(r"\b(?:are allowed since|last revised|took over the|printed larger)\b")
+    for scene in scenes():
+        assert [text for text in scene.slots["fillers"] if told.search(text)] == [], scene.family
