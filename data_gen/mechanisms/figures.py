@@ -133,13 +133,15 @@ def anchoring(d: Draw) -> Hinge:
     rumour = number(grid(high * d.pick(1.25, 1.4), e))
     frame = d.pick(*ESTIMATE)
     claims = tuple(frame.format(v=number(v), **e) for v in (low, high))
+    u = e["unit"]  # "k" or " billion" is part of the figure
 
     def wrong(kind: str, counts: tuple[str, ...], claim: str, why: str) -> Flaw:
+        one, two = (f"{count}{u}" for count in counts)
         return Flaw(
             kind,
             claim,
-            f"The two counts give {counts[0]} and {counts[1]}; the estimate is near neither. {why}",
-            f"Stay with the counts, near {counts[0]} to {counts[1]}.",
+            f"The two counts give {one} and {two}; the estimate is near neither. {why}",
+            f"Stay with the counts, near {one} to {two}.",
         )
 
     follows = Sound("follows the measurements", "The estimate follows two separate counts.")
@@ -151,7 +153,7 @@ def anchoring(d: Draw) -> Hinge:
         conclusions=(claims[0], claims[1]),
         flaws=(
             wrong("anchoring", near_low, claims[1],
-                  f"It leans on the unsupported first figure of {rumour}."),
+                  f"It leans on the unsupported first figure of {rumour}{u}."),
             wrong("unsupported_claim", near_high, claims[0], "Nothing in the text supports it."),
         ),
         sound=(follows, follows),

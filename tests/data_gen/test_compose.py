@@ -276,3 +276,17 @@ def test_no_background_tells_of_a_change_where_nothing_else_that_could_matter_ch
     told = re.compile(r"\b(?:are allowed since|last revised|took over the|printed larger)\b")
     for scene in scenes():
         assert [text for text in scene.slots["fillers"] if told.search(text)] == [], scene.family
+
+
+def test_a_critique_gives_a_figure_with_the_unit_that_it_has_in_the_text() -> None:
+    """Without it 48 billion would be called 48."""
+    figure = re.compile(r"\d[\d,.]*(?<![,.])")
+    scene = next(scene for scene in scenes() if scene.family == "trading/index_rebalance")
+    for seed in range(4):
+        draw = Draw(scene, random.Random(seed))
+        hinge = MECHANISMS["anchoring"].build(draw)
+        unit = draw["estimates"]["unit"]
+        assert unit in (" billion", " million")
+        for flaw in hinge.flaws:
+            said = f"{flaw.critique} {flaw.fix}"
+            assert said.count(unit) == len(figure.findall(said)) >= 4
