@@ -34,7 +34,7 @@ _BAD_TEXT = (
     (re.compile(r"[,;:][,;:.]"), "doubled punctuation"),
     (re.compile(rf"[.!?]{_ABBREVIATION} (?=[a-z])"), "a sentence that starts small"),
     (re.compile(r"\b(?!had\b|that\b|in\b)([A-Za-z]+) \1\b"), "a doubled word"),
-    (re.compile(r"\ba (?=[aeio]\w)(?!one\b|once\b|eu|ou?ij)"), "a before a vowel"),
+    (re.compile(r"\ba (?=[aeio]\w|hour|hono|heir)(?!one\b|once\b|eu|ou?ij)"), "a before a vowel"),
     (re.compile(r"\b[Aa]n (?=[b-dgj-nqtv-z]\w|[b-df-gj-np-tv-z][a-z]{2})(?!hour|hono|heir)"),
      "an before a consonant"),
 )  # fmt: skip

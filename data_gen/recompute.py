@@ -84,6 +84,8 @@ def _readings(mechanism: str, family: str) -> tuple[Reading, ...]:
         words["thing"] = scene.slots["things"]
         if "metric" in reader.slots:
             words["m"] = words["name"]
+        if "batches" in reader.slots:
+            words["each"] = figures.of_each(words["period"])
         claims = ((_patterns(frames, {**words, **more}), is_sound)
                   for frames, more, is_sound in reader.claims(words))  # fmt: skip
         found.append(Reading(_patterns(reader.premises, words), tuple(claims)))

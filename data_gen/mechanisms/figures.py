@@ -3,10 +3,10 @@
 from data_gen.case import Derived, Draw, Flaw, Hinge, Sound, both, grid, number
 
 RATE = (
-    "{verb} {rate} {items} a {period}, and we have {n} {periods}.",
-    "There are {n} {periods} to go. {verb} {rate} {items} a {period}.",
-    "The plan runs over {n} {periods}. {verb} {rate} {items} a {period}.",
-    "{verb} {rate} {items} a {period}; this will go on for {n} {periods}.",
+    "{verb} {rate} {items} {each}, and we have {n} {periods}.",
+    "There are {n} {periods} to go. {verb} {rate} {items} {each}.",
+    "The plan runs over {n} {periods}. {verb} {rate} {items} {each}.",
+    "{verb} {rate} {items} {each}; this will go on for {n} {periods}.",
 )
 TOTAL = (
     "that makes {t} {items} in all",
@@ -16,9 +16,15 @@ TOTAL = (
 )
 
 
+def of_each(period: str) -> str:
+    """As a rate is said: a day, an hour."""
+    return f"an {period}" if period == "hour" else f"a {period}"
+
+
 def product(d: Draw) -> Hinge:
     """Rate times time."""
     b = d["batches"]
+    each = of_each(b["period"])
     rate = d.whole(2, 9) * d.pick(10, 20, 50)
     short = d.whole(3, 9)
     long = short + d.whole(2, 4)
@@ -30,13 +36,12 @@ def product(d: Draw) -> Hinge:
         return Flaw(
             "calculation_error",
             claim,
-            f"{rate} a {b['period']} for {n} {b['periods']} makes {right.text}, not "
-            f"{claimed.text}.",
+            f"{rate} {each} for {n} {b['periods']} makes {right.text}, not {claimed.text}.",
             f"Use {right.text}, and redo whatever was built on {claimed.text}.",
         )
 
     return Hinge(
-        premises=both(d.pick(*RATE), {"n": short}, {"n": long}, rate=rate, **b),
+        premises=both(d.pick(*RATE), {"n": short}, {"n": long}, rate=rate, each=each, **b),
         conclusions=(claims[0], claims[1]),
         flaws=(wrong(short, totals[0], totals[1], claims[1]),
                wrong(long, totals[1], totals[0], claims[0])),

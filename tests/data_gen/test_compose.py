@@ -290,3 +290,16 @@ def test_a_critique_gives_a_figure_with_the_unit_that_it_has_in_the_text() -> No
         for flaw in hinge.flaws:
             said = f"{flaw.critique} {flaw.fix}"
             assert said.count(unit) == len(figure.findall(said)) >= 4
+
+
+def test_so_many_an_hour_and_so_many_a_day() -> None:
+    periods = set()
+    for scene, seed in product(scenes(), range(4)):
+        draw = Draw(scene, random.Random(seed))
+        hinge = MECHANISMS["product"].build(draw)
+        period = draw["batches"]["period"]
+        periods.add(period)
+        each = " an hour" if period == "hour" else f" a {period}"
+        for text in (*hinge.premises, *(flaw.critique for flaw in hinge.flaws)):
+            assert text.count(each) == 1
+    assert {"hour", "day"} <= periods
