@@ -303,3 +303,12 @@ def test_so_many_an_hour_and_so_many_a_day() -> None:
         for text in (*hinge.premises, *(flaw.critique for flaw in hinge.flaws)):
             assert text.count(each) == 1
     assert {"hour", "day"} <= periods
+
+
+def test_the_first_source_of_an_estimate_is_one_that_gives() -> None:
+    """`{first} gives`, `{first} has`: accounts, stubs and bins would give and have."""
+    many = re.compile(r"\b(?:accounts|stubs|books|logs|lists|records|bills|papers|figures)$")
+    for scene in scenes():
+        for item in scene.slots.get("estimates", ()):
+            head = item["first"].partition(" of ")[0]
+            assert not many.search(head), (scene.family, head)
