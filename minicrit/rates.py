@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
+from minicrit.excuses import excused
 from minicrit.figures import NUMBER, agree, value_printed
 
 _FIGURE = r"(?<![\w.,:/-])(\d{1,9}(?:,\d{3}){0,3}(?:\.\d{1,4})?)"
@@ -44,32 +45,8 @@ _NUMBER = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|several|ot
 #: More than one of what works at the rate, or not all the time.
 _OTHERWISE = re.compile(
     rf"\b(?:{_NUMBER}|hundred|dozen|both|half|halves|third|twice|thrice|double[ds]?|another|about|"
-    r"nearly|roughly|up to|at (?:most|least)|if|(?<!a )second)\b"
+    r"nearly|roughly|up to|at (?:most|least)|if|(?<!a )(?<!per )(?<!each )(?<!every )second)\b"
     r"(?! (?:\d+ )?(?:days|weeks|nights|hours) to go)", re.IGNORECASE)  # fmt: skip
-#: What there was before, is lost on the way, or comes to an end; who helps, rests, learns or is
-#: away; what halts the work: anywhere in between.
-_BESIDES = re.compile(
-    r"\b(?:backlog|in stock|in hand|already|reserves?|scrap\w*|reject\w*|spoil\w*|sent back|"
-    r"breakage|ramp-up|lost|overtime|holidays?|of which|less|minus|except|besides|instead|extra|"
-    r"spare|additional\w*|another (?:one|two|three)|idle|empty|absent|ill|sick|on strike|"
-    r"(?:on|takes?) leave|nobody(?! doubts)|no one|stopped|stopping|(?<!the )stops|stood still|"
-    r"stand(?:s|ing)? still|stand-?still|interrupt\w*|breaks?|pauses?|paus(?:ed|ing)|rests|resting|"
-    r"(?:a|for) rest|lunch\w*|dinner|meals?|late|early|delayed|free|train(?:s|ed|ing|ees?)|"
-    r"learning|learners?|practi[cs]e|set-?up|setting up|warm(?:s|ing)?[ -]up|cleaned|mend\w*|"
-    r"repair\w*|colleagues?|help(?:s|ed|ing)?(?! desk| text)|(?<!the )helpers?|join(?:s|ed|ing)?|"
-    r"a hand|alongside|(?:next to|beside|with) (?:her|him|them)|relie(?:f|ves?|ved)|equally|"
-    r"just as|as (?:fast|quick|much|many)|there and back|(?:each|both) (?:ways?|sides?)|in pairs|"
-    r"round trips?|a pair|couples?|both (?:days|nights|hours|weeks)|slow(?:s|ed)|speeds?|pace|"
-    r"(?:slow|fast|quick)er|(?:until|till|from|before|after) \w+days?|half(?! past)|halves|"
-    r"halfway|thrice|double[ds]?(?! spaced)|power cuts?|outages?|rain(?:s|ed)?|storms?|snow\w*|"
-    r"fog|weekends?|faulty|broken?|damaged|ruined|torn|unusable|useless|thrown away|wasted?|"
-    r"duplicates?|cancell\w*|returned|(?:give[ns]?|handed) back|withdrawn)\b",
-    re.IGNORECASE,
-)
-#: What goes on about who works at the rate, without naming them again.
-_GOES_ON = re.compile(
-    r"(?:[.!?;:,]\s+|\A|\n)(?:but |though |yet |only |and )?(?:they|she|he)\b", re.IGNORECASE
-)
 #: Figures in words, of which there may be so many more: `in three shifts`.
 _WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
           "ten": 10, "eleven": 11, "twelve": 12, "dozen": 12}  # fmt: skip
@@ -143,8 +120,7 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
         return  # a stock that the rate adds to, or the like
     value = value_printed(rate[1]) * value_printed(time[1])
     worker = _others_like(text[sentences.around(rate.start())[0] : rate.start()])
-    reached = list(_with_others(text, known, found, value)) if found else []
-    reached += _with_words(text, rate, time) if found else []
+    in_words = list(_with_words(text, rate, time)) if found else []
     for one in found:
         start, end = sentences.around(one.start())
         claim = _CLAIM.fullmatch(f"{text[start : one.start()]}_{text[one.end() : end]}")
@@ -152,9 +128,8 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
         first = min(at for at, _ in (*given, (start, end)))
         if claim is None or any(_unclear(text, *place, known) for place in given):
             continue
-        if worker.search(text) or _BESIDES.search(text, first, end):
-            continue
-        if _GOES_ON.search(text, first, end):
+        times = value_printed(one[1]) / value if value else 0.0
+        if worker.search(text) or excused(text, first, end, times):
             continue
         at = start + claim.start("claim")
         stop = start + claim.end("claim") - 1 + len(one.group())
@@ -162,6 +137,7 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
         own = sum(map(_letters, (text[at:to] for at, to in {*given, (start, end)})))
         # by one period or less: any word elsewhere may stand for it
         near = abs(value_printed(one[1]) - value) <= value_printed(rate[1]) and _letters(text) > own
+        reached = [*in_words, *_with_others(text, {*known, one.start(1)}, value)]
         if total.holds or not (near or any(map(total.would_be, reached))):
             yield total
 
@@ -210,15 +186,12 @@ def _part_of(period: str) -> re.Pattern[str]:
     )
 
 
-def _with_others(
-    text: str, known: set[int], claims: list[re.Match[str]], value: float
-) -> list[float]:
+def _with_others(text: str, own: set[int], value: float) -> list[float]:
     """What a value comes to with a figure that stands elsewhere in the text, or times two of them.
 
     These are shifts, stocks, losses, margins; figures in words are shifts alone. With more of them
     hardly a total would be left that none of them leads to.
     """
-    own = known | {claim.start(1) for claim in claims}
     printed = {one.group().rstrip(".,") for one in _ANY.finditer(text)
                if one.start() not in own and not _numbers(text, one)}  # fmt: skip
     percents = {value_printed(one) for one in printed if one.endswith("%")}

@@ -33,7 +33,7 @@ MISCOUNTED = "calculation_error"
 #: that was given under others may be stale.
 RULES = hashlib.sha256(b"".join(
     Path(__file__).with_name(f"{name}.py").read_bytes()
-    for name in ("equations", "figures", "rates", "recount", "statement", "sums")
+    for name in ("equations", "excuses", "figures", "rates", "recount", "statement", "sums")
 )).hexdigest()  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
