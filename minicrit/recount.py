@@ -20,7 +20,7 @@ from minicrit.equations import Equation, equations
 from minicrit.figures import agree, printed, value_printed
 from minicrit.prompts import Critique
 from minicrit.rates import Total, totals
-from minicrit.statement import meant, stands
+from minicrit.statement import meant, places, stands
 from minicrit.sums import Sum, stated_sums
 from minicrit.taxonomy import FLAW_TYPES
 
@@ -69,6 +69,7 @@ def false_sum(text: str) -> FalseSum | None:
     """The first sum of a text that does not hold; None where all that can be recomputed do."""
     known = (found for found in _false_sums(text)
              if meant(text, found.start, found.end, found.right)
+             and not places(text[found.start : found.end])
              and not _holds_elsewhere(text[found.start : found.end]))  # fmt: skip
     return min(known, key=lambda found: found.start, default=None)
 

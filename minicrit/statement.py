@@ -21,7 +21,8 @@ _ENDS = re.compile(
     r"(?:\s*\Z|[.;:,](?=\s|\Z|[)\"\u201d])|[ \t]*(?:\n|=(?![=>]))|"
     r",? (?:and(?! (?:\d|(?:an?|one|half|older|over|above|up|upwards?|more|younger|under|below|"
     r"beyond|higher|lower|less|fewer|greater|smaller|later|earlier)\b))|"
-    r"but|so|which|because|since|then|in all|in total|altogether|for|of cases)\b)")  # fmt: skip
+    r"but|so|which|because|since|then|in all|in total|altogether|for|of cases|"
+    r"before (?:fees|tax(?:es)?|VAT|costs|discounts?))\b)")  # fmt: skip
 #: What a result is of. It may follow if the sum itself names it, or names nothing and ends with it.
 _UNIT = re.compile(r" (?!(?:times|plus|minus|less|of|by)\b)([a-z][a-z-]+)\b")
 _LAST = re.compile(r"[.;:,](?=\s|\Z|[)\"\u201d])|[)\"\u201d]|\s*(?:\Z|\n)")
@@ -41,8 +42,24 @@ _OTHERWISE = re.compile(
     r"\b(?:not|no|never|nobody|wrong(?:ly)?|incorrect|false|mistakes?|errors?|slip|instead of|"
     r"rather than|if|suppose|assum\w+|pupils?|binary|hex\w*|octal|base|clock|mod|modulo|boolean|"
     r"roughly|about|approx\w*|around|nearly|almost|nearest|give or take|near enough|or so|round\w*|"
-    r"significant|wrote|sa(?:id|ys)|claim(?:s|ed)|draft|earlier|floor|ceil\w*|at (?:most|least))\b"
+    r"significant|wrote|sa(?:id|ys)|claim(?:s|ed)|draft|earlier|floor|ceil\w*|at (?:most|least)|"
+    r"according to|believes?|believed|argue[sd]?|insist(?:s|ed)|answer(?:s|ed)|(?<!all )told|"
+    r"thinks?|thought|absurd|nonsense|slogan|jokes?|joking|typos?|old|disput\w*|billed|charged|"
+    r"overcharg\w*|alleg\w*|puzzle|pattern|decibels?|in (?:parallel|quadrature)|vectors?|"
+    r"logarithm\w*|odds)\b"
     r"|n['\u2019]t\b|[?\u2248\u223c~]", re.IGNORECASE)  # fmt: skip
+#: Before a sum: what comes to it or off it besides its terms.
+_BESIDES = re.compile(
+    r"\b(?:including|excluding|net of|after costs|fees?|tax(?:es)?|VAT|discounts?|deposit|rebates?|"
+    r"surcharges?|tips?|bonus)\b", re.IGNORECASE)  # fmt: skip
+#: In the sentence after: it was not meant.
+_DENIED = re.compile(
+    r"\W*(?:but |yet )?(?:that|this|it|which|they|the (?:right|correct|true))\b[^.!?\n]{0,30}?"
+    r"(?:\b(?:wrong|not|cannot|right|correct|mistaken?|errors?|slip|false|overcharg\w*|"
+    r"too (?:high|low|much|many|few|large|small))\b|n['\u2019]t\b)", re.IGNORECASE)  # fmt: skip
+#: Two whole numbers and what is said of them: maybe hours, places or a score.
+_TWO = re.compile(r"(\d{1,4})\s*([-+\u2212]|plus|minus)\s*(\d{1,4})\D*?(\d{1,4})\D*")
+_CLOCK = 24  # hours, counted to twelve or on
 _STOP = re.compile(r"[.!?](?=\s|$)|\n")
 _SENTENCE, _LATER = 400, 120  # characters: how far a sentence is looked for, and a correction
 
@@ -76,5 +93,25 @@ def meant(text: str, start: int, end: int, right: str) -> bool:
     close = stop.end() if stop else min(len(text), end + _SENTENCE)
     if _OTHERWISE.search(text, begin, start) or _OTHERWISE.search(text, end, close):
         return False
+    if _BESIDES.search(text, begin, start) or _DENIED.match(text, close):
+        return False
     later = text[end : max(close, end + _LATER)]
     return re.search(rf"(?<![\w.,]){re.escape(right)}(?!\d|[.,]\d)", later) is None
+
+
+def places(said: str) -> bool:
+    """Whether a sum of two may count places from one to the other, goals, or hours of a clock.
+
+    `1 - 5 = 5 levels`, `3 - 2 = 5 goals`, `22 - 6 = 8` and `22 + 4 = 2` at night.
+    """
+    found = _TWO.fullmatch(said)
+    if found is None:
+        return False
+    one, two, result = (int(found[group]) for group in (1, 3, 4))
+    adds = found[2] in ("+", "plus")
+    small = max(one, two) <= _CLOCK
+    if small and result <= _CLOCK // 2:
+        hours = one + two if adds else two - one
+        if (hours - result) % (_CLOCK // 2) == 0:
+            return True
+    return not adds and (one < two or (small and result == one + two))

@@ -22,6 +22,7 @@ _NO_UNIT = (r"(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|b
             r"times|plus|minus|less|squared|cubed|to)\b")  # fmt: skip
 _UNITS = rf"(?: (?!{_NO_UNIT})[a-z][\w-]*){{0,2}}"
 _IS = r"(?:is|are|makes?|gives?|equals|=|comes? to)"
+_SHARE = "(?:is|are|makes?|equals|=)"
 #: With what a sum ends that waits for its result.
 _ENDS = ("is ", "are ", "make ", "makes ", "give ", "gives ", "equals ", "= ", "come to ",
          "comes to ", "comes up in ")  # fmt: skip
@@ -80,7 +81,11 @@ _BEGUN: tuple[tuple[re.Pattern[str], Act], ...] = tuple(
         (rf" (?:plus|\+) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one + other)),
         (rf" (?:minus|-) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one - other)),
         (rf" (?:divided by|/) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one / other)),
-        (rf" of {_N}{_UNITS}(?:,? which)? (?:is|are|makes?)", _share),
+        # not `3 of 10 clients make 60%`, of something else, nor `30% of 50 pupils are 10`, years
+        (
+            rf" (?:out )?of {_N}(?:{_UNITS},? which {_SHARE}| {_SHARE}|{_UNITS} (?:is|equals))",
+            _share,
+        ),
         (rf" of {_N}(?=[ ,:;])[^.]{{0,90}}even chance such a run comes up in", _row),
     )
 )

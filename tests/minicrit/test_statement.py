@@ -74,3 +74,28 @@ def test_no_text_is_slow(text):
     begin = time.process_time()
     false_sum(text)
     assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize("text", [
+    # of another, denied, or with what is no term
+    "According to the memo, 12 x 30 = 400.", "The broker insists that 100 times 5 is 600.",
+    "Support told us 15 * 4 = 50. That cannot be right.", "So 15 * 4 = 50. It's too low.",
+    "They billed us 12 x 30 = 400.", "With the setup fee it is 12 x 30 = 400.",
+    # places, goals, hours of a clock
+    "Ranks: 1 - 3 = 3 prizes.", "2019 - 2024 = 5 seasons.", "Form: 3 - 2 = 5 goals.",
+    "Night shift: 22 - 6 = 8.", "So 22 + 4 = 2.", "In decibels, 60 + 60 = 63.",
+    # shares of something else, and years
+    "3 of 10 clients make 60%.", "4 of 20 customers are 80%.", "30% of 50 patients are 70.",
+])  # fmt: skip
+def test_what_is_another_s_or_counts_something_else_is_no_slip(text):
+    assert false_sum(text) is None
+
+
+@pytest.mark.parametrize(("text", "right"), [
+    ("3 - 8 = 5", None), ("30 - 8 = 12.", "22"), ("9 + 5 = 13.", "14"), ("3 of 10 is 60%.", "30%"),
+    ("4 of 20 customers, which are 80%.", "20%"), ("12 out of 40 is 40%.", "30%"),
+    ("10 x 12 = 144 before tax.", "120"), ("So 15 * 4 = 50. That is all.", "60"),
+])  # fmt: skip
+def test_what_may_count_something_else_is_no_more_than_that(text, right):
+    found = false_sum(text)
+    assert (found and found.right) == right
