@@ -21,7 +21,7 @@ from minicrit.figures import agree, printed, value_printed
 from minicrit.prompts import Critique
 from minicrit.rates import Total, totals
 from minicrit.statement import meant, places, stands
-from minicrit.sums import Sum, stated_sums
+from minicrit.sums import Sum, behind, stated_sums
 from minicrit.taxonomy import FLAW_TYPES
 
 #: The flag of a verdict on a text that states a sum which does not hold.
@@ -86,7 +86,7 @@ def miscounted(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 def _false_sums(text: str) -> Iterator[FalseSum]:
     for one in stated_sums(text):
-        end = one.start + len(one.text)
+        end = behind(text, one.start + len(one.text))
         if not (_agrees(one) or not stands(text, one.start, end)):
             yield _of_sum(one)
     yield from (_of_equation(one) for one in equations(text) if not one.holds)

@@ -51,7 +51,7 @@ _OTHERWISE = re.compile(
 #: Before a sum: what comes to it or off it besides its terms.
 _BESIDES = re.compile(
     r"\b(?:including|excluding|net of|after costs|fees?|tax(?:es)?|VAT|discounts?|deposit|rebates?|"
-    r"surcharges?|tips?|bonus)\b", re.IGNORECASE)  # fmt: skip
+    r"surcharges?|tips?|bonus|for (?:two|three|four|five|six|both))\b", re.IGNORECASE)  # fmt: skip
 #: In the sentence after: it was not meant.
 _DENIED = re.compile(
     r"\W*(?:but |yet )?(?:that|this|it|which|they|the (?:right|correct|true))\b[^.!?\n]{0,30}?"

@@ -14,18 +14,20 @@ from minicrit.figures import NUMBER, rounded, value_printed
 #: What makes a sum of two figures; None where there is no telling.
 Act = Callable[[str, str], float | None]
 
-_N = r"(\d+(?:,\d{3})*(?:\.\d+)?%?)"
+_MONEY = "$\u20ac\u00a3"
+_N = rf"[{_MONEY}]?" r"(\d+(?:,\d{3})*(?:\.\d+)?%?)"
 #: The first figure of a sum belongs to no longer one: `2 * 3 + 4 = 10` is not `3 + 4 = 10`.
 _FIRST = rf"(?<![\w.,:+*/\u00d7=^(-])(?<![+*/\u00d7=^x-] ){_N}"
 #: No unit: what makes another figure of the one before it, or another sum.
 _NO_UNIT = (r"(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|bn|per|percent|pct|"
             r"times|plus|minus|less|squared|cubed|to)\b")  # fmt: skip
 _UNITS = rf"(?: (?!{_NO_UNIT})[a-z][\w-]*){{0,2}}"
-_IS = r"(?:is|are|makes?|gives?|equals|=|comes? to)"
+_IS = r"(?:is|are|makes?|gives?|equals|=|comes? to|adds? up to|amounts? to|totals)"
+_PRICE = rf"(?=[{_MONEY}]|\S+ (?:dollars|euros|pounds|francs)\b){_N}(?: [a-z]+)?"
 _SHARE = "(?:is|are|makes?|equals|=)"
 #: With what a sum ends that waits for its result.
 _ENDS = ("is ", "are ", "make ", "makes ", "give ", "gives ", "equals ", "= ", "come to ",
-         "comes to ", "comes up in ")  # fmt: skip
+         "comes to ", "comes up in ", "up to ", "amount to ", "amounts to ", "totals ")  # fmt: skip
 _PERCENT = re.compile(r"%| ?per ?cent")
 #: After a figure: it is no result, as in `5 + 5 = 2 + 8`, `105 - 89 = 8u`, `6 * 6 = 6 (mod 10)`.
 _MORE = re.compile(r"[A-Za-z_]|\s*(?:[-+*/\u00d7^\\(=]|x\b)")
@@ -68,6 +70,7 @@ def _row(hits: str, tries: str) -> float | None:
 
 
 _times = _plainly(lambda one, other: one * other)
+_hundredths = _plainly(lambda one, other: one * other / 100)
 #: How sums are begun, up to their result.
 _BEGUN: tuple[tuple[re.Pattern[str], Act], ...] = tuple(
     (re.compile(rf"{_FIRST}{words} \Z"), act)
@@ -77,6 +80,18 @@ _BEGUN: tuple[tuple[re.Pattern[str], Act], ...] = tuple(
             rf"{_UNITS} (?:an?|per|each|every) (?P<unit>[a-z]+?)(?:e?s)? (?:for|over) {_N} "
             rf"(?P=unit)(?:e?s)?,? {_IS}",
             _times,
+        ),
+        # of cents the result is often in dollars
+        (
+            rf"(?: (?!{_NO_UNIT}|cents|pence)[a-z]+){{1,2}} (?:times|x|\u00d7|\*) {_N}{_UNITS},? "
+            rf"{_IS}",
+            _times,
+        ),
+        (rf" (?P<unit>[a-z]+?)s? at {_PRICE} (?:an?|per) (?P=unit),? {_IS}", _times),
+        (rf" [a-z]+ at {_PRICE} each,? {_IS}", _times),
+        (
+            rf" per ?cent of {_N}(?:{_UNITS},? which {_SHARE}| {_SHARE}|{_UNITS} (?:is|equals))",
+            _hundredths,
         ),
         (rf" (?:plus|\+) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one + other)),
         (rf" (?:minus|-) {_N}{_UNITS},? {_IS}", _plainly(lambda one, other: one - other)),
@@ -127,6 +142,7 @@ def _is_part(before: str) -> bool:
 
 
 def _begun(before: str) -> _Begun | None:
+    before = before.rstrip(_MONEY)
     if not before.endswith(_ENDS):
         return None
     for words, act in _BEGUN:
@@ -153,6 +169,12 @@ def called_for(text: str) -> frozenset[float] | None:
     return None if begun is None else frozenset(rounded(begun.value))
 
 
+def behind(text: str, end: int) -> int:
+    """The offset behind a result that ends there, with the `percent` that belongs to it."""
+    percent = _PERCENT.match(text, end)
+    return percent.end() if percent else end
+
+
 def stated_sums(text: str) -> Iterator[Sum]:
     """The sums of a text whose results are printed, in order."""
     for figure in NUMBER.finditer(text):
@@ -160,8 +182,11 @@ def stated_sums(text: str) -> Iterator[Sum]:
         begun = _begun(text[max(0, start - _LONGEST) : start])
         if begun is None or _MORE.match(text, figure.end()):
             continue
+        priced = start > 0 and text[start - 1] in _MONEY
+        if priced and not any(sign in begun.text for sign in _MONEY):
+            continue  # of cents or hours
         percent = figure.group().endswith("%") or bool(_PERCENT.match(text, figure.end()))
         # `3 of 40 is 37 too few` states no share, nor `8 times 5 is 40%` a product.
         if percent == begun.share:
-            yield Sum(begun.text + figure.group(), start - len(begun.text), figure.group(),
-                      begun.value)  # fmt: skip
+            at = start - len(begun.text) - priced
+            yield Sum(text[at : figure.end()], at, figure.group(), begun.value)

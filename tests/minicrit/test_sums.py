@@ -2,6 +2,7 @@
 
 import pytest
 
+from minicrit.recount import false_sum
 from minicrit.sums import called_for, stated_sums
 
 
@@ -81,3 +82,26 @@ def test_all_sums_of_a_text_in_order():
     text = "First 2 times 3 is 6, then 6 plus 1 is 8; in all 7 of 14, which is 50%."
     assert [(one.said, one.holds) for one in stated_sums(text)] == [
         ("6", True), ("8", False), ("50%", True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("15 percent of 200 is 35.", 30), ("10% of $4,500 is $540.", 450),
+    ("12 out of 40 is 40%.", 30), ("15% of 200 equals 35.", 30),
+    ("80 crates times 5 trucks is 300 crates.", 400), ("$80 times 5 is $300.", 400),
+    ("40 calls a day for 5 days adds up to 240.", 200), ("3 tickets at $25 each come to $85.", 75),
+    ("5 nights at 120 euros a night is 500 euros.", 600), ("12 of 40 is 35 percent.", 30),
+])  # fmt: skip
+def test_ordinary_wordings_of_a_false_sum(text, value):
+    (found,) = stated_sums(text)
+    assert (found.value, found.holds) == (pytest.approx(value), False)
+    assert false_sum(text) is not None
+
+
+@pytest.mark.parametrize("text", [
+    "50 cents times 8 is $4.", "12 eggs at 25 cents each come to $3.",
+    "10 hours at 45 minutes each is 7.5.", "100 pages at 20 pages a day is 5.",
+    "For two, 5 nights at $50 a night is $500.", "40 miles at 20 miles a gallon is 2 gallons.",
+    "1 percent of 2 million is 20,000.",
+])  # fmt: skip
+def test_a_result_in_another_unit_is_no_false_sum(text):
+    assert false_sum(text) is None
