@@ -59,13 +59,22 @@ _MORE = re.compile(
     r"\b(?:boost\w*|improv\w*|gr(?:ow|ew)\w*|increas\w*|climb\w*|ris(?:es?|ing|en)|rose|rais\w*|"
     r"add(?:s|ed|ing)?|includ\w*|also|too|overlap\w*|bolus|loading|together with|extend\w*|"
     r"prolong\w*|over(?:ran|runs?)|longer|renew(?:s|ed)|bundl\w*|comes? (?:first|on top)|on top|"
-    r"further)\b", re.IGNORECASE)  # fmt: skip
+    r"further|today|tomorrow|not counted|takes? (?:over|what)|the (?:rest|others))\b",
+    re.IGNORECASE,
+)
 #: What makes so many times as much of it; no total that is not so many times the product.
 _TIMES = re.compile(
     r"\b(?:same|identical\w*|equal|likewise|alike|as (?:well|good|long)|long again|over again|"
     r"match(?:es|ed)|in parallel|repeat(?:s|ed)?|twin|sister|each|every|so (?:do|does|did|is|are)|"
     r"like|cop(?:y|ies|ied)|keep(?:s|ing)? up|split|both|further|too|renew\w*|"
+    r"in and out|bought and sold|[a-z]+ing and [a-z]+ing|(?:an?|per|each|every) \w+ per \w+|"
     r"(?-i:[A-Z][a-z]+ and [A-Z][a-z]+))\b", re.IGNORECASE)  # fmt: skip
+#: What there was before, wherever it is said.
+_STOCK = re.compile(
+    r"\b(?:half (?:full|empty)|not empty|(?:had|has|have) some|on top of|open position|"
+    r"start(?:s|ed|ing)? (?:from|with)|what (?:we|it|they) (?:hold|held|have|had|own))\b",
+    re.IGNORECASE,
+)
 
 
 def excused(text: str, start: int, end: int, times: float) -> bool:
@@ -77,6 +86,8 @@ def excused(text: str, start: int, end: int, times: float) -> bool:
         end: offset behind the claim.
         times: the total as a share of the product.
     """
+    if times > 1 and _STOCK.search(text, 0, end):
+        return True
     listed = [_BESIDES, _GOES_ON, _FEWER if times < 1 else _MORE]
     if times > 1 and times == round(times):
         listed.append(_TIMES)

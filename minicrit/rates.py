@@ -17,7 +17,8 @@ from minicrit.excuses import excused
 from minicrit.figures import NUMBER, agree, value_printed
 
 _FIGURE = r"(?<![\w.,:/-])(\d{1,9}(?:,\d{3}){0,3}(?:\.\d{1,4})?)"
-_THING = r"([a-z][a-z'\u2019-]{1,24}(?: [a-z][a-z'\u2019-]{0,24}){0,3}?)"
+_THING = (r"((?:[a-z][a-z'\u2019-]{1,24}|[A-Z]{2,6}s?)"
+          r"(?: [a-z][a-z'\u2019-]{0,24}){0,3}?)")  # fmt: skip
 _PERIOD = r"([A-Za-z][a-z]{2,14})"  # or a clerk, a truck: whatever there are several of
 _RATE = re.compile(rf"{_FIGURE} {_THING} (?:an?|per|each|every) {_PERIOD}\b")
 _COUNT = re.compile(rf"{_FIGURE} {_PERIOD}s\b(?! (?:an?|per|each|every) )")
@@ -29,16 +30,29 @@ _NAME = re.compile(
 )
 _SEEN = 24  # characters in which such a name is looked for
 #: With what a conclusion is tied to what it is drawn from; no part of what is claimed.
-_TIE = (r"(?:\d{1,3}\.\s+)?(?:[A-Z][a-z]+: )?(?:(?:so|thus|hence|therefore|accordingly|and|then|"
-        r"consequently|in short|all told|on that footing|that means that|it follows that|"
-        r"this means that),?\s+)*")  # fmt: skip
+_SO = (r"so|thus|hence|therefore|accordingly|consequently|in short|all told|on that footing|"
+       r"that means that|it follows that|this means that")  # fmt: skip
+_TIE = rf"(?:\d{{1,3}}\.\s+)?(?:[A-Z][a-z]+: )?(?:(?:{_SO}|and|then),?\s+)*"
 #: What a sentence that claims a total says, and nothing else.
 _CLAIM = re.compile(
-    rf"\s*{_TIE}(?P<claim>(?:for \d+ [A-Za-z]+,? )?(?:"
+    rf"\s*{_TIE}(?P<claim>(?:(?:for|in|over) \d+ [A-Za-z]+,? )?(?:"
     r"(?:that|this|it|which) (?:makes|gives|comes to|adds up to|amounts to) _(?: in all| in total|"
     r" altogether)?|we (?:(?:shall|will|can|should) )?(?:come|get) to _|"
+    r"(?:for )?a total of _|giving _|"
     r"the total (?:is|comes to|will be) _|(?:in all|in total|altogether),? (?:(?:it|that) is )?_|"
     r"_ (?:is|are) what (?:we|you|they) can (?:plan with|count on|expect)|_ in (?:all|total)))\s*",
+    re.IGNORECASE,
+)
+#: What does so only as a conclusion, else it may be a stock: `We have 280 files.`
+_CONCLUDES = re.compile(
+    rf"\s*(?:\d{{1,3}}\.\s+)?(?:[A-Z][a-z]+: )?(?:and )?(?:{_SO}),?\s+(?P<claim>"
+    r"(?:(?:that|this|it) is |(?:we|it) (?:(?:shall|will|can) )?(?:get|reach|expect|make)s? |"
+    r"we (?:(?:shall|will) )?end up with )?_(?: in all| in total| altogether)?)\s*",
+    re.IGNORECASE,
+)
+#: What does so only right behind what it is drawn from, which `that` may else be something else.
+_POINTS = re.compile(
+    r"\s*(?P<claim>(?:(?:that|this|which) is )_(?: in all| in total| altogether)?)\s*",
     re.IGNORECASE,
 )
 _NUMBER = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|several|other|more"
@@ -122,9 +136,11 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
     worker = _others_like(text[sentences.around(rate.start())[0] : rate.start()])
     in_words = list(_with_words(text, rate, time)) if found else []
     for one in found:
-        start, end = sentences.around(one.start())
-        claim = _CLAIM.fullmatch(f"{text[start : one.start()]}_{text[one.end() : end]}")
-        given = {sentences.around(at) for at in known} - {(start, end)}
+        whole = sentences.around(one.start())
+        start, end = max(whole[0], _clause(text, *whole, one.start(), known)), whole[1]
+        given = {sentences.around(at) for at in known if not start <= at < end}
+        given = {(begin, min(stop, start) if begin < start else stop) for begin, stop in given}
+        claim = _claim(text, start, end, one, given)
         first = min(at for at, _ in (*given, (start, end)))
         if claim is None or any(_unclear(text, *place, known) for place in given):
             continue
@@ -140,6 +156,24 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
         reached = [*in_words, *_with_others(text, {*known, one.start(1)}, value)]
         if total.holds or not (near or any(map(total.would_be, reached))):
             yield total
+
+
+def _clause(text: str, start: int, end: int, at: int, known: set[int]) -> int:
+    """Where the clause that claims begins, if its sentence says rate or time in another before."""
+    cut = max(text.rfind(mark, start, at) for mark in (", ", ": "))
+    return cut + 1 if any(start <= one < cut for one in known) else start
+
+
+def _claim(
+    text: str, start: int, end: int, one: re.Match[str], given: set[tuple[int, int]]
+) -> re.Match[str] | None:
+    """What claims a total of what is given, and nothing else, between these offsets."""
+    said = f"{text[start : one.start()]}_{text[one.end() : end]}"
+    found = _CLAIM.fullmatch(said) or _CONCLUDES.fullmatch(said)
+    if found or not given:
+        return found
+    behind = text[max(stop for _, stop in given) : start]
+    return None if any(map(str.isalnum, behind)) else _POINTS.fullmatch(said)
 
 
 def _letters(text: str) -> int:

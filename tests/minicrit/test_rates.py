@@ -97,3 +97,32 @@ def test_no_text_is_slow(text):
     begin = time.process_time()
     list(totals(text))
     assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize(("text", "claim"), [
+    ("It packs 80 crates an hour for 6 hours, which makes 720 crates.", "which makes 720 crates"),
+    ("It packs 80 crates an hour for 6 hours, which is 720 crates.", "which is 720 crates"),
+    ("It packs 80 crates an hour for 6 hours, a total of 720 crates.", "a total of 720 crates"),
+    ("It packs 80 crates an hour, so over 6 hours that makes 720 crates.",
+     "over 6 hours that makes 720 crates"),
+    ("It packs 80 crates an hour. We have 6 hours. Hence 720 crates.", "720 crates"),
+    ("It packs 80 crates an hour. We have 6 hours. That is 720 crates.", "That is 720 crates"),
+    ("It packs 80 ECGs an hour. We have 6 hours. So we get 720 ECGs.", "we get 720 ECGs"),
+])  # fmt: skip
+def test_a_total_is_claimed_in_many_ways(text, claim):
+    (found,) = totals(text)
+    assert (found.value, found.holds) == (480, False)
+    assert text[found.start : found.end] == claim
+
+
+@pytest.mark.parametrize("text", [
+    "It packs 80 crates an hour. We have 6 hours. We have 720 crates.",  # a stock
+    "It packs 80 crates an hour. We have 6 hours. The yard is full. That is 720 crates.",
+    "3 lines pack 80 crates an hour for 6 hours, which makes 1,440 crates.",
+    "It packs 80 crates an hour for 6 hours, plus the backlog, a total of 720 crates.",
+    "It packs 80 crates an hour for 6 hours, which is 720 crates fewer than planned.",
+    "The yard was half full. It gets 80 crates an hour for 6 hours. So we get 720 crates.",
+    "It packs 80 crates an hour per gate for 6 hours, a total of 960 crates.",
+])  # fmt: skip
+def test_what_is_no_claim_of_that_total_alone_is_left_alone(text):
+    assert list(totals(text)) == []
