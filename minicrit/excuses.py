@@ -46,6 +46,7 @@ _FEWER = re.compile(
     r"allow for|allowance|eat(?:s|en)|(?:some|most|much|many|part|parts|few) of|"
     r"(?:some|many|most|few) (?:are|were|is)|"
     r"ends (?:there|early)|near the end|(?:at|towards) the (?:start|end)(?! of [A-Z])|expir\w*|"
+    r"quits?|at first|midweek|fortnights?|splash\w*|poor|thin|dr(?:y|ies)|"
     r"(?<!in )short(?:ened)?|cut(?:s| off| short)?|begins|final(?! report)|opening|"
     r"(?:takes?|took) (?:its|a|one|some|up|part)|"
     r"(?:not|\w+n['\u2019]t) (?:all|until|run|work|start|begin|go|there|available|take|open|every|"
@@ -59,6 +60,7 @@ _MORE = re.compile(
     r"\b(?:boost\w*|improv\w*|gr(?:ow|ew)\w*|increas\w*|climb\w*|ris(?:es?|ing|en)|rose|rais\w*|"
     r"add(?:s|ed|ing)?|includ\w*|also|too|overlap\w*|bolus|loading|together with|extend\w*|"
     r"prolong\w*|over(?:ran|runs?)|longer|renew(?:s|ed)|bundl\w*|comes? (?:first|on top)|on top|"
+    r"surg(?:es?|ed|ing)|bigger|larger|midweek|from now on|"
     r"further|today|tomorrow|not counted|takes? (?:over|what)|the (?:rest|others))\b",
     re.IGNORECASE,
 )

@@ -153,6 +153,8 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
         own = sum(map(_letters, (text[at:to] for at, to in {*given, (start, end)})))
         # by one period or less: any word elsewhere may stand for it
         near = abs(value_printed(one[1]) - value) <= value_printed(rate[1]) and _letters(text) > own
+        # by parts of one: any word in between
+        near |= _in_part(one[1], rate[1]) and _letters(text[first:end]) > own
         reached = [*in_words, *_with_others(text, {*known, one.start(1)}, value)]
         if total.holds or not (near or any(map(total.would_be, reached))):
             yield total
@@ -174,6 +176,12 @@ def _claim(
         return found
     behind = text[max(stop for _, stop in given) : start]
     return None if any(map(str.isalnum, behind)) else _POINTS.fullmatch(said)
+
+
+def _in_part(total: str, rate: str) -> bool:
+    """Whether a total is no whole number of times the rate."""
+    share = value_printed(rate)
+    return not share or (value_printed(total) / share) % 1 != 0
 
 
 def _letters(text: str) -> int:

@@ -74,7 +74,8 @@ def stands(text: str, start: int, end: int) -> bool:
     if unit is None:
         return False
     if _NAMED.search(said):
-        return re.search(rf"\b{unit[1]}\b", said) is not None
+        whole = _ENDS.match(text, unit.end()) is not None
+        return whole and re.search(rf"\b{unit[1]}\b", said) is not None
     return _LAST.match(text, unit.end()) is not None and not _NO_THING.fullmatch(unit[1])
 
 

@@ -68,7 +68,7 @@ def test_what_may_be_meant_otherwise_is_left_alone(text):
 
 def test_figures_elsewhere_excuse_no_total_that_does_not_follow_with_them():
     text = ("The line packs 50 crates an hour. A shift has 8 hours. We run 3 shifts, and pay 20%. "
-            "So the total is 640 crates.")  # fmt: skip
+            "So the total is 650 crates.")  # fmt: skip
     (found,) = totals(text)
     assert (found.value, found.holds) == (400, False)
 
@@ -76,6 +76,7 @@ def test_figures_elsewhere_excuse_no_total_that_does_not_follow_with_them():
 @pytest.mark.parametrize(("between", "said", "excused"), [
     ("The forms are blue.", 320, False), ("The third form is blue.", 280, False),
     ("The forms are blue.", 440, True),  # a day more, wherever more is said
+    ("The forms are blue.", 330, True),  # no whole days, if anything is said in between
     ("A colleague helps.", 600, True), ("They rest on Monday.", 280, True),
     ("The last two days are for the audit.", 320, True),
     ("Every fifth day it is shut.", 320, True), ("It is shut on Monday and Tuesday.", 320, True),
@@ -126,3 +127,10 @@ def test_a_total_is_claimed_in_many_ways(text, claim):
 ])  # fmt: skip
 def test_what_is_no_claim_of_that_total_alone_is_left_alone(text):
     assert list(totals(text)) == []
+
+
+def test_no_whole_number_of_periods_is_counted_where_nothing_is_said_in_between():
+    """Words before it and after it excuse a total by one period only."""
+    text = "Forms are blue. It reads 40 files a day. We have 10 days. The total is 330 files. Bye."
+    (found,) = totals(text)
+    assert (found.value, found.said) == (400, "330")

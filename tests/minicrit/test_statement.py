@@ -85,6 +85,7 @@ def test_no_text_is_slow(text):
     "Ranks: 1 - 3 = 3 prizes.", "2019 - 2024 = 5 seasons.", "Form: 3 - 2 = 5 goals.",
     "Night shift: 22 - 6 = 8.", "So 22 + 4 = 2.", "In decibels, 60 + 60 = 63.",
     # shares of something else, and years
+    "25 guests at 12 euros each make 270 euros after the group rate.",
     "3 of 10 clients make 60%.", "4 of 20 customers are 80%.", "30% of 50 patients are 70.",
 ])  # fmt: skip
 def test_what_is_another_s_or_counts_something_else_is_no_slip(text):
