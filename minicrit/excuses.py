@@ -40,15 +40,15 @@ _FEWER = re.compile(
     r"fad(?:e[sd]?|ing)|fall(?:s|ing)|sinks?|shr(?:ink|unk)\w*|reduc\w*|weak\w*|"
     r"(?:switch|turn)\w* (?:it |them )?off|drop(?:s|ped)(?! off)|tir(?:es?|ed|ing)|borrow\w*|"
     r"unavailable|booked|away|elsewhere for|nothing|cannot|maintenance|servic(?:ed|ing)|"
-    r"for service|calibrat\w*|inspect(?:ed|ions?)|strikes?(?! the)|deduct\w*|subtract\w*|"
+    r"for service|calibrat\w*|inspect(?:ed|ions?)|strikes?(?! the| levels)|deduct\w*|subtract\w*|"
     r"discount\w*|skip\w*|illegible|blank|alternate|odd|capped|limit(?:s|ed)|"
     r"run(?:s|ning)? (?:out|dry|short)|leak\w*|evaporat\w*|loss(?:es)?|loses|margin|"
-    r"allow for|allowance|eat(?:s|en)|(?:some|most|much|many|part|parts|few) of|"
+    r"allow for|allowance|eat(?:s|en)|(?:some|most|much|many|part|parts|few) of(?! our)|"
     r"(?:some|many|most|few) (?:are|were|is)|"
     r"ends (?:there|early)|near the end|(?:at|towards) the (?:start|end)(?! of [A-Z])|expir\w*|"
     r"quits?|at first|midweek|fortnights?|splash\w*|poor|thin|dr(?:y|ies)|"
-    r"(?<!in )short(?:ened)?|cut(?:s| off| short)?|begins|final(?! report)|opening|"
-    r"(?:takes?|took) (?:its|a|one|some|up|part)|"
+    r"(?<!in )short(?:ened)?|cut(?:s| off| short)?|(?:it|work) begins|final(?! report)|opening|"
+    r"(?:takes?|took) (?:its|a|one|some|part)|"
     r"(?:not|\w+n['\u2019]t) (?:all|until|run|work|start|begin|go|there|available|take|open|every|"
     r"used?|ready|possible|allowed|permitted|before|yet|[a-z]+ (?:until|before|when|while))|"
     r"(?:is|are|was|were|it|they|can) only|only (?:works?|runs?|begins?|starts?|there|on|when|part|"
@@ -61,16 +61,16 @@ _MORE = re.compile(
     r"add(?:s|ed|ing)?|includ\w*|also|too|overlap\w*|bolus|loading|together with|extend\w*|"
     r"prolong\w*|over(?:ran|runs?)|longer|renew(?:s|ed)|bundl\w*|comes? (?:first|on top)|on top|"
     r"surg(?:es?|ed|ing)|bigger|larger|midweek|from now on|"
-    r"further|today|tomorrow|not counted|takes? (?:over|what)|the (?:rest|others))\b",
+    r"further|today|tomorrow|not counted|takes? (?:over|what)|(?<!all )the (?:rest|others))\b",
     re.IGNORECASE,
 )
 #: What makes so many times as much of it; no total that is not so many times the product.
 _TIMES = re.compile(
     r"\b(?:same|identical\w*|equal|likewise|alike|as (?:well|good|long)|long again|over again|"
-    r"match(?:es|ed)|in parallel|repeat(?:s|ed)?|twin|sister|each|every|so (?:do|does|did|is|are)|"
-    r"like|cop(?:y|ies|ied)|keep(?:s|ing)? up|split|both|further|too|renew\w*|"
-    r"in and out|bought and sold|[a-z]+ing and [a-z]+ing|(?:an?|per|each|every) \w+ per \w+|"
-    r"(?-i:[A-Z][a-z]+ and [A-Z][a-z]+))\b", re.IGNORECASE)  # fmt: skip
+    r"match(?:es|ed)|in parallel|repeat(?:s|ed)?|twin|sister|each(?! time| case| year)|every|"
+    r"so (?:do|does|did|is|are)|like|cop(?:y|ies|ied)|keep(?:s|ing)? up|split|both|further|too|"
+    r"renew\w*|in and out|bought and sold|[a-z]+ing and [a-z]+ing|"
+    r"(?:an?|per|each|every) \w+ per \w+|(?-i:[A-Z][a-z]+ and [A-Z][a-z]+))\b", re.IGNORECASE)  # fmt: skip
 #: What there was before, wherever it is said.
 _STOCK = re.compile(
     r"\b(?:half (?:full|empty)|not empty|(?:had|has|have) some|on top of|open position|"
