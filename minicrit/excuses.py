@@ -70,7 +70,9 @@ _TIMES = re.compile(
     r"match(?:es|ed)|in parallel|repeat(?:s|ed)?|twin|sister|each(?! time| case| year)|every|"
     r"so (?:do|does|did|is|are)|like|cop(?:y|ies|ied)|keep(?:s|ing)? up|split|both|further|too|"
     r"renew\w*|in and out|bought and sold|[a-z]+ing and [a-z]+ing|"
-    r"(?:an?|per|each|every) \w+ per \w+|(?-i:[A-Z][a-z]+ and [A-Z][a-z]+))\b", re.IGNORECASE)  # fmt: skip
+    r"(?:an?|per|each|every) \w+ per \w+|(?-i:[A-Z][a-z]+ and [A-Z][a-z]+))\b",
+    re.IGNORECASE,
+)
 #: What there was before, wherever it is said.
 _STOCK = re.compile(
     r"\b(?:half (?:full|empty)|not empty|(?:had|has|have) some|on top of|open position|"

@@ -21,7 +21,8 @@ _ENDS = re.compile(
     r"(?:\s*\Z|[.;:,](?=\s|\Z|[)\"\u201d])|[ \t]*(?:\n|=(?![=>]))|"
     r",? (?:and(?! (?:\d|(?:an?|one|half|older|over|above|up|upwards?|more|younger|under|below|"
     r"beyond|higher|lower|less|fewer|greater|smaller|later|earlier)\b))|"
-    r"but|so|which|because|since|then|in all|in total|altogether|for|of cases|"
+    r"but|so|which|because|since|then|in all|in total|altogether|"
+    r"for(?! (?:both|each|all|us|(?:the )?(?:\d|two|three|four|five|six)))|of cases|"
     r"before (?:fees|tax(?:es)?|VAT|costs|discounts?))\b)")  # fmt: skip
 #: What a result is of. It may follow if the sum itself names it, or names nothing and ends with it.
 _UNIT = re.compile(r" (?!(?:times|plus|minus|less|of|by)\b)([a-z][a-z-]+)\b")

@@ -24,6 +24,8 @@ _NO_UNIT = (r"(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|b
 _UNITS = rf"(?: (?!{_NO_UNIT})[a-z][\w-]*){{0,2}}"
 _IS = r"(?:is|are|makes?|gives?|equals|=|comes? to|adds? up to|amounts? to|totals)"
 _PRICE = rf"(?=[{_MONEY}]|\S+ (?:dollars|euros|pounds|francs)\b){_N}(?: [a-z]+)?"
+#: Not `10 shares at $5 each make $20`, which they yield.
+_COST = r"(?:is|are|equals|comes? to|adds? up to|amounts? to|totals)"
 _SHARE = "(?:is|are|makes?|equals|=)"
 #: With what a sum ends that waits for its result.
 _ENDS = ("is ", "are ", "make ", "makes ", "give ", "gives ", "equals ", "= ", "come to ",
@@ -87,8 +89,8 @@ _BEGUN: tuple[tuple[re.Pattern[str], Act], ...] = tuple(
             rf"{_IS}",
             _times,
         ),
-        (rf" (?P<unit>[a-z]+?)s? at {_PRICE} (?:an?|per) (?P=unit),? {_IS}", _times),
-        (rf" [a-z]+ at {_PRICE} each,? {_IS}", _times),
+        (rf" (?P<unit>[a-z]+?)s? at {_PRICE} (?:an?|per) (?P=unit),? {_COST}", _times),
+        (rf" [a-z]+ at {_PRICE} each,? {_COST}", _times),
         (
             rf" per ?cent of {_N}(?:{_UNITS},? which {_SHARE}| {_SHARE}|{_UNITS} (?:is|equals))",
             _hundredths,

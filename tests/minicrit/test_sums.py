@@ -101,7 +101,8 @@ def test_ordinary_wordings_of_a_false_sum(text, value):
     "50 cents times 8 is $4.", "12 eggs at 25 cents each come to $3.",
     "10 hours at 45 minutes each is 7.5.", "100 pages at 20 pages a day is 5.",
     "For two, 5 nights at $50 a night is $500.", "40 miles at 20 miles a gallon is 2 gallons.",
-    "1 percent of 2 million is 20,000.",
+    "1 percent of 2 million is 20,000.", "10 shares at $5 each make $20, a poor dividend.",
+    "3 nights at $90 a night are $540 for two.", "3 nights at $90 a night is $540 for both of us.",
 ])  # fmt: skip
 def test_a_result_in_another_unit_is_no_false_sum(text):
     assert false_sum(text) is None
