@@ -17,7 +17,7 @@ Act = Callable[[str, str], float | None]
 _MONEY = "$\u20ac\u00a3"
 _N = rf"[{_MONEY}]?" r"(\d+(?:,\d{3})*(?:\.\d+)?%?)"
 #: The first figure of a sum belongs to no longer one: `2 * 3 + 4 = 10` is not `3 + 4 = 10`.
-_FIRST = rf"(?<![\w.,:+*/\u00d7=^(-])(?<![+*/\u00d7=^x-] ){_N}"
+_FIRST = rf"(?<![\w.,:+*/\u00d7=^({_MONEY}-])(?<![+*/\u00d7=^x-] ){_N}"
 #: No unit: what makes another figure of the one before it, or another sum.
 _NO_UNIT = (r"(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|bn|per|percent|pct|"
             r"times|plus|minus|less|squared|cubed|to)\b")  # fmt: skip

@@ -99,6 +99,7 @@ def test_ordinary_wordings_of_a_false_sum(text, value):
 
 @pytest.mark.parametrize("text", [
     "50 cents times 8 is $4.", "12 eggs at 25 cents each come to $3.",
+    "So the total is $4.20 + $9.45 + $1.35 = $15.00.", "It is $200 - $80 - $50 = $70.",
     "10 hours at 45 minutes each is 7.5.", "100 pages at 20 pages a day is 5.",
     "For two, 5 nights at $50 a night is $500.", "40 miles at 20 miles a gallon is 2 gallons.",
     "1 percent of 2 million is 20,000.", "10 shares at $5 each make $20, a poor dividend.",
