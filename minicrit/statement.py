@@ -116,4 +116,6 @@ def places(said: str) -> bool:
         hours = one + two if adds else two - one
         if (hours - result) % (_CLOCK // 2) == 0:
             return True
-    return not adds and (one < two or (small and result == one + two))
+    spans = (two - one, two - one + 1)  # without and with the first
+    ranges = one < two and result in spans
+    return not adds and (ranges or (small and result == one + two))

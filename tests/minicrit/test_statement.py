@@ -93,7 +93,8 @@ def test_what_is_another_s_or_counts_something_else_is_no_slip(text):
 
 
 @pytest.mark.parametrize(("text", "right"), [
-    ("3 - 8 = 5", None), ("30 - 8 = 12.", "22"), ("9 + 5 = 13.", "14"), ("3 of 10 is 60%.", "30%"),
+    ("3 - 8 = 5", None), ("1 - 81 = 70", "-80"), ("30 - 8 = 12.", "22"), ("9 + 5 = 13.", "14"),
+    ("5 - 5 = 1.", "0"), ("3 of 10 is 60%.", "30%"),
     ("4 of 20 customers, which are 80%.", "20%"), ("12 out of 40 is 40%.", "30%"),
     ("10 x 12 = 144 before tax.", "120"), ("So 15 * 4 = 50. That is all.", "60"),
 ])  # fmt: skip
