@@ -17,6 +17,7 @@ _MOST_PERSISTENT = 0.97  # a singular value nearer to 1 would blow the recoloure
 _MAX_UNDEFINED = 0.05  # of the draws, as in `statistics`
 _CHUNK = 256  # draws at once
 LEAST_BLOCKS = 4
+_ROUNDING = 1e-12  # spread of a moment, as a share of its largest value, that is no more is none
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,10 @@ def standard_error(pair: Floats) -> float:
     # large a column is, and squares of returns are small: columns of one size, and an answer that
     # is not quite the same.
     scale = moments.std(axis=0)
-    spread = long_run_covariance((moments - moments.mean(axis=0)) / scale)
-    weights = gradient * scale
+    varies = scale > _ROUNDING * np.abs(moments).max(axis=0)  # squares of +-1 % a day do not
+    rows = (moments - moments.mean(axis=0))[:, varies] / scale[varies]
+    spread = long_run_covariance(rows)
+    weights = (gradient * scale)[varies]
     return math.sqrt(max(0.0, float(weights @ spread @ weights)) / len(pair))
 
 

@@ -52,6 +52,21 @@ def test_the_error_does_not_depend_on_the_unit() -> None:
     assert standard_error(pair * [1e-4, 3.0]) == pytest.approx(standard_error(pair))
 
 
+@pytest.mark.parametrize("stake", [0.25, 0.01])
+def test_a_book_that_wins_or_loses_one_stake_every_day(stake: float) -> None:
+    """Its squares are one number: exactly (0.25), or but for how 512 of them round (0.01).
+
+    The Sharpe ratio m / sqrt(1 - m^2) of a coin of mean m has T Var = 1 / (1 - m^2)^2.
+    """
+    rng = np.random.default_rng(5)
+    pair = stake * rng.choice([-1.0, 1.0], (512, 2))
+    exact = sum(1 / (1 - (column.mean() / stake) ** 2) ** 2 for column in pair.T)
+    assert standard_error(pair) == pytest.approx(math.sqrt(exact / 512), rel=0.1)
+    gated = np.column_stack([pair[:, 0], np.where(pair[:, 1] > 0, pair[:, 0], 0.0)])
+    found = sharpe_difference(gated, draws=300)
+    assert found.low < found.value < found.high
+
+
 def test_the_long_run_variance_of_an_autoregression() -> None:
     """x_t = 0.6 x_(t-1) + e_t has the long-run variance 1 / (1 - 0.6)^2 = 6.25, e_t one of 1."""
     rng = np.random.default_rng(3)
