@@ -10,10 +10,11 @@ MOST_SLICES = 8
 TESTED = ("f1", "fpr")  # for which it is said whether one is no worse
 NOTE = (
     "McNemar takes items as independent. Differences are A - B with 95 % bounds (BCa), resampled "
-    "by twin group and by family, the least sure of both; less is better for false positives, "
-    "Brier score, risk-coverage area and cost. 'Worse by the margin' and 'apart by the "
-    "margin' are p values of one-sided tests: small says that A is no worse, or that both are "
-    "equivalent, which fewer than five groups or families never show."
+    "by twin group and by family, the least sure of both; no p is below what those can show in "
+    "which A and B differ. Less is better for false positives, Brier score, risk-coverage area and "
+    "cost. 'Worse by the margin' and 'apart by the margin' are p values of one-sided tests: small "
+    "says that A is no worse, or that both are equivalent, which fewer than five groups or families"
+    " never show."
 )
 SLICES = "Slices with the smallest p; `Holm` is adjusted for all slices of the comparison."
 

@@ -16,6 +16,7 @@ from scipy import optimize, special
 from minicrit.statistics import Difference, percentiles
 
 Floats = npt.NDArray[np.float64]
+LEVEL = 0.95  # of the bounds of differences
 #: Loss of a metric -> probability that none of the items that it takes is among those drawn.
 Unseen = Callable[[float], float]
 
@@ -91,22 +92,37 @@ def least_p(clusters: int) -> float:
     return 2.0 ** (1 - clusters)
 
 
-def difference(value: float, drawn: Floats, left_out: Floats, n: int) -> Difference:
+def difference(
+    value: float, drawn: Floats, left_out: Floats, n: int, *, apart: int | None = None
+) -> Difference:
     """A difference with BCa bounds (95 %) and the two-sided p at which a bound touches zero.
 
-    No p is below `least_p`, however far from zero the bounds are. Undefined as in
-    `statistics.percentiles`.
+    No p is below `least_p` of the clusters in which the judges differ: those in which they do not
+    say nothing, as in McNemar's test. Where that alone lifts p above 5 %, the bounds are drawn out
+    to zero. Undefined as in `statistics.percentiles`.
+
+    Args:
+        value: the difference.
+        drawn: (B,) of it.
+        left_out: (G,) it without each cluster.
+        n: items.
+        apart: clusters in which the judges differ; all of them unless given.
     """
-    if math.isnan(percentiles(drawn, 0.95)[0]):
+    if math.isnan(percentiles(drawn, LEVEL)[0]):
         return Difference(value, math.nan, math.nan, math.nan, n)
     found = Drawn.of(value, drawn, left_out)
-    p = min(1.0, max(2 * min(found.at_most(0.0), found.at_least(0.0)), least_p(len(left_out))))
-    return Difference(value, *found.bounds(), p, n)
+    low, high = found.bounds(LEVEL)
+    least = least_p(len(left_out) if apart is None else apart)
+    p = min(1.0, max(2 * min(found.at_most(0.0), found.at_least(0.0)), least))
+    if least > 1 - LEVEL:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Difference(value, low, high, p, n)
 
 
 def one_sided(
-    value: float, drawn: Floats, left_out: Floats, margin: float, unseen: tuple[Unseen, Unseen]
-) -> tuple[float, float]:
+    value: float, drawn: Floats, left_out: Floats, margin: float, unseen: tuple[Unseen, Unseen],
+    *, held: int | None = None,
+) -> tuple[float, float]:  # fmt: skip
     """P that the difference is at most -margin, and p that it is at least +margin.
 
     Two one-sided tests (Schuirmann 1987): the first, if small, says that A is not below B by the
@@ -125,15 +141,16 @@ def one_sided(
         left_out: (G,) it without each group.
         margin: above 0.
         unseen: of A and of B, by how much of the metric it would have to lose.
+        held: clusters with items that the metric is over; all of them unless given.
 
     Returns:
         Both; nan as in `statistics.percentiles`.
     """
     check_margin("margin", margin)
-    if math.isnan(percentiles(drawn, 0.95)[0]):
+    if math.isnan(percentiles(drawn, LEVEL)[0]):
         return math.nan, math.nan
     found = Drawn.of(value, drawn, left_out)
-    floor = least_p(len(left_out)) / 2
+    floor = least_p(len(left_out) if held is None else held) / 2
     least = [max(floor, hidden(margin + max(0.0, gain)))
              for hidden, gain in zip(unseen, (value, -value), strict=True)]  # fmt: skip
     return max(found.at_most(-margin), least[0]), max(found.at_least(margin), least[1])

@@ -108,7 +108,7 @@ def _read(text: str) -> Critique | None:
         return None
 
 
-def statistics_of(written: Written) -> dict[str, Statistic]:
+def statistics_of(written: Written) -> dict[str, Ratio]:
     """Everything that is compared, as functions of item weights."""
     return {name: _mean(written.scores(name).mean(axis=1)) for name in SCORES}
 
@@ -170,7 +170,7 @@ def _distinct(written: Written) -> dict[str, Any]:
     }
 
 
-def _spreads(written: Written) -> dict[str, Statistic]:
+def _spreads(written: Written) -> dict[str, Ratio]:
     """How far two samples of one rationale differ: in verdict, and in word pairs (Jaccard)."""
     if len(written.texts[0]) == 1:
         return {}
@@ -215,11 +215,12 @@ def _compared(arm: Written, greedy: Written, seed: int, draws: int) -> dict[str,
 
 
 def _gap(
-    first: Statistic, second: Statistic, truth: Truth, seed: int, draws: int
+    first: Ratio, second: Ratio, truth: Truth, seed: int, draws: int
 ) -> dict[str, float | None]:
     """A difference with the widest bounds and the largest p of all units, no p below `least_p`.
 
-    So it is 1 where all items are of one family, and None where nothing is defined.
+    That is of the clusters in which the two differ; so p is 1 where all of them are of one family,
+    and None where nothing is defined. Where it lifts p above 5 % the bounds are drawn out to zero.
     """
     units = truth.units().values()
     found = [paired_bootstrap(first, second, clusters, draws=draws, seed=seed)
@@ -228,8 +229,10 @@ def _gap(
     row: dict[str, float | None] = {"value": plain(found[0].value), "low": None, "high": None,
                                     "p": None}  # fmt: skip
     if known:
-        least = max(paired.least_p(len(set(clusters))) for clusters in units)
-        row |= {"low": plain(min(gap.low for gap in known)),
-                "high": plain(max(gap.high for gap in known)),
+        apart = first.part != second.part
+        least = min(1.0, max(paired.least_p(len(set(clusters[apart]))) for clusters in units))
+        none = [0.0] if least > 1 - paired.LEVEL else []
+        row |= {"low": plain(min([*none, *(gap.low for gap in known)])),
+                "high": plain(max([*none, *(gap.high for gap in known)])),
                 "p": plain(max(least, *(gap.p for gap in known)))}  # fmt: skip
     return row

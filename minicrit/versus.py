@@ -25,6 +25,7 @@ Bools = npt.NDArray[np.bool_]
 #: other 0.06 off) BCa bounds held the true difference in 3 %, reflected ones in 51 %.
 COMPARED = {"f1": True, "fpr": False, "recall": True, "auroc": True, "brier": False, "aurc": False,
             "cost": False}  # fmt: skip
+OF_P = ("auroc", "brier", "aurc")  # of p itself; the others are of verdicts
 POWER = 0.8
 
 
@@ -123,7 +124,7 @@ def _differences(
         left = [without(s.p, truth, s.threshold, clusters) for s in order]
         alone = clusters is not truth.groups and not drawn[0]
         found[unit] = {name: _one_family(name, order, truth) if alone else
-                       _gap(name, order, truth, margin, drawn, left)
+                       _gap(name, order, truth, clusters, margin, drawn, left)
                        for name in COMPARED}  # fmt: skip
     rows = {
         name: _least_sure({unit: gaps[name] for unit, gaps in found.items()}) for name in COMPARED
@@ -135,6 +136,7 @@ def _gap(
     name: str,
     sides: Sequence[Side],
     truth: Truth,
+    clusters: npt.NDArray[np.str_],
     margin: float,
     drawn: Sequence[dict[str, Floats]],
     left: Sequence[dict[str, Floats]],
@@ -145,11 +147,32 @@ def _gap(
         return {"value": value, **dict.fromkeys(("low", "high", "p", "p_below", "p_above"),
                                                 math.nan)}  # fmt: skip
     gaps, rest = drawn[0][name] - drawn[1][name], left[0][name] - left[1][name]
-    gap = paired.difference(value, gaps, rest, len(truth.flawed))
+    held, apart = _speaking(name, sides, truth, clusters)
+    gap = paired.difference(value, gaps, rest, len(truth.flawed), apart=apart)
     hidden = (unseen(name, sides[0], truth), unseen(name, sides[1], truth))
-    below, above = paired.one_sided(value, gaps, rest, margin, hidden)
+    below, above = paired.one_sided(value, gaps, rest, margin, hidden, held=held)
     return {"value": value, "low": gap.low, "high": gap.high, "p": gap.p,
             "p_below": below, "p_above": above}  # fmt: skip
+
+
+def _speaking(
+    name: str, sides: Sequence[Side], truth: Truth, clusters: npt.NDArray[np.str_]
+) -> tuple[int, int]:
+    """How many clusters hold items that a metric is over, and in how many the judges differ there.
+
+    An area under the ROC curve holds flawed items against valid ones: the fewer clusters of either.
+    """
+
+    def count(mask: Bools) -> int:
+        return len(np.unique(clusters[mask]))
+
+    first, second = (side.p if name in OF_P else side.p > side.threshold for side in sides)
+    over = {"fpr": ~truth.flawed, "recall": truth.flawed}.get(name, np.ones_like(truth.flawed))
+    found = count(over), count(over & (first != second))
+    if name != "auroc":
+        return found
+    fewest = min(count(truth.flawed), count(~truth.flawed))
+    return min(found[0], fewest), min(found[1], fewest)
 
 
 def _one_family(name: str, sides: Sequence[Side], truth: Truth) -> dict[str, float]:

@@ -58,6 +58,7 @@ def test_cells_by_hand(matrix):
 
 
 def test_a_specialist_that_hurts_elsewhere_is_seen(matrix):
+    """In five of six families, so AUROC is no surer than 2^(1 - 5)."""
     home, away = matrix["trading"]["trading"]["against"], matrix["trading"]["medical"]["against"]
     assert (home["only_it_right"], home["only_general_right"]) == (20, 0)
     assert (away["only_it_right"], away["only_general_right"]) == (0, 20)
@@ -65,7 +66,8 @@ def test_a_specialist_that_hurts_elsewhere_is_seen(matrix):
     assert home["mcnemar_p"] == pytest.approx(mcnemar_exact(20, 0), abs=1e-6)
     assert (home["says"], away["says"]) == ("better", "worse")
     assert home["auroc"]["value"] == pytest.approx(1 - 44 / 144, abs=1e-6)
-    assert home["auroc"]["low"] > 0 > away["auroc"]["high"]
+    assert min(home["auroc"]["p"], away["auroc"]["p"]) >= 1 / 16
+    assert home["auroc"]["low"] == 0 == away["auroc"]["high"]
 
 
 def test_the_same_verdicts_are_open(matrix):

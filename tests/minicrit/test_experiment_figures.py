@@ -183,6 +183,23 @@ def test_sampled_critiques_and_layouts_are_resampled_by_family_too():
     assert (flips["value"], flips["intervals"]["by family"]) == (0.5, [0.0, 1.0])
 
 
+def test_what_few_flawed_groups_say_is_not_surer_for_the_valid_ones_beside_them():
+    """Types of four flawed groups, among thirty valid ones: all right against all wrong.
+
+    Four coins agree with chance 1/8, so the bounds of the difference, 1, reach down to 0.
+    """
+    known = [replace(EXAMPLES[n < 4], id=f"i{n}", group=f"g{n}", source="own") for n in range(34)]
+    assert [e.label for e in known].count("flawed") == 4
+    said = {name: [[text]] * 4 + [[VALID]] * 30 for name, text in
+            (("greedy", FLAWED), ("warm", VALID))}  # fmt: skip
+    arms = [Answers(arm(name, TEMPERATURE), known, [
+        {"read": 1, "texts": some, "wrote": [1], "finished": [True]} for some in texts
+    ], [0.1] * 34) for name, texts in said.items()]  # fmt: skip
+    both = [sampling_figures.written_of(one) for one in arms]
+    gap = sampling_figures.comparisons(both, **MANY)[0]["differences"]["flaw_type_right"]
+    assert (gap["value"], gap["low"], gap["high"], gap["p"]) == (-1, -1, 0, 1 / 8)
+
+
 def test_distinct_words_are_counted_in_equal_amounts_of_text():
     row = sampling_figures.arm_row(wrote("same", [["a b", "a b"], ["a b", "c d"]]), trained=False,
                                    **MANY)  # fmt: skip

@@ -174,7 +174,7 @@ def test_bounds_of_differences_cover_the_truth() -> None:
 def test_one_family_is_no_surer_than_two(families: int, p: float | None) -> None:
     """Twenty twin groups of which one judge has every other one wrong; 0: families unknown."""
     asked = [e for n in range(20) for e in twins(n, (0, 0), (0, 0))]
-    source = [f"composer/trading/f{n // 2 % families}/m" if families else "own" for n in range(40)]
+    source = [f"composer/trading/f{n // 4 % families}/m" if families else "own" for n in range(40)]
     asked = [replace(e, source=s) for e, s in zip(asked, source, strict=True)]
     truth = Truth.of(asked)
     right = truth.flawed.astype(float)
@@ -185,6 +185,28 @@ def test_one_family_is_no_surer_than_two(families: int, p: float | None) -> None
         assert found["value"] != 0
         assert found["p"] < 0.01 if p is None else found["p"] == pytest.approx(p)
         assert families != 1 or found[worse] == found["p_apart"] == 1
+
+
+@pytest.mark.parametrize(("groups", "p"), [(3, 1 / 4), (4, 1 / 8), (6, 1 / 32)])
+def test_groups_in_which_the_judges_do_not_differ_say_nothing(groups: int, p: float) -> None:
+    """Of so many groups of flawed items A finds both, B one; sixty valid ones pass both judges.
+
+    G coins agree with chance 2^(1 - G), whatever stands beside them; what that cannot tell from
+    nothing does not leave nothing out. AUROC: B's misses lie below half of the valid ones.
+    """
+    flawed = np.arange(2 * groups + 60) < 2 * groups
+    names = np.where(flawed, np.arange(len(flawed)) // 2, np.arange(len(flawed))).astype(str)
+    truth, low = Truth(flawed, names, names, np.ones(len(flawed))), 0.2 * (np.arange(60) % 2)
+    p_a = np.append(np.full(2 * groups, 0.9), low)
+    p_b = np.append(np.tile([0.9, 0.1], groups), low)
+    sides, asked = (Side("a", p_a, 0.5), Side("b", p_b, 0.5)), small()[:1] * len(flawed)
+    found = compare(*sides, truth, asked, margin=0.02, draws=400)
+    for name, gap in (("recall", 0.5), ("f1", 1 / 3), ("auroc", 0.25)):
+        row = found["differences"][name]
+        assert row["value"] == pytest.approx(gap, abs=1e-6)
+        assert row["p"] == pytest.approx(p)
+        assert (row["low"] > 0) == (p <= 0.05)
+    assert found["differences"]["fpr"]["p"] == 1
 
 
 def test_what_n_can_find_in_words() -> None:
