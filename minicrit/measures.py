@@ -84,12 +84,16 @@ class Truth:
 
 
 def family_of(example: Example) -> str:
-    """`composer/<domain>/<family>` of a composed item, the case of the casebook, else its group."""
-    match example.source.split("/"):
-        case [origin, domain, family, *_] if origin == COMPOSER:
-            return f"{origin}/{domain}/{family}"
-        case ["casebook", _]:
-            return example.source
+    """`composer/<domain>/<family>` of a composed item, the case of the casebook, else its group.
+
+    Composed pairs of the adversarial suite bear the suite as their source, and keep their group.
+    """
+    for name in (example.source, example.group):
+        match name.split("/"):
+            case [origin, domain, family, *_] if origin == COMPOSER:
+                return f"{origin}/{domain}/{family}"
+            case ["casebook", _]:
+                return name
     return example.group
 
 

@@ -22,6 +22,7 @@ from data_gen.variants import PER_ITEM, kept_variant, kept_variants
 from minicrit.config import Recipe
 from minicrit.data_config import AdversarialConfig
 from minicrit.files import sha256_json
+from minicrit.measures import Truth, family_of
 from minicrit.metamorphic import Pairs
 from minicrit.records import read_examples, write_examples
 from minicrit.settings import load_recipe, shipped_recipes
@@ -52,6 +53,17 @@ def test_a_published_version_never_changes(items):
     """Changed on purpose: raise VERSION if there are results on the old one, then pin anew."""
     rows = sorted([i.id, i.rationale, i.label, i.flaw_type, i.evidence, i.group] for i in items)
     assert (VERSION, len(items), sha256_json(rows)[:16]) == ("1", 1114, "20ab69cdeaaf9286")
+
+
+def test_its_composed_pairs_are_of_their_families_and_not_each_of_its_own(items):
+    """Eighty pairs of twelve families are resampled as twelve; what people wrote by its groups."""
+    composed = [item for item in items if part_of(item) == FLIP]
+    assert (len(composed), len({item.group for item in composed})) == (160, 80)
+    assert Counter(map(family_of, composed))["composer/medical/sepsis_screen"] == 26
+    assert len({*map(family_of, composed)}) == 12
+    rest = [item for item in items if part_of(item) != FLIP]
+    assert [family_of(item) for item in rest] == [item.group for item in rest]
+    assert set(Truth.of(items).units()) == {"by group", "by family"}
 
 
 def test_two_items_of_one_id_are_refused_wherever_they_come_from(monkeypatch):
