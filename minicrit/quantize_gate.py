@@ -7,8 +7,9 @@ margin.
 Few items cannot prove that few verdicts flip: none of 80 leaves up to 3.7 % possible. So a release
 says what it stands on: `certified`, if the bar holds with 95 % confidence, or `point`, if only the
 share that was seen is below it. Twins share their wording and may flip together, so the bound
-(Clopper and Pearson) is that of the share of groups with any flip, which is no less than the share
-of verdicts.
+(Clopper and Pearson) is that of the share of groups with any flip. The share of verdicts is no
+larger where groups are of one size; else a group that flips may be the largest, so the bound is
+that many times as large as the largest is against their mean.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -34,16 +35,18 @@ def flip_facts(
 ) -> dict[str, Any]:
     """The flips of n verdicts, (n,), of items of these groups: share, bounds, what would certify.
 
-    `groups` are all of them, `apart` those with a flip. `upper` is the exact one-sided bound (95 %)
-    of their share; `needed` the groups with which as many apart would certify the bar.
+    `groups` are all of them, `apart` those with a flip. `upper` is the one-sided bound (95 %) of
+    the share of verdicts: the exact one of the share apart, times the largest group over the mean;
+    `needed` the groups, of these sizes, with which as many apart would certify the bar.
     """
     count, n, bar = int(flipped.sum()), len(flipped), MOST_FLIPS[bits]
-    apart, over = len(set(groups[flipped])), len(set(groups))
-    share = wilson(count, n)
-    upper = clopper_pearson(apart, over, 1 - 2 * CHANCE).high
+    sizes = np.unique(groups, return_counts=True)[1]
+    apart, over = len(set(groups[flipped])), len(sizes)
+    share, uneven = wilson(count, n), float(sizes.max() / sizes.mean())
+    upper = min(1.0, uneven * clopper_pearson(apart, over, 1 - 2 * CHANCE).high)
     return {"count": count, **entry(share.value, n, {"wilson": share}), "bar": bar,
             "groups": over, "apart": apart, "upper": plain(upper), "certified": bool(upper <= bar),
-            "needed": certifying_groups(apart, bar)}  # fmt: skip
+            "needed": certifying_groups(apart, bar / uneven)}  # fmt: skip
 
 
 def certifying_groups(count: int, bar: float) -> int:

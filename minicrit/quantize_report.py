@@ -48,8 +48,8 @@ def _rows(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         "verdicts flipped",
         "",
         f"{flips['count']} of {flips['n']}",
-        f"{flips['value']:.4f} {_bounds(flips)} (Wilson), at most {flips['upper']:.4f} (95 %, of "
-        f"groups: {flips['apart']} of {flips['groups']} have a flip)",
+        f"{flips['value']:.4f} {_bounds(flips)} (Wilson), at most {flips['upper']:.4f} (95 %; "
+        f"{flips['apart']} of {flips['groups']} groups have a flip)",
     )
     for name, row in report["metrics"].items():
         p = report["no_worse"].get(name)

@@ -40,7 +40,7 @@ _LINES: tuple[tuple[str, str | None, str, Show], ...] = (
     ("weights, MB", "size.float_critic", "size.quantized", _megabytes),
     ("verdicts flipped", None, "flips", _rate),
     ("at most, 95 % sure", None, "flips.upper", lambda x: number(x, 4)),
-    ("items to certify the bar", None, "flips.needed", str),
+    ("groups to certify the bar", None, "flips.needed", str),
     ("threshold", "thresholds.float", "thresholds.quantized", lambda x: number(x, 4)),
     ("F1", "metrics.f1.float", "metrics.f1.quantized", _rate),
     ("F1, quantized - float", None, "metrics.f1.difference", _gap),

@@ -11,6 +11,7 @@ from scipy import stats
 
 from minicrit.quantize_compare import agreement
 from minicrit.quantize_gate import MOST_FLIPS, certifying_groups, flip_facts, gate
+from minicrit.side_tables import quantize_rows
 from minicrit.unseen import Side
 
 FINE = {"f1": {"p_below": 0.001}, "fpr": {"p_above": 0.05}}
@@ -44,6 +45,29 @@ def test_twins_that_flip_together_certify_no_more_than_their_groups_do() -> None
     both = flips_of(2, 600, 8, of_a_group=2)
     assert [both[key] for key in ("count", "n", "apart", "groups")] == [2, 600, 1, 300]
     assert both["needed"] == certifying_groups(1, 0.005)
+
+
+def test_the_page_says_that_groups_certify_not_items() -> None:
+    """Of 80 twin pairs none flips: 598 pairs would certify 0.5 %, which are 1,196 items."""
+    _, rows = quantize_rows({"int8": {"flips": flips_of(0, 160, 8, of_a_group=2)}}) or ((), [])
+    assert ("groups to certify the bar", "", "598") in rows
+
+
+def test_a_group_that_flips_may_be_the_largest() -> None:
+    """Of 1,000 verdicts ten of one group flip, 990 groups have one each: 1 % is not below 0.5 %.
+
+    The share apart is at most 0.478 % (1 of 991); the largest group is 10 / (1000 / 991) times the
+    mean one, so up to 4.7 % may flip.
+    """
+    groups = np.array(["large"] * 10 + [f"small {n}" for n in range(990)])
+    found = flip_facts(groups == "large", groups, 8)
+    alone = stats.beta.ppf(0.95, 2, 990)
+    assert alone < 0.005 < found["value"]
+    assert found["upper"] == pytest.approx(9.91 * alone, abs=1e-6)
+    assert not found["certified"]
+    needed = found["needed"]
+    assert stats.binom.cdf(1, needed, 0.005 / 9.91) <= 0.05
+    assert stats.binom.cdf(1, needed - 1, 0.005 / 9.91) > 0.05
 
 
 @settings(max_examples=30, deadline=None)
