@@ -1,4 +1,9 @@
-"""What an experiment may learn from: one bounded number a rationale, in order of arrival."""
+"""What an experiment may learn from: one bounded number a draw, in order of arrival.
+
+A draw is that of a group (`entries.group_of`): rationales that differ in case or forms of letters
+get one arm, and mostly one answer and one decision. Counted each, two such writings of every
+rationale let 17 % of A/A experiments claim a difference at 5 %, and four of them 52 %.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -63,11 +68,11 @@ def gathered(experiment: "Experiment", store: "FeedbackStore") -> dict[str, Evid
 
 
 def _first(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The first row of each unit: once it has counted it does not change any more."""
+    """The first row of each group: once it has counted it does not change any more."""
     seen: set[str] = set()
     for row in rows:
-        if row["unit"] not in seen:
-            seen.add(row["unit"])
+        if row["group"] not in seen:
+            seen.add(row["group"])
             yield row
 
 

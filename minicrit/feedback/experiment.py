@@ -5,8 +5,8 @@
     experiment.decide(store)                                       # stops it if its rules say so
 
 The arm depends on the hash of salt and group alone, so every process gives the same: a rationale
-that is asked again, or is alike (`entries.group_of`), gets the same critic, and it counts once
-(`entries.unit_of`). What counts is an operator's first decision on a rationale of the audit
+that is asked again, or is alike (`entries.group_of`), gets the same critic, and all that are count
+once, as one draw. What counts is an operator's first decision on a rationale of the audit
 (`standing`), as the queue shows each arm's own doubtful cases first; and the first outcome that is
 reported of any rationale.
 

@@ -6,7 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from minicrit.feedback.entries import AUDIT_SHARE, Request, chance_of, check_number, unit_of
+from minicrit.feedback.entries import (
+    AUDIT_SHARE,
+    Request,
+    chance_of,
+    check_number,
+    group_of,
+    unit_of,
+)
 from minicrit.files import to_json
 
 _INNER = ("seq", "chance", "answered", "shadowed")  # columns that repeat what others hold
@@ -48,6 +55,12 @@ def decision_of(row: sqlite3.Row) -> dict[str, Any]:
     """A row of decisions as it was given."""
     span = row["evidence"]
     return {**dict(row), "evidence": None if span is None else json.loads(span)}
+
+
+def in_group(row: dict[str, Any]) -> dict[str, Any]:
+    """With the `group` of what was asked in the place of its domain and rationale."""
+    group = group_of(row.pop("domain"), row.pop("rationale"))
+    return {**row, "group": group}
 
 
 def same_decision(found: sqlite3.Row, row: Mapping[str, Any]) -> int:

@@ -31,6 +31,7 @@ from minicrit.feedback.rows import (
     ConflictError,
     columns_of,
     decision_of,
+    in_group,
     request_of,
     same_decision,
     time_of,
@@ -43,6 +44,8 @@ __all__ = ["ConflictError", "FeedbackStore", "UnavailableError", "UnknownRequest
 _GAP = 0.0005  # seconds left to other processes after a commit, so that none of them starves
 _PAGE = 500  # rows read at once by an iterator, so that no reader holds the log for long
 _MOST = 10_000  # places of a queue
+#: What is told of the request beside a decision or an outcome; r is the request.
+_ASKED = "r.unit, r.domain, r.rationale, r.experiment, r.arm"
 T = TypeVar("T")
 
 
@@ -223,19 +226,19 @@ class FeedbackStore:
     def judged(self) -> Iterator[dict[str, Any]]:
         """All decisions in order, each with what the request was answered: `answered`, `shadowed`.
 
-        Also `unit`, `experiment`, `arm`, `critic` and whether it is for the `audit`.
+        Also `unit`, `group`, `experiment`, `arm`, `critic` and whether it is for the `audit`.
         """
-        about = "r.unit, r.answered, r.shadowed, r.experiment, r.arm, r.critic, r.chance"
+        about = f"{_ASKED}, r.answered, r.shadowed, r.critic, r.chance"
         both = "decisions AS d JOIN requests AS r USING (request_id)"
         join = f"(SELECT d.*, {about} FROM {both})"  # noqa: S608
         for row in self._pages(join, "id"):
-            yield {**decision_of(row), "audit": row["chance"] < AUDIT_SHARE}
+            yield {**in_group(decision_of(row)), "audit": row["chance"] < AUDIT_SHARE}
 
     def rewarded(self) -> Iterator[dict[str, Any]]:
-        """All outcomes in order, each with `unit`, `experiment` and `arm` of its request."""
+        """All outcomes in order, with `unit`, `group`, `experiment` and `arm` of the request."""
         both = "outcomes AS o JOIN requests AS r USING (request_id)"
-        join = f"(SELECT o.*, r.unit, r.experiment, r.arm FROM {both})"  # noqa: S608
-        return map(dict, self._pages(join, "id"))
+        join = f"(SELECT o.*, {_ASKED} FROM {both})"  # noqa: S608
+        return map(in_group, map(dict, self._pages(join, "id")))
 
     def counts(self) -> list[dict[str, Any]]:
         """How many `requests` there are, and `rationales` in them.

@@ -1,0 +1,63 @@
+"""What counts in an experiment: one number for each draw of an arm."""
+
+import random
+
+import pytest
+
+from minicrit.feedback.entries import AUDIT_SHARE, Request, chance_of
+from minicrit.feedback.evidence import gathered
+from minicrit.feedback.experiment import CONTROL, TREATMENT
+from minicrit.feedback.store import FeedbackStore
+from tests.minicrit.feedback.test_experiment import audited, made, result
+
+#: Ways to write one rationale that differ in case alone.
+WRITINGS = ("Text {}.", "text {}.", "TEXT {}.", "Text {}. ")
+
+
+@pytest.fixture
+def store(tmp_path):
+    with FeedbackStore(tmp_path / "store.db") as store:
+        yield store
+
+
+def fill(store, names, arms):
+    """Each group of requests in one arm and of one decision; an outcome of each as well."""
+    requests, decisions = [], []
+    for number, (arm, right) in enumerate(arms):
+        for writing in WRITINGS:
+            name, text = names.pop(), writing.format(number)
+            requests.append(Request(request_id=name, domain="general", rationale=text, arm=arm,
+                                    result=result("valid"), experiment="e"))  # fmt: skip
+            decisions.append((name, right))
+    store.add_requests(requests)
+    for name, right in decisions:
+        store.add_decision(name, "agree" if right else "disagree", "ann")
+        store.add_outcome(name, float(right))
+
+
+def test_all_writings_of_a_rationale_are_one_draw(tmp_path, store):
+    """Three rationales, four writings each, of which two are the same but for a blank."""
+    arms = [(CONTROL, True), (TREATMENT, True), (TREATMENT, False)]
+    fill(store, audited(12), arms)
+    experiment = made(tmp_path, metrics=("agreement", "false_positives", "outcome"))
+    found = gathered(experiment, store)
+    assert {name: len(one.psi) for name, one in found.items()} == {
+        "agreement": 3, "false_positives": 2, "outcome": 3, "drawn": 3,
+    }  # fmt: skip
+    assert found["agreement"].arms() == {CONTROL: {"n": 1, "mean": 1.0},
+                                         TREATMENT: {"n": 2, "mean": 0.5}}  # fmt: skip
+
+
+def test_draws_that_are_fair_are_no_mismatch_however_often_a_rationale_is_written(tmp_path, store):
+    """40 of 60 draws are of the treatment, as one experiment in a hundred has it or worse.
+
+    Of 180 units, as three of the writings are, 120 would be: one in a hundred thousand.
+    """
+    names = [name for n in range(3000) if chance_of(name := f"r{n}") < AUDIT_SHARE]
+    arms = [(TREATMENT if n < 40 else CONTROL, True) for n in range(60)]
+    random.Random(0).shuffle(arms)
+    fill(store, names, arms)
+    state = made(tmp_path).state(store)
+    assert state["metrics"]["agreement"]["n"] == 60
+    assert state["mismatch_p"] > 0.01
+    assert state["rule"] is None
