@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from minicrit.contrast_tables import chance
 from minicrit.tables import Row, bounds, cell, markdown, number
 
 FALLBACK, GENERAL = "fallback", "general"  # the adapter that all are compared with, and its name
@@ -76,7 +77,7 @@ def against_rows(found: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     rows: list[Row] = [
         (_name(key) + ("*" if domain == key else ""), domain, _signed(told["accuracy"]),
          f"{told['only_it_right']} : {told['only_general_right']}",
-         number(told["mcnemar_holm_p"]), _signed(told["auroc"]["value"]),
+         chance(told["mcnemar_holm_p"]), _signed(told["auroc"]["value"]),
          bounds(told["auroc"]["low"], told["auroc"]["high"]), _adjusted(told["auroc"]),
          told["says"])
         for key, row in (found.get("matrix") or {}).items()
@@ -101,7 +102,7 @@ def adapters_view(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _adjusted(auroc: Mapping[str, Any]) -> str:
     if auroc.get("testable", True):  # as reports from before had it
-        return number(auroc["holm_p"])
+        return chance(auroc["holm_p"])
     return f"cannot be tested, {auroc['clusters']} families"
 
 

@@ -100,6 +100,11 @@ def chance(p: float | None) -> str:
     return "-" if p is None else "< 0.0001" if p < LEAST_CHANCE else f"{p:.4f}"
 
 
+def said_p(p: float | None) -> str:
+    """The same within a sentence: `p=0.0312` or `p < 0.0001`."""
+    return f"p {chance(p)}" if chance(p).startswith("<") else f"p={chance(p)}"
+
+
 def _pair(report: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
     return f"{name_of(report, pair['a'])} against {name_of(report, pair['b'])}"
 
@@ -109,6 +114,4 @@ def _difference(gap: Mapping[str, Any]) -> str:
         return "-"
     if gap["low"] is None:
         return f"{gap['value']:+.3f}"
-    said = chance(gap["p"])
-    p = f"p {said}" if said.startswith("<") else f"p={said}"
-    return f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}] {p}"
+    return f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}] {said_p(gap['p'])}"

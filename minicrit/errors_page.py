@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from minicrit import plots
+from minicrit.contrast_tables import chance
 from minicrit.misses import KINDS, LEAST_AGREEMENT, LEAST_CONTROL, RIGHT
 from minicrit.pages import render
 from minicrit.plots import Dot, Line
@@ -199,8 +200,8 @@ def slice_rows(report: Report) -> tuple[Row, list[Row]]:
             "p by family", "families")  # fmt: skip
     rows: list[Row] = [
         (", ".join(f"{axis.replace('_', ' ')}: {name}" for axis, name in row["slice"].items()),
-         str(row["misses"]), str(row["n"]), cell(row), cell(row["rest"]), number(row["p"], 4),
-         number(row["p_over_all"], 3), number(row["p_by_family"], 3), str(row["families"]))
+         str(row["misses"]), str(row["n"]), cell(row), cell(row["rest"]), chance(row["p"]),
+         chance(row["p_over_all"]), chance(row["p_by_family"]), str(row["families"]))
         for row in report["slices"]["worst"]
     ]  # fmt: skip
     return head, rows

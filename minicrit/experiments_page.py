@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from minicrit.contrast_tables import chance
 from minicrit.tables import Row, bounds, cell, cell_or_value, markdown, number
 
 Report = Mapping[str, Any]
@@ -100,16 +101,16 @@ def _cost(report: Report, name: str, arm: Mapping[str, Any]) -> Row:
 def _test(row: Mapping[str, Any] | None) -> Row:
     if row is None:
         return ("-", "-", "-")
-    return (f"{row['only_a_right']} : {row['only_b_right']}", number(row["mcnemar_p"], 4),
-            number(row["mcnemar_holm_p"], 4))  # fmt: skip
+    return (f"{row['only_a_right']} : {row['only_b_right']}", chance(row["mcnemar_p"]),
+            chance(row["mcnemar_holm_p"]))  # fmt: skip
 
 
 def difference_rows(report: Report) -> tuple[Row, list[Row]]:
     """Head and rows of every difference that was tested."""
     rows: list[Row] = [
         (row["a"], row["b"], str(row["n"]), NAMES[name],
-         f"{number(gap['value'])} {bounds(gap['low'], gap['high'])}", number(gap["p"], 4),
-         number(gap["holm_p"], 4))
+         f"{number(gap['value'])} {bounds(gap['low'], gap['high'])}", chance(gap["p"]),
+         chance(gap["holm_p"]))
         for row in report["comparisons"] for name, gap in row["differences"].items()
     ]  # fmt: skip
     return ("a", "b", "n", "metric", "a minus b", "p", "Holm"), rows

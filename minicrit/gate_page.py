@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from minicrit import plots
+from minicrit.contrast_tables import chance, said_p
 from minicrit.pages import render
 from minicrit.plots import Line
 from minicrit.tables import Row, bounds, cell, markdown, number
@@ -103,7 +104,7 @@ def difference_rows(report: Report) -> tuple[Row, list[Row]]:
             "95 %", "correlation", f"years to prove +{gain:.2f}")  # fmt: skip
     rows: list[Row] = [
         (GAPS[name], _signed(row["value"]), bounds(row["low"], row["high"], 2),
-         number(row["p"], 4), bounds(row["memmel_low"], row["memmel_high"], 2),
+         chance(row["p"]), bounds(row["memmel_low"], row["memmel_high"], 2),
          number(row["rho"], 2), _years(row))
         for name, row in report["differences"].items()
     ]  # fmt: skip
@@ -147,7 +148,7 @@ def verdict_rows(report: Report) -> tuple[Row, list[Row]]:
         ("mean return of flagged trades, %", number(_percent(report["per_trade"]["flagged"]), 2)),
         ("kept less flagged, % (95 %, by month of entry)",
          f"{number(_percent(gap['value']), 2)} "
-         f"{bounds(_percent(gap['low']), _percent(gap['high']), 2)} p={number(gap['p'], 4)}"),
+         f"{bounds(_percent(gap['low']), _percent(gap['high']), 2)} {said_p(gap['p'])}"),
     ]  # fmt: skip
     if found := report["verdicts"]:
         rate = {key: f"{cell(found[key])} n={found[key]['n']}" for key in ("recall", "fpr")}
@@ -201,7 +202,7 @@ def _lines(curves: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 def _against(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return (number(row.get("median"), 2), bounds(row.get("low"), row.get("high"), 2),
-            _signed(row.get("gain")), number(row["p"], 4))  # fmt: skip
+            _signed(row.get("gain")), chance(row["p"]))  # fmt: skip
 
 
 def _years(row: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_gen.court.qualification_page import verdict
-from minicrit.tables import Row, cell, escaped, markdown, number
+from minicrit.contrast_tables import said_p
+from minicrit.tables import Row, cell, escaped, markdown
 
 Report = Mapping[str, Any]
 OUTCOMES = {
@@ -88,9 +89,9 @@ def _rates(rates: Report) -> list[Row]:
 def _signs(found: Report) -> str:
     groups = found["by_group"]
     return (
-        f"Sign test (exact): {found['wins']} wins, {found['losses']} losses, p = "
-        f"{number(found['p'], 4)}; by groups {groups['wins']} to {groups['losses']}, p = "
-        f"{number(groups['p'], 4)}."
+        f"Sign test (exact): {found['wins']} wins, {found['losses']} losses, "
+        f"{said_p(found['p'])}; by groups {groups['wins']} to {groups['losses']}, "
+        f"{said_p(groups['p'])}."
     )
 
 

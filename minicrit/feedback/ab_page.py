@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from minicrit import plots
+from minicrit.contrast_tables import chance
 from minicrit.feedback.planning import ENDS
 from minicrit.pages import render
 from minicrit.plots import Line
@@ -85,7 +86,7 @@ def metric_rows(report: Report) -> tuple[Row, list[Row]]:
         arms = [f"{number(one['arms'][arm]['mean'])} (n={one['arms'][arm]['n']})"
                 for arm in ("control", "treatment")]  # fmt: skip
         rows.append((LABELS[name], *arms, number(one["gain"]), bounds(one["low"], one["high"]),
-                     number(one["p"], 4), str(one["n"])))  # fmt: skip
+                     chance(one["p"]), str(one["n"])))  # fmt: skip
     return ("metric", "control", "treatment", "gain", "bounds", "p", "n"), rows
 
 

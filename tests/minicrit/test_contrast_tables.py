@@ -1,0 +1,69 @@
+"""No page says that a p value is 0: four decimals show 0.0001, and what is less is said to be."""
+
+from typing import Any
+
+from data_gen.court.verdicts_page import verdicts_page
+from minicrit import adapter_page, errors_page, experiments_page
+from minicrit.contrast_tables import chance, said_p
+from minicrit.feedback import ab_page
+
+TINY = 0.000012
+RATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 90}
+LESS = "< 0.0001"
+
+
+def test_a_chance_for_people() -> None:
+    assert [chance(p) for p in (None, 0.0, TINY, 0.0001, 0.25)] == ["-", LESS, LESS, "0.0001",
+                                                                    "0.2500"]  # fmt: skip
+    assert [said_p(p) for p in (TINY, 0.25)] == ["p < 0.0001", "p=0.2500"]
+
+
+def test_slices_of_errors() -> None:
+    row = {"slice": {"domain": "medical"}, "misses": 45, **RATE, "rest": RATE, "p": TINY,
+           "p_over_all": 0.00004, "p_by_family": 0.0005, "families": 7}  # fmt: skip
+    _, (found,) = errors_page.slice_rows({"slices": {"worst": [row]}})
+    assert found[-4:-1] == (LESS, LESS, "0.0005")
+
+
+def test_arms_of_experiments() -> None:
+    gap = {"value": 0.2, "low": 0.1, "high": 0.3, "p": 0.0003, "holm_p": 0.00005}
+    pair = {"a": "cot", "b": "plain-1", "n": 90, "differences": {"f1": gap}}
+    _, (found,) = experiments_page.difference_rows({"comparisons": [pair]})
+    assert found[-2:] == ("0.0003", LESS)
+
+
+def test_specialists() -> None:
+    told = {"accuracy": 0.4, "only_it_right": 40, "only_general_right": 0, "says": "better",
+            "mcnemar_holm_p": 0.0004,
+            "auroc": {"value": 0.3, "low": 0.2, "high": 0.4, "holm_p": TINY}}  # fmt: skip
+    _, (found,) = adapter_page.against_rows({"matrix": {"medical": {"medical": {"against": told}}}})
+    assert (found[4], found[7]) == ("0.0004", LESS)
+
+
+def test_metrics_of_an_experiment() -> None:
+    arm = {"n": 300, "mean": 0.5}
+    one = {"arms": {"control": arm, "treatment": arm}, "gain": 0.3, "low": 0.1, "high": 0.4,
+           "p": TINY, "n": 600}  # fmt: skip
+    _, (found,) = ab_page.metric_rows({"metrics": {"agreement": one}})
+    assert found[-2] == LESS
+
+
+def judged(p: float) -> dict[str, Any]:
+    """The parts of a judge's report that its page reads."""
+    names = ("flips", "leaning", "tie", "identical", "unscored", "judge_agrees_with_label")
+    signs = {"wins": 40, "losses": 2, "p": p}
+    parts = ("longer_wins", "correlation", "controlled")
+    return {
+        "models": {f"model_{n}": {"name": f"critic {n}"} for n in (1, 2)},
+        "judge": {"name": "j", "backend": "local", "prompt": "compare-1", "constitution": "1"},
+        "qualification": {"qualified": True}, "win_rate": RATE, "corrected": RATE, "slices": {},
+        "items": {"n": 90, "flawed": 45, "groups": 45, "drawn_from": 90}, "command": "judge",
+        "outcomes": dict.fromkeys(("wins_1", "wins_2", *names), 1), "to_read": [], "cost": {},
+        "rates": dict.fromkeys(names, RATE), "length": {"band": 1.2, **dict.fromkeys(parts, RATE)},
+        "sign_test": {**signs, "by_group": {**signs, "p": 0.04}},
+    }  # fmt: skip
+
+
+def test_signs_of_a_judge() -> None:
+    page = verdicts_page(judged(TINY))
+    assert "40 wins, 2 losses, p < 0.0001; by groups 40 to 2, p=0.0400." in page
