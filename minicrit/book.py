@@ -2,9 +2,10 @@
 
 The capital is fixed: returns of a day add up over trades and are not reinvested. A day without
 trades counts as zero. With prices, a trade earns on each day what its position gained since the day
-before, and on its last day also the rest of its stated return (costs, slippage); without prices the
-whole return falls on the exit day, which keeps its size but not its path: trades that overlap are
-then less alike than they were, so give prices where trades last for more than a few days.
+before, and on its last day also the rest of its stated return (costs, slippage); a large rest means
+that the prices are not those of the trade, as closes without their split are not. Without prices
+the whole return falls on the exit day, which keeps its size but not its path: trades that overlap
+are then less alike than they were, so give prices where trades last for more than a few days.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -36,6 +37,7 @@ class Book:
         earned: (T, n) sparse, returns on the capital.
         open: (T, n) sparse, size of the position in periods in which it was open.
         sizes: (n,) share of the capital.
+        rests: (n,) what the prices left of each return to the last day; 0 without prices.
         periods: a year, as the calendar has them.
         years: from first to last day.
     """
@@ -44,6 +46,7 @@ class Book:
     earned: "sparse.csr_array"
     open: "sparse.csr_array"
     sizes: Floats
+    rests: Floats
     periods: float
     years: float
 
@@ -76,8 +79,11 @@ def build_book(trades: Sequence[Trade], period: str, prices: Prices | None, path
     starts, place = _periods(days, period)
     cells: dict[tuple[int, int], float] = {}
     holding: dict[tuple[int, int], float] = {}
+    rests = []
     for column, trade in enumerate(trades):
-        for day, earned in _marked(trade, prices, Path(path)):
+        marked = list(_marked(trade, prices, Path(path)))
+        rests.append(marked[-1][1] if len(marked) > 1 else 0.0)
+        for day, earned in marked:
             at = (place[day], column)
             cells[at] = cells.get(at, 0.0) + trade.size * earned
         for day in days[bisect_left(days, trade.opened) : bisect_right(days, trade.closed)]:
@@ -89,13 +95,14 @@ def build_book(trades: Sequence[Trade], period: str, prices: Prices | None, path
         earned=_matrix(cells, shape),
         open=_matrix(holding, shape),
         sizes=np.array([trade.size for trade in trades]),
+        rests=np.array(rests),
         periods=len(starts) / years,
         years=years,
     )
 
 
 def _marked(trade: Trade, prices: Prices | None, path: Path) -> Iterator[tuple[date, float]]:
-    """(day, return on the position) while the trade was open, in the order of the days."""
+    """(day, return on the position) while the trade was open; with prices, the rest comes last."""
     if prices is None or trade.closed == trade.opened:
         yield trade.closed, trade.gain
         return

@@ -10,6 +10,7 @@ from minicrit.contrast_tables import chance, said_p
 from minicrit.pages import render
 from minicrit.plots import Line
 from minicrit.tables import Row, bounds, cell, markdown, number
+from minicrit.trades import SLACK
 
 Report = Mapping[str, Any]
 
@@ -72,14 +73,18 @@ def gate_html(report: Report) -> str:
 
 
 def about(report: Report) -> str:
-    """What was measured, in two sentences."""
+    """What was measured, and whether the prices fit."""
     facts = report["trades"]
     lost = sum(facts["unscored"].values())
     way = "marked to market" if facts["marked"] else "booked on their exit days"
+    off = facts["off_prices"]
+    odd = (f" Of {off['n']} of them the closes leave more than {100 * SLACK:g} % of the position "
+           f"to the exit day, most of that in line {off['line']} ({100 * off['rest']:+.1f} %): are "
+           "splits taken into account?") if off["n"] else ""  # fmt: skip
     return (
         f"{facts['n']} trades in {facts['instruments']} instruments from {facts['first']} to "
         f"{facts['last']} ({facts['years']:.1f} years, {facts['periods']} periods of a "
-        f"{facts['period']}, {facts['periods_a_year']:.1f} a year), {way}. "
+        f"{facts['period']}, {facts['periods_a_year']:.1f} a year), {way}.{odd} "
         f"{report['critic']['name']} flags {report['flagged']} of them at threshold "
         f"{report['critic']['threshold']:.3f}; {lost} could not be read and passed. Gate: "
         f"{report['settings']['gate']}."

@@ -37,7 +37,7 @@ from minicrit.manifest import provenance
 from minicrit.measures import plain
 from minicrit.sharpe import sharpe_ratio
 from minicrit.tabular import write_table
-from minicrit.trades import Trade, read_prices, read_trades
+from minicrit.trades import SLACK, Trade, read_prices, read_trades
 
 Bools = npt.NDArray[np.bool_]
 Load = Callable[[str], Judge]
@@ -106,9 +106,19 @@ def _trades(
         "periods": len(book.starts),
         "periods_a_year": plain(book.periods),
         "marked": settings.prices is not None,
+        "off_prices": _off_prices(trades, book),
         "labelled": trades[0].label is not None,
         "unscored": dict(scored.unscored),
     }
+
+
+def _off_prices(trades: Sequence[Trade], book: Book) -> dict[str, Any]:
+    """Of how many trades the closes leave more to the exit day than costs are, and the worst."""
+    found: dict[str, Any] = {"n": int(np.sum(np.abs(book.rests) > SLACK)), "line": None}
+    if found["n"]:
+        worst = int(np.argmax(np.abs(book.rests)))
+        found |= {"line": trades[worst].line, "rest": plain(float(book.rests[worst]))}
+    return found
 
 
 def _measured(

@@ -21,7 +21,7 @@ OPTIONAL = ("exit_date", "entry", "exit", "return", "label", "domain", "id", "st
 PRICE_COLUMNS = ("date", "instrument", "close")
 SIDES = {"long": 1, "buy": 1, "short": -1, "sell": -1}
 _MAX_SIZE, _MAX_RETURN = 10.0, 10.0
-_SLACK = 0.05  # between a return and that of its prices: costs, and dividends of a long holding
+SLACK = 0.05  # between a return and that of its prices: costs, and dividends of a long holding
 
 Prices = dict[str, dict[date, float]]
 
@@ -127,8 +127,8 @@ def _gain(where: str, row: Mapping[str, str], side: int, cost_bp: float) -> floa
     gross = side * (out / entry - 1)
     if given is None:
         return gross - cost_bp / 1e4
-    if abs(given - gross) > _SLACK:
-        _refuse(where, f"return within {_SLACK} of entry and exit ({gross:.4f})", f"{given:g}",
+    if abs(given - gross) > SLACK:
+        _refuse(where, f"return within {SLACK} of entry and exit ({gross:.4f})", f"{given:g}",
                 "correct one of them")  # fmt: skip
     return given
 

@@ -42,6 +42,14 @@ def test_with_prices_a_trade_is_marked_every_day_and_ends_at_its_own_return() ->
     assert made.series(np.ones(1)).sum() == pytest.approx(0.5 * 0.19)
 
 
+def test_what_the_prices_leave_to_the_last_day_is_known() -> None:
+    """Closes of 100, 102 and, split in two, 52: of +4 % they tell +2 % and -50 %; 52 % are left."""
+    closes = dict(zip((date(2024, 1, d) for d in (2, 3, 4)), (100, 102, 52), strict=True))
+    made = book(trade(2, 4, 0.04), trade(2, 3, 0.019), trade(3, 3, 0.5), prices={"A": closes})
+    assert made.rests == pytest.approx([0.52, -0.001, 0])
+    assert book(trade(2, 4, 0.04)).rests == pytest.approx([0])
+
+
 def test_weeks_and_months_hold_the_sum_of_their_days() -> None:
     trades = (trade(1, 3, 0.02), trade(4, 9, 0.04), trade(10, 31, 0.01))
     days, weeks, months = (book(*trades, period=p).series(np.ones(3))

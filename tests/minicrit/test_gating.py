@@ -288,3 +288,22 @@ def test_the_command_with_a_real_critic(tmp_path: Path, tiny: Base, capsys) -> N
     recipe.sharpe.trades.write_text("date,instrument\n")
     assert main(command) == 1
     assert "trades.csv:1: expected columns date, instrument, side" in capsys.readouterr().err
+
+
+def test_closes_that_miss_a_split_are_told(tmp_path: Path) -> None:
+    """Trade 40 is held over night: its closes fall by half, its return is given as +1 %."""
+    recipe = made(tmp_path)
+    path, held = recipe.sharpe.trades, days(42)[40:]
+    assert path is not None
+    body = [f",{line}" for line in path.read_text().splitlines()[1:]]
+    body[40] = f"{held[1]},{held[0]},X,long,0.1,0.01,Trade 40 a=0.2 .,valid"
+    path.write_text("\n".join(["exit_date," + ",".join(HEAD), *body]) + "\n")
+    recipe.sharpe.prices = tmp_path / "prices.csv"
+    closes = [f"{day},X,{100 if day <= held[0] else 50}" for day in days(150)]
+    recipe.sharpe.prices.write_text("\n".join(["date,instrument,close", *closes]) + "\n")
+    report = sharpe(recipe, load=StandIn)
+    assert report["trades"]["off_prices"] == {"n": 1, "line": 42, "rest": 0.51}
+    page = Path(f"{recipe.sharpe.out}.md").read_text()
+    assert "Of 1 of them the closes leave more than 5 % of the position to the exit day" in page
+    assert "most of that in line 42 (+51.0 %): are splits taken into account?" in page
+    assert sharpe(made(tmp_path), load=StandIn)["trades"]["off_prices"] == {"n": 0, "line": None}
