@@ -38,7 +38,7 @@ from minicrit.misses import Explanation
 from minicrit.precision import settled
 from minicrit.records import Example
 from minicrit.selection import limited, of_split
-from minicrit.tables import cell
+from minicrit.tables import cell, left_out
 
 FORM = "explanations-4"
 #: Name of each figure, over which items it goes, and what it says.
@@ -196,8 +196,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         f"# Whole critiques of {report['critic']['name']}",
         "",
-        f"{report['n']} items of split {report['split']}; intervals at 95 %, the widest of "
-        f"those by item (Wilson), resampled by group and by family.{lost}",
+        f"{report['n']} items of split {report['split']}{left_out(report)}; intervals at 95 %, "
+        f"the widest of those by item (Wilson), resampled by group and by family.{lost}",
         "",
         "| | value | n | meaning |",
         "|---|---|---|---|",

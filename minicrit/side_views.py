@@ -8,7 +8,7 @@ lacks a figure its cell says `-`. What is read of each:
                           qualification.{qualified, forced, failings, rates}
     errors.json           critic.name, split, n, slices.worst,
                           counts.<kind>.{count, value, low, high}
-    explain.json          critic.name, split, n, figures.<name>.{value, low, high, n}
+    explain.json          critic.name, split, n, unscored, figures.<name>.{value, low, high, n}
     adapters.json         see `adapter_report`
     experiments.json      model.name, items.all.n, arms.<name>, comparisons, measured.arms
     sharpe.json, agreement.json   see `gating` and `agreement`
@@ -21,7 +21,7 @@ from typing import Any
 from minicrit.adapter_page import adapters_view
 from minicrit.contrast_tables import chance
 from minicrit.pages import read_results
-from minicrit.tables import Row, cell, number
+from minicrit.tables import Row, cell, left_out, number
 
 Report = Mapping[str, Any]
 Table = tuple[Row, list[Row]]
@@ -113,7 +113,8 @@ def explained_view(report: Report) -> View:
             for name, one in (report.get("figures") or {}).items()]  # fmt: skip
     return {
         "about": f"{_at(report, 'critic.name') or '-'} on {report.get('n', '-')} items of split "
-        f"{report.get('split', '-')}. What is cut off or does not parse is a miss in each row.",
+        f"{report.get('split', '-')}{left_out(report)}. What is cut off or does not parse is a "
+        "miss in each row.",
         "figures": (("", "value", "n"), rows),
     }
 

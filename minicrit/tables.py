@@ -91,6 +91,13 @@ def cell(entry: Mapping[str, Any] | None) -> str:
     return f"{number(entry['value'])} {bounds(entry.get('low'), entry.get('high'))}"
 
 
+def left_out(report: Mapping[str, Any]) -> str:
+    """Of how many items more there is no verdict, and why; empty if of all that were asked."""
+    lost = report.get("unscored") or {}
+    why = ", ".join(f"{count} {name}" for name, count in lost.items())
+    return f", without {sum(lost.values())} more that could not be read ({why})" if lost else ""
+
+
 def certificate(judge: Mapping[str, Any]) -> str:
     """What a calibrated judge's threshold promises, in a sentence."""
     found = judge["calibration"]

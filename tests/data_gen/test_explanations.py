@@ -12,6 +12,7 @@ from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.encoding import TooLongError
 from minicrit.records import Example, write_examples
+from minicrit.side_views import explained_view
 from tests.minicrit.benchmark_case import FLAWED, VALID, StandIn, twins
 
 #: What is wrong with the critique of the flawed text of each group, if anything is.
@@ -142,6 +143,18 @@ def test_a_text_that_leaves_no_room_is_a_miss_and_stops_no_other(tmp_path):
     assert [row["broken"] for row in rows if row["group"] == "2"] == ["too long"] * 2
     page = (tmp_path / "reports/explain.md").read_text()
     assert "Of 2 nothing could be written (too long)." in page
+
+
+def test_items_that_could_not_be_read_are_said_to_be_left_out(tmp_path):
+    recipe = recipe_for(tmp_path)
+    rows = [replace(e, id=f"{n}/{e.label}", group=str(n), rationale=f"{e.rationale} {n}")
+            for n in range(20) for e in twins(0, (0.1, 0.9 if n else "nan"), (0, 0))]  # fmt: skip
+    write_examples(tmp_path / "data.jsonl", rows)
+    report = explain(recipe, load=lambda _: Writer("a"))
+    assert (report["n"], report["unscored"]) == (39, {"undefined p": 1})
+    said = "39 items of split test, without 1 more that could not be read (1 undefined p)"
+    assert said in (tmp_path / "reports/explain.md").read_text()
+    assert explained_view(report)["about"].startswith(f"critic a on {said}.")
 
 
 def test_an_item_that_comes_twice_is_refused(tmp_path):
