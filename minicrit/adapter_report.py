@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from minicrit.adapter_matrix import matrix_of, remove_scores, score_all
+from minicrit.adapter_matrix import Floats, matrix_of, remove_scores, score_all
 from minicrit.adapter_page import page
 from minicrit.adapters_config import AdaptersConfig
 from minicrit.config import Recipe
@@ -43,12 +43,18 @@ def report_adapters(recipe: Recipe) -> dict[str, Any]:
         "matrix": matrix_of(p, examples, draws=settings.draws, seed=recipe.seed),
         "sizes": sizes(router),
         "detector": detection(router, examples),
-        "measured": times(router, examples),
+        "measured": times(router, _read_by_all(p, examples)),
     }
     write_json(settings.report.with_name(f"{settings.report.name}.json"), found)
     write_atomic(settings.report.with_name(f"{settings.report.name}.md"), page(found))
     remove_scores(router, settings.report)
     return found
+
+
+def _read_by_all(p: Mapping[str, Floats], examples: Sequence[Example]) -> list[Example]:
+    """The examples that every adapter has judged: of others there is no time."""
+    lost = np.asarray(np.isnan(np.stack(list(p.values()))).any(axis=0)).tolist()
+    return [e for e, unread in zip(examples, lost, strict=True) if not unread]
 
 
 def tested(settings: AdaptersConfig, seed: int) -> list[Example]:

@@ -18,7 +18,7 @@ from peft import PeftModel
 from minicrit.base import PARAGRAPH, perplexity
 from minicrit.config import Recipe
 from minicrit.critic import Critic
-from minicrit.judging import score_items
+from minicrit.judging import item_of, score_items
 from minicrit.measures import Truth, measure, plain
 from minicrit.quantize_gate import flip_facts
 from minicrit.quantize_speed import speeds
@@ -82,7 +82,7 @@ def compare_critics(
         "thresholds": {side.name: plain(side.threshold) for side in sides},
         **scored(sides[0], sides[1], kept, recipe),
         "perplexity": {"float": plain(texts[0]), "quantized": plain(texts[1])},
-        "measured": speeds(critics, [(e.domain, e.rationale) for e in examples], settings),
+        "measured": speeds(critics, [item_of(e) for e in kept], settings),
     }
 
 

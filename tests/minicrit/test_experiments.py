@@ -185,6 +185,16 @@ def test_too_many_items_that_do_not_fit_stop_it(tmp_path, tiny_critic):
         experiments(recipe, load=load)
 
 
+def test_a_first_item_that_is_too_long_is_counted(tmp_path, tiny_critic):
+    recipe = made(tmp_path, arms=["formats"])
+    rows = [replace(e, id=f"{e.id}/{n}", group=f"{e.group}/{n}") for n in range(3) for e in small()]
+    rows = [replace(e, split="validation") for e in rows]
+    long = replace(rows[0], rationale="word " * 5000)
+    write_examples(recipe.experiments.data, [long, *rows[1:]])
+    report = experiments(recipe, load=tiny_critic)
+    assert {(arm["n"], arm["unscored"]) for arm in report["arms"].values()} == {(23, 1)}
+
+
 def test_a_second_run_of_the_same_is_refused(case, tiny_critic, tmp_path):
     recipe, _ = case
     path = next(Path(f"{recipe.experiments.out}.rows").glob("plain-1.*"))

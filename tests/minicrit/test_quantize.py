@@ -122,6 +122,18 @@ def test_report_and_manifest(world: Path, made: tuple[Path, dict, int]) -> None:
     assert report["measured"]["writing"]["tokens"] == 4
 
 
+def test_an_item_too_long_to_be_read_is_counted_and_not_timed(world: Path) -> None:
+    recipe = recipe_of(world, 16, "long")
+    rows = read_examples(recipe.quantize.data).examples
+    long = replace(rows[0], id="long", group="long", rationale="Sign " * 5000)
+    recipe.quantize.data = world / "long.jsonl"
+    write_examples(recipe.quantize.data, [long, *rows])
+    recipe.quantize.latency_items = 41  # all, the first of which nobody can read
+    report = quantize(recipe)
+    assert (report["unscored"], report["flips"]["n"]) == (1, 40)
+    assert report["measured"]["verdict"]["1"]["turns"] == 41  # the first one again at the end
+
+
 def test_a_critic_says_whether_it_was_released(made: tuple[Path, dict, int]) -> None:
     critic = Critic.load(made[0])
     assert critic.bits == made[2]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_gen.stage import make_data
+from minicrit.adapter_report import report_adapters
 from minicrit.adapters import make_adapters
 from minicrit.adapters_config import AdaptersConfig
 from minicrit.config import Recipe
@@ -19,7 +20,7 @@ from minicrit.router import Router
 from minicrit.settings import load_recipe
 from minicrit.specialists import calibrate_once, check_settings, mixture, write_parts
 from minicrit.train import train_sft
-from tests.minicrit.router_case import save_adapter
+from tests.minicrit.router_case import make_router, save_adapter
 
 
 def rows(split: str = "train", **counts: int) -> list[Example]:
@@ -180,6 +181,20 @@ def test_what_detector_and_report_lack_is_refused_before_the_first_training(reci
     with pytest.raises(ValueError, match=said):
         make_adapters(recipe, lambda told: trained.append(told) or told.sft.out)
     assert not trained
+
+
+def test_an_item_too_long_to_be_read_is_not_timed(tiny, tmp_path):
+    make_router(tiny, tmp_path)
+    told = replace(AdaptersConfig(), data=tmp_path / "data", router=tmp_path / "router",
+                   report=tmp_path / "report", domains=["trading"], draws=50)  # fmt: skip
+    every = [replace(e, split="test") for e in calibration_rows(trading=12)]
+    long = replace(every[0], rationale="word " * 5000)
+    write_examples(told.data / "test.jsonl", [long, *every[1:]])
+    recipe = replace(Recipe(), adapters=told)
+    recipe.base.folder = tiny.folder.parent
+    found = report_adapters(recipe)
+    assert found["matrix"]["trading"]["trading"]["n"] == 23
+    assert found["measured"]["items"] == 4
 
 
 @pytest.mark.slow
