@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -33,6 +35,7 @@ from transformers import (
 
 from minicrit import attention
 from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json
+from minicrit.jsonl import shown
 from minicrit.logprobs import token_logprobs
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.pins import pin, wanted
@@ -142,8 +145,15 @@ def licence_of(base: Base) -> str | None:
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
-    """The tokenizer of a base."""
-    return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+    """The tokenizer of a base.
+
+    Raises:
+        ValueError: if it has none that can be read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+    except Exception as error:
+        raise _unreadable(base, "tokenizer", error) from error
 
 
 def load_model(
@@ -158,20 +168,58 @@ def load_model(
         options: for transformers.
 
     Raises:
-        ValueError: if it is packed, but of another kind than packed code computes.
+        ValueError: if it is packed, but of another kind than packed code computes, or if its files
+            do not hold all weights that its config asks for.
     """
-    if packed:
+    try:
         config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    except _BROKEN as error:
+        raise _unreadable(base, "config", error) from error
+    if packed:
         require_computable(str(base.folder), config.get_text_config())
-    model = AutoModelForCausalLM.from_pretrained(
-        base.folder,
-        dtype=dtype,
-        attn_implementation=attention.NAME if packed else None,
-        trust_remote_code=False,
-        use_safetensors=True,
-        **options,
-    )
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            base.folder,
+            dtype=dtype,
+            attn_implementation=attention.NAME if packed else None,
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # told like what is missing, below
+            output_loading_info=True,
+            **options,
+        )
+    except _BROKEN as error:
+        raise _unreadable(base, "model", error) from error
+    model, told = loaded
+    _require_whole(base, told)
     return cast("PreTrainedModel", model.eval())
+
+
+#: What transformers and safetensors raise over files that are cut off or do not fit one another.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+
+
+def _unreadable(base: Base, what: str, error: Exception) -> ValueError:
+    got = shown((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(": "), 200)
+    return ValueError(f"{base.folder}: expected a {what} that transformers reads, got: {got}; get "
+                      "the model again, or choose another base")  # fmt: skip
+
+
+def _require_whole(base: Base, told: Mapping[str, Any]) -> None:
+    """Refuses a model of which transformers made up weights, at random, that its files lack.
+
+    It says so in a warning at most. What the files hold beyond the config is left out of the model,
+    too; as some have heads for other purposes, that is only said.
+    """
+    other = {str(found[0]) for found in told["mismatched_keys"]}
+    if lost := sorted({*told["missing_keys"], *other}):
+        kind = "another shape" if lost[0] in other else "none"
+        raise ValueError(f"{base.folder}: expected all weights of its config.json, got {kind} for "
+                         f"{lost[0]} ({len(lost)} such); get the model again")  # fmt: skip
+    if left := sorted(told["unexpected_keys"]):
+        log.warning("%s: expected no weights beyond config.json, got %s (%d such), which are not "
+                    "used; check that these files belong together",
+                    base.folder, left[0], len(left))  # fmt: skip
 
 
 def require_computable(where: str, config: PretrainedConfig) -> None:

@@ -168,6 +168,48 @@ def test_full_attention_with_plain_logits_is_packed_as_it_is_whole(tmp_path, con
     torch.testing.assert_close(found, token_logprobs(whole[3:-1], ids[4:]))
 
 
+def broken(tiny, folder, name: str, content: bytes) -> Base:
+    """The tiny base with another file, as a folder that somebody got elsewhere."""
+    shutil.copytree(tiny.folder, folder)
+    (folder / "manifest.json").unlink()
+    (folder / name).write_bytes(content)
+    return Base(folder, "broken")
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"num_hidden_layers": 3}, r"none for model\.layers\.2\.input_layernorm\.weight \(9 such\)"),
+    ({"vocab_size": 900}, r"another shape for model\.embed_tokens\.weight \(1 such\)"),
+])  # fmt: skip
+def test_no_weight_is_made_up_at_random(tiny, tmp_path, changed, message):
+    told = json.loads((tiny.folder / "config.json").read_text()) | changed
+    base = broken(tiny, tmp_path / "model", "config.json", json.dumps(told).encode())
+    with pytest.raises(ValueError, match=f"model: expected all weights of .*, got {message}"):
+        load_model(base)
+
+
+def test_weights_beyond_the_config_are_told(tiny, tmp_path, caplog):
+    told = json.loads((tiny.folder / "config.json").read_text()) | {"num_hidden_layers": 1}
+    load_model(broken(tiny, tmp_path / "model", "config.json", json.dumps(told).encode()))
+    assert "beyond config.json, got model.layers.1.input_layernorm.weight (9 such)" in caplog.text
+    caplog.clear()
+    load_model(tiny)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("name", "content", "what"), [
+    ("model.safetensors", b"", "model"),
+    ("model.safetensors", b"\xff" * 20, "model"),
+    ("config.json", b"[]", "config"),
+    ("config.json", b'{"model_type": "llama", "rope_parameters": {"rope_type": "new"}}', "model"),
+    ("tokenizer.json", b"{", "tokenizer"),
+    ("tokenizer.json", b'{"version": "1.0", "model": {"type": "new"}}', "tokenizer"),
+])  # fmt: skip
+def test_a_folder_that_cannot_be_read_is_named(tiny, tmp_path, name, content, what):
+    base = broken(tiny, tmp_path / "model", name, content)
+    with pytest.raises(ValueError, match=f"model: expected a {what} that .* reads, got: .+;"):
+        (load_tokenizer if what == "tokenizer" else load_model)(base)
+
+
 @pytest.mark.parametrize("places", [512, 4096, 8192])
 def test_no_more_is_read_than_a_base_has_places(tiny, places):
     """Behind a prompt: lead-in, verdict, what is written, 40 tokens of a quotation and its end."""
