@@ -24,6 +24,7 @@ from minicrit.grounding import MANNER, Asked, Pen
 from minicrit.grounding import write as write_grounded
 from minicrit.impostors import Spread
 from minicrit.jsonl import readable
+from minicrit.judging import UNDEFINED, UnreadableError
 from minicrit.logprobs import choice_logprobs
 from minicrit.pens import Alone, Together
 from minicrit.prompts import PROMPT_VERSION, Critique, attempt, render_critique
@@ -225,7 +226,11 @@ class Critic(Reader):
         return choice_logprobs(pairs)[:, 1].exp().numpy()
 
     def verdict(self, items: Sequence[Item], *, batch_tokens: int = 4096) -> list[Verdict]:
-        """Verdicts without a written critique: one batched forward."""
+        """Verdicts without a written critique: one batched forward.
+
+        Raises:
+            TooLongError, UnreadableError: if one of the items has none.
+        """
         start = time.perf_counter()
         chances = self.p_flawed(items, batch_tokens=batch_tokens)
         spent = 1000 * (time.perf_counter() - start) / max(1, len(items))
@@ -253,6 +258,9 @@ class Critic(Reader):
             batch: items that are written together.
             drafts: whether one that is written alone may be drafted (`scribe`), where that changes
                 no text: not in bfloat16, nor in int8.
+
+        Raises:
+            TooLongError, UnreadableError: if one of the items has none.
         """
         alone = min(batch, len(items)) == 1 and len(Spread(items).items) == len(items)
         if drafts and alone and self.drafts_are_exact:
@@ -352,6 +360,8 @@ class Critic(Reader):
                 for head, row in zip(heads, rows, strict=True)]  # fmt: skip
 
     def _label(self, p: float) -> str:
+        if not 0 <= p <= 1:  # nan is above no threshold, so who has no answer would say valid
+            raise UnreadableError(self.name, UNDEFINED)
         return "flawed" if p > self.threshold else "valid"
 
     def _verdict(

@@ -137,9 +137,12 @@ _WITHOUT_BASE = {"quantize": _from_quantized, "export": _from_export, "whole": _
 
 
 def _prove(critic: Critic, model: PeftModel) -> None:
-    """An adapter that changes nothing was not applied: refuse it, never serve the base."""
+    """Refuses an adapter that changes nothing, as it was not applied, or that has no answer."""
     item = [("general", "Three of three swans were white, so all swans are white.")]
     with_adapter = critic.log_odds(item)
+    if not np.isfinite(with_adapter).all():
+        raise ValueError(f"{critic.name}: expected an adapter whose log-odds are numbers, got "
+                         f"{with_adapter[0]}; its weights are broken, train it again")  # fmt: skip
     with model.disable_adapter():
         without = critic.log_odds(item)
     if np.array_equal(with_adapter, without):

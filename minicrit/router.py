@@ -129,10 +129,13 @@ class Router(Critic):
         self._settle()
 
     def prove(self, name: str) -> None:
-        """Refuses an adapter, by peft's name, that changes nothing: it was not applied."""
+        """Refuses an adapter, by peft's name, that changes nothing or that has no answer."""
         prompt, tail = [self.encoder.prompt(*_PROBE)], reading(self.encoder)
         tree = joined(prompt, tail)
         with_adapter, without = (self._score_by([tree], [one]) for one in (name, _BASE))
+        if not with_adapter.isfinite().all():
+            raise ValueError(f"{self.name}: expected an adapter whose log-odds are numbers, got "
+                             f"none ({name}); its weights are broken, train it again")  # fmt: skip
         if with_adapter.equal(without):
             raise ValueError(f"{self.name}: expected an adapter that changes the answer of its "
                              f"base, got none ({name}); train it or leave it out")  # fmt: skip

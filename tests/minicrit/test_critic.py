@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, OPTConfig
 
 from minicrit import attention
@@ -14,8 +15,9 @@ from minicrit.base import load_model, load_tokenizer
 from minicrit.critic import Critic
 from minicrit.encoding import TooLongError
 from minicrit.files import write_json
+from minicrit.judging import UnreadableError
 from minicrit.logprobs import token_logprobs
-from minicrit.lora import attach_lora
+from minicrit.lora import WEIGHTS, attach_lora
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.prompts import LEAD_IN, PROMPT_VERSION, render_prompt
 from minicrit.readout import bundles, joined, judging_tree, reading
@@ -292,3 +294,26 @@ def test_characters_that_no_record_may_hold_are_shown_as_unreadable(critic, monk
     monkeypatch.setattr(critic.tokenizer, "decode", lambda *a, **k: decode(*a, **k) + "\x0b.")
     (written,) = critic.critique(ITEMS[:1], max_new_tokens=4)
     assert written.text.endswith("\ufffd.")
+
+
+def test_without_an_answer_nothing_is_called_valid(tiny):
+    model = load_model(tiny)
+    model.model.norm.weight.data.fill_(math.nan)
+    critic = Critic(model, load_tokenizer(tiny), name="broken", identity="broken")
+    assert np.isnan(critic.p_flawed(ITEMS)).all()
+    said = r"broken: expected an item that it can read, got none \(undefined p\)"
+    for ask in (critic.verdict, critic.critique):
+        for items in (ITEMS[:1], ITEMS):
+            with pytest.raises(UnreadableError, match=said):
+                ask(items)
+    with pytest.raises(UnreadableError, match=said):
+        critic.verdicts(ITEMS[:1], [1.5])
+
+
+def test_an_adapter_with_broken_weights_is_refused(adapter, tiny):
+    weights = load_file(adapter / WEIGHTS)
+    next(value for name, value in weights.items() if "lora_B" in name).fill_(math.nan)
+    save_file(weights, adapter / WEIGHTS, metadata={"format": "pt"})
+    sign(adapter, tiny.identity)
+    with pytest.raises(ValueError, match="sft: expected an adapter whose log-odds are numbers"):
+        Critic.load(adapter, base_folder=tiny.folder.parent)

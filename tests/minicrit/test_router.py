@@ -186,6 +186,8 @@ def test_a_refused_adapter_changes_nothing(tiny, own):
     useless = save_adapter(tiny, own / "useless", 3, strength=0.0)
     with pytest.raises(ValueError, match="changes the answer of its base, got none"):
         router.swap("medical", useless)
+    with pytest.raises(ValueError, match=r"whose log-odds are numbers, got none \(medical"):
+        router.swap("medical", save_adapter(tiny, own / "nan", 3, strength=np.nan))
     foreign = save_adapter(tiny, own / "foreign", 3)
     sign(foreign, "another base")
     with pytest.raises(ValueError, match=r"adapter for medical: .*foreign: base: expected"):
