@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minicrit.encoding import TooLongError
-from minicrit.judging import TOO_LONG, Item, Judge, item_of, keep
+from minicrit.judging import TOO_LONG, Item, Judge, UnreadableError, item_of, keep
 from minicrit.measures import Truth, mean_of, plain
 from minicrit.prompts import attempt, critique_of, render_critique
 from minicrit.records import Example
@@ -66,7 +66,7 @@ def write_critiques(
     with keep(judge, examples, out, "critiques", max_new_tokens) as kept:
         places = range(len(kept.rows), len(examples))
         if places:
-            with suppress(TooLongError):
+            with suppress(TooLongError, UnreadableError):
                 judge.critique([item_of(examples[0])], max_new_tokens=WARM_UP_TOKENS, batch=1)
         for place in tqdm(places, unit="critique", desc=f"critiques {judge.name}"):
             row = _write(judge, item_of(examples[place]), max_new_tokens)
@@ -76,13 +76,14 @@ def write_critiques(
 
 
 def _write(judge: Judge, item: Item, max_new_tokens: int) -> dict[str, Any]:
-    """One critique; for a text that leaves no room for any, its verdict and why (`lost`)."""
+    """One critique; for a text that none can be written of, its verdict and why (`lost`)."""
     begin = time.perf_counter()
     try:
         (answer,) = judge.critique([item], max_new_tokens=max_new_tokens, batch=1)
-    except TooLongError:
+    except (TooLongError, UnreadableError) as error:
         (verdict,) = judge.verdict([item])
-        said = {"text": "", "tokens": 0, "verdict": verdict.to_row(), "lost": TOO_LONG}
+        why = getattr(error, "reason", TOO_LONG)
+        said = {"text": "", "tokens": 0, "verdict": verdict.to_row(), "lost": why}
     else:
         said = {"text": answer.text, "tokens": answer.tokens, "verdict": answer.verdict.to_row(),
                 "lost": None}  # fmt: skip

@@ -16,6 +16,7 @@ from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
 from minicrit.critic import Written
 from minicrit.encoding import TooLongError
+from minicrit.judging import UnreadableError
 from minicrit.records import write_examples
 from minicrit.verdict import Verdict
 from tests.minicrit.benchmark_case import StandIn, lasting, many, recipe, twins
@@ -125,26 +126,39 @@ def test_what_was_written_and_timed_is_not_asked_again(tmp_path: Path) -> None:
 
 
 class Cramped(StandIn):
-    """Has no room for a critique of the flawed texts of two groups."""
+    """Can write no critique of the flawed texts of two groups: `why` if not for want of room."""
+
+    why = ""
 
     def critique(
         self, items: Sequence[tuple[str, str]], *, max_new_tokens: int = 160, batch: int = 8
     ) -> list[Written]:
         if any("a=0.8 " in text or "a=0.9 " in text for _, text in items):
+            if self.why:
+                raise UnreadableError(self.name, self.why)
             raise TooLongError("expected at most 9 prompt tokens, got 10; shorten it")
         return super().critique(items, max_new_tokens=max_new_tokens, batch=batch)
 
 
-def test_texts_that_leave_no_room_for_a_critique_are_misses(tmp_path: Path) -> None:
+class Refused(Cramped):
+    """A server that refuses these."""
+
+    why = "refused by the server"
+
+
+@pytest.mark.parametrize(("judge", "why"), [(Cramped, "too long"), (Refused, Refused.why)])
+def test_texts_that_no_critique_can_be_written_of_are_misses(
+    tmp_path: Path, judge: type[Cramped], why: str
+) -> None:
     made = recipe(tmp_path)
     made.benchmark.model_2, made.benchmark.critiques = None, 8
-    found = run(made, Cramped)["judges"]["model_1"]["critiques"]
-    assert found["unparsed_reasons"] == {"too long": 2}
+    found = run(made, judge)["judges"]["model_1"]["critiques"]
+    assert found["unparsed_reasons"] == {why: 2}
     assert (found["parsed"]["value"], found["n"]) == (6 / 8, 8)
     lost = [one for one in found["samples"] if one["unparsed"]]
     assert {(one["p_flawed"], one["verdict"], one["written"]) for one in lost} == {
         (0.8, "flawed", ""), (0.9, "flawed", "")}  # fmt: skip
-    assert run(made, Cramped)["measured"]["model_1"]["critique_ms"]["n"] == 6
+    assert run(made, judge)["measured"]["model_1"]["critique_ms"]["n"] == 6
 
 
 def killed(made: Recipe) -> Path:
