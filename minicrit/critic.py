@@ -265,14 +265,16 @@ class Critic(Reader):
         alone = min(batch, len(items)) == 1 and len(Spread(items).items) == len(items)
         if drafts and alone and self.drafts_are_exact:
             return [self._critique_alone(item, max_new_tokens) for item in items]
+        start = time.perf_counter()
         chances = self.p_flawed(items)
+        read = (time.perf_counter() - start) / max(1, len(items))
         written: list[Written] = []
         for at in range(0, len(items), batch):
             start = time.perf_counter()
             chunk = items[at : at + batch]
             labels = [self._label(p) for p in chances[at : at + batch]]
             texts = self.write(chunk, labels, max_new_tokens)
-            spent = 1000 * (time.perf_counter() - start) / len(chunk)
+            spent = 1000 * (read + (time.perf_counter() - start) / len(chunk))
             for item, p, (text, tokens) in zip(chunk, chances[at:], texts, strict=False):
                 written.append(self._written(item, float(p), text, tokens, spent))
         return written

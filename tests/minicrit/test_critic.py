@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -317,3 +318,18 @@ def test_an_adapter_with_broken_weights_is_refused(adapter, tiny):
     sign(adapter, tiny.identity)
     with pytest.raises(ValueError, match="sft: expected an adapter whose log-odds are numbers"):
         Critic.load(adapter, base_folder=tiny.folder.parent)
+
+
+def test_the_time_of_a_critique_holds_that_of_its_verdict(tiny):
+    class Slow(Critic):
+        def p_flawed(self, items, **settings):
+            time.sleep(0.2 * len(items))
+            return super().p_flawed(items, **settings)
+
+    critic = Slow(load_model(tiny), load_tokenizer(tiny), name="slow", identity="slow")
+    start = time.perf_counter()
+    found = critic.critique(ITEMS, max_new_tokens=2, batch=2)
+    most = 1000 * (time.perf_counter() - start)
+    times = [one.verdict.latency_ms for one in found]
+    assert min(times) >= 200
+    assert sum(times) <= most
