@@ -47,6 +47,7 @@ def consult(argv: Sequence[str]) -> None:
         critic.require_released("--unreleased")
     if options.threshold is not None:
         critic.threshold = options.threshold
+    critic.require_room(options.max_new_tokens, "--max-new-tokens")
     _refuse_too_long(critic, given, options.max_new_tokens)
     items = [item for _, item in given]
     show = as_json if options.json else readable

@@ -75,6 +75,23 @@ class Reader:
         behind = max(verdict + written, *map(len, encoder.flaw_lines))
         return max(0, encoder.max_tokens + len(encoder.lead_in) + behind - self._places)
 
+    def require_room(self, longest: int, setting: str) -> None:
+        """For whoever asks for critiques of so many tokens: refuses where no prompt has room then.
+
+        Args:
+            longest: tokens that may be written behind a prompt.
+            setting: by which that is asked for.
+
+        Raises:
+            ValueError: with the most that leaves room for a rationale of one token.
+        """
+        empty = len(self.encoder.prompt("general", ""))
+        lacking = empty + 1 - (self.encoder.max_tokens - self.reserve(longest))
+        if lacking > 0:
+            raise ValueError(f"{setting}: expected at most {longest - lacking} tokens, as prompt "
+                             f"and critique share the base's {self._places} places, got {longest}; "
+                             "lower it")  # fmt: skip
+
     def log_odds(
         self,
         items: Sequence[Item],

@@ -61,6 +61,7 @@ def run(argv: Sequence[str]) -> None:
         critic = Critic.load(options.model, base_folder=options.base_folder)
         if not options.unreleased:
             critic.require_released("--unreleased")
+        critic.require_room(options.max_new_tokens, "--max-new-tokens")
         judge = local(critic, options.max_new_tokens)
     asyncio.run(server_of(judge).run_stdio_async())
 

@@ -181,10 +181,12 @@ def desk_of(config: ServeConfig, critic: Critic, instruments: Instruments) -> De
     """One critic's thread, queue and cache, after a first forward.
 
     Raises:
-        ValueError: for a quantized critic that was not released, unless it was asked for as such.
+        ValueError: for a quantized critic that was not released, unless it was asked for as such;
+            for critiques so long that no prompt has room.
     """
     if not config.unreleased:
         critic.require_released("serve.unreleased")
+    critic.require_room(config.max_new_tokens, "serve.max_new_tokens")
     critic.verdict([_WARM_UP])
     answers = Answers(config.answers, config.answers_kept) if config.answers else None
     batching = Batching(config.most_waiting, config.batch_tokens, config.batch_critiques,

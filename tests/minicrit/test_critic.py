@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, OPTConfig
 
 from minicrit import attention
 from minicrit.base import load_model, load_tokenizer
+from minicrit.cli import main
 from minicrit.critic import Critic
 from minicrit.encoding import TooLongError
 from minicrit.files import write_json
@@ -333,3 +334,26 @@ def test_the_time_of_a_critique_holds_that_of_its_verdict(tiny):
     times = [one.verdict.latency_ms for one in found]
     assert min(times) >= 200
     assert sum(times) <= most
+
+
+def test_no_more_is_written_than_leaves_room_for_a_prompt(critic):
+    """Of 4096 places an empty prompt, the lead-in, a verdict and a quotation take some."""
+    with pytest.raises(
+        ValueError, match=r"--most: expected at most .* 4096 places, got 9999;"
+    ) as e:
+        critic.require_room(9999, "--most")
+    most = int(str(e.value).split("at most ")[1].split(" ")[0])
+    critic.require_room(most, "--most")
+    critic.prompt("general", "a", most)
+    with pytest.raises(ValueError, match=f"expected at most {most} tokens"):
+        critic.require_room(most + 1, "--most")
+    with pytest.raises(TooLongError):
+        critic.prompt("general", "a", most + 1)
+
+
+def test_asking_for_too_long_a_critique_is_not_blamed_on_the_text(tiny, capsys):
+    told = ["--model", "tiny", "--max-new-tokens", "9999",
+            "--base-folder", str(tiny.folder.parent)]  # fmt: skip
+    for command in (["critique", "Swans are white."], ["mcp"]):
+        assert main([*command, *told]) == 1
+        assert "minicrit: --max-new-tokens: expected at most 4" in capsys.readouterr().err

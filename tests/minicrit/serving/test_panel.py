@@ -37,6 +37,14 @@ def test_a_critic_that_was_not_released_is_served_only_if_asked_for(critic, tmp_
         assert len(live.judge(*items(2))) == 2
 
 
+def test_critiques_that_leave_no_room_for_a_prompt_are_not_promised(critic, tmp_path):
+    with (
+        pytest.raises(ValueError, match=r"serve\.max_new_tokens: expected at most .*, got 9999;"),
+        running(critic, tmp_path, max_new_tokens=9999),
+    ):
+        pass
+
+
 @pytest.fixture
 def other(critic, monkeypatch):
     found = Other(critic)
