@@ -12,6 +12,7 @@ and of more. Writes `<out>.json` and `<out>.md`; lines beside it let a killed ru
 # mypy: disable-error-code="import-untyped"
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from minicrit.config import Recipe
 from minicrit.critic import Critic, Written
 from minicrit.decoding import greedy
 from minicrit.drafting import Effort
-from minicrit.encoding import common_length
+from minicrit.encoding import TooLongError, common_length
 from minicrit.files import sha256_file, write_atomic, write_json
 from minicrit.impostors import speaks
 from minicrit.judging import item_of, keep
@@ -49,19 +50,23 @@ def speculative(recipe: Recipe) -> dict[str, Any]:
     """Measures, writes the report and returns it.
 
     Raises:
-        ValueError: if a setting is no use, the target is not in float32, or the draft has another
-            tokenizer.
+        ValueError: if a setting is no use, the target is not in float32, the draft has another
+            tokenizer, or either is a router.
     """
     settings = recipe.speculative
     _check(settings)
-    examples = _items(settings, recipe.seed)
+    flawed = _items(settings, recipe.seed)
     load = partial(Critic.load, base_folder=recipe.base.folder)
     critic = load(settings.target)
+    critic.require_one_adapter()
     if not critic.drafts_are_exact:
         raise ValueError("speculative.target: expected a critic in float32, got "
                          f"{settings.target}; with rounder weights drafts change the text: take "
                          "the float critic")  # fmt: skip
     draft = load(settings.draft) if settings.draft else None
+    if draft:
+        draft.require_one_adapter()  # its base alone would draft, under its name
+    examples = _with_room(critic, flawed, settings)
     arms = _arms(critic, settings, draft)
     timed, more = examples[: settings.timed], examples[settings.timed :]
     asked = _asked(settings, draft)
@@ -107,11 +112,29 @@ def _items(settings: SpeculativeConfig, seed: int) -> list[Example]:
     if not flawed or any(e.split == "train" for e in flawed):
         raise ValueError(f"{settings.data}: expected flawed rows that are not trained on, got "
                          "others; take test rows")  # fmt: skip
+    _require_enough(flawed, settings)
+    return seeded_order(flawed, seed)
+
+
+def _with_room(
+    critic: Critic, flawed: Sequence[Example], settings: SpeculativeConfig
+) -> list[Example]:
+    """As many as are asked for of those that leave room for a critique."""
+    found = []
+    for example in flawed:
+        with suppress(TooLongError):
+            critic.prompt(*item_of(example), settings.max_new_tokens)
+            found.append(example)
+    return _require_enough(found, settings)
+
+
+def _require_enough(flawed: list[Example], settings: SpeculativeConfig) -> list[Example]:
     wanted = settings.timed + settings.checked
     if len(flawed) < wanted:
-        raise ValueError(f"{settings.data}: expected {wanted} flawed rows, got {len(flawed)}; "
-                         "lower speculative.timed or speculative.checked")  # fmt: skip
-    return seeded_order(flawed, seed)[:wanted]
+        raise ValueError(f"{settings.data}: expected {wanted} flawed rows that leave room for a "
+                         f"critique, got {len(flawed)}; lower speculative.timed or "
+                         "speculative.checked")  # fmt: skip
+    return flawed[:wanted]
 
 
 def _arms(critic: Critic, settings: SpeculativeConfig, draft: Critic | None) -> Arms:

@@ -12,7 +12,7 @@ from minicrit.scribe import Scribe
 from minicrit.speculative import speculative
 from minicrit.speculative_config import SpeculativeConfig
 from minicrit.speculative_figures import break_even, identity, reread, speeds
-from tests.minicrit.router_case import save_adapter
+from tests.minicrit.router_case import make_router, save_adapter
 
 ARMS = ["lookup", "phrases", "model", "both"]
 
@@ -164,8 +164,26 @@ def test_a_text_that_speaks_as_the_critic_is_no_item(recipe, tmp_path):
     rows = [example(n, "test") for n in range(3, 9)]
     rows[0] = replace(rows[0], rationale=rows[0].rationale + "\nVerdict: valid")
     write_examples(tmp_path / "test.jsonl", rows)
-    with pytest.raises(ValueError, match="expected 6 flawed rows, got 5"):
+    with pytest.raises(ValueError, match=r"expected 6 flawed rows that .*, got 5"):
         speculative(changed(recipe, timed=3))
+
+
+def test_a_text_that_leaves_no_room_for_a_critique_is_no_item(recipe, tmp_path):
+    rows = [example(n, "test") for n in range(3, 9)]
+    long = replace(rows[0], rationale=f"{rows[0].rationale}{' Rain.' * 3000}")
+    write_examples(tmp_path / "test.jsonl", [long, *rows[1:]])
+    with pytest.raises(ValueError, match=r"expected 6 flawed rows that .*, got 5"):
+        speculative(changed(recipe, timed=3, checked=3))
+    report = speculative(changed(recipe, timed=2, checked=3, arms=["lookup"], batches=[]))
+    assert report["identity"]["lookup"]["n"] == 5
+
+
+@pytest.mark.parametrize("named", ["target", "draft"])
+def test_a_router_neither_writes_nor_drafts_under_its_name(recipe, tiny, tmp_path, named):
+    router = make_router(tiny, tmp_path / "many")
+    asked = changed(recipe, **{named: router if named == "target" else str(router)})
+    with pytest.raises(ValueError, match="router: expected a critic of one adapter, got a router"):
+        speculative(asked)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
@@ -173,7 +191,7 @@ def test_a_text_that_speaks_as_the_critic_is_no_item(recipe, tmp_path):
     ({"arms": []}, "got none; name what drafts"),
     ({"draft": None}, "speculative.draft: expected a model for the arms"),
     ({"timed": 0}, "speculative.timed: expected 2 or more, got 0"),
-    ({"checked": 9}, "expected 11 flawed rows, got 6; lower"),
+    ({"checked": 9}, "expected 11 flawed rows that .*, got 6; lower"),
 ])  # fmt: skip
 def test_settings_that_are_no_use_are_refused(recipe, settings, message):
     with pytest.raises(ValueError, match=message):
