@@ -13,7 +13,7 @@ from minicrit.calibrated import Calibration, read_calibration
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION
 from minicrit.fused import fuse
-from minicrit.lora import ADAPTERS
+from minicrit.lora import ADAPTERS, open_lora
 from minicrit.members import checked_adapter
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.quantized import RELEASED, load_quantized, on_cpu_alone
@@ -74,10 +74,10 @@ def _from_adapter(
     facts = record["facts"]
     base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
     found = checked_adapter(folder, record, base, calibrated=calibrated)
-    model = PeftModel.from_pretrained(load_model(base), folder, is_trainable=False)
+    model = open_lora(load_model(base), folder)
     fuse(model)
     critic = Critic(
-        model.eval(), load_tokenizer(base), name=str(folder),
+        model, load_tokenizer(base), name=str(folder),
         identity=f"{base.identity}+{found.sha256}", adapter=found.sha256,
         calibration=found.calibration,
     )  # fmt: skip

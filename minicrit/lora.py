@@ -12,12 +12,13 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from transformers import PreTrainedModel
 
 from minicrit.files import atomic_file
 from minicrit.fused import fuse
-from minicrit.jsonl import parse_object
+from minicrit.jsonl import parse_object, shown
 
 WEIGHTS = "adapter_model.safetensors"
 #: Stages that leave an adapter, so that others can go on from it.
@@ -84,6 +85,41 @@ def load_lora(adapted: PeftModel, folder: Path, name: str = POLICY) -> None:
             f"{name}; set lora.rank and lora.targets to those it was trained with"
         )
     set_peft_model_state_dict(adapted, saved, adapter_name=name)
+
+
+def open_lora(model: PreTrainedModel, folder: Path, name: str = POLICY) -> PeftModel:
+    """A model with the whole of a saved adapter, in evaluation mode.
+
+    Raises:
+        ValueError: if peft cannot read it, or not all of it fits the model.
+    """
+    try:
+        adapted = PeftModel.from_pretrained(model, folder, adapter_name=name, is_trainable=False)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        got = shown(" ".join(str(error).split()), 200)
+        raise ValueError(f"{folder}: expected an adapter that peft reads into its base, got: "
+                         f"{got}; restore the folder or train it again") from error  # fmt: skip
+    require_applied(adapted, folder, name)
+    return adapted.eval()
+
+
+def require_applied(adapted: PeftModel, folder: Path, name: str) -> None:
+    """Refuses an adapter of which peft has left weights out, or begun some anew, without a word.
+
+    Raises:
+        ValueError: with one of them.
+    """
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        saved = {key for key in file.keys() if "lora_" in key}  # noqa: SIM118
+    held = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
+    if other := saved ^ {key for key in held if "lora_" in key}:
+        one = min(other)
+        got = "has no place for" if one in saved else "lacks"
+        raise ValueError(f"{folder}: expected the weights of the layers that adapter_config.json "
+                         f"names, got one that {got} {one} ({len(other)} such); restore the folder "
+                         "or train it again")  # fmt: skip
 
 
 def refuse_foreign(folder: Path) -> None:

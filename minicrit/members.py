@@ -17,7 +17,7 @@ from minicrit.calibrated import Calibration, read_calibration
 from minicrit.files import sha256_file
 from minicrit.fused import fuse
 from minicrit.lanes import Lanes, lay_lanes
-from minicrit.lora import WEIGHTS, refuse_foreign
+from minicrit.lora import WEIGHTS, open_lora, refuse_foreign, require_applied
 from minicrit.prompts import PROMPT_VERSION
 
 #: Weights of an adapter that lanes compute: of any linear layer but the head.
@@ -110,6 +110,7 @@ class Members:
         with self.lanes.over(()):  # no forward meanwhile
             self._load(member)
         try:
+            require_applied(self.model, folder, member.name)
             if prove:
                 prove(member.name)
         except ValueError:
@@ -128,9 +129,7 @@ class Members:
     def _load(self, member: Member) -> None:
         """Into the layers; nothing but lanes will choose it."""
         if self._model is None:
-            self._model = PeftModel.from_pretrained(
-                load_model(self.base), member.folder, adapter_name=member.name
-            ).eval()
+            self._model = open_lora(load_model(self.base), member.folder, member.name)
             fuse(self._model)
         else:
             active = self._model.active_adapter

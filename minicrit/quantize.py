@@ -40,6 +40,7 @@ from minicrit.files import (
     write_json,
 )
 from minicrit.judging import remove_partial
+from minicrit.lora import open_lora
 from minicrit.manifest import (
     carry_calibration,
     check_outputs,
@@ -196,7 +197,7 @@ def _source(recipe: Recipe) -> tuple[Base, dict[str, Any]]:
 def _float_model(folder: Path, base: Base) -> PreTrainedModel | PeftModel:
     """The critic in float32; what it is loaded from is its base, or the critic itself."""
     model = load_model(base)
-    return model if base.folder == folder else PeftModel.from_pretrained(model, folder).eval()
+    return model if base.folder == folder else open_lora(model, folder)
 
 
 def _shrink(

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from minicrit.base import load_model
-from minicrit.lora import attach_lora, load_lora
+from minicrit.lora import WEIGHTS, attach_lora, load_lora, open_lora
 from minicrit.packing import Branch, Tree, pack
 
 
@@ -79,3 +80,32 @@ def test_a_saved_adapter_goes_on_where_it_was(tiny, tmp_path):
         assert torch.equal(a, b), name
     with pytest.raises(ValueError, match="expected an adapter of the layers and the rank"):
         load_lora(adapted(tiny, 2, seed=2), tmp_path)
+
+
+def without_second_layer(weights):
+    return {name: value for name, value in weights.items() if "layers.1." not in name}
+
+
+def of_a_fourth_layer(weights):
+    return weights | {name.replace("layers.1.", "layers.3."): value.clone()
+                      for name, value in weights.items() if "layers.1." in name}  # fmt: skip
+
+
+def of_rank_one(weights):
+    return {name: (value[:1] if "lora_A" in name else value[:, :1]).contiguous()
+            for name, value in weights.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    (without_second_layer, r"got one that lacks .*layers\.1\.mlp\.down_proj\.lora_A.* \(14 such\)"),
+    (of_a_fourth_layer, r"has no place for .*layers\.3\.mlp\.down_proj\.lora_A.* \(14 such\)"),
+    (of_rank_one, "peft reads into its base, got: .*size mismatch"),
+])  # fmt: skip
+def test_an_adapter_is_applied_as_a_whole_or_refused(tiny, tmp_path, changed, message):
+    """Seven layers of a block with an A and a B each."""
+    adapted(tiny, rank=2, seed=0).save_pretrained(tmp_path / "sft")
+    assert open_lora(load_model(tiny), tmp_path / "sft").active_adapters == ["default"]
+    weights = changed(load_file(tmp_path / "sft" / WEIGHTS))
+    save_file(weights, tmp_path / "sft" / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"sft: expected .*{message}"):
+        open_lora(load_model(tiny), tmp_path / "sft")

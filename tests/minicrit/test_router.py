@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from minicrit.base import Base, load_model
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.experiments import experiments
 from minicrit.files import write_json
+from minicrit.lora import WEIGHTS
 from minicrit.manifest import write_manifest
 from minicrit.readout import reading
 from minicrit.records import Example, write_examples
@@ -188,6 +190,11 @@ def test_a_refused_adapter_changes_nothing(tiny, own):
         router.swap("medical", useless)
     with pytest.raises(ValueError, match=r"whose log-odds are numbers, got none \(medical"):
         router.swap("medical", save_adapter(tiny, own / "nan", 3, strength=np.nan))
+    half = save_adapter(tiny, own / "half", 3) / WEIGHTS
+    save_file({name: one for name, one in load_file(half).items() if "layers.0." in name}, half)
+    sign(half.parent, tiny.identity)
+    with pytest.raises(ValueError, match=r"half: expected .*, got one that lacks .*layers\.1\."):
+        router.swap("medical", half.parent)
     foreign = save_adapter(tiny, own / "foreign", 3)
     sign(foreign, "another base")
     with pytest.raises(ValueError, match=r"adapter for medical: .*foreign: base: expected"):
