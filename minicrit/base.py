@@ -108,11 +108,15 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
         commit = pin(model, folder, local, revision)
     if not (local / "config.json").is_file():
         raise ValueError(f"{local}: expected a model folder with config.json; check BASE=")
-    _refuse_code(local)
+    _refuse_more(local)
     return Base(local, identity_of(local), commit)
 
 
-def _refuse_code(local: Path) -> None:
+def _refuse_more(local: Path) -> None:
+    """Refuses code, and an adapter that transformers would apply unasked and nothing would name."""
+    if (local / "adapter_config.json").is_file():
+        raise ValueError(f"{local}: expected a model alone, got an adapter beside it "
+                         "(adapter_config.json); merge it, or take its files away")  # fmt: skip
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
         path = local / name
         try:

@@ -47,6 +47,7 @@ from minicrit.logprobs import scored_logprobs, token_logprobs
 from minicrit.packing import Tree, pack
 from minicrit.reader import Reader
 from minicrit.readout import scored
+from tests.minicrit.router_case import save_adapter
 
 
 def test_tiny_base_is_the_same_every_time(tiny, tmp_path):
@@ -166,6 +167,20 @@ def test_full_attention_with_plain_logits_is_packed_as_it_is_whole(tmp_path, con
     whole = load_model(base, packed=False)(ids[None]).logits[0]
     found = scored_logprobs(load_model(base), batch)
     torch.testing.assert_close(found, token_logprobs(whole[3:-1], ids[4:]))
+
+
+def test_an_adapter_beside_a_base_is_not_applied_unasked(tiny, tmp_path):
+    folder = tmp_path / "model"
+    save_adapter(tiny, folder, 1)
+    shutil.copytree(tiny.folder, folder, dirs_exist_ok=True)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="model: expected a model alone, got an adapter beside it"):
+        Critic.load(folder)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).unlink()
+    item = [("general", "All swans are white.")]
+    plain = Critic.load("tiny", base_folder=tiny.folder.parent)
+    assert Critic.load(folder).log_odds(item) == plain.log_odds(item)
 
 
 def broken(tiny, folder, name: str, content: bytes) -> Base:
