@@ -4,10 +4,14 @@ A key is 32 random bytes, so SHA-256 is enough: there is nothing to guess that s
 would protect.
 """
 
+import fcntl
 import hashlib
 import hmac
+import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,14 +31,31 @@ def make_key(path: Path, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"serve.new_key: expected a name of letters, digits, dots and dashes, got "
                          f"{shown(repr(name))}; choose another")  # fmt: skip
-    rows = _read(path) if path.is_file() else {}
-    if name in rows:
-        raise ValueError(f"{path}: expected a new name, got {name}; choose another or remove it")
     key = _PREFIX + secrets.token_urlsafe(32)
-    rows[name] = {"sha256": _hash(key), "made": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_json(path, {"keys": rows})
-    path.chmod(0o600)
+    with _alone(Path(os.path.realpath(path)).parent):
+        rows = _read(path) if path.is_file() else {}
+        if name in rows:
+            raise ValueError(f"{path}: expected a new name, got {name}; choose another or remove "
+                             "it")  # fmt: skip
+        rows[name] = {"sha256": _hash(key), "made": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_json(path, {"keys": rows})
+        path.chmod(0o600)
     return key
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One at a time: who wrote last what was read first would drop the keys made in between.
+
+    The folder is locked, as the file itself is replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
 
 
 class Keys:

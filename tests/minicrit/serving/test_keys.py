@@ -3,6 +3,7 @@
 import json
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -24,6 +25,15 @@ def test_a_key_is_shown_once_and_never_kept(tmp_path):
     keys = Keys(path)
     assert (keys.owner(first), keys.owner(second)) == ("ann", "bob")
     assert keys.owner(first[:-1]) is keys.owner("") is keys.owner("\ud800") is None
+
+
+def test_of_keys_made_at_once_none_is_lost(tmp_path):
+    """Each was printed for its owner, who would find it refused."""
+    path, names = tmp_path / "feedback" / "keys.json", [f"k{n}" for n in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda name: make_key(path, name), names))
+    keys = Keys(path)
+    assert [keys.owner(key) for key in made] == names
 
 
 @pytest.mark.parametrize(("name", "said"), [("ann", "a new name"), ("../x", "plain|letters"),
