@@ -53,6 +53,31 @@ def test_bodies(live, path, body, status, code, said):
     assert said in refused(live.http.post(path, content=body, headers=JSON), status, code)
 
 
+CROWDED = {
+    "lists": b"[" + b"[]," * 1_300_000 + b"[]]",
+    "objects": b"[" + b"{}," * 9_999 + b"{}]",
+    "keys": b"{%b}" % b",".join(b'"k%d":1' % n for n in range(300_000)),
+    "texts": b"[" + b'"",' * 1_000_000 + b'""]',
+    "quotes": b'{"' + b'\\"' * 2_000_000,
+}
+
+
+@pytest.mark.parametrize("kind", CROWDED)
+def test_a_body_of_too_many_values_keeps_nobody_waiting(live, kind):
+    """It was read whole first, value by value: 300,000 keys took 4 s of everybody's."""
+    body, start = b'{"rationale": "It rained.", "x": ' + CROWDED[kind] + b"}", time.process_time()
+    status, code = (400, "bad_request") if kind == "quotes" else (413, "too_large")
+    refused(live.http.post("/v1/verdict", content=body, headers=JSON), status, code)
+    assert time.process_time() - start < 0.5
+
+
+def test_a_text_of_commas_brackets_and_quotes_is_one_value(live):
+    text = '[{"so", "so"}, \\' * 1300
+    assert len(live.judge(("general", text[:600]), ("general", "[,{" * 200))) == 2
+    said = refused(live.ask("/v1/verdict", {"rationale": text}), 422, "unprocessable")
+    assert "characters" in said or "tokens" in said
+
+
 def test_the_one_text_of_many_that_is_too_long_is_named(live):
     rows = [{"rationale": text} for text in ("It rained.", "\u00e9\u4e2d" * 4000, "It snowed.")]
     for kind in ("verdict", "critique"):
