@@ -88,7 +88,7 @@ def find(settings: ImportConfig) -> tuple[dict[str, list[Path]], dict[Path, str]
     kinds = tuple(IMPORTERS) if settings.kind == AUTO else (settings.kind,)
     fitting: defaultdict[str, list[Path]] = defaultdict(list)
     passed: dict[Path, str] = {}
-    for path in _files(settings.source):
+    for path in _files(settings.source, settings.out):
         try:
             kind = layout_of(path, kinds)
         except ValueError as error:
@@ -320,13 +320,20 @@ def _name(path: Path, settings: ImportConfig) -> str:
     return path.relative_to(source).as_posix() if source and inside else path.name
 
 
-def _files(source: Path) -> list[Path]:
+def _files(source: Path, out: Path) -> list[Path]:
+    """What is to be read: not what an earlier import has written below the source."""
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise ValueError(f"{source}: expected a folder or a file, got none; check the path")
+    if source.resolve() == out.resolve():
+        raise ValueError(f"imports.out: expected another folder than imports.source, got {out} for "
+                         "both; its results would be read as a set")  # fmt: skip
+    made = out.resolve()
     found = (p for p in source.rglob("*") if p.is_file() and ending(p) in ENDINGS)
-    return sorted(p for p in found if not _hidden(p.relative_to(source)))
+    return sorted(p for p in found
+                  if not _hidden(p.relative_to(source)) and made not in p.resolve().parents
+                  )  # fmt: skip
 
 
 def _hidden(path: Path) -> bool:

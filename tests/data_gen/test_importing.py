@@ -90,6 +90,17 @@ def test_the_result_of_another_source_is_not_replaced(tmp_path):
     assert [one.id for one in read_examples(out / "example.jsonl").examples] == ["own/3"]
 
 
+def test_what_was_made_of_a_set_is_no_set(tmp_path):
+    """Below the source it became one, `example`, that said all of it a second time."""
+    raw.write(tmp_path / "set/gsm8k.json", json.dumps([raw.processbench_row()]))
+    for _ in range(2):
+        raw.run(tmp_path / "set", tmp_path / "set/made")
+        assert [p.name for p in sorted((tmp_path / "set/made").iterdir())] == [
+            "processbench.jsonl", "processbench.jsonl.manifest.json"]  # fmt: skip
+    with pytest.raises(ValueError, match=r"imports.out: expected another folder than imports.so"):
+        raw.run(tmp_path / "set", tmp_path / "set/../set")
+
+
 def test_files_of_no_known_layout_are_named(tmp_path, capsys):
     raw.mr_ben(tmp_path / "set/biology.json", [raw.mr_ben_row()])
     raw.write(tmp_path / "set/k_shot_demo.json", '{"coding": [{"Question": "q"}]}')
