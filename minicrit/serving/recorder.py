@@ -29,6 +29,7 @@ class Recorder:
         self._changed = threading.Condition()
         self._writing: list[Request] = []
         self._hurry = self._stopping = False
+        self._fault: str | None = None  # why the last try failed, as told
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
     def start(self) -> None:
@@ -51,6 +52,11 @@ class Recorder:
     def full(self) -> bool:
         """Whether the disk is behind by so much that new requests should be refused."""
         return self.pending >= _MOST
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last try to write failed: what is answered is in memory alone."""
+        return self._fault is not None
 
     def add(self, rows: Sequence[Request]) -> None:
         """Takes requests as `FeedbackStore.add_requests` does."""
@@ -86,16 +92,26 @@ class Recorder:
             last = self._stopping
             try:
                 self._write()
-            except Exception:  # a full disk, mostly: said, tried again, callers are refused
-                log.exception("%d answers could not be written", len(self._writing))
+            except Exception as error:  # noqa: BLE001 - a full disk, mostly: tried again
+                self._say(error)
                 if last:
                     log.critical("%d answers are lost: the service ends", len(self._writing))
                     return
                 self._rest()
                 continue
+            if self._fault is not None:
+                log.warning("answers are written again")
             with self._changed:
-                self._writing = []
+                self._fault, self._writing = None, []
                 self._changed.notify_all()
+
+    def _say(self, error: Exception) -> None:
+        """Once, not with every try: a log on the same disk would help to fill it."""
+        told, self._fault = self._fault, f"{type(error).__name__}: {error}"
+        if told != self._fault:
+            known = isinstance(error, UnavailableError)
+            log.error("%d answers could not be written: %s; tried again each second",
+                      len(self._writing), error, exc_info=None if known else error)  # fmt: skip
 
     def _write(self) -> None:
         """Writes all of them; one that the database refuses does not hold up the others."""

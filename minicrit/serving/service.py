@@ -68,7 +68,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether it can answer and keep what it answers."""
-        return self.panel.alive and not self.recorder.full
+        return self.panel.alive and not (self.recorder.full or self.recorder.failing)
 
     def open(self) -> None:
         """Begins to take requests."""
