@@ -16,6 +16,7 @@ from typing import IO, cast
 
 from minicrit.discreet import DiscreetFormatter, DiscreetStream, discreet
 from minicrit.entry import interrupted
+from minicrit.files import FULL
 from minicrit.settings import SettingsError, explain, load_recipe, nearest, shipped_recipes
 from minicrit.stages import STAGES
 from minicrit.stopping import CONTINUE, Stopped, stoppable
@@ -67,8 +68,6 @@ _REMEDIES = {
     errno.EFBIG: "raise the limit of a file (ulimit -f) or name a path on another disk; the same "
     "command goes on where it stopped",
 }
-#: What a write into an open file fails with: then the system names none.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,7 +99,7 @@ def _said(error: Exception) -> str:
     remedy = _REMEDIES.get(error.errno or 0, "check the path")
     if error.filename is not None:
         return f"{error.filename}: expected to use it, got: {error.strerror}; {remedy}"
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return f"expected to write a file, got: {error.strerror}; {remedy}"
     return str(error)
 

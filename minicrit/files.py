@@ -4,6 +4,7 @@ A file or folder that exists under its own name is complete. Work in progress li
 a hidden name (`.<name>.<host>-<pid>-<random>.tmp`), so that a reader never meets half of it.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -18,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+#: What a write into an open file fails with: then the system names none.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 #: Seconds after which unfinished work of another machine counts as abandoned.
 _ABANDONED_AFTER = 86_400.0
@@ -115,6 +118,9 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends without an exception.
 
     What earlier crashes left of it is removed first.
+
+    Raises:
+        OSError: which names `path` where the disk is full.
     """
     target = Path(os.path.realpath(path))  # a link stays a link; what it points to is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +133,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         _OURS.discard(temporary.name)
@@ -195,7 +205,8 @@ def atomic_folder(path: str | Path, *, mark: str = _MADE) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the block ends without an exception.
 
     Leftovers of earlier crashes are dealt with first, see `recover_folder`. What may be replaced
-    says `check_replaceable`. Its files are to be read by whom the umask lets.
+    says `check_replaceable`. Its files are to be read by whom the umask lets. An OSError about a
+    file in it names the one that it would have become.
     """
     target = Path(os.path.realpath(path))
     recover_folder(target)
@@ -207,6 +218,10 @@ def atomic_folder(path: str | Path, *, mark: str = _MADE) -> Iterator[Path]:
         _open_up(temporary)
         _fsync_tree(temporary)
         _swap(temporary, target)
+    except OSError as error:
+        if isinstance(error.filename, str):  # what is told is not there any more
+            error.filename = error.filename.replace(str(temporary), str(path))
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         _OURS.discard(temporary.name)

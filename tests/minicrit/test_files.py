@@ -281,3 +281,30 @@ def test_what_a_killed_writer_of_a_file_left_goes_with_the_next(tmp_path: Path) 
         files.write_atomic(tmp_path / "f", "inner")  # another thread, say
     assert (tmp_path / "f").read_text() == "outer"
     assert names(tmp_path) == sorted(["f", *kept])
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from minicrit import files
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    if sys.argv[2] == "file":
+        files.write_atomic(sys.argv[1], b"x" * 5000)
+    else:
+        with files.atomic_folder(sys.argv[1]) as folder:
+            files.write_atomic(folder / "rows.jsonl", b"x" * 5000)
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+
+
+@pytest.mark.parametrize(("kind", "named"), [("file", "new"), ("folder", "new/rows.jsonl")])
+def test_a_full_disk_is_said_of_what_was_to_be_written(
+    tmp_path: Path, kind: str, named: str
+) -> None:
+    """The system names no file, and the hidden one would be gone; 27 is EFBIG."""
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / "new", kind],
+                          check=True, capture_output=True, text=True)  # fmt: skip
+    assert done.stdout == f"27 {tmp_path}/{named}\n"
+    assert names(tmp_path) == []
