@@ -5,14 +5,14 @@ reading.examples, reading.bad, reading.unlabelled
 """
 
 import logging
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from minicrit.fields import check_choice, check_filled, check_keys, check_text, number, refuse_all
 from minicrit.jsonl import BadLine, RefusedError, parse_line, raw_lines, write_rows
 from minicrit.taxonomy import (
     CHANGES,
@@ -87,12 +87,12 @@ class Example:
         new = {"kind": "plain", "split": split, "source": source, **_today(row)}
         # Two sets may both count from 1; what stands in their rows is not of one group for that.
         new.setdefault("group", f"{new['source']}/{new['id']}" if "id" in new else None)
-        _check_keys(new, [f.name for f in fields(cls)])
+        check_keys(new, [f.name for f in fields(cls)])
         for one in fields(cls):
-            _check_text(one.name, new.get(one.name), nullable=one.type == str | None)
+            (check_text if one.type == str | None else check_filled)(one.name, new.get(one.name))
         new["flaw_type"] = flaw_type_of(new.get("flaw_type"))
         for name, choices in _CHOICES.items():
-            _check_choice(name, new.get(name), choices)
+            check_choice(name, new.get(name), choices)
         _check_verdict(new)
         _check_evidence(new.get("evidence"), new["rationale"])
         return cls(**new)
@@ -118,15 +118,17 @@ class Preference:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Check a row; ValueError says what is wrong with it."""
+        """Check a row; ValueError says all that is wrong with its keys, else the first other."""
         new = dict(row)
-        _check_keys(new, [f.name for f in fields(cls)])
+        checks: list[Callable[[], object]] = [
+            partial(check_keys, new, [one.name for one in fields(cls)])
+        ]
         for one in fields(cls):
-            if one.type is float:
-                new[one.name] = _number(one.name, new.get(one.name))
-            else:
-                _check_text(one.name, new.get(one.name), nullable=False)
-        _check_choice("domain", new["domain"], DOMAINS)
+            check: Callable[[str, object], object] = number if one.type is float else check_filled
+            checks.append(partial(check, one.name, new.get(one.name)))
+        refuse_all(checks)
+        new |= {one.name: float(new[one.name]) for one in fields(cls) if one.type is float}
+        check_choice("domain", new["domain"], DOMAINS)
         _check_begins("chosen", new["chosen"])
         _check_begins("rejected", new["rejected"])
         if new["chosen"] == new["rejected"]:
@@ -206,8 +208,20 @@ def read_examples(
 
 
 def read_folder(path: str | Path, **told: Any) -> list[Reading]:
-    """Read every file of a folder (`example_files`), told the same as `read_examples`."""
-    return [read_examples(file, **told) for file in example_files(path)]
+    """Read every file of a folder (`example_files`), told the same as `read_examples`.
+
+    ValueError with all files that are refused: the lines of one can be mended with the others'.
+    """
+    found: list[Reading] = []
+    refused: list[str] = []
+    for file in example_files(path):
+        try:
+            found.append(read_examples(file, **told))
+        except ValueError as error:
+            refused.append(str(error))
+    if refused:
+        raise ValueError("\n".join(refused))
+    return found
 
 
 def example_files(path: str | Path) -> list[Path]:
@@ -285,33 +299,6 @@ def _label_of(is_valid: object) -> str | None:
     return None if is_valid is None else LABELS[0] if is_valid else LABELS[1]
 
 
-def _check_keys(row: Mapping[str, Any], known: list[str]) -> None:
-    for key in row:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else "leave it out"
-            raise RefusedError(f"known keys ({', '.join(known)})", key, remedy)
-
-
-def _check_text(name: str, value: object, *, nullable: bool) -> None:
-    if value is None and nullable:
-        return
-    remedy = "write null where there is none" if nullable else "fill it in"
-    if not isinstance(value, str):
-        got = "nothing" if value is None else f"{type(value).__name__} {value!r}"
-        raise RefusedError(f"{name} as text", got, remedy)
-    if not value.strip():
-        raise RefusedError(f"{name} with something in it", f"{value!r}", remedy)
-
-
-def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        near = get_close_matches(value, choices, n=1)
-        rest = ", or other" if "other" in choices else ""
-        remedy = f"did you mean {near[0]}{rest}?" if near else f"take one of them{rest}"
-        raise RefusedError(f"{name} of {', '.join(choices)}", value, remedy)
-
-
 def _check_begins(name: str, critique: str) -> None:
     """A critique is learnt from its verdict on."""
     from minicrit.prompts import LEAD_IN, VERDICT_WORDS  # which needs this module first
@@ -336,12 +323,6 @@ def _check_evidence(evidence: str | None, rationale: str) -> None:
         if not span.strip() or span not in rationale:
             remedy = "copy the span, or join several by a line holding [...]"
             raise RefusedError("evidence verbatim in the rationale", repr(span), remedy)
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RefusedError(f"{name} as a finite number", repr(value), "write it without quotes")
-    return float(value)
 
 
 def _set_aside(bad: list[BadLine], target: Path) -> None:

@@ -307,6 +307,31 @@ def test_a_folder_is_read_in_order_without_refused_lines(tmp_path: Path) -> None
             read_folder(tmp_path / name)
 
 
+def test_all_files_of_a_folder_that_are_refused_are_named_at_once(tmp_path: Path) -> None:
+    """Mending one, and reading an hour of data again, told of the next."""
+    write(tmp_path / "a.jsonl", VALID, "{")
+    write(tmp_path / "b.jsonl", FLAWED)
+    write(tmp_path / "c.jsonl")
+    with pytest.raises(ValueError, match="bad lines") as error:
+        read_folder(tmp_path, max_bad=0.1)
+    said = str(error.value).splitlines()
+    assert [line.partition(": expected ")[0] for line in said] == [
+        f"{tmp_path}/a.jsonl", f"{tmp_path}/a.jsonl:2", f"{tmp_path}/c.jsonl"]  # fmt: skip
+    assert (tmp_path / "a.rejected.jsonl").exists()
+
+
+def test_all_wrong_keys_of_a_preference_are_named_at_once() -> None:
+    row = {"id": 3, "chosn": "x", **{k: v for k, v in PAIR.items() if k not in ("chosen", "group")}}
+    with pytest.raises(ValueError, match="known keys") as error:
+        Preference.from_row({**row, "margin": "0.25", "rejected_score": None})
+    assert str(error.value) == (
+        "expected known keys (domain, rationale, chosen, rejected, chosen_score, rejected_score, "
+        "margin, scorer, group), chosen as text, rejected_score as a finite number, margin as a "
+        "finite number, group as text, got id, chosn, nothing, '0.25'; id: leave it out, chosn: "
+        "did you mean chosen?, fill it in, write it without quotes"
+    )
+
+
 def test_a_preference_comes_back_as_it_was() -> None:
     pair = Preference.from_row({**PAIR, "margin": 0.2500001})
     assert pair.to_row() == {**PAIR, "margin": 0.2500001}
