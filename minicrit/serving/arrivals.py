@@ -5,12 +5,15 @@ a body from the end of the headers on; nobody counts those in which an answer is
 whoever sends nothing, half a header, or no end of a body that was answered already, or reads
 nothing, could keep every connection there may be for good, without a key. Of those that come when
 there are enough, a few are kept until they ask, to be told so; the rest are closed as they come, or
-silent ones would take all files that may be open.
+silent ones would take all files that may be open. Yet nobody keeps others out by asking nothing:
+whose address has most connections loses one to whose has fewer.
 """
 
 import asyncio
 import logging
 import math
+from collections import Counter
+from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 import h11
@@ -33,11 +36,13 @@ class Arrivals(H11Protocol):
 
     Attributes:
         patience_s, most: see `protocol_of`.
+        held: connections by place, see `_place_of`.
         told_at: when the log last heard that connections are closed as they come.
     """
 
     patience_s: float
     most: int
+    held: Counter[str]
     told_at = -math.inf
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -51,8 +56,10 @@ class Arrivals(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins to count, unless there are far too many."""
         super().connection_made(transport)
-        self._over = len(self.connections) > self.most
-        if len(self.connections) > self.most + SLACK:
+        self._place, self._came = _place_of(self.client), self.loop.time()
+        self.held[self._place] += 1
+        self._over = len(self.connections) > self.most and not self._given_way()
+        if self._over and len(self.connections) > self.most + SLACK:
             self._turned_away()
             return
         transport.set_write_buffer_limits(high=0)  # so writing is paused while anything is unsent
@@ -88,6 +95,9 @@ class Arrivals(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is left to be closed."""
         super().connection_lost(exc)
+        self.held[self._place] -= 1
+        if not self.held[self._place]:
+            del self.held[self._place]
         _end(self._late)
         _end(self._untaken)
 
@@ -102,6 +112,24 @@ class Arrivals(H11Protocol):
         _end(self._late)
         if owed is not None:
             self._late = self.loop.call_later(self.patience_s, self.transport.close)
+
+    def _given_way(self) -> bool:
+        """Whether one that asks nothing was closed for this one, of the place that has the most."""
+        place, most = self.held.most_common(1)[0]
+        if most <= self.held[self._place]:
+            return False
+        theirs = (one for one in self.connections if isinstance(one, Arrivals))
+        spare = [one for one in theirs if one._place == place and one._is_spare]
+        if spare:
+            min(spare, key=lambda one: one._came).transport.close()
+        return bool(spare)
+
+    @property
+    def _is_spare(self) -> bool:
+        """Whether nothing of it is to be answered: no whole headers yet, or an answer behind it."""
+        state = self.conn.their_state
+        answered = state is h11.SEND_BODY and self.cycle.response_complete
+        return (state is h11.IDLE or answered) and not self.transport.is_closing()
 
     def _cut_off(self) -> None:
         log.warning("a connection cut off: its answer was not taken within %g s", self.patience_s)
@@ -131,6 +159,16 @@ class Arrivals(H11Protocol):
         await refuse(closing, error, new_id())
 
 
+def _place_of(client: tuple[str, int] | None) -> str:
+    """Whose a connection is: its address, of IPv6 the 64 bits of its network, which one may own."""
+    try:
+        address = ip_address(client[0].partition("%")[0] if client else "")
+    except ValueError:
+        return ""  # no address, as of a socket of this machine
+    address = getattr(address, "ipv4_mapped", None) or address
+    return str(address if isinstance(address, IPv4Address) else int(address) >> 64)
+
+
 def _end(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
@@ -144,10 +182,10 @@ def protocol_of(seconds: float, connections: int) -> type[Arrivals]:
             and after an answer from the next byte on; the rest of a body that was answered before
             it was there; and in which an answer must be taken.
         connections: most open ones; what is asked over those that come later is refused with 503,
-            and those that are SLACK too many are closed.
+            and those that are SLACK too many are closed, unless another place has more of them.
     """
 
     class Told(Arrivals):
-        patience_s, most = seconds, connections
+        patience_s, most, held = seconds, connections, Counter()
 
     return Told

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from minicrit.serving.arrivals import _place_of
 from minicrit.serving.descriptors import SLACK
 from tests.minicrit.serving.console_case import put
 from tests.minicrit.serving.running import Running, running, wait_for
@@ -26,9 +27,10 @@ def lines():
         yield stack
 
 
-def connect(live: Running, lines: ExitStack) -> socket.socket:
+def connect(live: Running, lines: ExitStack, source: str = "127.0.0.1") -> socket.socket:
     place = urlsplit(live.url)
-    return lines.enter_context(socket.create_connection((place.hostname, place.port), timeout=10))
+    return lines.enter_context(socket.create_connection((place.hostname, place.port), timeout=10,
+                                                        source_address=(source, 0)))  # fmt: skip
 
 
 def rest_of(line: socket.socket) -> bytes:
@@ -112,6 +114,45 @@ def test_connections_far_beyond_the_limit_are_closed_as_they_come(critic, tmp_pa
             line.sendall(b"GET /readyz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
             assert rest_of(line).startswith(b"HTTP/1.1 " + status)
     assert sum("closed as they come" in r.getMessage() for r in caplog.records) == 1
+
+
+def test_who_holds_most_places_and_asks_nothing_keeps_no_other_out(critic, tmp_path, lines):
+    """One address held all of them, silently, and everybody else was told 503."""
+    asked = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
+    with running(critic, tmp_path, most_connections=4) as live:
+        held = [connect(live, lines) for _ in range(4 + SLACK)]
+        wait_for(lambda: len(live.server.server_state.connections) == 4 + SLACK)
+        other = connect(live, lines, "127.0.0.2")
+        other.sendall(asked)
+        assert other.recv(65536).startswith(b"HTTP/1.1 200")
+        assert rest_of(held[0]) == b""  # the oldest gave way
+        wait_for(lambda: len(live.server.server_state.connections) == 4 + SLACK)
+        held[-1].sendall(asked)  # for its own place nothing has changed
+        assert held[-1].recv(65536).startswith(b"HTTP/1.1 503")
+
+
+def test_who_is_answered_gives_way_to_nobody_nor_do_equals(critic, tmp_path, lines):
+    asked = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
+    with running(critic, tmp_path, most_connections=2, window_ms=1500.0) as live:
+        busy = [connect(live, lines) for _ in range(2)]
+        for line in busy:
+            line.sendall(judging(b"It held."))
+        wait_for(lambda: live.service.panel.desk.worker.waiting == 2)
+        for source in ("127.0.0.2", "127.0.0.3"):
+            line = connect(live, lines, source)
+            line.sendall(asked)
+            assert line.recv(65536).startswith(b"HTTP/1.1 503")
+        assert all(line.recv(65536).startswith(b"HTTP/1.1 200") for line in busy)
+
+
+@pytest.mark.parametrize(("first", "second", "same"), [
+    ("10.0.0.1", "10.0.0.2", False), ("10.0.0.1", "::ffff:10.0.0.1", True),
+    ("2001:db8::1", "2001:db8::ffff:1", True), ("2001:db8::1", "2001:db8:0:1::1", False),
+    ("fe80::1%eth0", "fe80::1", True),
+])  # fmt: skip
+def test_a_network_of_ipv6_is_one_place(first, second, same):
+    assert (_place_of((first, 1)) == _place_of((second, 2))) is same
+    assert _place_of(None) == ""
 
 
 ROOM = """
