@@ -25,10 +25,15 @@ def key_of(name: str) -> str:
         ValueError: if no header may hold it, as two lines of a file, or a letter beyond ASCII.
     """
     value = _value(name)
-    if not all("!" <= c <= "~" for c in value):
+    if not is_sendable(value):
         raise ValueError(f"{name}: expected one key of printable ASCII without blanks, got "
                          "something else (not shown); export the key alone")  # fmt: skip
     return value
+
+
+def is_sendable(key: str) -> bool:
+    """Whether a header may hold a key: printable ASCII without blanks."""
+    return all("!" <= c <= "~" for c in key)
 
 
 def without_keys(text: str) -> str:

@@ -6,6 +6,7 @@ with Client("http://127.0.0.1:8765") as critic:
         critic.feedback(answer.request_id, "agree", operator="ann")
 """
 
+import json
 import os
 import random
 import time
@@ -16,12 +17,13 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from minicrit.discreet import key_of, without_keys
+from minicrit.discreet import is_sendable, key_of, without_keys
 from minicrit.jsonl import shown
 
 KEY = "MINICRIT_API_KEY"
 _Found = TypeVar("_Found")
 _AGAIN = (429, 503)
+_JSON = {"Content-Type": "application/json"}
 _PAUSE_S = 0.5  # before the second try, where the service names no time; doubled each time
 
 
@@ -77,7 +79,7 @@ class ServiceError(ValueError):
     Attributes:
         status: of HTTP; None if there was no answer.
         code: what kind of refusal; `unreachable` if there was no answer, `unknown` if it was not
-            this service's.
+            this service's, `bad_request` also for what cannot be sent.
     """
 
     def __init__(self, message: str, *, code: str, status: int | None) -> None:
@@ -106,11 +108,15 @@ class Client:
             patience_s: seconds in all that a busy service (429, 503) is asked again for.
 
         Raises:
-            ValueError: if that is no address, or one with a name or password in it.
+            ValueError: if that is no address, or one with a name or password in it; or if no header
+                may hold the key.
         """
         if "@" in url:  # first, as messages show the address
             raise ValueError("url: expected an address without a name or password, got one; give "
                              f"a key in {KEY}")  # fmt: skip
+        if key and not is_sendable(key):
+            raise ValueError("key: expected one key of printable ASCII without blanks, got "
+                             "something else (not shown); give the key alone")  # fmt: skip
         key = key or key_of(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._patience_s, self._timeout_s = patience_s, timeout_s
@@ -118,8 +124,9 @@ class Client:
             self._http = httpx.Client(base_url=url, headers=headers, trust_env=False,
                                       timeout=httpx.Timeout(timeout_s, connect=10.0))  # fmt: skip
         except httpx.InvalidURL as error:
-            raise ValueError(f"url: expected an address like http://HOST:PORT, got {shown(url)}: "
-                             f"{error}; mend it") from error  # fmt: skip
+            raise _no_address(url, f": {error}") from error
+        if self._http.base_url.scheme not in ("http", "https") or not self._http.base_url.host:
+            raise _no_address(url)
 
     def close(self) -> None:
         """Closes its connections."""
@@ -216,8 +223,9 @@ class Client:
             pause *= 2
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        content = None if body is None else _encoded(body)
         try:
-            return self._http.request(method, path, json=body)
+            return self._http.request(method, path, content=content, headers=_JSON)
         except httpx.HTTPError as error:
             late = isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout))
             said = (
@@ -228,6 +236,20 @@ class Client:
             )
             raise ServiceError(f"{self._http.base_url}: {said}", code="unreachable",
                                status=None) from error  # fmt: skip
+
+
+def _no_address(url: str, why: str = "") -> ValueError:
+    return ValueError(f"url: expected an address like http://HOST:PORT, got {shown(url) or 'none'}"
+                      f"{why}; mend it")  # fmt: skip
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON; what no JSON can hold is refused here, as the service would refuse it."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ServiceError(f"expected whole characters and finite numbers, got {shown(str(error))};"
+                           " mend it", code="bad_request", status=None) from error  # fmt: skip
 
 
 def answer_of(row: Mapping[str, Any]) -> Answer:

@@ -184,6 +184,25 @@ def test_an_address_with_a_password_is_refused_and_not_shown(host):
     assert "ter2" not in str(said.value)
 
 
-def test_an_address_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"url: expected an address like .*, got http://h:80x"):
-        Client("http://h:80x")
+@pytest.mark.parametrize("url", ["http://h:80x", "127.0.0.1:8765", "", "ftp://h", "http://", "/v1"])
+def test_an_address_that_is_none_is_refused(url):
+    """Before anything is asked, which was told to look whether the service runs."""
+    with pytest.raises(ValueError, match=rf"^url: expected an address like .*, got {url or 'no'}"):
+        Client(url)
+
+
+@pytest.mark.parametrize("key", ["mc_\u00e4", "mc_a\nb", "mc_a b"])
+def test_a_key_that_no_header_may_hold_is_refused_and_not_shown(key):
+    with pytest.raises(ValueError, match=r"^key: expected one key of printable ASCII") as said:
+        Client(key=key)
+    assert "mc_" not in str(said.value)
+
+
+def test_what_json_cannot_hold_is_refused_as_everything_else(live):
+    with Client(live.url) as client:
+        for ask, said in ((lambda: client.verdict("a \ud800"), "surrogates"),
+                          (lambda: client.outcome("0" * 32, float("nan")), "not JSON compliant"),
+                          (lambda: client.verdict(b"a"), "bytes is not JSON")):  # fmt: skip
+            with pytest.raises(ServiceError, match=f"got .*{said}.*; mend it") as error:
+                ask()
+            assert (error.value.code, error.value.status) == ("bad_request", None)
