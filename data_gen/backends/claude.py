@@ -1,6 +1,5 @@
 """Claude, through Anthropic's SDK. The key comes from ANTHROPIC_API_KEY alone."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,15 +8,16 @@ import anthropic
 import httpx2
 
 from data_gen.backends.protocol import (
+    UNREADABLE,
     Answer,
     HopelessError,
     Request,
     Stop,
     TryAgainError,
     UnanswerableError,
-    Usage,
     hidden,
     http_error,
+    usage_of,
 )
 from minicrit.discreet import key_of
 
@@ -95,9 +95,9 @@ def failures() -> Iterator[None]:
     except (anthropic.APIConnectionError, httpx2.HTTPError) as error:  # time-outs are of this kind
         lost = not isinstance(error.__cause__, _UNSENT)
         raise TryAgainError(str(error), lost=lost) from error
-    except (anthropic.AnthropicError, json.JSONDecodeError) as error:
+    except anthropic.AnthropicError as error:
         raise TryAgainError(f"expected an answer, got {error}", lost=True) from error
-    except (AttributeError, TypeError) as error:  # the SDK takes any JSON for what was asked for
+    except UNREADABLE as error:  # the SDK takes any JSON for what was asked for
         raise TryAgainError(f"expected an answer of Claude's form, got one of another ({error})",
                             lost=True) from error  # fmt: skip
 
@@ -119,7 +119,7 @@ def answer_of(message: anthropic.types.Message) -> Answer:
     return Answer(
         text="".join(block.text for block in message.content if block.type == "text"),
         stop=stop,
-        usage=Usage(
+        usage=usage_of(
             int(used.input_tokens),
             int(used.output_tokens),
             used.cache_read_input_tokens or 0,

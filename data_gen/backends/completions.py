@@ -15,6 +15,7 @@ import httpx
 from data_gen.asker import Patience
 from data_gen.backends.openai_like import client_of, failure
 from data_gen.backends.protocol import (
+    UNREADABLE,
     HopelessError,
     TryAgainError,
     UnanswerableError,
@@ -25,7 +26,6 @@ T = TypeVar("T")
 _OK = 200
 _STEERED = 1000  # added to the logit of a token, it will be written
 _ID = "token_id:"  # how vLLM names a token when it is asked to
-_SHAPES = (ValueError, KeyError, IndexError, TypeError, AttributeError)
 
 
 class Completions:
@@ -136,7 +136,7 @@ class Completions:
             raise failure(response)
         try:
             return read(response.json())
-        except _SHAPES as error:
+        except UNREADABLE as error:
             got = hidden(response.text)[:80]
             raise TryAgainError(f"expected an answer to {path}, got {got!r}") from error
 

@@ -9,13 +9,14 @@ import ollama
 from data_gen.backends.address import place_of
 from data_gen.backends.openai_like import UNSENT
 from data_gen.backends.protocol import (
+    UNREADABLE,
     Answer,
     HopelessError,
     Request,
     TryAgainError,
     UnanswerableError,
-    Usage,
     http_error,
+    usage_of,
 )
 from minicrit.discreet import key_of
 
@@ -63,14 +64,14 @@ class Ollama:
         except httpx.TransportError as error:
             lost = not isinstance(error, UNSENT)
             raise TryAgainError(f"{type(error).__name__}: {error}", lost=lost) from error
-        except (ValueError, AttributeError) as error:  # no JSON, or not that of an answer
+        except UNREADABLE as error:
             raise TryAgainError(f"expected an answer of Ollama, got {error}", lost=True) from error
         return self._answer(said)
 
     def _answer(self, said: ollama.ChatResponse) -> Answer:
         if not said.done:
             raise TryAgainError("expected a finished answer, got one that broke off", lost=True)
-        used = Usage(said.prompt_eval_count or 0, said.eval_count or 0)
+        used = usage_of(said.prompt_eval_count or 0, said.eval_count or 0)
         if used.input_tokens >= CONTEXT:
             raise UnanswerableError(f"Ollama: expected a prompt under {CONTEXT} tokens, got one "
                                     "that was cut", lost=True)  # fmt: skip

@@ -7,6 +7,7 @@ import httpx
 
 from data_gen.backends.address import place_of
 from data_gen.backends.protocol import (
+    UNREADABLE,
     Answer,
     Request,
     Stop,
@@ -15,6 +16,7 @@ from data_gen.backends.protocol import (
     Usage,
     hidden,
     http_error,
+    usage_of,
 )
 from minicrit.discreet import key_of
 
@@ -59,7 +61,7 @@ class OpenAILike:
             raise failure(response)
         try:
             return _answer(response.json())
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             got = hidden(response.text)[:80]  # it may have been charged all the same
             raise TryAgainError(f"expected a chat completion, got {got!r}", lost=True) from error
 
@@ -115,4 +117,4 @@ def _usage(used: Mapping[str, Any]) -> Usage:
     """The tokens of an answer; a server that counts only one kind of them counts none."""
     if not {"prompt_tokens", "completion_tokens"} <= used.keys():
         return Usage()
-    return Usage(int(used["prompt_tokens"]), int(used["completion_tokens"]))
+    return usage_of(int(used["prompt_tokens"]), int(used["completion_tokens"]))

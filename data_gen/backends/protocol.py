@@ -9,6 +9,8 @@ from minicrit.files import sha256_json
 
 #: How an answer ended: of itself, cut at its token limit, or by a refusal.
 Stop = Literal["end", "cut", "refused"]
+#: What comes up where an answer is no JSON, or JSON of another form, whatever a server sends.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Usage:
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+
+
+def usage_of(*tokens: int) -> Usage:
+    """`Usage` as a server says it; who counts less than none counts nothing."""
+    return Usage(*tokens) if min(tokens) >= 0 else Usage()
 
 
 @dataclass(frozen=True)

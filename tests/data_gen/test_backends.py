@@ -167,12 +167,16 @@ USED = b'"usage": {"input_tokens": 1, "output_tokens": 1}'
         *[("openai", body) for body in (
             b"[]", b'{"choices": [{"message": "hi"}]}', b"\xff", b"null",
             b'{"choices": [{"message": {"content": [{"type": "text"}]}}]}',
+            b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 1e999, '
+            b'"completion_tokens": 1}}', b"[" * 100_000,
         )],
+        *[("ollama", body) for body in (b"[]", b"null", b"\xff", b"{", b"[" * 100_000)],
         *[("anthropic", body) for body in (
             b"{}", b'{"error": {"message": "upstream"}}',
             b'{"model": "m", "content": null, ' + USED + b"}",
             b'{"model": "m", "content": [{"type": "text"}], ' + USED + b"}",
             b'{"model": "m", "content": [], "usage": {"input_tokens": null}}',
+            b'{"model": "\xff"}', b"[" * 100_000,
         )],
     ],
 )  # fmt: skip
@@ -352,7 +356,10 @@ def test_a_failure_behind_which_an_answer_may_stand_stays_reserved(kind, tmp_pat
     assert one.journal.reserved == pytest.approx(2 * PRICE.most(question()))
 
 
-@pytest.mark.parametrize("usage", ["", ', "usage": null', ', "usage": {"prompt_tokens": 9}'])
+@pytest.mark.parametrize("usage", [
+    "", ', "usage": null', ', "usage": {"prompt_tokens": 9}',
+    ', "usage": {"prompt_tokens": 9, "completion_tokens": -4000}',
+])  # fmt: skip
 def test_answers_whose_tokens_are_not_counted_count_as_the_most(usage, tmp_path, caplog):
     said = f'{{"choices": [{{"message": {{"content": "x"}}, "finish_reason": "stop"}}]{usage}}}'
     most = PRICE.most(question())
