@@ -32,7 +32,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, BinaryIO, Self, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ import numpy.typing as npt
 from minicrit.feedback.evidence import METRICS, Evidence, gathered
 from minicrit.feedback.sequential import Floats, confidence_sequence, log_capital
 from minicrit.feedback.store import FeedbackStore
-from minicrit.files import open_alone, sha256_json, to_json
+from minicrit.files import open_alone, sha256_json, to_json, write_atomic
 from minicrit.jsonl import RefusedError, parse_line, shown
 from minicrit.measures import plain
 from minicrit.strictyaml import read_settings
@@ -97,18 +97,16 @@ class Experiment:
         """Makes the file; ValueError if there is one, as what began is not changed."""
         rows = {k: list(v) if isinstance(v, tuple) else v
                 for k, v in asdict(self).items() if k != "path"}  # fmt: skip
-        if self.log.exists() and not self.path.exists():
+        if self.log.exists() and self.log.stat().st_size and not self.path.exists():
             raise ValueError(f"{self.log}: expected no log of an older experiment there, got one; "
                              "move it away with its experiment, or name another file")  # fmt: skip
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{name}: {to_json(value)}\n" for name, value in rows.items())
-        try:
-            with self.path.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError as error:
-            raise ValueError(f"{self.path}: expected no experiment there, got one; name another "
-                             "file") from error  # fmt: skip
-        self._append("begun", "", {})
+        with open_alone(self.log) as log:  # no other begins it meanwhile
+            if self.path.exists():
+                raise ValueError(f"{self.path}: expected no experiment there, got one; name "
+                                 "another file")  # fmt: skip
+            write_atomic(self.path, text)
+            self._add(log, "begun", "", {})
 
     @property
     def identity(self) -> str:
@@ -223,14 +221,17 @@ class Experiment:
 
     def _append(self, event: str, reason: str, evidence: Mapping[str, Any]) -> dict[str, Any]:
         with open_alone(self.log) as file:  # one writer at a time; the first one's word holds
-            if (ended := self.ended()) is not None:
-                return ended
-            row = {"event": event, "reason": reason, "experiment": self.identity,
-                   "at": round(time.time(), 3), "evidence": evidence}  # fmt: skip
-            file.truncate(file.read().rfind(b"\n") + 1)  # what a full disk left of a line
-            file.write((to_json(row) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+            return self.ended() or self._add(file, event, reason, evidence)
+
+    def _add(
+        self, log: BinaryIO, event: str, reason: str, evidence: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        row = {"event": event, "reason": reason, "experiment": self.identity,
+               "at": round(time.time(), 3), "evidence": evidence}  # fmt: skip
+        log.truncate(log.read().rfind(b"\n") + 1)  # what a full disk left of a line
+        log.write((to_json(row) + "\n").encode())
+        log.flush()
+        os.fsync(log.fileno())
         return row
 
     def _metric(self, name: str, found: Evidence) -> dict[str, Any]:
