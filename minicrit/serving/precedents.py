@@ -195,13 +195,20 @@ class Precedents:
         return done or not self._model
 
     def save(self) -> None:
-        """Write the vectors, if they have a file and something is new."""
+        """Write the vectors, if they have a file and something is new.
+
+        A full disk is said, and costs no more than to embed the texts again after the next start.
+        """
         with self._changed:
             if not (self._file and self._model and self._unsaved):
                 return
             keys, vectors = list(self._keys), self._vectors[: len(self._keys)].copy()
             self._unsaved = 0
-        write_vectors(self._file, self._model.identity, keys, vectors)
+            identity = self._model.identity
+        try:
+            write_vectors(self._file, identity, keys, vectors)
+        except OSError as error:
+            log.warning("%s: %d vectors were not kept: %s", self._file, len(keys), error)
 
     def close(self) -> None:
         """Stop embedding and save; what still waits is embedded after the next start."""

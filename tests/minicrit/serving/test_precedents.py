@@ -278,3 +278,19 @@ def test_for_who_went_away_no_precedents_are_sought(critic, tmp_path):
         assert first.result().json() == {"precedents": [], "reason": None}
         assert live.ask("/v1/precedents", {"rationale": "30 degrees"}).status_code == 200
     assert held.read == ["10 degrees", "30 degrees"]
+
+
+def test_vectors_that_cannot_be_written_switch_nothing_off_and_end_no_service_badly(
+    tmp_path, caplog, monkeypatch
+):
+    """A full disk did both, with a traceback at the end; a file stands in the folder's place."""
+    monkeypatch.setattr("minicrit.serving.precedents._SAVE_AFTER", 2)
+    (tmp_path / "file").touch()
+    precedents = Precedents(Compass(), folder=tmp_path / "file")
+    add(precedents, 10, 20, 30)
+    add(precedents, 40)
+    assert len(precedents.find("trading", "0 asked", 9)) == 4
+    assert precedents.reason is None
+    precedents.close()
+    assert "vectors.safetensors: 4 vectors were not kept: " in caplog.text
+    assert "Traceback" not in caplog.text
