@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STDIN = "-"
 _BATCH = 8  # rationales written at once; answers appear after each batch
 _LONGEST = 1 << 20  # characters of one rationale that are shown or read
+_FIRST = 20  # of what is no use, as shown
 _REASON = 300  # characters shown of why a critique is unparsed; it quotes the text
 Item = tuple[str, str]  # (domain, rationale)
 
@@ -39,7 +40,7 @@ def consult(argv: Sequence[str]) -> None:
             was not released, unless it was asked for as such; then nothing has been judged.
     """
     options = _options(argv)
-    given = list(_items(options))
+    given = _items(options)
     from minicrit.critic import Critic  # slow: not before the arguments are known to be right
 
     critic = Critic.load(options.model, base_folder=options.base_folder)
@@ -64,12 +65,13 @@ def _refuse_too_long(critic: "Critic", given: Sequence[tuple[str, Item]], longes
     """Names what the critic cannot read by where it stands, before anything is judged."""
     from minicrit.encoding import TooLongError  # slow, as above
 
+    faults = []
     for where, item in given:
         try:
             critic.prompt(*item, longest)
         except TooLongError as error:
-            got = str(error).partition(";")[0]
-            raise ValueError(f"{where}: {got}; shorten or split it") from error
+            faults.append(f"{where}: {str(error).partition(';')[0]}; shorten or split it")
+    _refuse(faults)
 
 
 def as_json(written: "Written") -> str:
@@ -146,15 +148,37 @@ def at_least_one(text: str) -> int:
     return value
 
 
-def _items(options: argparse.Namespace) -> Iterator[tuple[str, Item]]:
-    """What is asked about, each with where it stands."""
+def _items(options: argparse.Namespace) -> list[tuple[str, Item]]:
+    """What is asked about, each with where it stands.
+
+    Raises:
+        ValueError: with all that is no use.
+    """
     if options.text not in (None, STDIN):
-        yield "argument", (options.domain, _checked("argument", options.text))
-    for name in options.file or ([STDIN] if options.text == STDIN else []):
+        return [("argument", (options.domain, _checked("argument", options.text)))]
+    names = options.file or [STDIN]
+    found = [one for name in names for one in _of_file(name, options.domain)]
+    _refuse([fault for fault in found if isinstance(fault, str)])
+    return [one for one in found if not isinstance(one, str)]
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    """All of them in one error, or none."""
+    if faults:
+        more = [f"and {len(faults) - _FIRST} more"] if len(faults) > _FIRST else []
+        raise ValueError("\n".join([*faults[:_FIRST], *more]))
+
+
+def _of_file(name: str, domain: str) -> Iterator[tuple[str, Item] | str]:
+    """The rationales of a file; what is no use comes as what is wrong with it."""
+    try:
         if name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _rows(Path(name), options.domain)
+            for line in read_lines(name):
+                yield _row(Path(name), line, domain)
         else:
-            yield name, (options.domain, _checked(name, _read(name)))
+            yield name, (domain, _checked(name, _read(name)))
+    except ValueError as error:
+        yield str(error)
 
 
 def _read(name: str) -> str:
@@ -167,17 +191,20 @@ def _read(name: str) -> str:
         raise ValueError(f"{name}: expected a text file in UTF-8, got {got}; check it") from error
 
 
-def _rows(path: Path, domain: str) -> Iterator[tuple[str, Item]]:
-    for line in read_lines(path):
-        if isinstance(line, BadLine):
-            raise ValueError(str(line))
-        number, row = line
-        where = f"{path}:{number}"
-        found = row.get("domain", domain)
-        if found not in DOMAINS:
-            raise ValueError(f"{where}: expected domain of {', '.join(DOMAINS)}, got "
-                             f"{shown(repr(found))}; pick one or leave it out")  # fmt: skip
-        yield where, (found, _checked(where, row.get("rationale", row.get("input"))))
+def _row(
+    path: Path, line: tuple[int, dict[str, Any]] | BadLine, domain: str
+) -> tuple[str, Item] | str:
+    if isinstance(line, BadLine):
+        return str(line)
+    number, row = line
+    where, found = f"{path}:{number}", row.get("domain", domain)
+    if found not in DOMAINS:
+        return (f"{where}: expected domain of {', '.join(DOMAINS)}, got {shown(repr(found))}; pick "
+                "one or leave it out")  # fmt: skip
+    try:
+        return where, (found, _checked(where, row.get("rationale", row.get("input"))))
+    except ValueError as error:
+        return str(error)
 
 
 def _checked(where: str, text: object) -> str:

@@ -230,6 +230,18 @@ def test_what_cannot_be_judged_is_named(capsys, name, content, message):
     assert err.startswith(f"minicrit: {message}")
 
 
+def test_all_that_cannot_be_judged_is_named_at_once(capsys):
+    """One a run before; and the 22nd is counted, not shown."""
+    rows = ['{"rationale": "Buy."}', '{"rationale": 3}', "{", *['{"domain": "law"}'] * 19]
+    Path("x.jsonl").write_text("\n".join(rows))
+    status, _, err = run(capsys, "critique", "--file", "none.txt", "x.jsonl", "gone.jsonl")
+    said = err.splitlines()
+    assert status == FAILED
+    assert [line.partition(": expected")[0] for line in said[:4]] == [
+        "minicrit: none.txt", "x.jsonl:2", "x.jsonl:3", "x.jsonl:4"]  # fmt: skip
+    assert said[20:] == ["and 3 more"]
+
+
 @pytest.mark.parametrize(("argv", "where"), [
     (("--file", "a.txt", "b.jsonl", "long.txt"), "b.jsonl:2"),
     (("--file", "a.txt", "long.txt"), "long.txt"), (("so " * 5000,), "argument"),
