@@ -68,6 +68,7 @@ class Answers:
         """
         self._most = most
         self._used: set[bytes] = set()
+        self._fault: str | None = None  # why the last write failed, as told
         self._fresh: dict[bytes, Mapping[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -107,7 +108,8 @@ class Answers:
     def flush(self) -> None:
         """Writes them, notes which old ones were used, and lets those longest unused go.
 
-        If the file cannot be written, the answers are not kept; they can be computed again.
+        If the file cannot be written, that is said once and the answers are not kept; they can be
+        computed again.
         """
         now, fresh = time.time(), dict(self._fresh)
         used, self._used = self._used, set()
@@ -119,8 +121,11 @@ class Answers:
                 self._writing.executemany("UPDATE answers SET used = ? WHERE key = ?",
                                           [(now, key) for key in used.copy()])  # fmt: skip
                 self._forget()
+            self._fault = None
         except (sqlite3.Error, ValueError) as error:
-            log.warning("%d answers were not kept: %s", len(fresh), error)
+            if str(error) != self._fault:  # once, not with every batch
+                log.warning("%d answers were not kept: %s", len(fresh), error)
+            self._fault = str(error)
         for key in fresh:
             del self._fresh[key]
 

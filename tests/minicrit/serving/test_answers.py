@@ -203,3 +203,22 @@ def test_a_damaged_answer_is_none_and_a_foreign_file_is_refused(answers, tmp_pat
     (tmp_path / "b.sqlite3").write_bytes(b"no database " * 500)
     with pytest.raises(ValueError, match=r"b.sqlite3: expected a file of answers, got .*; move"):
         Answers(tmp_path / "b.sqlite3", 10)
+
+
+def test_a_file_that_cannot_be_written_is_said_once_until_it_can(tmp_path, caplog, monkeypatch):
+    """A full disk was said with every batch, to a log that may lie on it."""
+    monkeypatch.setattr(answering, "_BUSY_S", 0.01)
+    kept = Answers(tmp_path / "answers.db", 10)
+    with sqlite3.connect(tmp_path / "answers.db", isolation_level=None) as other:
+        for told in (1, 2):
+            other.execute("BEGIN IMMEDIATE")
+            for n in range(3):
+                kept.put([(b"%d" % n, {"n": n})])
+                kept.flush()
+            other.execute("ROLLBACK")
+            assert caplog.text.count("1 answers were not kept: ") == told
+            kept.put([(b"good", {})])
+            kept.flush()
+    assert kept.count == 1
+    kept.close()
+    other.close()
