@@ -1,5 +1,6 @@
 """Operators' decisions, read strictly from CSV, and the rationales they were made on."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,9 @@ class Case:
 def read_decisions(path: Path, valid: str, flawed: str) -> list[Case]:
     """The rationales of a log in the order in which they first occur.
 
+    A rationale is read as the service reads it, in NFC, so that one that systems spell in two ways
+    (an accent of its own or not) is one.
+
     Args:
         path: a .csv or .csv.gz file.
         valid: words for "valid", separated by commas; case does not count.
@@ -85,12 +89,13 @@ def read_decisions(path: Path, valid: str, flawed: str) -> list[Case]:
             raise ValueError(f"{where}: expected decision of {', '.join(meaning)}, got "
                              f"{shown(row['decision'])}; write one of them, or name it in "
                              "agreement.valid or agreement.flawed")  # fmt: skip
-        case = found.setdefault((row["domain"], row["rationale"]), {})
+        rationale = unicodedata.normalize("NFC", row["rationale"])
+        case = found.setdefault((row["domain"], rationale), {})
         if (earlier := case.get(row["operator"])) is not None:
             raise ValueError(f"{where}: expected one decision of {shown(row['operator'])} on a "
                              f"rationale, got a second one (first on line {earlier.line}); keep "
                              "the one that counts")  # fmt: skip
-        case[row["operator"]] = Decision(line, row["domain"], row["rationale"], row["operator"],
+        case[row["operator"]] = Decision(line, row["domain"], rationale, row["operator"],
                                          said, row.get("request_id", ""), row.get("time", "")
                                          )  # fmt: skip
     if not found:

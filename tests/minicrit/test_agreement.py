@@ -212,3 +212,14 @@ def test_operators_who_always_agree_prove_no_more_than_their_number(tmp_path: Pa
         assert among[name]["low"] == pytest.approx(0.7575, abs=1e-4)
     assert [among["alpha"][key] for key in ("value", "low", "high")] == [1, None, None]
     assert [report["kappa"][key] for key in ("value", "low", "high")] == [1, None, None]
+
+
+def test_a_rationale_that_two_systems_spell_otherwise_is_one(tmp_path):
+    """An accent of its own (NFD) made it another rationale, with a decision of one each."""
+    path = tmp_path / "log.csv"
+    path.write_text("rationale,domain,operator,decision\n"
+                    "The caf\u00e9 is full.,general,ann,valid\n"
+                    "The cafe\u0301 is full.,general,bob,flawed\n")  # fmt: skip
+    (case,) = read_decisions(path, "valid", "flawed")
+    assert [(one.operator, one.flawed) for one in case.decisions] == [("ann", False), ("bob", True)]
+    assert case.rationale == "The caf\u00e9 is full."
