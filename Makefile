@@ -114,8 +114,10 @@ MAKEFLAGS += --no-builtin-rules
 # GOMP_SPINCOUNT=20000 in front of make is faster (docs/performance.md).
 export OMP_WAIT_POLICY ?= passive
 export TOKENIZERS_PARALLELISM := false
-# As it was typed: a $ in a rationale is a dollar.
-export MINICRIT_TEXT := $(value TEXT)
+# As it was typed: a $ in a rationale is a dollar, and nothing in it is run, here or where make hands
+# its variables on.
+override TEXT := $(value TEXT)
+export MINICRIT_TEXT := $(TEXT)
 
 # A variable that is none of those above would set nothing, and say nothing of it.
 KNOWN := $(shell sed -nE 's/^([A-Z_0-9]+) *[?:+]?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -125,9 +127,27 @@ ifneq ($(UNKNOWN),)
   $(error $(firstword $(UNKNOWN)): expected a variable that make help lists, got none of that name)
 endif
 
-# A run's name becomes folders that clean removes: no pattern, nor folders of no run.
+# Make reads a $ in them and the shell what else parts or ends its words; only ARGS may hold such.
+given = $(filter command environment,$(firstword $(origin $(1))))
+IN_LINES := $(foreach v,$(filter-out ARGS TEXT,$(KNOWN)),$(if $(filter command,$(firstword \
+    $(origin $v))),$v)) $(foreach v,RECIPE RUN DOMAIN,$(if $(call given,$v),$v))
+IN_SHELL := $(firstword $(foreach v,$(IN_LINES),$(if $(strip $(foreach c,$$ & ; | < > ( ) ` ' " \ \
+    ,$(findstring $c,$(value $v)))),$v)))
+ifneq ($(IN_SHELL),)
+  $(error $(IN_SHELL): expected none of $$ & ; | < > ( ) ` ' " \, which the shell would read, got \
+      $(value $(IN_SHELL)); name it otherwise, a path by a link)
+endif
+SPLIT := $(firstword $(foreach v,DOMAIN NAME HOST KIND COMPARE MODEL_NAME URL,$(if $(filter-out 0 \
+    1,$(words $($v))),$v)))
+ifneq ($(SPLIT),)
+  $(error $(SPLIT): expected one word, got "$($(SPLIT))")
+endif
+
+# A run's name becomes folders that clean removes: no pattern, nor folders of no run. Make parts its
+# rules at a colon, the command its lists at a comma.
 NO_RUN := base released public operators adversarial sharpe-demo hard-% .% -%
-ifneq ($(words $(RUN))$(strip $(foreach c,/ * ? [ ] { } ' ",$(findstring $c,$(RUN)))$(filter \
+comma := ,
+ifneq ($(words $(RUN))$(strip $(foreach c,/ * ? [ ] { } : % $(comma),$(findstring $c,$(RUN)))$(filter \
     $(NO_RUN),$(RUN))),1)
   $(error RUN: expected one plain name and none of other folders ($(NO_RUN)), got "$(RUN)")
 endif
@@ -136,7 +156,6 @@ endif
 # would compose it anew and train on that. Empty on the command line, it is taken back.
 remembered = $(if $(filter command,$(firstword $(origin $(1)))),$($(1)),$(shell cat .make/$(RUN)/told/$(1) \
     2>/dev/null))
-given = $(filter command environment,$(firstword $(origin $(1))))
 ifeq ($(call given,RECIPE),)
   RECIPE := $(if $(call given,RUN),$(or $(call remembered,RECIPE),$(RECIPE)),$(RECIPE))
 endif
@@ -179,7 +198,7 @@ $(call one_of,BACKEND,composer anthropic ollama openai local)
 $(call one_of,KEEP_SCOPE,rationale global)
 $(call one_of,GATE,drop halve)
 numbers = $(foreach v,$(1),$(if $($v),$v=$(subst $(empty) ,_,$($v))))
-not_like = $(if $(strip $(1)),$(shell printf '%s\n' $(foreach one,$(1),'$(subst ','\'',$(one))') | \
+not_like = $(if $(strip $(1)),$(shell printf '%s\n' $(foreach one,$(1),'$(one)') | \
     grep -vE '^[A-Z_]+=($(2))$$' | head -n 1))
 ODD := $(call not_like,$(call numbers,ROUNDS N CANDIDATES COUNT JUDGE_SAMPLE PORT),-?[0-9]+)
 ODD := $(or $(ODD),$(call not_like,$(call numbers,KEEP ALPHA BUDGET_USD),[0-9]*[.]?[0-9]+))
@@ -243,7 +262,6 @@ PROMISED := $(if $(FITTING),,$(shell sed -n '/"settings"/,/}/s/.*"alpha": *\([0-
 # What changes a critic makes its probabilities wrong (arXiv 2505.01997), so each refits them.
 REFITTED := $(filter-out $(CALIBRATION),$(patsubst %,%/calibration.json,$(PREFERRED) \
     $(RESAMPLED) $(REVISED) $(LIKED)))
-comma := ,
 empty :=
 # What data of no run may hold: all that is measured on here, and what operators sent back.
 MEASURED := $(filter-out %.rejected.jsonl,$(wildcard $(addprefix data/*/,validation*.jsonl \

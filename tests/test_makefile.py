@@ -105,11 +105,12 @@ def test_a_failed_installation_leaves_no_stamp(project):
 
 
 def test_a_rationale_arrives_as_it_was_typed(project):
-    text = """made $500; "so" it's `fine` \\n #1"""
+    text = """made $500; "so" it's `fine` \\n #1 $(shell touch run) $(id)"""
     assert make("critique", f"TEXT={text}", "DOMAIN=trading").returncode == 0
     assert Path("log").read_text() == (
         f"critique {text} --domain trading --model checkpoints/released/embedded-10\n"
     )
+    assert not Path("run").exists()
 
 
 def test_clean_removes_this_run_only(piped):
@@ -145,6 +146,9 @@ def test_clean_removes_this_run_only(piped):
         "public",
         "hard-composer",
         "-rf",
+        "lr:2",
+        "50%",
+        "a,b",
     ],
 )
 def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
@@ -152,6 +156,22 @@ def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
     assert done.returncode != 0
     assert "RUN: expected one plain name" in done.stderr
     assert Path("data_gen").exists()
+
+
+@pytest.mark.parametrize("sign", ["$$", "&", ";", "|", "<", ">", "(", ")", "`", "'", '"', "\\"])
+@pytest.mark.parametrize("name", ["RUN", "DATA", "DOMAIN", "ARCHIVE"])
+def test_what_the_shell_would_read_is_refused(project, name, sign):
+    done = make("data", f"{name}=R{sign}D")
+    assert done.returncode != 0
+    assert f"{name}: expected none of $ & ;" in done.stderr
+    assert f"got R{sign}D; name it otherwise" in done.stderr
+    assert not Path(".make").exists()
+
+
+def test_a_word_beside_a_rationale_runs_nothing(project):
+    for domain in ("trading; touch run;", "trading$(shell touch run)"):
+        assert make("critique", "TEXT=x", f"DOMAIN={domain}").returncode != 0
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize(("told", "expected"), [
@@ -166,7 +186,8 @@ def test_a_run_name_that_could_remove_something_else_is_refused(project, name):
     ("FORMAT=onnx", "FORMAT: expected hf, gguf, ollama or vllm, got \"onnx\""),
     ("THUMBS=none.jsonl", "THUMBS: expected a file of thumbs, got none at \"none.jsonl\""),
     ("ROUNDS=two", 'ROUNDS: expected a number, got "two"'),
-    ("KEEP=a'b", "KEEP: expected a number, got \"a'b\""),
+    ("KEEP=a.b", 'KEEP: expected a number, got "a.b"'),
+    ("DOMAIN=a b", 'DOMAIN: expected one word, got "a b"'),
     ("N=4 5", 'N: expected a number, got "4_5"'),
     ("SCORER=oracel", 'SCORER: expected one of oracle anthropic ollama openai, got "oracel"'),
     ("JUDGE=anthropic", "ANTHROPIC_API_KEY: expected a key in the environment for JUDGE=anthropic"),
