@@ -221,6 +221,10 @@ def test_critique_of_standard_input(ask, monkeypatch):
     ("x.jsonl", b'{"rationale": 3}\n', "x.jsonl:1: expected a rationale, got 3"),
     ("x.jsonl", b'\n{"rationale": "a", "domain": "law"}\n', "x.jsonl:2: expected domain of tr"),
     ("x.jsonl", b'{"rationale": NaN}\n', "x.jsonl:1: expected a finite number, got NaN"),
+    ("x.jsonl", b"", "x.jsonl:1: expected at least one rationale, got none; check the file"),
+    ("x.jsonl", b"\n\n", "x.jsonl:1: expected at least one rationale, got none"),
+    ("x.csv", b"rationale\na\nb\n", "x.csv: expected a text, or rows as .jsonl, got a table"),
+    ("x.TSV", b"rationale\na\n", "x.TSV: expected a text, or rows as .jsonl, got a table"),
 ])  # fmt: skip
 def test_what_cannot_be_judged_is_named(capsys, name, content, message):
     if content is not None:
