@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from minicrit import decisions, trades
 from minicrit.trades import read_prices, read_trades
 
 HEAD = "date,instrument,side,size,rationale,exit_date,entry,exit,return,label\n"
@@ -78,3 +79,17 @@ def test_prices_and_their_refusals(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"prices.csv:3") as error:
             read_prices(path)
         assert message in str(error.value)
+
+
+def test_the_readme_names_every_column_of_the_tables() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rest = readme.partition("Columns of LOG:")[2]
+    log, _, rest = rest.partition("Of TRADES:")
+    book, _, rest = rest.partition("Of PRICES:")
+    closes = rest.partition("\n\n")[0]
+    for said, columns in (
+        (log, decisions.REQUIRED + decisions.OPTIONAL),
+        (book, trades.REQUIRED + trades.OPTIONAL),
+        (closes, trades.PRICE_COLUMNS),
+    ):
+        assert [name for name in columns if f"`{name}`" not in said] == []
