@@ -62,8 +62,9 @@ PERPLEXITY_LIMIT = 30.0
 #: By these logits are more than `lm_head` of the last state, or attention is capped, of which
 #: packed attention and the readout know nothing. None and 1 change nothing.
 _SCALES = ("attn_logit_softcapping", "final_logit_softcapping", "logits_scaling", "logit_scale")
-#: Its class says that attention may be replaced, but its layers pass on nothing of a packed batch.
-_DEAF = ("nemotron",)
+#: Their classes say that attention may be replaced, but their layers pass on nothing of a packed
+#: batch, or (doge) weigh tokens by their values through the mask, which packed attention ignores.
+_DEAF = ("doge", "nemotron")
 
 
 @dataclass(frozen=True)
