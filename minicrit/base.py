@@ -149,6 +149,12 @@ def licence_of(base: Base) -> str | None:
     return str(found) if found else None
 
 
+def places_of(base: Base) -> int:
+    """Tokens of the longest text that a base has places for, as its config says."""
+    config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False).get_text_config()
+    return getattr(config, "max_position_embeddings", None) or sys.maxsize
+
+
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer of a base.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from minicrit import limits
-from minicrit.base import Base, prepare_base
+from minicrit.base import Base, places_of, prepare_base
 from minicrit.config import Recipe
 from minicrit.files import (
     check_replaceable,
@@ -170,6 +170,10 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
     refuse_out_of_range(recipe, stage)
     refuse_contradictions(recipe, stage, settings)
     base = prepare_base(recipe.base.model, recipe.base.folder, recipe.base.revision)
+    if recipe.data.max_tokens > (places := places_of(base)):
+        raise ValueError(f"data.max_tokens: expected at most {places}, as many places as "
+                         f"{base.folder} has, got {recipe.data.max_tokens}; lower it, or choose a "
+                         "base that reads more")  # fmt: skip
     files = {"train": lessons, "validation": recipe.data.folder / "validation.jsonl"}
     if settings.start:
         _check_start(f"{stage}.start", settings.start, base, recipe.lora)

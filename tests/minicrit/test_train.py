@@ -1,6 +1,8 @@
 """How a training is set up, before its first step: device, jobs of Slurm, optimizer."""
 
 import errno
+import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ from callbacks.throughput import Throughput
 from minicrit.base import load_model, load_tokenizer
 from minicrit.config import BaseConfig, Recipe
 from minicrit.critic import Critic
+from minicrit.data_config import DataConfig
 from minicrit.files import open_alone
 from minicrit.lora import attach_lora
 from minicrit.processes import refuse_devices
@@ -44,6 +47,24 @@ def run(tiny, tmp_path):
         return run_of(recipe, "sft", sft, tmp_path / "train.jsonl")
 
     return made
+
+
+def test_no_longer_texts_are_trained_on_than_a_base_has_places_for(tiny, tmp_path):
+    """What comes of it was trained on, and the critic could not read it."""
+    short = tmp_path / "short"
+    shutil.copytree(tiny.folder, short, ignore=shutil.ignore_patterns("manifest.json"))
+    told = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(told | {"max_position_embeddings": 512}))
+    sft = SFTConfig(out=tmp_path / "run" / "sft")
+
+    def asked(most):
+        base, data = BaseConfig(model=str(short)), DataConfig(max_tokens=most)
+        recipe = Recipe(base=base, data=data, sft=sft)
+        return run_of(recipe, "sft", sft, tmp_path / "train.jsonl")
+
+    with pytest.raises(ValueError, match=r"^data.max_tokens: .* 512, as many .*short has, got 513"):
+        asked(513)
+    assert asked(512).relevant["max_tokens"] == 512
 
 
 @pytest.fixture
