@@ -138,11 +138,14 @@ def twin_losses(
     sources = torch.cat((batch.sources, batch.before))
     logprobs = head_logprobs(model, last[sources], targets, chunk=chunk)
     scored, told = logprobs.split((len(batch.sources), len(batch.before)))
-    valid, flawed = model.lm_head.weight[list(words)]  # type: ignore[attr-defined]
+    head = model.lm_head  # type: ignore[attr-defined]
+    valid, flawed = head.weight[list(words)]
+    # Of Phi it has a bias.
+    ahead = 0.0 if head.bias is None else head.bias[words[1]] - head.bias[words[0]]
 
     def log_odds(at: torch.Tensor) -> torch.Tensor:
         heard = last[at] * (flawed - valid).to(last.dtype)
-        odds: torch.Tensor = heard.sum(-1, dtype=scored.dtype)
+        odds: torch.Tensor = heard.sum(-1, dtype=scored.dtype) + ahead
         return odds
 
     def verdicts(odds: torch.Tensor) -> LossSum:

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, PhiConfig
 
+from minicrit import attention
 from minicrit.logprobs import token_logprobs
 from minicrit.losses import coherence_loss, running_verdict_loss, steadiness_loss
 from minicrit.packing import Branch, grow, pack
@@ -158,6 +160,23 @@ def test_one_packed_pass_equals_plain_passes(tiny_adapted, chunk):
     steady = sum((a - b) ** 2 / 2 for a, b in verdicts.values())
     torch.testing.assert_close(read.steady.total, steady, **close)
     assert read.steady.weight.item() == 2
+
+
+def test_a_head_with_a_bias_is_read_with_it():
+    """With weights of zero the log-odds are 2.5 - 0.5 = 2 everywhere.
+
+    Two sound texts, softplus(2) = 2.126928 each, and two flawed ones, softplus(-2) = 0.126928.
+    """
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = PhiConfig(**size, vocab_size=32, num_attention_heads=2)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.bias[30:] = torch.tensor([0.5, 2.5])
+    batch = pack([grow(keyed(with_departures(*square())))])
+    read = twin_losses(model, VerdictProbes(1, 16), batch, (30, 31))
+    assert read.running.total.item() == pytest.approx(2 * (2.126928 + 0.126928), abs=1e-5)
+    assert read.steady.total.item() == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("pack_tokens", [600, 10])
