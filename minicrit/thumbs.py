@@ -106,7 +106,7 @@ def fitting(path: Path, thumbs: Sequence[Thumb], encoder: Encoder) -> list[Thumb
     Raises:
         ValueError: if those that fit are of fewer than two groups.
     """
-    measure = replace(encoder, ledger=Counter())  # what is only measured is not counted
+    measure = _uncounted(encoder)
     fit = [thumb for thumb in thumbs if _fits(thumb, measure)]
     encoder.leave_out(path, "thumbs", len(thumbs) - len(fit), of=len(thumbs))
     return _of_several(path, fit)
@@ -143,7 +143,7 @@ def mismatched(thumbs: Sequence[Thumb], seed: int, encoder: Encoder) -> list[Thu
     Raises:
         ValueError: if there is a rationale behind which none fits, with its group.
     """
-    encoder = replace(encoder, ledger=Counter())  # what is only measured is not counted
+    encoder = _uncounted(encoder)
     lengths = [len(encoder.written(thumb.text)) for thumb in thumbs]
     by_length = sorted(range(len(thumbs)), key=lengths.__getitem__)
     places = {number: place for place, number in enumerate(by_length)}
@@ -166,6 +166,16 @@ def mismatched(thumbs: Sequence[Thumb], seed: int, encoder: Encoder) -> list[Thu
             other = by_length[_drawn(digest[8:16], fitting, aside)]
         found.append(replace(thumb, text=thumbs[other].text))
     return found
+
+
+def mismatched_groups(thumbs: Sequence[Thumb], encoder: Encoder, seed: int) -> list[Group]:
+    """`thumb_groups` of `mismatched`: by these z is measured, and nothing of them is learnt."""
+    return thumb_groups(mismatched(thumbs, seed, encoder), _uncounted(encoder))
+
+
+def _uncounted(encoder: Encoder) -> Encoder:
+    """The same with a ledger of its own: what is only measured is not counted."""
+    return replace(encoder, ledger=Counter())
 
 
 def _room(thumb: Thumb, encoder: Encoder) -> int:

@@ -35,7 +35,7 @@ from minicrit.reference import KeptReference, LiveReference, Reference, referenc
 from minicrit.run import Run, Settings, run_of
 from minicrit.schedule import Optimization
 from minicrit.stopping import Stopped, held_back
-from minicrit.thumbs import Opinions, counted, fitting, mismatched, read_thumbs, thumb_groups
+from minicrit.thumbs import Opinions, counted, fitting, mismatched_groups, read_thumbs, thumb_groups
 from minicrit.trainee import precise, save_trained, trainee
 from minicrit.training_config import DPOConfig
 from minicrit.twinning import TwinWeights
@@ -154,7 +154,7 @@ def train_kto(recipe: Recipe) -> Path:
         critic = trainee(run)
         thumbs = fitting(settings.thumbs, read, critic.encoder)
         own = thumb_groups(thumbs, critic.encoder)
-        others = thumb_groups(mismatched(thumbs, recipe.seed, critic.encoder), critic.encoder)
+        others = mismatched_groups(thumbs, critic.encoder, recipe.seed)
         plan, beside = (_plan(run, some, settings.batch_examples) for some in (own, others))
         reference, reference_others = (
             first_alone(partial(_kept_reference, run, critic, groups, name))

@@ -10,7 +10,16 @@ import pytest
 from minicrit.encoding import Encoder, TooLongError
 from minicrit.jsonl import write_rows
 from minicrit.records import Preference
-from minicrit.thumbs import Thumb, counted, fitting, mismatched, read_thumbs, thumb_groups, unpaired
+from minicrit.thumbs import (
+    Thumb,
+    counted,
+    fitting,
+    mismatched,
+    mismatched_groups,
+    read_thumbs,
+    thumb_groups,
+    unpaired,
+)
 
 UP = {"domain": "trading", "rationale": "It rose.", "text": "Verdict: valid", "good": True,
       "group": "a"}  # fmt: skip
@@ -108,6 +117,15 @@ def test_mismatched_critiques_are_of_other_groups_and_drawn_by_seed(tiny_encoder
     encoder = Encoder(tiny_encoder.tokenizer)
     mismatched(thumbs, 0, encoder)
     assert not encoder.ledger  # what is only measured is not counted
+
+
+def test_the_ledger_counts_what_is_learnt_from_and_no_critiques_of_others(tiny_encoder):
+    thumbs = [Thumb("d", "rose " * (40 * n), "Verdict: valid", True, f"g{n}") for n in (1, 2, 3)]
+    room = len(tiny_encoder.prompt("d", thumbs[0].rationale, 0)) + 20
+    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=room, truncate=True)
+    own, others = thumb_groups(thumbs, encoder), mismatched_groups(thumbs, encoder, 0)
+    assert [group.name for group in own] == [group.name for group in others] == ["g1", "g2", "g3"]
+    assert (encoder.ledger["prompts"], encoder.ledger["truncated"]) == (3, 2)
 
 
 def test_where_all_fit_all_others_are_drawn_from_in_the_order_of_the_file(tiny_encoder):

@@ -166,6 +166,7 @@ def test_it_comes_to_like_what_was_liked_and_another_stage_may_go_on_from_it(
 
     monkeypatch.setattr(KTOModule, "training_step", spied)
     train_kto(replace(recipe, kto=told))
+    assert read_manifest(told.out)["facts"]["encoded"] == {"prompts": len(THUMBS)}
     assert len(losses) == 2
     assert z > 0
     assert losses == pytest.approx(expected, abs=1e-4)
