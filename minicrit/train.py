@@ -383,7 +383,7 @@ def _trainer(run: Run, watchers: _Watchers) -> "Trainer":
             num_nodes=nodes_of_step() or settings.nodes,
             strategy=SharedOut() if shared else settings.strategy,
             logger=logger,
-            log_every_n_steps=5,
+            log_every_n_steps=1,
             val_check_interval=1,  # callbacks.validating says when
             num_sanity_val_steps=0,
             callbacks=watchers.callbacks,

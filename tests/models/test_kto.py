@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_gen.compose import compose
 from minicrit.config import BaseConfig, Recipe
@@ -137,6 +138,13 @@ def moved(model, encoder, some, numbers, start):
         return torch.stack([by_hand(model, encoder, some[n]) - start[n] for n in numbers])
 
 
+def curve(folder):
+    """The losses that TensorBoard shows: of every step, however few."""
+    log = EventAccumulator(str(folder))
+    log.Reload()
+    return [one.value for one in log.Scalars("train/loss")]
+
+
 def test_it_comes_to_like_what_was_liked_and_another_stage_may_go_on_from_it(
     recipe, tmp_path, monkeypatch
 ):
@@ -170,6 +178,7 @@ def test_it_comes_to_like_what_was_liked_and_another_stage_may_go_on_from_it(
     assert len(losses) == 2
     assert z > 0
     assert losses == pytest.approx(expected, abs=1e-4)
+    assert curve(told.log_folder / tmp_path.name / "kto") == pytest.approx(expected, abs=1e-4)
     ways = [DPOConfig(start=start, out=tmp_path / "dpo", precision="32-true")
             for start in (told.start, told.out)]  # fmt: skip
     before, after = (
