@@ -1,15 +1,34 @@
 """Sample critiques as text in TensorBoard, so that people read what the model writes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from minicrit.critic import Critic
+from minicrit.encoding import TooLongError
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example
+
+#: Tokens of the longest sample critique, unless it is seen to grow.
+LONGEST = 120
+
+
+def writable(critic: Critic, examples: Iterable[Example], most: int) -> list[Example]:
+    """The first examples, at most so many, behind which the base has places for a critique."""
+    return list(islice(_with_places(critic, examples), most))
+
+
+def _with_places(critic: Critic, examples: Iterable[Example]) -> Iterator[Example]:
+    for example in examples:
+        try:
+            critic.prompt(example.domain, example.rationale, LONGEST)
+        except TooLongError:
+            continue
+        yield example
 
 
 class SampleCritiques(Callback):
@@ -19,14 +38,14 @@ class SampleCritiques(Callback):
         self,
         examples: Sequence[Example],
         *,
-        max_new_tokens: int = 120,
+        max_new_tokens: int = LONGEST,
         at_start: bool = False,
         longer: float = 0.0,
     ) -> None:
         """Watches how long critiques are, too.
 
         Args:
-            examples: whose critiques are written.
+            examples: whose critiques are written, see `writable`.
             max_new_tokens: longest critique; what is cut there counts as so long.
             at_start: also before the first step, to compare with.
             longer: factor by which the mean must be seen to grow: later critiques may be so much

@@ -247,7 +247,7 @@ def _fit(
     validation = validation_examples(run.files["validation"], critic.encoder)
     data = CriticData(plan, validation, fingerprint=run.fingerprint, held_out=held_out)
     module: LightningModule = make_module(_optimization(run.settings, len(plan)))
-    watchers = _watchers(run, plan, validation)
+    watchers = _watchers(run, critic, plan, validation)
     trainer = _trainer(run, watchers)
     try:
         _train(trainer, module, data, run.work)
@@ -319,14 +319,14 @@ class _Watchers:
     callbacks: "list[Callback]"
 
 
-def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watchers:
+def _watchers(run: Run, critic: Critic, plan: StepPlan, validation: Sequence[Example]) -> _Watchers:
     from callbacks.alarms import PairAlarms, pair_alarms
     from callbacks.bar import Bar
     from callbacks.best import Best
     from callbacks.health import HealthGuard
     from callbacks.history import History
     from callbacks.resume import Resume
-    from callbacks.samples import SampleCritiques
+    from callbacks.samples import SampleCritiques, writable
     from callbacks.stopping import Stopping
     from callbacks.throughput import Throughput
     from callbacks.validating import Validating
@@ -335,9 +335,8 @@ def _watchers(run: Run, plan: StepPlan, validation: Sequence[Example]) -> _Watch
     validated = validation_steps(len(plan), settings.validate_every)
     resume = Resume(work, every=settings.save_every, validated=validated)
     longer = settings.alarm_length if isinstance(settings, DPOConfig) else 0.0
-    samples = SampleCritiques(
-        validation[: settings.samples], at_start=isinstance(settings, DPOConfig), longer=longer
-    )
+    samples = SampleCritiques(writable(critic, validation, settings.samples), longer=longer,
+                              at_start=isinstance(settings, DPOConfig))  # fmt: skip
     best = Best(run.goal, work, patience=settings.patience) if run.goal else None
     alarms = None
     if isinstance(settings, DPOConfig):

@@ -2,16 +2,18 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from callbacks.health import HealthGuard
 from callbacks.history import History
-from callbacks.samples import SampleCritiques, _cell
+from callbacks.samples import LONGEST, SampleCritiques, _cell, writable
 from callbacks.throughput import Throughput
 from data_gen.compose import compose
 from minicrit.base import load_tokenizer
@@ -109,6 +111,29 @@ def test_a_sample_stands_in_a_table_beside_its_reference(tiny, tiny_model, tmp_p
     texts = (example.rationale, render_critique(critique_of(example)),
              f"{written.verdict.p_flawed:.2f} {written.text}")  # fmt: skip
     assert row == f"| {' | '.join(map(_cell, texts))} |"
+
+
+def test_samples_are_texts_behind_which_a_critique_has_places(tiny):
+    """Validation asks for the reference's own tokens alone, samples for as many as may be written.
+
+    The encoder lets in as many tokens as there are places; a critique takes lead-in, verdict and
+    what `Reader.reserve` counts. So the longest text that leaves that room is one, the next is not.
+    """
+    tokenizer = load_tokenizer(tiny)
+    size = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16,
+            "num_hidden_layers": 1, "num_attention_heads": 2}  # fmt: skip
+    model = LlamaForCausalLM(LlamaConfig(**size, max_position_embeddings=400))
+    critic = Critic(model, tokenizer, name="small", identity="small")
+    room = 400 - critic.reserve(LONGEST)
+    assert 100 < room < 400 - LONGEST
+    seed = next(compose(1, 0, "validation")).example
+    texts = [replace(seed, id=str(n), rationale="so " * n) for n in range(1, 400)]
+    lengths = [len(critic.prompt(e.domain, e.rationale)) for e in texts if int(e.id) < 300]
+    assert lengths == sorted(lengths)
+    fit = sum(length <= room for length in lengths)
+    assert 0 < fit < len(lengths)
+    assert writable(critic, texts[fit - 1 :], 2) == texts[fit - 1 : fit]
+    assert writable(critic, texts, 2) == texts[:2]
 
 
 class OfLength(Critic):

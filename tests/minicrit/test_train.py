@@ -190,7 +190,7 @@ def test_the_clock_of_a_step_stops_when_the_device_is_done(run, monkeypatch):
     told = SimpleNamespace(callback_metrics=metrics, global_step=1)
     module = SimpleNamespace(log_dict=logged.update)
     batch = SimpleNamespace(tokens=300, examples=6, ids=("a",))
-    both = [one for one in _watchers(run(), range(4), []).callbacks
+    both = [one for one in _watchers(run(), None, range(4), []).callbacks
             if isinstance(one, HealthGuard | Throughput)]  # fmt: skip
     for one in both:
         one.on_train_batch_start(told, module, batch, 0)
