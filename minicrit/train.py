@@ -109,9 +109,10 @@ def train_dpo(recipe: Recipe) -> Path:
         log.info("pairs: %s", facts)
         plan = _plan(run, grown(encoded, choice.train), settings.batch_pairs)
         aside = _packs(grown(encoded, choice.held_out), settings.pack_tokens)
-        reference = _live_reference(run, critic) if settings.reference == "live" else kept()
 
         def module(optimization: Optimization) -> DPOModule:
+            # Here, as it may take hours: what is validated on is known to fit.
+            reference = _live_reference(run, critic) if settings.reference == "live" else kept()
             return DPOModule(
                 critic, optimization, mixture, reference, loss_chunk=settings.loss_chunk,
                 slack=_slack(run), seed=recipe.seed,
@@ -156,16 +157,16 @@ def train_kto(recipe: Recipe) -> Path:
         own = thumb_groups(thumbs, critic.encoder)
         others = mismatched_groups(thumbs, critic.encoder, recipe.seed)
         plan, beside = (_plan(run, some, settings.batch_examples) for some in (own, others))
-        reference, reference_others = (
-            first_alone(partial(_kept_reference, run, critic, groups, name))
-            for groups, name in ((own, "own"), (others, "others"))
-        )
-        opinions = Opinions(
-            torch.tensor([thumb.good for thumb in thumbs]), reference, reference_others,
-            settings.beta, settings.good_weight, settings.bad_weight,
-        )  # fmt: skip
 
         def module(optimization: Optimization) -> KTOModule:
+            reference, reference_others = (
+                first_alone(partial(_kept_reference, run, critic, groups, name))
+                for groups, name in ((own, "own"), (others, "others"))
+            )
+            opinions = Opinions(
+                torch.tensor([thumb.good for thumb in thumbs]), reference, reference_others,
+                settings.beta, settings.good_weight, settings.bad_weight,
+            )  # fmt: skip
             return KTOModule(
                 critic, optimization, opinions, beside, loss_chunk=settings.loss_chunk,
                 slack=_slack(run), seed=recipe.seed,

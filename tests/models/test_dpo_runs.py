@@ -23,9 +23,9 @@ from minicrit.preferring import Mixture
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import write_examples
 from minicrit.run import run_of
-from minicrit.train import train_dpo, train_sft
+from minicrit.train import train_dpo, train_kto, train_sft
 from minicrit.trainee import trainee
-from minicrit.training_config import DPOConfig, LoraConfig, SFTConfig
+from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, SFTConfig
 from models.dpo import DPOModule
 from tests.models.pair_case import by_hand, completion, some_pairs
 
@@ -183,3 +183,16 @@ def test_what_cannot_be_trained_on_is_refused(recipe, tmp_path):
     strict = replace(recipe, dpo=replace(recipe.dpo, least_margin=2.0, out=tmp_path / "x"))
     with pytest.raises(ValueError, match=r"lower dpo.least_margin"):
         train_dpo(strict)
+
+
+@pytest.mark.parametrize("stage", ["dpo", "kto"])
+def test_what_is_validated_on_is_read_before_the_reference_is(recipe, tmp_path, stage):
+    """Which may take hours, and again after the remedy: likelihoods depend on data.max_tokens."""
+    long = replace(next(compose(1, 0, "validation")).example, rationale="It rose. " * 1200)
+    write_examples(tmp_path / "data" / "validation.jsonl", [long])
+    dpo = replace(recipe.dpo, out=tmp_path / "dpo", hardest=0.0)
+    kto = KTOConfig(start=dpo.start, thumbs=dpo.pairs, out=tmp_path / "kto", precision="32-true")
+    told = replace(recipe, data=DataConfig(folder=tmp_path / "data"), dpo=dpo, kto=kto)
+    with pytest.raises(ValueError, match=r"validation.jsonl: .*expected at most \d+ prompt tokens"):
+        {"dpo": train_dpo, "kto": train_kto}[stage](told)
+    assert not list(tmp_path.glob("*.work/reference-*"))
