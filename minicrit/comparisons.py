@@ -6,14 +6,14 @@ and what the rationales of twins have in common once for all of them.
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from minicrit.encoding import Encoder, TooLongError, said
-from minicrit.jsonl import BadLine, RefusedError, read_lines
+from minicrit.jsonl import BadLine, RefusedError, read_lines, shown
 from minicrit.packing import Branch, grow
 from minicrit.plan import Group
 from minicrit.records import Preference
@@ -163,14 +163,7 @@ def selected_groups(
     Raises:
         ValueError: `file:line: expected ..., got ...; remedy`, or if none fits.
     """
-    rows: list[dict[str, Any]] = []
-    for found in read_lines(path):
-        if isinstance(found, BadLine):
-            raise ValueError(str(found))
-        line, row = found
-        if missing := [name for name in _SELECTED if name not in row]:
-            raise ValueError(f"{path}:{line}: expected {missing[0]}, got none; select again")
-        rows.append(row)
+    rows = _read_selected(path)
     groups, too_long = [], 0
     for name, members in groupby(sorted(rows, key=lambda r: r["group"]), key=lambda r: r["group"]):
         branches = []
@@ -185,7 +178,37 @@ def selected_groups(
     return groups
 
 
-_SELECTED = ("group", "domain", "rationale", "text", "score")
+def _read_selected(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for found in read_lines(path):
+        if isinstance(found, BadLine):
+            raise ValueError(str(found))
+        line, row = found
+        if wrong := _wrong(row):
+            raise ValueError(f"{path}:{line}: {wrong}; select again")
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: expected at least one critique, got none; select again")
+    return rows
+
+
+_SELECTED = {"group": str, "domain": str, "rationale": str, "text": str, "score": int | float}
+
+
+def _wrong(row: Mapping[str, Any]) -> str:
+    """What is wrong with a row of a selection; empty if nothing."""
+    for name, kind in _SELECTED.items():
+        if name not in row:
+            return f"expected {name}, got none"
+        if not isinstance(row[name], kind):
+            number = "a number" if name == "score" else "text"
+            return f"expected {name} as {number}, got {shown(repr(row[name]))}"
+    try:
+        said(row["text"])
+    except ValueError:
+        got = shown(repr(row["text"]))
+        return f"expected a critique that begins with its verdict, got {got}"
+    return ""
 
 
 def _selected(

@@ -82,10 +82,24 @@ def test_a_critique_that_does_not_fit_is_left_out_and_stops_no_other(selected, t
         selected_groups(selected, replace(small, max_tokens=9))
 
 
-def test_a_row_without_a_text_is_named(tmp_path, tiny_encoder):
-    write_rows(tmp_path / "s.jsonl", [{k: v for k, v in KEPT[0].to_row().items() if k != "text"}])
-    with pytest.raises(ValueError, match=r"s.jsonl:1: expected text, got none; select again"):
-        selected_groups(tmp_path / "s.jsonl", tiny_encoder, weighted=False)
+@pytest.mark.parametrize(("told", "said"), [
+    ({"text": ...}, r"s.jsonl:2: expected text, got none; select again"),
+    ({"text": "Fine."}, r"s.jsonl:2: expected a critique that begins with its verdict, got 'Fine"),
+    ({"group": 3}, r"s.jsonl:2: expected group as text, got 3; select again"),
+    ({"score": "1"}, r"s.jsonl:2: expected score as a number, got '1'; select again"),
+])  # fmt: skip
+def test_a_row_that_teaches_nothing_is_named(tmp_path, tiny_encoder, told, said):
+    first = KEPT[0].to_row()
+    second = {k: v for k, v in (first | told).items() if v is not ...}
+    write_rows(tmp_path / "s.jsonl", [first, second])
+    with pytest.raises(ValueError, match=said):
+        selected_groups(tmp_path / "s.jsonl", tiny_encoder, weighted=True)
+
+
+def test_an_empty_selection_is_refused(tmp_path, tiny_encoder):
+    write_rows(tmp_path / "s.jsonl", [])
+    with pytest.raises(ValueError, match=r"s.jsonl: expected at least one critique, got none"):
+        selected_groups(tmp_path / "s.jsonl", tiny_encoder)
 
 
 def test_training_learns_what_was_kept(tmp_path, tiny, tiny_encoder, selected, monkeypatch):
