@@ -156,7 +156,7 @@ class Encoder:
             return
         said = (f"{path}: expected {things} of at most {self.max_tokens} tokens, rationale "
                 f"included, got {count} of {of} that are longer; ")  # fmt: skip
-        remedy = "raise data.max_tokens or set data.truncate"
+        remedy = "raise data.max_tokens" + ("" if self.truncate else " or set data.truncate")
         if count == of:
             raise ValueError(said + remedy)
         log.warning("%sthey are left out; to learn from them, %s", said, remedy)

@@ -1,5 +1,7 @@
 """Token ids: no control tokens from user text, nothing cut in silence."""
 
+from pathlib import Path
+
 import pytest
 
 from minicrit.encoding import Encoder, TooLongError
@@ -50,3 +52,16 @@ def test_no_room_at_all_is_an_error_even_when_cutting(tiny_encoder):
     encoder = Encoder(tiny_encoder.tokenizer, max_tokens=5, truncate=True)
     with pytest.raises(TooLongError, match="expected room"):
         encoder.prompt("general", "word")
+
+
+@pytest.mark.parametrize(("truncate", "remedy"), [
+    (False, "raise data.max_tokens or set data.truncate"), (True, "raise data.max_tokens"),
+])  # fmt: skip
+def test_what_is_set_already_is_no_remedy(tiny_encoder, caplog, truncate, remedy):
+    """A critique that is too long by itself does not fit behind a rationale that is cut, either."""
+    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=9, truncate=truncate)
+    encoder.leave_out(Path("p.jsonl"), "pairs", 1, of=3)
+    assert caplog.messages[0].endswith(f"to learn from them, {remedy}")
+    with pytest.raises(ValueError, match=f"got 3 of 3 that are longer; {remedy}$"):
+        encoder.leave_out(Path("p.jsonl"), "pairs", 3, of=3)
+    assert encoder.ledger["left_out"] == 1
