@@ -1,11 +1,13 @@
 """From text to token ids. User text never becomes a control token; nothing is cut in silence."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -21,6 +23,9 @@ from minicrit.prompts import (
 from minicrit.taxonomy import FLAW_TYPES
 
 log = logging.getLogger(__name__)
+
+#: What control tokens look like: <|im_start|>, </s>, [INST].
+CONTROL_LIKE = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,30}\]")
 
 
 class TooLongError(ValueError):
@@ -57,8 +62,20 @@ class Encoder:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of plain text; text that looks like a control token is split into letters."""
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return list(encoded["input_ids"])
+        marks = CONTROL_LIKE.finditer(text)
+        cuts = [mark.start() + 1 for mark in marks if mark[0] in self._unsplit]
+        parts = [text[at:to] for at, to in pairwise([0, *cuts, len(text)])]
+        return [i for part in parts for i in self.tokenizer(
+            part, add_special_tokens=False, split_special_tokens=True)["input_ids"]]  # fmt: skip
+
+    @cached_property
+    def _unsplit(self) -> frozenset[str]:
+        """Control tokens that `split_special_tokens` leaves whole, as they are not named special.
+
+        Qwen's `<tool_call>` and `<|fim_prefix|>` are such.
+        """
+        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
+        return frozenset(one.content for one in added if not one.special)
 
     @cached_property
     def opening(self) -> list[int]:

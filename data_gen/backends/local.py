@@ -26,6 +26,7 @@ from data_gen.backends.protocol import (
     Usage,
 )
 from minicrit.base import load_model, load_tokenizer, prepare_base
+from minicrit.encoding import Encoder
 from minicrit.processes import device_kind
 
 #: How tokens are drawn: the logits are divided by the first, and only so many are in the draw.
@@ -104,8 +105,8 @@ class Local:
         if self._tokenizer.chat_template:
             ids = self._chat(request.system, asked)
         else:
-            text = f"{request.system}\n\n{asked}\n\n"
-            ids = list(self._tokenizer(text, split_special_tokens=True)["input_ids"])
+            encoder = Encoder(self._tokenizer)
+            ids = [*encoder.opening, *encoder.ids(f"{request.system}\n\n{asked}\n\n")]
         if len(ids) + ROOM > self._context:
             raise UnanswerableError(f"expected a prompt of at most {self._context - ROOM} tokens, "
                                     f"got {len(ids)}")  # fmt: skip

@@ -18,7 +18,6 @@ asked for the token of what looks like one; if it is one token, the item is unsc
 
 import hashlib
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ from data_gen.backends.exported import Exported
 from data_gen.backends.protocol import HopelessError, UnanswerableError
 from minicrit.calibrated import Calibration
 from minicrit.critic import LONGEST, Written
-from minicrit.encoding import Encoder, TooLongError
+from minicrit.encoding import CONTROL_LIKE, Encoder, TooLongError
 from minicrit.export.probes import PROBES
 from minicrit.files import sha256_json
 from minicrit.impostors import readings
@@ -58,8 +57,6 @@ TIGHT = 1e-3  # widest p that counts as known
 UNLISTED = "a verdict word is not among the likeliest tokens"
 CONTROL = "a control token in the text"
 REFUSED = "refused by the server"
-#: What control tokens look like: <|im_start|>, </s>, [INST].
-_CONTROL = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,30}\]")
 _PROBE = "### Rationale:\nThree of three swans were white, so all swans are white."
 
 
@@ -307,7 +304,7 @@ class ServerJudge:
         if self._keeps_text:
             return
         for text in item:
-            for mark in _CONTROL.findall(text):
+            for mark in CONTROL_LIKE.findall(text):
                 if mark not in self._looked_at:
                     self._looked_at[mark] = len(self.server.ids(mark)) == 1
                 if self._looked_at[mark]:

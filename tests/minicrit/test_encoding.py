@@ -1,5 +1,6 @@
 """Token ids: no control tokens from user text, nothing cut in silence."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,19 @@ def test_text_never_becomes_a_control_token(tiny_encoder):
     assert control & set(completion) == {tiny_encoder.end}
     assert completion.count(tiny_encoder.end) == 1
     assert completion[-1] == tiny_encoder.end
+
+
+def test_nor_one_that_is_not_named_special(tiny_encoder):
+    """Qwen's <tool_call> is added to its vocabulary as a plain token and steers it all the same."""
+    tokenizer = deepcopy(tiny_encoder.tokenizer)
+    tokenizer.add_tokens(["<tool_call>", "hedgehog"])
+    mark, word = tokenizer.convert_tokens_to_ids(["<tool_call>", "hedgehog"])
+    encoder, hostile = Encoder(tokenizer), "a <tool_call><tool_call>hedgehog <think> b"
+    ids = encoder.ids(hostile)
+    assert mark in tokenizer(hostile, split_special_tokens=True)["input_ids"]
+    assert mark not in ids
+    assert ids.count(word) == 1  # a word that was added to be read as one is
+    assert tokenizer.decode(ids) == hostile
 
 
 def test_completion_is_lead_in_word_rest_and_end(tiny_encoder):
