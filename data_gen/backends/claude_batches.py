@@ -37,6 +37,9 @@ class ClaudeBatches(Claude):
         try:
             with failures():
                 made = self._client.messages.batches.create(requests=rows)  # type: ignore[arg-type]
+        except UnanswerableError as error:  # no single one of them, so nobody could set it aside
+            raise HopelessError(f"server: expected a batch of {len(rows)} requests to be accepted, "
+                                f"got {error}; ask without batches") from error  # fmt: skip
         except TryAgainError as error:
             if isinstance(error.__cause__, anthropic.APIStatusError):
                 # A server that stumbles may have created it before.

@@ -173,7 +173,7 @@ def http_error(status: int, message: str, retry_after: str | None) -> Exception:
             everybody=crowded,
             lost=lost,
         )
-    if status == 422:  # noqa: PLR2004
+    if status in (413, 422):  # too large, or not accepted: others may be
         return UnanswerableError(f"status {status}: {message}")
     return HopelessError(
         f"server: expected an answer, got status {status}: {message}; check key, model and address"

@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _misbehave(self, fault: str | bytes) -> None:
         if isinstance(fault, bytes):
             self._raw(200, fault, "application/json")
-        elif fault.startswith(("400 ", "401 ")):
+        elif fault.startswith(("400 ", "401 ", "413 ")):
             self._send(int(fault[:3]), {"error": {"message": fault, "code": fault.split()[1]}})
         elif fault.isdigit():
             self._send(int(fault), {"error": {"type": "error", "message": "scripted"}})

@@ -146,6 +146,7 @@ def test_hopeless_errors_stop_at_once_and_tell_no_key(kind, status, tmp_path):
         ("openai", "400 invalid_prompt flagged", False, False),
         ("openai", "400 content_policy_violation", False, False),
         ("openai", "400 unsupported_parameter: max_tokens", True, False),
+        *[(kind, "413 Request Entity Too Large", False, False) for kind in KINDS],
     ],
 )
 def test_a_refused_request_ends_the_run_only_if_all_would_be_refused(

@@ -154,7 +154,7 @@ def test_hopeless_entries_end_the_run(kind, tmp_path):
         assert server.counted["batches"] == 1
 
 
-@pytest.mark.parametrize("status", ["400", "401", "403", "413"])
+@pytest.mark.parametrize("status", ["400", "401", "403", "413", "422"])
 def test_a_refused_batch_ends_the_run_and_reserves_nothing(status, tmp_path):
     with ScriptedServer(lambda body, n: status if "create" in body else None) as server:
         one = batcher(server, tmp_path, price=PRICE)
