@@ -181,7 +181,7 @@ def _read(path: Path) -> dict[str, Any]:
             )
         else:
             whole = bool(report["settings"]["split"]) and isinstance(_slices(report), dict)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise ValueError(f"{path}: expected the JSON report of a benchmark, got something else; "

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from data_gen.backends.protocol import Answer, Usage
+from data_gen.backends.protocol import UNREADABLE, Answer, Usage
 from minicrit.files import open_alone, to_json
 
 _SENT, _ANSWER, _FAILED = "sent", "answer", "failed"
@@ -100,7 +100,7 @@ class Past:
             try:
                 # Answers are kept as they came, with whatever characters are in them.
                 self.take(json.loads(raw.decode(errors=_LOSSLESS)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except UNREADABLE as error:
                 raise ValueError(
                     f"{path}:{number}: expected a line of a journal, got one that is damaged "
                     f"({error}); restore the file"

@@ -122,7 +122,7 @@ def _refuse_more(local: Path) -> None:
         path = local / name
         try:
             told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: expected JSON, got {error}; get the model again") from error
         if "auto_map" in told:
             raise ValueError(

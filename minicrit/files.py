@@ -195,7 +195,7 @@ def _not_made(folder: Path) -> list[str]:
     """Files in a folder that a stage made and its manifest does not list, by name."""
     try:
         listed = json.loads((folder / _MADE).read_bytes())["outputs"].keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []  # damaged, or no manifest of ours: what reads it says so
     return sorted(set(_files(folder)) - set(listed) - {_MADE})
 

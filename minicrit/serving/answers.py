@@ -94,7 +94,7 @@ class Answers:
             row = self._reading.execute("SELECT answer FROM answers WHERE key = ?",
                                         (key,)).fetchone()  # fmt: skip
             of, found = json.loads(row[0]) if row else (None, None)
-        except (sqlite3.Error, ValueError, TypeError):
+        except (sqlite3.Error, ValueError, TypeError, RecursionError):
             return None
         if of != key.hex() or not isinstance(found, dict):  # a damaged file may give another row
             return None

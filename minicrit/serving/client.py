@@ -272,7 +272,7 @@ _ALWAYS = ("request_id", "label", "valid", "p_flawed")
 def _read(response: httpx.Response, read: Callable[[Any], _Found]) -> _Found:
     try:
         return read(response.json())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ServiceError(f"{response.request.url}: expected an answer of this service, got "
                            f"{shown(_keyless(response, response.text), 200) or 'nothing'}; "
                            "check the address",
@@ -287,7 +287,7 @@ def _error(response: httpx.Response) -> ServiceError:
     try:
         error = response.json()["error"]
         code, said = str(error["code"]), f"{error['message']}; {error['remedy']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         code, said = "unknown", "an answer that is not this service's"
     said = shown(_keyless(response, said), 500)
     return ServiceError(f"{response.request.url}: {response.status_code}: {said}",

@@ -126,6 +126,7 @@ def test_the_stage_hard_keeps_to_the_focus_whatever_makes_them(backend, tmp_path
         ('{"split": "validation", "items": [3]}', "expected the JSON report of a benchmark"),
         ("[]", "expected the JSON report of a benchmark"),
         ("{}", "expected the JSON report of a benchmark"),
+        ("[" * 100_000, "expected the JSON report of a benchmark"),
         ("no json", "expected the JSON report of a benchmark"),
         (None, "run the benchmark with benchmark.split validation"),
     ],

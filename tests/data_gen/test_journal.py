@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from data_gen.backends.protocol import Answer, Usage
-from data_gen.journal import Journal
+from data_gen.journal import Journal, Past
 
 
 def test_a_broken_last_line_is_cut_off_and_damage_is_refused(tmp_path):
@@ -24,9 +24,12 @@ def test_a_broken_last_line_is_cut_off_and_damage_is_refused(tmp_path):
         assert journal.answers == {"k": answer}
         assert (journal.spent, journal.reserved) == (0.1, 0)
     assert path.read_bytes() == whole
-    path.write_bytes(b"rubbish\n" + whole)
-    with pytest.raises(ValueError, match=r"journal.jsonl:1: expected a line of a journal"):
-        Journal(path)
+    for damaged in (b"rubbish", b"[" * 100_000):
+        path.write_bytes(whole + damaged + b"\n")
+        with pytest.raises(ValueError, match=r"journal.jsonl:3: expected a line of a journal"):
+            Journal(path)
+        with pytest.raises(ValueError, match=r"journal.jsonl:3: expected a line of a journal"):
+            Past.read(path)
 
 
 @pytest.mark.parametrize("odd", ["\0", "\r\n", "\x1b[2J", "\u2028", "\ud800", "\N{GRINNING FACE}"])

@@ -92,9 +92,10 @@ def test_folder_with_code_of_its_own_or_pickled_weights_is_refused(tiny, tmp_pat
     (copy / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x.Y"}}))
     with pytest.raises(ValueError, match="needs no code of its own"):
         prepare_base(str(copy), tmp_path)
-    (copy / "config.json").write_text("{torn")
-    with pytest.raises(ValueError, match=r"model/config\.json: expected JSON, got .*; get the mod"):
-        prepare_base(str(copy), tmp_path)
+    for damaged in ("{torn", "[" * 100_000):
+        (copy / "config.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"config\.json: expected JSON, got .*; get the model"):
+            prepare_base(str(copy), tmp_path)
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"expected \*.safetensors"):
         identity_of(copy)

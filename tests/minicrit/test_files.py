@@ -222,6 +222,9 @@ def test_what_somebody_put_into_a_folder_that_a_stage_made_is_not_lost(tmp_path:
     for name in ("train.jsonl", "calibration.json", "x.log", "train.rejected.jsonl", ".hidden"):
         (made / name).write_text("{}")
     files.check_replaceable(made)
+    (made / "manifest.json").write_text("[" * 100_000)  # what reads it says that it is damaged
+    files.check_replaceable(made)
+    (made / "manifest.json").write_text('{"outputs": {"train.jsonl": "00"}}')
     (made / "own").mkdir()
     (made / "own" / "desk.jsonl").write_text("{}")
     (made / "notes.txt").write_text("kept")

@@ -197,9 +197,10 @@ def test_a_file_in_use_is_not_to_be_removed(tmp_path, monkeypatch):
 def test_a_damaged_answer_is_none_and_a_foreign_file_is_refused(answers, tmp_path):
     answers.put([(key(), {"n": 1})])
     answers.flush()
-    with sqlite3.connect(tmp_path / "a.sqlite3") as other:
-        other.execute("UPDATE answers SET answer = '{\"n\": '")
-    assert answers.get(key()) is None
+    for damaged in ('{"n": ', "[" * 100_000):
+        with sqlite3.connect(tmp_path / "a.sqlite3") as other:
+            other.execute("UPDATE answers SET answer = ?", (damaged,))
+        assert answers.get(key()) is None
     (tmp_path / "b.sqlite3").write_bytes(b"no database " * 500)
     with pytest.raises(ValueError, match=r"b.sqlite3: expected a file of answers, got .*; move"):
         Answers(tmp_path / "b.sqlite3", 10)

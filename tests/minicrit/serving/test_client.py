@@ -76,6 +76,7 @@ def serving(handler):
     b"<html>It works!</html>", b"", b"[]", b"null", b'"ok"', b"{}", b'{"results": 3}',
     b'{"results": []}', b'{"results": [{}]}', b'{"results": [{"label": "valid"}]}',
     b'{"feedback_id": "x", "outcome_id": null, "precedents": 3}',
+    b"[" * 100_000,
 ])  # fmt: skip
 def test_an_answer_of_something_else_is_said_to_be_that(body):
     class Handler(BaseHTTPRequestHandler):
