@@ -35,7 +35,7 @@ _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-r
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address; 127.0.0.1.evil.example is a name, not one."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -133,7 +133,7 @@ class Gatehouse:
             raise RefusalError("misdirected", f"Host: expected the loopback, got {host!r}",
                                "ask under 127.0.0.1 or localhost, or serve with keys")  # fmt: skip
         origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != asked:
+        if origin is not None and origin.partition("://")[2].lower() != asked.lower():
             raise RefusalError("misdirected", f"Origin: expected a page of {asked}, got one of "
                                f"{origin!r}", "ask from no page, or serve with keys")  # fmt: skip
 

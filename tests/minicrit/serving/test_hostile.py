@@ -116,9 +116,13 @@ def test_another_site_under_our_address_is_turned_away(live, host):
     refused(live.http.get("/v1/state", headers={"Host": host}), 421, "misdirected")
 
 
-@pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "127.8.8.8:80", "[::1]", "[::1]:80"])
+@pytest.mark.parametrize("host", [
+    "localhost:1", "LOCALHOST", "LocalHost:8765", "127.0.0.1", "127.8.8.8:80", "[::1]", "[::1]:80",
+])  # fmt: skip
 def test_the_loopback_has_several_names(live, host):
     assert live.http.get("/v1/state", headers={"Host": host}).status_code == 200
+    page = {"Host": host, "Origin": f"http://{host.lower()}"}  # as a browser writes it
+    assert live.http.get("/v1/state", headers=page).status_code == 200
 
 
 def test_a_page_of_another_site_is_turned_away_and_ours_is_not(live):
