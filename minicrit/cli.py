@@ -17,7 +17,8 @@ from typing import IO, cast
 from minicrit.discreet import DiscreetFormatter, DiscreetStream, discreet
 from minicrit.entry import interrupted
 from minicrit.files import FULL
-from minicrit.settings import SettingsError, explain, load_recipe, nearest, shipped_recipes
+from minicrit.flags import Flags
+from minicrit.settings import SettingsError, explain, load_recipe, meant, shipped_recipes
 from minicrit.stages import STAGES
 from minicrit.stopping import CONTINUE, Stopped, stoppable
 from minicrit.whereabouts import refuse_login_node, refuse_unsafe_loading
@@ -127,14 +128,17 @@ def _dispatch(argv: list[str]) -> int:
         refuse_unsafe_loading()
         run(rest)
     elif name == "recipes":
+        Flags(name, OTHERS[name]).read(rest)
         for recipe, about in shipped_recipes():
             sys.stdout.write(f"{recipe:<14}{about}\n")
     elif name in STAGES:
         _run(name, rest)
     else:
         known = [*STAGES, *OTHERS]
-        raise SettingsError(f"expected a command ({', '.join(known)}), got {name!r}; did you mean "
-                            f"{nearest(name, known)}?")  # fmt: skip
+        raise SettingsError(
+            f"expected a command ({', '.join(known)}), got {name!r}; "
+            f"{meant(name, known, otherwise='see minicrit --help')}"
+        )
     return OK
 
 

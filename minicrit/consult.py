@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from minicrit.flags import Flags, a_share, at_least_one
 from minicrit.jsonl import BadLine, RefusedError, check_string, read_lines, shown
 from minicrit.marks import check_marks
 from minicrit.serving.answers import normalised
 from minicrit.serving_config import RELEASED_CRITIC
-from minicrit.settings import SettingsError, nearest
+from minicrit.settings import SettingsError
 from minicrit.taxonomy import DOMAINS
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ def readable(written: "Written") -> str:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="minicrit critique", allow_abbrev=False)
-    parser.description = "Say whether the reasoning of rationales is valid or flawed, and why."
+    about = "Say whether the reasoning of rationales is valid or flawed, and why."
+    parser = Flags("critique", about)
     parser.add_argument("text", nargs="?", help="the rationale; - reads it from standard input")
     parser.add_argument("--file", nargs="+", default=[], metavar="FILE",
                         help="files of one rationale each, or *.jsonl[.gz] with a rationale a "
@@ -117,36 +118,17 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
                         "it")  # fmt: skip
     parser.add_argument("--base-folder", type=Path, default=Path("checkpoints/base"),
                         help="where bases are kept (default: checkpoints/base)")  # fmt: skip
-    parser.add_argument("--threshold", type=_share, metavar="P",
+    parser.add_argument("--threshold", type=a_share, metavar="P",
                         help="flag above this p(flawed), whatever is certified (default: the "
                         "certified one, else 0.5)")  # fmt: skip
     parser.add_argument("--max-new-tokens", type=at_least_one, default=160,
                         help="longest critique, in tokens (default: 160)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a rationale")
-    options, unknown = parser.parse_known_args(argv)
-    if unknown:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        raise SettingsError(f"expected a known flag, got {shown(unknown[0])}; did you mean "
-                            f"{nearest(unknown[0], flags)}? (quote a rationale)")  # fmt: skip
+    options = parser.read(argv, word="quote a rationale")
     if (options.text is None) == (not options.file):
         raise SettingsError('expected a rationale or --file FILE, got both or none; try minicrit '
                             'critique "..."')  # fmt: skip
     return options
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
-    return value
-
-
-def at_least_one(text: str) -> int:
-    """An argument that counts something; an argparse error below 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return value
 
 
 def _items(options: argparse.Namespace) -> list[tuple[str, Item]]:

@@ -33,6 +33,8 @@ _RUN_FOLDER = re.compile(r"^(data|checkpoints|reports)/cpu(?=[-/]|$)")
 #: Names below checkpoints/ that are no run's.
 NO_RUN = ("base", "released")
 _PARSER_KEY = re.compile(r'Parser key "([\w.]+)"')
+#: How like a key has to be to be what was meant, from 0 to 1 (difflib's measure).
+_LIKE = 0.6
 _GOT = re.compile(r"Got value: (.*)", re.DOTALL)
 
 
@@ -101,7 +103,7 @@ def recipe_file(name: str) -> Path:
     ours = [recipe for recipe, _ in shipped_recipes()]
     raise SettingsError(
         f"expected a recipe ({', '.join(ours)}) or a YAML file, got {shown(name)}; "
-        f"did you mean {nearest(path.stem, ours)}?"
+        f"{meant(path.stem, ours, otherwise='see minicrit recipes')}"
     )
 
 
@@ -139,11 +141,23 @@ def build_parser(
     return parser
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
-    """The known key that `key` most likely meant; one with the same last part comes first."""
+def nearest(key: str, known: Iterable[str]) -> str | None:
+    """The known key that `key` most likely meant, if there is one like it.
+
+    One with the same last part comes first, however far the rest is.
+    """
     known = list(known)
     same_end = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    return get_close_matches(key, same_end or known, n=1, cutoff=0.0)[0]
+    found = get_close_matches(key, same_end or known, n=1, cutoff=0.0 if same_end else _LIKE)
+    return found[0] if found else None
+
+
+def meant(
+    key: str, known: Iterable[str], *, before: str = "", otherwise: str = "see --help"
+) -> str:
+    """What to do about a key that is not known: `before` and the nearest, else `otherwise`."""
+    found = nearest(key, known)
+    return f"did you mean {before}{found}?" if found else otherwise
 
 
 @cache
@@ -216,9 +230,10 @@ def _known_settings(path: Path) -> dict[str, Setting]:
         if key in known_keys():
             settings[key] = setting
         elif key not in _sections():
-            meant = nearest(key, [*known_keys(), *_sections()])
-            raise SettingsError(f"{path}:{setting.line}: expected a known setting, got "
-                                f"{shown(key)}; did you mean {meant}?")  # fmt: skip
+            raise SettingsError(
+                f"{path}:{setting.line}: expected a known setting, got "
+                f"{shown(key)}; {meant(key, [*known_keys(), *_sections()])}"
+            )
         elif setting.value is not None:
             raise SettingsError(f"{path}:{setting.line}: expected settings below {key}, got "
                                 f"{setting.value!r}; write each on a line below it")  # fmt: skip
@@ -244,9 +259,10 @@ def _refused_flag(error: ArgumentError, flags: Sequence[str]) -> SettingsError:
     words = [flag.partition("=")[0] for flag in flags]
     unknown = [word for word in words if word.startswith("-") and word not in known]
     if "unrecognized" in text and unknown:
-        meant = nearest(unknown[0].lstrip("-"), known_keys())
-        return SettingsError(f"expected a known flag, got {shown(unknown[0])}; did you mean "
-                             f"--{meant}?")  # fmt: skip
+        return SettingsError(
+            f"expected a known flag, got {shown(unknown[0])}; "
+            f"{meant(unknown[0].lstrip('-'), known_keys(), before='--')}"
+        )
     return SettingsError(f"expected --section.field VALUE, got: {_flat(error)}; see --help")
 
 

@@ -19,7 +19,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from minicrit import __version__
-from minicrit.consult import at_least_one
+from minicrit.flags import Flags, at_least_one
 from minicrit.jsonl import RefusedError, check_string, shown
 from minicrit.marks import check_marks
 from minicrit.serving.answers import normalised
@@ -138,8 +138,7 @@ def _checked(item: Item) -> Item:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="minicrit mcp", allow_abbrev=False)
-    parser.description = "Serve the critic to agents by the Model Context Protocol (stdio)."
+    parser = Flags("mcp", "Serve the critic to agents by the Model Context Protocol (stdio).")
     parser.add_argument("--model", default=RELEASED_CRITIC,
                         help="an adapter or quantized folder, a router or a base (default: "
                         "%(default)s)")  # fmt: skip
@@ -155,4 +154,4 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
                         "120)")  # fmt: skip
     parser.add_argument("--max-new-tokens", type=at_least_one, default=160,
                         help="longest critique, in tokens (default: 160)")  # fmt: skip
-    return parser.parse_args(argv)
+    return parser.read(argv)

@@ -180,6 +180,7 @@ def test_values_get_the_types_of_their_fields(tmp_path):
     ("learning_rate: 1\n", "x.yaml:1: expected a known setting, got learning_rate; did you mean "
      "sft.learning_rate?"),
     ("stf:\n  epochs: 1\n", "x.yaml:1: expected a known setting, got stf; did you mean sft?"),
+    ("nosuch: 1\n", "x.yaml:1: expected a known setting, got nosuch; see --help"),
     ("sft: 3\n", "x.yaml:1: expected settings below sft, got 3; write each on a line below it"),
     ("a: 1\na: 2\n", "x.yaml:2: expected each key once, got a again after line 1; keep one"),
     ("base: !!python/object/apply:os.system [x]\n", "x.yaml:1: expected one value for base, got "
@@ -194,6 +195,7 @@ def test_mistakes_in_a_file(tmp_path, text, message):
      "--sft.learning_rate?"),
     (["--epochs", "3"], "expected a known flag, got --epochs; did you mean --sft.epochs?"),
     (["--sft.epoch", "3"], "expected a known flag, got --sft.epoch; did you mean --sft.epochs?"),
+    (["--nosuch", "3"], "expected a known flag, got --nosuch; see --help"),
     (["--sft", "x.yaml"], "expected a known flag, got --sft; did you mean --s"),
     (["--sft.epochs"], "expected --section.field VALUE, got: argument --sft.epochs: expected one"),
     (["3"], "expected --section.field VALUE, got: unrecognized arguments: 3"),
@@ -241,6 +243,7 @@ def test_nearest_prefers_the_same_last_part():
     assert nearest("quantise.out", known) == "quantize.out"
     assert nearest("epochs", known) == "sft.epochs"
     assert nearest("sft.epoch", known) == "sft.epochs"
+    assert nearest("nosuch", known) is None
 
 
 def test_help_explains_every_field_from_its_docstring_with_units():
