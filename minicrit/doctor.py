@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from minicrit.base import EMBEDDED, TINY
 from minicrit.config import Recipe
 from minicrit.discreet import key_of
 from minicrit.findings import Finding, fail, lines, ok, refuse_failures, warn
 from minicrit.graphics import check_bitsandbytes, check_cuda, check_precision
+from minicrit.hub import EMBEDDED, TINY
 from minicrit.manifest import read_manifest
 from minicrit.pins import wanted
 from minicrit.wheels import check_wheels

@@ -8,11 +8,12 @@ import numpy as np
 from peft import PeftModel
 
 from minicrit import manifest
-from minicrit.base import EMBEDDED, TINY, Base, load_model, load_tokenizer, prepare_base
+from minicrit.base import Base, load_model, load_tokenizer, prepare_base
 from minicrit.calibrated import Calibration, read_calibration
 from minicrit.critic import Critic
 from minicrit.files import CALIBRATION
 from minicrit.fused import fuse
+from minicrit.hub import EMBEDDED, TINY
 from minicrit.lora import ADAPTERS, open_lora
 from minicrit.members import checked_adapter
 from minicrit.prompts import PROMPT_VERSION

@@ -20,8 +20,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from minicrit.base import TINY, Base, load_tokenizer, prepare_base, require_computable
+from minicrit.base import Base, load_tokenizer, prepare_base, require_computable
 from minicrit.fused import unfuse
+from minicrit.hub import TINY
 from minicrit.lora import attach_lora
 from minicrit.packing import Branch, Tree
 from minicrit.plan import Group, StepPlan

@@ -28,7 +28,7 @@ CLIENTS = {"anthropic", "ollama", "openai", "httpx", "httpx2", "requests", "urll
            "urllib3", "http", "socket", "huggingface_hub"}  # fmt: skip
 #: What else may use one of them, and for what.
 BESIDES = {
-    "minicrit/base.py": {"huggingface_hub"},  # fetches a base
+    "minicrit/hub.py": {"huggingface_hub"},  # fetches a base
     "minicrit/doctor.py": {"huggingface_hub"},  # looks into its cache
     "minicrit/files.py": {"socket"},  # the name of this machine, as in the next two
     "minicrit/preflight.py": {"socket"},

@@ -145,7 +145,7 @@ def test_an_answer_that_is_not_the_object_is_unparsed(taught, tmp_path):
     ("model", "message"),
     [
         (None, "hard.model: expected the name"),
-        ("no/such", "expected a folder or a Hugging Face id"),
+        ("no/such", "or a Hugging Face id"),
     ],
 )
 def test_models_that_are_not_there_are_named(model, message, tmp_path):

@@ -248,9 +248,20 @@ def test_a_typing_mistake_is_no_name_on_the_hub(tmp_path, monkeypatch, typed, me
         prepare_base(typed, tmp_path)
 
 
-def test_unknown_name_says_what_to_do(tmp_path):
-    with pytest.raises(ValueError, match="use BASE=embedded"):
-        prepare_base("no-such-owner/no-such-model", tmp_path)
+@pytest.mark.parametrize(("name", "got"), [
+    ("nosuch", "nothing fetched of it from the hub, which cannot be reached"),
+    ("no-such-owner/no-such-model", "nothing fetched of it from the hub"),
+    ("no such critic", "the hub has no names of that form"),
+])  # fmt: skip
+def test_unknown_name_says_what_to_do(tmp_path, monkeypatch, name, got):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="use BASE=embedded") as said:
+        prepare_base(name, tmp_path)
+    assert "expected the folder of a critic or base (like checkpoints/RUN/sft)" in str(said.value)
+    assert f"(like owner/model), got no folder of that name, and {got}" in str(said.value)
+    assert "Error" not in str(said.value)
 
 
 FIRST, LATER = "1" * 40, "2" * 40
