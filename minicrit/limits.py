@@ -3,6 +3,7 @@
 What depends on more than the number itself is refused by the stage that reads it.
 """
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -29,6 +30,11 @@ _SHARES = {
     "overlap", "quantize.margin", "rate", "share", "sure", "target", "temperature_share", "terse",
     "valid_share", "warmup",
 }  # fmt: skip
+#: Those with a range of their own: whether a number is in it, and the range in words.
+_OWN: dict[str, tuple[Callable[[float], bool], str]] = {
+    "filters.balance": (lambda n: n == 0 or n >= 1, "0 for none, or 1 or more"),
+    "serve.port": (lambda n: 0 <= n <= 65535, "0 (for a free one) to 65535"),  # noqa: PLR2004
+}
 
 
 def broken(key: str, value: object) -> str:
@@ -47,8 +53,9 @@ def broken(key: str, value: object) -> str:
         return "" if 0 <= value <= 1 else "a share from 0 to 1"
     if {key, name} & _ABOVE_ZERO:
         return "" if value > 0 else "more than 0"
-    if key == "filters.balance":
-        return "" if value == 0 or value >= 1 else "0 for none, or 1 or more"
+    if key in _OWN:
+        fits, words = _OWN[key]
+        return "" if fits(value) else words
     least = _LEAST.get(key, _LEAST.get(name, 0))
     return "" if value >= least else f"{least} or more"
 

@@ -101,7 +101,7 @@ def bound(config: ServeConfig) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET) as listener:
         try:
             _bind(listener, config)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise _taken(config, error) from error
         # Accepted sockets inherit it. Asyncio sets it only on sockets that name their protocol, and
         # without it each answer waits 40 ms for the client's acknowledgement of its headers.

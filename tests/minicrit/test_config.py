@@ -203,6 +203,8 @@ def test_mistakes_in_a_file(tmp_path, text, message):
     (["--sft.clip", ".inf"], "--sft.clip: expected a number, got inf"),
     (["--sft.epochs=null"], "--sft.epochs: expected a whole number, got 'None'"),
     (["--data.train", "-1"], "--data.train: expected 0 or more, got -1; see --help"),
+    (["--serve.port", "65536"], "--serve.port: expected 0 (for a free one) to 65535, got 65536"),
+    (["--serve.port", "-1"], "--serve.port: expected 0 (for a free one) to 65535, got -1; see"),
     (["--sft.devices", "0"], "--sft.devices: expected 1 or more, got 0; see --help"),
     (["--hard.budget_usd", "-2"], "--hard.budget_usd: expected 0 or more, got -2.0; see --help"),
     (["--sft.precision", "16-true"], "--sft.precision: expected one of auto, 32-true, bf16-mixed"),
