@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import IO, cast
 
+from minicrit.destinations import check_destinations
 from minicrit.discreet import DiscreetFormatter, DiscreetStream, discreet
 from minicrit.entry import interrupted
 from minicrit.files import FULL
@@ -160,7 +161,9 @@ def _run(name: str, argv: Sequence[str]) -> None:
         refuse_login_node(name)
     if name != "doctor":  # which says so among the rest
         refuse_unsafe_loading()
-    stage.run(load_recipe(options.config, flags))
+    recipe = load_recipe(options.config, flags)
+    check_destinations(name, recipe)
+    stage.run(recipe)
 
 
 def _overview() -> str:
