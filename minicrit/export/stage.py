@@ -25,6 +25,7 @@ from minicrit.files import atomic_folder, check_replaceable
 from minicrit.manifest import write_manifest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_PRE = re.compile(r"[a-z0-9][a-z0-9._-]*")
 #: Bits of a weight with its share of the scale.
 BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5,
         "q4_0": 4.5}  # fmt: skip
@@ -43,9 +44,10 @@ def export(recipe: Recipe) -> dict[str, Any]:
     check_replaceable(settings.out, settings.model)
     if settings.benchmark:
         read_benchmark(settings.benchmark)  # a broken one is said now, not after the loading
+    name = _name(settings)
+    _check_pre_tokenizer(settings.pre_tokenizer)
     source = open_source(settings.model, recipe.base.folder)
     check_replaceable(settings.out, source.base)
-    name = _name(settings)
     _check_context(source, settings)
     critic = source.critic
     measured = figures_of(settings.benchmark, source.facts["adapter"], critic.identity)
@@ -114,11 +116,19 @@ MAKERS: dict[str, Make] = {"hf": _hf, "gguf": _gguf, "ollama": _ollama, "vllm": 
 
 def _name(settings: ExportConfig) -> str:
     """A name that may stand in file names, scripts and addresses."""
-    name = settings.name or f"minicrit-{settings.model.resolve().name}"
+    name = f"minicrit-{settings.model.resolve().name}" if settings.name is None else settings.name
     if not _NAME.fullmatch(name):
         raise ValueError(f"export.name: expected letters, digits, dots, dashes, got {name!r}; name "
                          "it otherwise")  # fmt: skip
     return name
+
+
+def _check_pre_tokenizer(pre: str | None) -> None:
+    """Refuses what can be no name of llama.cpp's: no llama.cpp would load the file."""
+    if pre is not None and not _PRE.fullmatch(pre):
+        raise ValueError("export.pre_tokenizer: expected a name as llama.cpp has them, small "
+                         f"letters, digits, dots, dashes, got {pre!r}; write it as there, or leave "
+                         "it out for what the tokenizer tells")  # fmt: skip
 
 
 def _check_context(source: Source, settings: ExportConfig) -> None:

@@ -68,7 +68,7 @@ class Vocabulary:
         told = _read(tokenizer, where)
         tokens, kinds = _tokens(told, rows, where)
         return cls(
-            pre=pre or pre_tokenizer(told, where),
+            pre=pre_tokenizer(told, where) if pre is None else pre,
             tokens=tokens,
             kinds=kinds,
             merges=[m if isinstance(m, str) else " ".join(m) for m in told["model"]["merges"]],

@@ -291,12 +291,21 @@ def test_a_disk_that_is_too_full_is_seen_first(root, monkeypatch):
     assert not (root / "full").exists()
 
 
-@pytest.mark.parametrize("name", ["a b", "../x", "", "x" * 81, "a'b", "-x"])
+@pytest.mark.parametrize("name", ["a b", "../x", "", ".", "x" * 81, "a'b", "-x"])
 def test_a_name_that_would_be_no_file_is_refused(root, name):
     recipe = recipe_of(root, "hf", out="named")
-    recipe.export.name = name or "."
+    recipe.export.name = name
     with pytest.raises(ValueError, match=r"export.name: expected letters"):
         export(recipe)
+
+
+@pytest.mark.parametrize("pre", ["x y", "", "Qwen2", "../qwen2", "qwen2\n"])
+def test_a_pre_tokenizer_that_llamacpp_cannot_have_is_refused(root, pre):
+    recipe = recipe_of(root, "gguf", out="parted")
+    recipe.export.pre_tokenizer = pre
+    with pytest.raises(ValueError, match=r"^export\.pre_tokenizer: expected a name as llama\.cpp"):
+        export(recipe)
+    assert not (root / "parted").exists()
 
 
 @pytest.mark.parametrize(("text", "said"), [
