@@ -56,5 +56,4 @@ class Stopping(Callback):
             return
         self.resume.save(trainer)
         by = self.asked.name if self.asked else "another process"
-        raise Stopped(f"stopped by {by} after step {trainer.global_step} of {self.steps}; the same "
-                      "command goes on from there")  # fmt: skip
+        raise Stopped(f"stopped by {by} after step {trainer.global_step} of {self.steps}")

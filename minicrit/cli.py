@@ -59,6 +59,8 @@ OTHERS = {
     "mcp": "Serve the critic to agents (Model Context Protocol, standard input and output).",
     "recipes": "List the recipes.",
 }
+#: These only look and print: there is nothing to go on from.
+_FORGETFUL = (*OTHERS, "verify", "runs", "doctor", "preflight", "probe")
 
 
 #: What mends what the system refuses, by errno; "check the path" for others.
@@ -78,18 +80,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 1 failed, 2 misused, 85 stopped by SIGUSR1 or SIGTERM, 130 interrupted by Ctrl-C.
     """
     _set_up_logging()
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
         with stoppable(), redirect_stdout(cast("IO[str]", DiscreetStream(sys.stdout))):
-            return _dispatch(list(sys.argv[1:] if argv is None else argv))
+            return _dispatch(words)
     except Stopped as stop:
-        return _stopped(str(stop), CONTINUE)
+        return _stopped(f"{stop}; {_then(words)}", CONTINUE)
     except KeyboardInterrupt:
-        return interrupted()
+        return interrupted(_then(words))
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         known = not isinstance(error, RuntimeError) or _of_a_gpu(error)
         if not known or os.environ.get("MINICRIT_DEBUG") == "1":
             raise
         return _stopped(_said(error), MISUSED if isinstance(error, SettingsError) else FAILED)
+
+
+def _then(words: Sequence[str]) -> str:
+    """What the same command does when it is given again after it was stopped."""
+    if words and words[0] in _FORGETFUL:
+        return "it keeps nothing, so the same command begins anew"
+    return "the same command goes on from there"
 
 
 def _said(error: Exception) -> str:

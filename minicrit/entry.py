@@ -22,9 +22,9 @@ def main() -> int:
         return interrupted()
 
 
-def interrupted() -> int:
-    """Says that Ctrl-C has stopped the command; the exit status for that."""
-    sys.stderr.write("minicrit: interrupted; the same command continues where it stopped\n")
+def interrupted(then: str = "the same command goes on from there") -> int:
+    """Says that Ctrl-C has stopped the command, and what it does `then`; the exit status."""
+    sys.stderr.write(f"minicrit: interrupted; {then}\n")
     return INTERRUPTED
 
 

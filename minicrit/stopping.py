@@ -1,8 +1,9 @@
 """Stopping when asked: SIGUSR1, which Slurm sends before the time limit, and SIGTERM.
 
-Either stops a command so that the same command goes on where it stopped, with the exit status
-`CONTINUE`. Stages whose files are atomic or journalled stop where they are, as for Ctrl-C; training
-stops at an optimizer step that all processes agree on, with a checkpoint (`callbacks/stopping.py`).
+Either stops a command so that the same command goes on where it stopped, if it keeps anything, with
+the exit status `CONTINUE`. Stages whose files are atomic or journalled stop where they are, as for
+Ctrl-C; training stops at an optimizer step that all processes agree on, with a checkpoint
+(`callbacks/stopping.py`).
 """
 
 import signal
@@ -19,7 +20,10 @@ _NOTED: list[int] = []
 
 
 class Stopped(BaseException):
-    """A run that was asked to stop has stopped. No `Exception`, so that no handler swallows it."""
+    """A run that was asked to stop has stopped. No `Exception`, so that no handler swallows it.
+
+    It says by what, and after what; the command line adds whether the same command goes on.
+    """
 
 
 @contextmanager
@@ -76,4 +80,4 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped(f"stopped by {signal.Signals(number).name}; the same command goes on from there")
+    raise Stopped(f"stopped by {signal.Signals(number).name}")

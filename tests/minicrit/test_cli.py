@@ -136,7 +136,7 @@ def test_debug_shows_where(monkeypatch):
 
 
 @pytest.mark.parametrize(("error", "status", "message"), [
-    (KeyboardInterrupt(), INTERRUPTED, "interrupted; the same command continues"),
+    (KeyboardInterrupt(), INTERRUPTED, "interrupted; the same command goes on from there"),
     (OSError(28, "No space left on device"), FAILED,
      "expected to write a file, got: No space left on device; free some space; the same command"),
     (OSError(27, "File too large"), FAILED,
@@ -152,7 +152,8 @@ def test_debug_shows_where(monkeypatch):
     (MemoryError(), FAILED, "expected enough memory, got too little; free some or lower"),
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\n"), FAILED,
      "expected enough memory, got too little; free some or lower"),
-    (Stopped("stopped by SIGUSR1 after step 3 of 8"), 85, "stopped by SIGUSR1 after step 3 of 8"),
+    (Stopped("stopped by SIGUSR1 after step 3 of 8"), 85,
+     "stopped by SIGUSR1 after step 3 of 8; the same command goes on from there"),
 ])  # fmt: skip
 def test_how_a_stage_ends(capsys, monkeypatch, error, status, message):
     def stage(_):
@@ -361,7 +362,7 @@ sys.exit(main())
 """
     done = subprocess_of("-c", interrupting)
     assert done.returncode == INTERRUPTED
-    assert done.stderr == ("minicrit: interrupted; the same command continues where it stopped\n")
+    assert done.stderr == "minicrit: interrupted; the same command goes on from there\n"
 
 
 @pytest.mark.parametrize(("argv", "status"), [(["recipes"], OK), (["quantise"], MISUSED)])

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from minicrit import stopping
+from minicrit.cli import main
 from minicrit.processes import let_go, started_by_lightning
 from minicrit.stopping import Stopped, held_back, let_through, stoppable
 
@@ -70,6 +71,29 @@ def test_one_that_comes_while_handlers_are_put_back_leaves_nothing_blocked(monke
     with pytest.raises(Stopped, match="stopped by SIGUSR1"), stoppable(), held_back():
         pass
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(stopping.SIGNALS)
+
+
+@pytest.mark.parametrize(("number", "status", "said"), [
+    (signal.SIGTERM, 85, "minicrit: stopped by SIGTERM; it keeps nothing, so the same command "
+     "begins anew\n"),
+    (signal.SIGINT, 130, "minicrit: interrupted; it keeps nothing, so the same command begins "
+     "anew\n"),
+])  # fmt: skip
+def test_a_critique_that_is_stopped_has_nothing_to_go_on_from(
+    capsys, monkeypatch, number, status, said
+):
+    class Stdin:
+        @property
+        def buffer(self):
+            signal.raise_signal(number)  # as it waits for the text
+
+    monkeypatch.setattr(sys, "stdin", Stdin())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["critique", "-"]) == status
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == said
 
 
 def test_what_is_started_meanwhile_begins_so_too():
