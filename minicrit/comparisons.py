@@ -158,12 +158,12 @@ def selected_groups(
             is the beginning of a critique, so that the end token is not learnt.
         encoder: of the base.
         verdict_weight: weight of the verdict word; every later token has 1.
-        weighted: weigh the tokens of each by its score instead of by 1.
+        weighted: weigh the tokens of each by its score, which has to be above 0, instead of by 1.
 
     Raises:
         ValueError: `file:line: expected ..., got ...; remedy`, or if none fits.
     """
-    rows = _read_selected(path)
+    rows = _read_selected(path, weighted=weighted)
     groups, too_long = [], 0
     for name, members in groupby(sorted(rows, key=lambda r: r["group"]), key=lambda r: r["group"]):
         branches = []
@@ -178,13 +178,13 @@ def selected_groups(
     return groups
 
 
-def _read_selected(path: Path) -> list[dict[str, Any]]:
+def _read_selected(path: Path, *, weighted: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for found in read_lines(path):
         if isinstance(found, BadLine):
             raise ValueError(str(found))
         line, row = found
-        if wrong := _wrong(row):
+        if wrong := _wrong(row, weighted=weighted):
             raise ValueError(f"{path}:{line}: {wrong}; select again")
         rows.append(row)
     if not rows:
@@ -195,14 +195,16 @@ def _read_selected(path: Path) -> list[dict[str, Any]]:
 _SELECTED = {"group": str, "domain": str, "rationale": str, "text": str, "score": int | float}
 
 
-def _wrong(row: Mapping[str, Any]) -> str:
+def _wrong(row: Mapping[str, Any], *, weighted: bool) -> str:
     """What is wrong with a row of a selection; empty if nothing."""
     for name, kind in _SELECTED.items():
         if name not in row:
             return f"expected {name}, got none"
-        if not isinstance(row[name], kind):
+        if not isinstance(row[name], kind) or isinstance(row[name], bool):
             number = "a number" if name == "score" else "text"
             return f"expected {name} as {number}, got {shown(repr(row[name]))}"
+    if weighted and row["score"] <= 0:  # a step of such rows alone would have no mean
+        return f"expected a score above 0, as it is the weight, got {row['score']}"
     try:
         said(row["text"])
     except ValueError:

@@ -87,6 +87,9 @@ def test_a_critique_that_does_not_fit_is_left_out_and_stops_no_other(selected, t
     ({"text": "Fine."}, r"s.jsonl:2: expected a critique that begins with its verdict, got 'Fine"),
     ({"group": 3}, r"s.jsonl:2: expected group as text, got 3; select again"),
     ({"score": "1"}, r"s.jsonl:2: expected score as a number, got '1'; select again"),
+    ({"score": True}, r"s.jsonl:2: expected score as a number, got True; select again"),
+    ({"score": 0}, r"s.jsonl:2: expected a score above 0, as it is the weight, got 0; sel"),
+    ({"score": -0.5}, r"s.jsonl:2: expected a score above 0, as it is the weight, got -0.5; sele"),
 ])  # fmt: skip
 def test_a_row_that_teaches_nothing_is_named(tmp_path, tiny_encoder, told, said):
     first = KEPT[0].to_row()
@@ -94,6 +97,12 @@ def test_a_row_that_teaches_nothing_is_named(tmp_path, tiny_encoder, told, said)
     write_rows(tmp_path / "s.jsonl", [first, second])
     with pytest.raises(ValueError, match=said):
         selected_groups(tmp_path / "s.jsonl", tiny_encoder, weighted=True)
+
+
+def test_a_score_of_0_teaches_as_any_where_it_is_no_weight(tmp_path, tiny_encoder):
+    write_rows(tmp_path / "s.jsonl", [KEPT[0].to_row() | {"score": 0}])
+    (group,) = selected_groups(tmp_path / "s.jsonl", tiny_encoder, weighted=False)
+    assert sum(group.trees[0].branches[0].weights) > 0
 
 
 def test_an_empty_selection_is_refused(tmp_path, tiny_encoder):
