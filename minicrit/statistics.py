@@ -229,6 +229,17 @@ def cluster_counts(clusters: int, draws: int, seed: int) -> Counts:
     return np.concatenate(list(_counts(clusters, draws, seed)))
 
 
+def drawn_sums(
+    of_cluster: npt.NDArray[np.float64], draws: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """What each draw of clusters sums to, (draws, k), of what each cluster holds, (clusters, k).
+
+    Draws are those of `cluster_counts`; they are never in memory at once.
+    """
+    parts = _counts(len(of_cluster), draws, seed)
+    return np.concatenate([times.astype(np.float64) @ of_cluster for times in parts])
+
+
 def chunks(rows: int, width: int) -> Iterator[slice]:
     """Rows in parts, so that rows x width numbers are never in memory at once."""
     step = max(1, _CELLS // width)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from minicrit.measures import DRAWS, Truth, bounds_of, entry, mean_of
 from minicrit.records import Example
-from minicrit.statistics import Interval, cluster_counts
+from minicrit.statistics import Interval, drawn_sums
 
 Floats = npt.NDArray[np.float64]
 VALID = "valid"
@@ -106,10 +106,8 @@ def _drawn(
     groups = int(codes.max()) + 1
     if groups == 1:
         return None
-    times = cluster_counts(groups, draws, seed).astype(np.float64)
-    sums = {}
-    for name, column in columns.items():
-        of_cluster = np.zeros((groups, column.shape[1]))
-        np.add.at(of_cluster, codes, column)
-        sums[name] = times @ of_cluster
-    return macro(sums)
+    of_item = np.concatenate(list(columns.values()), axis=1)
+    of_cluster = np.zeros((groups, of_item.shape[1]))
+    np.add.at(of_cluster, codes, of_item)
+    sums = np.split(drawn_sums(of_cluster, draws, seed), len(columns), axis=1)
+    return macro(dict(zip(columns, sums, strict=True)))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minicrit.measures import entry, plain
-from minicrit.statistics import Interval, cluster_counts, mcnemar_exact, percentiles, wilson
+from minicrit.statistics import Interval, drawn_sums, mcnemar_exact, percentiles, wilson
 
 Floats = npt.NDArray[np.float64]
 #: What is resampled as a whole, by name: the cluster of each item, (n,).
@@ -69,9 +69,8 @@ def _resampled(
     names, codes = np.unique(clusters, return_inverse=True)
     if len(names) < 2:  # noqa: PLR2004
         return None
-    times = cluster_counts(len(names), draws, seed).astype(np.float64)
     of_cluster = [np.bincount(codes, weights=column) for column in columns]
-    return np.asarray(np.stack(of_cluster) @ times.T)
+    return drawn_sums(np.stack(of_cluster, axis=1), draws, seed).T
 
 
 def sign_test(points: Floats, groups: npt.NDArray[np.str_]) -> dict[str, Any]:

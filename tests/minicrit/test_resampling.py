@@ -8,7 +8,7 @@ import pytest
 from minicrit import scores, selective
 from minicrit.measures import Truth, draw, metrics, without
 from minicrit.resampling import Auroc, leave_one_out
-from minicrit.statistics import cluster_bootstrap, cluster_counts
+from minicrit.statistics import cluster_bootstrap, cluster_counts, drawn_sums
 
 LIMIT = 0.6
 
@@ -82,6 +82,12 @@ def test_draws_are_those_of_the_seed_and_take_every_cluster_alike() -> None:
     assert np.all(counts.sum(axis=1) == 50)
     assert np.abs(counts.mean(axis=0) - 1).max() < 5 / 4000**0.5
     assert counts.var() == pytest.approx(1 - 1 / 50, rel=0.02)  # of a multinomial
+
+
+def test_sums_of_draws_are_those_of_the_counts() -> None:
+    held = np.random.default_rng(0).integers(0, 9, (3000, 2)).astype(np.float64)
+    expected = cluster_counts(3000, 400, 5).astype(np.float64) @ held  # in three parts
+    assert np.array_equal(drawn_sums(held, 400, 5), expected)
 
 
 def test_many_clusters_are_left_out_in_blocks() -> None:
