@@ -35,7 +35,8 @@ READ = (
 SLICES = (
     "Misses by verdict or flaw type, which are known of every item. A slice is compared with all "
     "other items by Fisher's exact test, by item and by twin group, whichever says less; `p over "
-    "all` is corrected for all slices (Holm). That is about these families of scenarios. Beyond "
+    "all` is corrected for all slices (Holm). That is about these families of scenarios alone: if "
+    "families differ by themselves, some slice often has a small one and is not to blame. Beyond "
     "chance is what a test by family bears out as well (`p by family`, made where p over all is "
     "small): one hard family cannot be told from a hard domain, and few families can show nothing. "
     "Slices most of whose items lie in a worse one are left out."
@@ -196,8 +197,8 @@ def _how_sure(report: Report) -> str:
 
 def slice_rows(report: Report) -> tuple[Row, list[Row]]:
     """Head and rows of the worst slices."""
-    head = ("slice", "misses", "n", "share of misses", "elsewhere", "p", "p over all",
-            "p by family", "families")  # fmt: skip
+    head = ("slice", "misses", "n", "share of misses", "elsewhere", "p",
+            "p over all, of these families", "p by family", "families")  # fmt: skip
     rows: list[Row] = [
         (", ".join(f"{axis.replace('_', ' ')}: {name}" for axis, name in row["slice"].items()),
          str(row["misses"]), str(row["n"]), cell(row), cell(row["rest"]), chance(row["p"]),
