@@ -1,11 +1,12 @@
 """Writing that stays with the rationale: evidence is a span of it, figures are its own.
 
-Left to itself a critic misquotes by a word, and prints figures that stand nowhere. Here it writes
-greedily with two restrictions. Where it opens a quotation, the span is read off likelihoods
-(`spans`), word for word from the rationale. And a figure is written only if it stands in the
-rationale or follows from figures there in one step of arithmetic (`figures.follow`), and as result
-of a sum that the text has begun only if it is the right one (`sums`); else the next likeliest token
-is taken. That a figure has a source does not make it the one that matters.
+Left to itself a critic misquotes by a word, prints figures that stand nowhere, and now and then
+names a flaw that there is not. Here it writes greedily with three restrictions. Where it opens a
+quotation, the span is read off likelihoods (`spans`), word for word from the rationale. A figure is
+written only if it stands in the rationale or follows from figures there in one step of arithmetic
+(`figures.follow`), and as result of a sum that the text has begun only if it is the right one
+(`sums`). And flaw and severity are of those that there are (`taxonomy`). Else the next likeliest
+token is taken. That a figure has a source does not make it the one that matters.
 """
 
 import re
@@ -26,13 +27,16 @@ from minicrit.prompts import escaped
 from minicrit.sources import RUNS, sourced, unsourced
 from minicrit.spans import Quoting, closings, likeliest
 from minicrit.sums import called_for, stated_sums
+from minicrit.taxonomy import FLAW_TYPES, SEVERITIES
 
 #: Names this way of writing; changes whenever another text may come of it, but for the rules of
 #: sums (`recount.RULES`).
-MANNER = "grounded-4"
+MANNER = "grounded-5"
 #: What stands before a quotation in a critique, see `prompts.render_critique`.
 MARK = '\nEvidence: "'
-#: So many tokens are tried, the likeliest first, before a figure without source is let pass.
+#: What may stand behind the headings that have only so many answers.
+_NAMES = {"\nFlaw: ": FLAW_TYPES, "\nSeverity: ": SEVERITIES}
+#: So many tokens are tried, the likeliest first, before one that breaks a restriction is let pass.
 _TRIED = 64
 _RUN = re.compile(r"(?<![\w.,:])\d[\d,.:]*$")  # a figure that may go on
 
@@ -107,12 +111,22 @@ def _printed(values: Iterable[float]) -> Iterator[str]:
                 yield f"{int(value):,}{form.removeprefix(str(int(value)))}"
 
 
+def _are_named(text: str) -> bool:
+    """Whether flaw and severity, as far as they are written, are of those that there are."""
+    for heading, names in _NAMES.items():
+        _, there, rest = text.partition(heading)
+        name, ended, _ = rest.partition("\n")
+        if there and not (name in names if ended else any(n.startswith(name) for n in names)):
+            return False
+    return True
+
+
 def _false(text: str) -> int:
     return sum(not one.holds for one in stated_sums(text))
 
 
 class Grounded(Greedy):
-    """The likeliest token that adds no stray figure, no false sum; at a quotation it stops."""
+    """The likeliest token that adds no stray figure, false sum or name; at a quotation it stops."""
 
     def __init__(
         self, encoder: Encoder, sources: Sources, *, quotes: bool, watch: bool = False
@@ -168,7 +182,7 @@ class Grounded(Greedy):
         text = self._said([token])
         if self.quotes and MARK in text and not text.endswith(MARK):
             return False  # the quote and what follows it in one token
-        return self.sources.lets(self._text, text)
+        return self.sources.lets(self._text, text) and _are_named(text)
 
     def _said(self, more: list[int]) -> str:
         return str(self.encoder.tokenizer.decode(self._ids + more))
@@ -205,7 +219,7 @@ class Asked:
 
 
 def write(pen: Pen, encoder: Encoder, asked: Sequence[Asked], longest: int) -> list[list[int]]:
-    """The rest of each critique (tokens without the end), greedy but for the two restrictions.
+    """The rest of each critique (tokens without the end), greedy but for the three restrictions.
 
     One of `longest` tokens was cut off.
     """

@@ -120,6 +120,24 @@ def test_it_does_not_end_within_a_figure(tiny_encoder):
     assert rule.take(logits, [], None, 3) == [tiny_encoder.end]
 
 
+@pytest.mark.parametrize(("begun", "liked", "taken"), [
+    ("\nFlaw: s", "x", "u"),  # sunk_cost, survivorship_bias
+    ("\nFlaw: sunk_cos", "\n", "t"),  # a name ends where it is whole
+    ("\nFlaw: sunk_cost", "s", "\n"),
+    ("\nFlaw: sunk_cost\nSeverity: hig", "x", "h"),
+    ("\nCritique: It says", "x", "x"),
+])  # fmt: skip
+def test_flaw_and_severity_are_of_those_that_there_are(tiny_encoder, begun, liked, taken):
+    """Before, one critique in some hundreds named a flaw such as real_time, and did not parse."""
+    rule = Grounded(tiny_encoder, FEW, quotes=True)
+    for token in tiny_encoder.ids(begun):
+        logits = torch.zeros(1, len(tiny_encoder.tokenizer))
+        logits[0, token] = 9.0
+        assert rule.take(logits, [], None, 0) == [token]
+    (token,) = rule.take(scored(tiny_encoder, liked, taken), [], None, 0)
+    assert token == tiny_encoder.ids(taken)[0]
+
+
 def test_with_nothing_else_to_take_the_likeliest_passes(tiny_encoder, monkeypatch):
     monkeypatch.setattr("minicrit.grounding._TRIED", 1)
     rule = Grounded(tiny_encoder, FEW, quotes=False)
