@@ -61,6 +61,7 @@ _MORE = re.compile(
     r"add(?:s|ed|ing)?|includ\w*|also|too|overlap\w*|bolus|loading|together with|extend\w*|"
     r"prolong\w*|over(?:ran|runs?)|longer|renew(?:s|ed)|bundl\w*|comes? (?:first|on top)|on top|"
     r"surg(?:es?|ed|ing)|bigger|larger|midweek|from now on|"
+    r"safety|spares?|run dry|packs of|by the (?:dozen|box|pack|crate)|"
     r"further|today|tomorrow|not counted|takes? (?:over|what)|(?<!all )the (?:rest|others))\b",
     re.IGNORECASE,
 )

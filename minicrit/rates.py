@@ -43,7 +43,8 @@ _CLAIM = re.compile(
     r"_ (?:is|are) what (?:we|you|they) can (?:plan with|count on|expect)|_ in (?:all|total)))\s*",
     re.IGNORECASE,
 )
-#: What does so only as a conclusion, else it may be a stock: `We have 280 files.`
+#: What does so only as a conclusion, else it may be a stock (`We have 280 files.`), and only if it
+#: is too small.
 _CONCLUDES = re.compile(
     rf"\s*(?:\d{{1,3}}\.\s+)?(?:[A-Z][a-z]+: )?(?:and )?(?:{_SO}),?\s+(?P<claim>"
     r"(?:(?:that|this|it) is |(?:we|it) (?:(?:shall|will|can) )?(?:get|reach|expect|make)s? |"
@@ -145,6 +146,8 @@ def _totals(text: str, rate: re.Match[str], time: re.Match[str]) -> Iterator[Tot
         if claim is None or any(_unclear(text, *place, known) for place in given):
             continue
         times = value_printed(one[1]) / value if value else 0.0
+        if claim.re is _CONCLUDES and times > 1:
+            continue  # of what is needed one may well get more: whole packs, a reserve
         if worker.search(text) or excused(text, first, end, times):
             continue
         at = start + claim.start("claim")

@@ -144,11 +144,13 @@ def _is_part(before: str) -> bool:
 
 
 def _begun(before: str) -> _Begun | None:
-    before = before.rstrip(_MONEY)
-    if not before.endswith(_ENDS):
+    bare = before.rstrip(_MONEY)
+    if not bare.endswith(_ENDS):
         return None
     for words, act in _BEGUN:
-        if (found := words.search(before)) and not _is_part(before[: found.start()]):
+        if (found := words.search(bare)) and not _is_part(bare[: found.start()]):
+            if bare != before and not any(sign in found.group() for sign in _MONEY):
+                return None  # money of cents or hours
             value = act(found[1], found[found.re.groups])
             # Nobody prints what is less than nothing without a word more.
             if value is None or value < 0:
@@ -185,8 +187,6 @@ def stated_sums(text: str) -> Iterator[Sum]:
         if begun is None or _MORE.match(text, figure.end()):
             continue
         priced = start > 0 and text[start - 1] in _MONEY
-        if priced and not any(sign in begun.text for sign in _MONEY):
-            continue  # of cents or hours
         percent = figure.group().endswith("%") or bool(_PERCENT.match(text, figure.end()))
         # `3 of 40 is 37 too few` states no share, nor `8 times 5 is 40%` a product.
         if percent == begun.share:

@@ -13,7 +13,8 @@ from minicrit.recount import false_sum
     ("It halts for the audit.", 160), ("It is jammed near the end.", 160),
     ("It does not start until the keys arrive.", 160), ("Output tapers off.", 150),
     ("Two final days are for the move.", 160), ("The two closing days are not used.", 160),
-    ("Its output grows.", 320), ("A bolus of 50 files comes first.", 290),
+    ("Its output grows.", 320), ("A safety stock is kept.", 320), ("They come by the box.", 250),
+    ("A bolus of 50 files comes first.", 290),
 ])  # fmt: skip
 def test_an_explained_total_is_left_alone(between, said):
     text = f"The desk reads 40 files a day. We have 6 days. {between} So the total is {said} files."

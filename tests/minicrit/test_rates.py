@@ -106,9 +106,9 @@ def test_no_text_is_slow(text):
     ("It packs 80 crates an hour for 6 hours, a total of 720 crates.", "a total of 720 crates"),
     ("It packs 80 crates an hour, so over 6 hours that makes 720 crates.",
      "over 6 hours that makes 720 crates"),
-    ("It packs 80 crates an hour. We have 6 hours. Hence 720 crates.", "720 crates"),
+    ("It packs 80 crates an hour. We have 6 hours. Hence 320 crates.", "320 crates"),
     ("It packs 80 crates an hour. We have 6 hours. That is 720 crates.", "That is 720 crates"),
-    ("It packs 80 ECGs an hour. We have 6 hours. So we get 720 ECGs.", "we get 720 ECGs"),
+    ("It packs 80 ECGs an hour. We have 6 hours. So we get 320 ECGs.", "we get 320 ECGs"),
 ])  # fmt: skip
 def test_a_total_is_claimed_in_many_ways(text, claim):
     (found,) = totals(text)
@@ -124,6 +124,8 @@ def test_a_total_is_claimed_in_many_ways(text, claim):
     "It packs 80 crates an hour for 6 hours, which is 720 crates fewer than planned.",
     "The yard was half full. It gets 80 crates an hour for 6 hours. So we get 720 crates.",
     "It packs 80 crates an hour per gate for 6 hours, a total of 960 crates.",
+    "A door takes 3 screws per hinge. We have 6 hinges. So we get 24 screws.",  # a whole pack
+    "The van burns 9 litres a day. We have 6 days. The tank must not run dry. Hence 90 litres.",
 ])  # fmt: skip
 def test_what_is_no_claim_of_that_total_alone_is_left_alone(text):
     assert list(totals(text)) == []

@@ -73,6 +73,9 @@ def test_the_result_of_a_begun_sum_is_called_for():
     assert called_for("2 plus 3 times 4 is ") is None
     assert called_for("40 plus 30 is 70, and 40 minus 30 is ") == {10}
     assert called_for("800 and 150 times 14 make ") is None
+    assert called_for("3 tickets at $25 each come to $") == {75}
+    assert called_for("8 hours times 4 is $") is None  # no dollars of hours
+    assert called_for("3 of 40 patients is $") is None
     assert called_for("2 of 3 are") is None
     assert called_for("it is ") is None
     assert called_for("7 divided by 0 is ") is None
