@@ -33,8 +33,9 @@ from transformers import (
 )
 
 from minicrit import attention
+from minicrit.encoding import name_special
 from minicrit.files import CALIBRATION, atomic_folder, sha256_file, sha256_json
-from minicrit.hub import EMBEDDED, HUB_FILES, TINY, fetched
+from minicrit.hub import EMBEDDED, HUB_FILES, TINY, UnfitError, fetched
 from minicrit.jsonl import shown
 from minicrit.logprobs import token_logprobs
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
@@ -148,20 +149,32 @@ def licence_of(base: Base) -> str | None:
 
 def places_of(base: Base) -> int:
     """Tokens of the longest text that a base has places for, as its config says."""
-    config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False).get_text_config()
+    config = _config_of(base).get_text_config()
     return getattr(config, "max_position_embeddings", None) or sys.maxsize
+
+
+def _config_of(base: Base) -> Any:
+    try:
+        return AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    except _BROKEN as error:
+        raise _unreadable(base, "config", error) from error
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer of a base.
 
+    What steers the base is named special in it, whatever its files call it (Qwen's `<tool_call>` is
+    a plain token there), so that it can be kept out of a user's text, here and in an export.
+
     Raises:
         ValueError: if it has none that can be read.
     """
     try:
-        return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
     except Exception as error:
         raise _unreadable(base, "tokenizer", error) from error
+    name_special(tokenizer)
+    return tokenizer
 
 
 def load_model(
@@ -179,10 +192,7 @@ def load_model(
         ValueError: if it is packed, but of another kind than packed code computes, or if its files
             do not hold all weights that its config asks for.
     """
-    try:
-        config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
-    except _BROKEN as error:
-        raise _unreadable(base, "config", error) from error
+    config = _config_of(base)
     if packed:
         require_computable(str(base.folder), config.get_text_config())
     try:
@@ -204,7 +214,8 @@ def load_model(
 
 
 #: What transformers and safetensors raise over files that are cut off or do not fit one another.
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError,
+           UnfitError)  # fmt: skip
 
 
 def _unreadable(base: Base, what: str, error: Exception) -> ValueError:

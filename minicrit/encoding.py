@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AddedToken, PreTrainedTokenizerBase
 
 from minicrit.prompts import (
     LEAD_IN,
@@ -32,6 +31,20 @@ class TooLongError(ValueError):
     """A text does not fit into the token limit and cutting it was not allowed."""
 
 
+def name_special(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Names the added tokens special that look like control tokens; no id changes."""
+    marks = [
+        AddedToken(one.content, lstrip=one.lstrip, rstrip=one.rstrip, normalized=one.normalized,
+                   special=True)
+        for one in tokenizer.added_tokens_decoder.values()
+        if not one.special and CONTROL_LIKE.fullmatch(one.content)
+    ]  # fmt: skip
+    if marks:
+        tokenizer.add_special_tokens(
+            {"additional_special_tokens": marks}, replace_extra_special_tokens=False
+        )
+
+
 @contextmanager
 def naming(name: str) -> Iterator[None]:
     """Says of a text that is too long where it comes from."""
@@ -46,7 +59,7 @@ class Encoder:
     """Encodes prompts and critiques for one tokenizer.
 
     Attributes:
-        tokenizer: any Hugging Face tokenizer.
+        tokenizer: any Hugging Face tokenizer; see `base.load_tokenizer` for what counts as control.
         max_tokens: limit for prompt and critique together, in tokens.
         truncate: whether a rationale that is too long may be cut at its end. The answer marker
             and the end token always survive. Every cut is counted in `ledger`, as is what was left
@@ -62,20 +75,8 @@ class Encoder:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of plain text; text that looks like a control token is split into letters."""
-        marks = CONTROL_LIKE.finditer(text)
-        cuts = [mark.start() + 1 for mark in marks if mark[0] in self._unsplit]
-        parts = [text[at:to] for at, to in pairwise([0, *cuts, len(text)])]
-        return [i for part in parts for i in self.tokenizer(
-            part, add_special_tokens=False, split_special_tokens=True)["input_ids"]]  # fmt: skip
-
-    @cached_property
-    def _unsplit(self) -> frozenset[str]:
-        """Control tokens that `split_special_tokens` leaves whole, as they are not named special.
-
-        Qwen's `<tool_call>` and `<|fim_prefix|>` are such.
-        """
-        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
-        return frozenset(one.content for one in added if not one.special)
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return list(encoded["input_ids"])
 
     @cached_property
     def opening(self) -> list[int]:

@@ -3,6 +3,10 @@
 from difflib import get_close_matches
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
+
+#: What transformers raises by it for a config.json whose values are of another kind.
+UnfitError = StrictDataclassError
 EMBEDDED = "embedded"
 TINY = "tiny"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]

@@ -40,6 +40,7 @@ from minicrit.base import (
     load_model,
     load_tokenizer,
     perplexity,
+    places_of,
     prepare_base,
     require_computable,
 )
@@ -218,6 +219,7 @@ def test_weights_beyond_the_config_are_told(tiny, tmp_path, caplog):
     ("model.safetensors", b"", "model"),
     ("model.safetensors", b"\xff" * 20, "model"),
     ("config.json", b"[]", "config"),
+    ("config.json", b'{"model_type": "llama", "hidden_size": "x"}', "config"),
     ("config.json", b'{"model_type": "llama", "rope_parameters": {"rope_type": "new"}}', "model"),
     ("tokenizer.json", b"{", "tokenizer"),
     ("tokenizer.json", b'{"version": "1.0", "model": {"type": "new"}}', "tokenizer"),
@@ -226,6 +228,9 @@ def test_a_folder_that_cannot_be_read_is_named(tiny, tmp_path, name, content, wh
     base = broken(tiny, tmp_path / "model", name, content)
     with pytest.raises(ValueError, match=f"model: expected a {what} that .* reads, got: .+;"):
         (load_tokenizer if what == "tokenizer" else load_model)(base)
+    if what == "config":
+        with pytest.raises(ValueError, match=r"model: expected a config that .* reads, got: .+;"):
+            places_of(base)
 
 
 @pytest.mark.parametrize("places", [512, 4096, 8192])

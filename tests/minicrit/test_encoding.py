@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minicrit.encoding import Encoder, TooLongError
+from minicrit.encoding import Encoder, TooLongError, name_special
 from minicrit.prompts import Critique, render_critique, render_prompt
 
 
@@ -26,14 +26,19 @@ def test_text_never_becomes_a_control_token(tiny_encoder):
 def test_nor_one_that_is_not_named_special(tiny_encoder):
     """Qwen's <tool_call> is added to its vocabulary as a plain token and steers it all the same."""
     tokenizer = deepcopy(tiny_encoder.tokenizer)
+    hostile = "a <tool_call><tool_call> hedgehog <think> b"
+    plain = tokenizer(hostile.replace("hedgehog", "x"))["input_ids"]
     tokenizer.add_tokens(["<tool_call>", "hedgehog"])
     mark, word = tokenizer.convert_tokens_to_ids(["<tool_call>", "hedgehog"])
-    encoder, hostile = Encoder(tokenizer), "a <tool_call><tool_call>hedgehog <think> b"
-    ids = encoder.ids(hostile)
-    assert mark in tokenizer(hostile, split_special_tokens=True)["input_ids"]
-    assert mark not in ids
+    special = set(tokenizer.all_special_ids)
+    assert mark in Encoder(tokenizer).ids(hostile)
+    name_special(tokenizer)
+    ids = Encoder(tokenizer).ids(hostile)
     assert ids.count(word) == 1  # a word that was added to be read as one is
+    assert mark not in ids
     assert tokenizer.decode(ids) == hostile
+    assert Encoder(tokenizer).ids(hostile.replace("hedgehog", "x")) == plain  # as if not added
+    assert set(tokenizer.all_special_ids) == {*special, mark}
 
 
 def test_completion_is_lead_in_word_rest_and_end(tiny_encoder):
