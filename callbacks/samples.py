@@ -1,5 +1,6 @@
 """Sample critiques as text in TensorBoard, so that people read what the model writes."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -13,13 +14,20 @@ from minicrit.encoding import TooLongError
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example
 
+log = logging.getLogger(__name__)
+
 #: Tokens of the longest sample critique, unless it is seen to grow.
 LONGEST = 120
 
 
-def writable(critic: Critic, examples: Iterable[Example], most: int) -> list[Example]:
+def writable(critic: Critic, examples: Sequence[Example], most: int) -> list[Example]:
     """The first examples, at most so many, behind which the base has places for a critique."""
-    return list(islice(_with_places(critic, examples), most))
+    found = list(islice(_with_places(critic, examples), most))
+    if len(found) < min(most, len(examples)):
+        log.warning("sample critiques: expected %d validation texts that leave room for %d tokens, "
+                    "got %d; what is longer is shown nowhere, and without any no alarm sees "
+                    "critiques grow", min(most, len(examples)), LONGEST, len(found))  # fmt: skip
+    return found
 
 
 def _with_places(critic: Critic, examples: Iterable[Example]) -> Iterator[Example]:

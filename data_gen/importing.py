@@ -329,7 +329,7 @@ def _files(source: Path, out: Path) -> list[Path]:
     if source.resolve() == out.resolve():
         raise ValueError(f"imports.out: expected another folder than imports.source, got {out} for "
                          "both; its results would be read as a set")  # fmt: skip
-    made = out.resolve()
+    made = out.resolve() if source.resolve() in out.resolve().parents else None
     found = (p for p in source.rglob("*") if p.is_file() and ending(p) in ENDINGS)
     return sorted(p for p in found
                   if not _hidden(p.relative_to(source)) and made not in p.resolve().parents

@@ -21,7 +21,7 @@ from minicrit.measures import HALF, Truth, measure, plain
 from minicrit.records import Example
 from minicrit.router import FALLBACK, Router
 from minicrit.unseen import Side
-from minicrit.versus import compare
+from minicrit.versus import compare, fewer_of_either
 
 Floats = npt.NDArray[np.float64]
 SHOWN = ("accuracy", "fpr", "recall", "auroc")
@@ -122,7 +122,7 @@ def _against(
     row = compare(first, second, truth, examples, margin=MARGIN, draws=draws, seed=seed)
     auroc = row["differences"]["auroc"]
     both = truth.only(~np.isnan(first.p) & ~np.isnan(second.p))
-    clusters = min(len(set(names)) for names in both.units().values())
+    clusters = min(fewer_of_either(both, names) for names in both.units().values())
     gap = (row["only_a_right"] - row["only_b_right"]) / row["n"] if row["n"] else 0.0
     return {
         "n": row["n"],

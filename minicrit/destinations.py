@@ -45,7 +45,7 @@ def _why_not(path: Path) -> str:
     It is tried, as permissions say little to root, or of what is mounted read-only.
     """
     target = Path(os.path.realpath(path))
-    there = next(folder for folder in target.parents if os.path.exists(folder))
+    there = next((folder for folder in target.parents if os.path.exists(folder)), target)
     if not there.is_dir():
         return f"{there} is no folder"
     try:

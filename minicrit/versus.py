@@ -7,6 +7,7 @@ the judges' scores, and turned round afterwards.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,18 +162,28 @@ def _speaking(
     """How many clusters hold items that a metric is over, and in how many the judges differ there.
 
     An area under the ROC curve holds flawed items against valid ones: the fewer clusters of either.
+    One under risk and coverage orders by how far p is from the threshold: judges of two thresholds
+    may differ by it anywhere.
     """
-
-    def count(mask: Bools) -> int:
-        return len(np.unique(clusters[mask]))
-
+    count = partial(_count, clusters)
     first, second = (side.p if name in OF_P else side.p > side.threshold for side in sides)
     over = {"fpr": ~truth.flawed, "recall": truth.flawed}.get(name, np.ones_like(truth.flawed))
     found = count(over), count(over & (first != second))
+    if name == "aurc" and sides[0].threshold != sides[1].threshold:
+        return found[0], found[0]
     if name != "auroc":
         return found
-    fewest = min(count(truth.flawed), count(~truth.flawed))
+    fewest = fewer_of_either(truth, clusters)
     return min(found[0], fewest), min(found[1], fewest)
+
+
+def fewer_of_either(truth: Truth, clusters: npt.NDArray[np.str_]) -> int:
+    """Clusters that hold flawed items or valid ones, whichever are fewer."""
+    return min(_count(clusters, mask) for mask in (truth.flawed, ~truth.flawed))
+
+
+def _count(clusters: npt.NDArray[np.str_], mask: Bools) -> int:
+    return len(np.unique(clusters[mask]))
 
 
 def _one_family(name: str, sides: Sequence[Side], truth: Truth) -> dict[str, float]:

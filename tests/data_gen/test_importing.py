@@ -75,6 +75,13 @@ def test_the_result_is_what_the_data_stage_takes(tmp_path):
     assert (tmp_path / "out/mr-ben.jsonl.gz").read_bytes() == before
 
 
+def test_a_source_below_the_results_is_read(tmp_path):
+    raw.write(tmp_path / "public/raw/rows.jsonl", raw.lines([raw.example_row()]))
+    raw.run(tmp_path / "public/raw", tmp_path / "public")
+    (row,) = read_examples(tmp_path / "public/example.jsonl").examples
+    assert row.id == raw.example_row()["id"]
+
+
 def test_the_result_of_another_source_is_not_replaced(tmp_path):
     out, rows = tmp_path / "out", tmp_path / "a/rows.jsonl"
     raw.write(rows, raw.lines([raw.example_row()]))

@@ -91,6 +91,15 @@ def test_p_values_are_adjusted_over_both_tests_of_all_cells():
     )
 
 
+def test_few_of_one_label_cannot_decide_however_many_are_of_the_other():
+    """AUROC holds four families of flawed items against six of valid ones: p is at least 2^-3."""
+    kept = [e.label == "valid" or int(e.group.partition("/")[2]) < 8 for e in EXAMPLES]
+    p = {FALLBACK: scored(2, 12)[kept], "trading": scored(12, 12)[kept]}
+    few = [e for e, keep in zip(EXAMPLES, kept, strict=True) if keep]
+    told = matrix_of(p, few, draws=300)["trading"]["trading"]["against"]["auroc"]
+    assert (told["clusters"], told["testable"], told["holm_p"]) == (4, False, None)
+
+
 def test_what_so_few_families_cannot_decide_takes_nothing_from_other_tests(found):
     """Two families give no p of AUROC below one half: four tests are adjusted for, not eight."""
     few = [replace(e, source=f"composer/{e.domain}/f{int(e.group[-1]) % 2}/m") for e in EXAMPLES]

@@ -41,6 +41,13 @@ def test_what_cannot_be_written_is_named_before_anything_is_read(
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+def test_the_root_of_all_folders_lies_in_itself(capsys):
+    """There is no folder above it, which ended in a traceback."""
+    assert main(["sft", "--sft.out", "/"]) == FAILED
+    assert "Traceback" not in (said := capsys.readouterr().err)
+    assert said.startswith("minicrit: ")
+
+
 def test_looking_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for stage in STAGES:

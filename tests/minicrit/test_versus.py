@@ -209,6 +209,22 @@ def test_groups_in_which_the_judges_do_not_differ_say_nothing(groups: int, p: fl
     assert found["differences"]["fpr"]["p"] == 1
 
 
+def test_two_thresholds_order_one_p_in_two_ways() -> None:
+    """By how far p is from 0.5, or from 0.95, where the second is sure of its errors."""
+    rng = np.random.default_rng(0)
+    p, flawed = rng.random(200), np.arange(200) % 2 == 0
+    p = np.where(flawed, 0.4 + 0.6 * p, 0.6 * p)
+    names = np.arange(200).astype(str)
+    truth, sides = (
+        Truth(flawed, names, names, np.ones(200)),
+        (Side("a", p, 0.5), Side("b", p, 0.95)),
+    )
+    found = compare(*sides, truth, small()[:1] * 200, margin=0.02, draws=400)["differences"]
+    assert found["aurc"]["value"] < -0.1
+    assert found["aurc"]["p"] < 0.05
+    assert found["auroc"]["p"] == 1  # which knows no threshold
+
+
 def test_what_n_can_find_in_words() -> None:
     assert "12 items; if two judges disagree on 20 % of them, no difference can be found" in (
         detectable_line(12, 0.2)
