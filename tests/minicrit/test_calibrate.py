@@ -15,7 +15,7 @@ from minicrit import calibrate as stage
 from minicrit.base import Base, load_model
 from minicrit.calibrate import calibrate, fitted, lines, parted
 from minicrit.calibrated import Calibration, Scale, calibration_of
-from minicrit.cli import main
+from minicrit.cli import MISUSED, main
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import sha256_folder, write_json
@@ -356,8 +356,7 @@ def test_a_threshold_given_by_hand_wins(
     assert (by_hand["threshold"], by_hand["calibrated"]) == (0.25, True)
     assert by_hand["p_flawed"] == certified["p_flawed"]
     assert certified["threshold"] != 0.25
-    with pytest.raises(SystemExit):
-        main([*asked, "--threshold", "8"])
+    assert main([*asked, "--threshold", "8"]) == MISUSED
     assert "expected a share from 0 to 1, got 8" in capsys.readouterr().err
 
 
