@@ -145,7 +145,7 @@ def fitted(
         p = np.where(false, special.expit(either(logit(p), sums["believed"])), p)
     valid = _independent(examples, certifying, seed)
     certificate = science.certify(p[valid], settings.alpha, settings.delta)
-    by_domain = science.domain_certificates(p[valid], domains[valid], settings.alpha,
+    by_domain = science.domain_certificates(p[valid], domains[valid], domains, settings.alpha,
                                             settings.delta)  # fmt: skip
     threshold = _threshold(settings, certificate, by_domain)
     held, truth = p[certifying], flawed[certifying]
@@ -271,9 +271,10 @@ def _check_enough(
                          f"got {', '.join(labels) or 'none'} among {len(fitting)}; give more "
                          "items or raise calibrate.temperature_share")  # fmt: skip
     rows = _independent(examples, certifying, 0)
-    nothing, domains = np.zeros(len(rows)), np.array([examples[row].domain for row in rows])
+    nothing, domains = np.zeros(len(rows)), np.array([e.domain for e in examples])
     certificate = science.certify(nothing, settings.alpha, settings.delta)
-    each = science.domain_certificates(nothing, domains, settings.alpha, settings.delta)
+    each = science.domain_certificates(nothing, domains[rows], domains, settings.alpha,
+                                       settings.delta)  # fmt: skip
     _threshold(settings, certificate, each)
 
 

@@ -194,13 +194,20 @@ def believed(flawed: Bools, false: Bools) -> dict[str, Any]:
 
 
 def domain_certificates(
-    p: Floats, domains: Names, alpha: float, delta: float
+    p: Floats, domains: Names, every: Names, alpha: float, delta: float
 ) -> dict[str, dict[str, Any]]:
     """By domain a certificate with delta / #domains, so that all hold together; or what it needs.
 
-    Where a domain has too few items there is no threshold, but `needed`.
+    Where a domain has too few items, or none, there is no threshold, but `needed`.
+
+    Args:
+        p: of the valid items, (n,).
+        domains: of each of them, (n,).
+        every: domains of all items, valid or not: all of these are to hold.
+        alpha: highest false-positive rate.
+        delta: of all domains together.
     """
-    names = [str(name) for name in np.unique(domains)]
+    names = [str(name) for name in np.unique(every)]
     each = delta / len(names)
     found: dict[str, dict[str, Any]] = {}
     for name in names:

@@ -307,6 +307,18 @@ def test_each_domain_is_refused_or_kept(
     assert found["threshold"] >= found["certificate"]["threshold"]
 
 
+def test_a_domain_whose_items_are_all_flawed_is_not_certified_in_each_domain(
+    run: Path, tiny: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [e for e in composed() if e.label == "flawed" or e.domain != "trading"]
+    write_examples(run / "calibration.jsonl", rows)
+    monkeypatch.setattr(stage, "Critic", None)  # refused before it is loaded
+    new = recipe(run, tiny)
+    new.calibrate.alpha, new.calibrate.each_domain = 0.95, True
+    with pytest.raises(ValueError, match="in each domain, got trading 0 of 2; give more"):
+        calibrate(new)
+
+
 def test_items_it_was_trained_on_are_refused(run: Path, tiny: Base) -> None:
     shutil.rmtree(run / "sft")
     save_adapter(tiny, run / "sft", train=run / "calibration.jsonl")

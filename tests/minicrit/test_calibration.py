@@ -175,11 +175,18 @@ def test_a_critic_that_is_sure_of_few_items_still_flags() -> None:
 
 def test_domains_share_delta() -> None:
     """Two domains at .025 each: 58 items of a allow k = 0, 20 of b none; 45 are needed."""
-    p = np.arange(78) / 100
-    found = science.domain_certificates(p, np.repeat(["a", "b"], (58, 20)), ALPHA, DELTA)
+    p, domains = np.arange(78) / 100, np.repeat(["a", "b"], (58, 20))
+    found = science.domain_certificates(p, domains, domains, ALPHA, DELTA)
     assert found["a"] == {"n": 58, "delta": 0.025, "k": 0,
                           "threshold": pytest.approx(0.57, abs=2e-6)}  # fmt: skip
     assert found["b"] == {"n": 20, "delta": 0.025, "needed": 45}
+
+
+def test_a_domain_without_a_valid_item_is_one_of_those_that_are_to_hold() -> None:
+    p = np.arange(58) / 100
+    found = science.domain_certificates(p, np.repeat("a", 58), np.array(["a", "b"]), ALPHA, DELTA)
+    assert found["a"]["delta"] == 0.025
+    assert found["b"] == {"n": 0, "delta": 0.025, "needed": 45}
 
 
 def logits(temperature: float, n: int, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
