@@ -62,8 +62,8 @@ class Case:
 def read_decisions(path: Path, valid: str, flawed: str) -> list[Case]:
     """The rationales of a log in the order in which they first occur.
 
-    A rationale is read as the service reads it, in NFC, so that one that systems spell in two ways
-    (an accent of its own or not) is one.
+    All is read in NFC, as the service reads a rationale, so that what systems spell in two ways (an
+    accent of its own or not) is one: a rationale, an operator who else counted twice, a word.
 
     Args:
         path: a .csv or .csv.gz file.
@@ -75,7 +75,8 @@ def read_decisions(path: Path, valid: str, flawed: str) -> list[Case]:
     """
     meaning = _meaning(valid, flawed)
     found: dict[tuple[str, str], dict[str, Decision]] = {}
-    for line, row in table_rows(path, REQUIRED, OPTIONAL):
+    for line, given in table_rows(path, REQUIRED, OPTIONAL):
+        row = {**given, **{name: _composed(given[name]) for name in REQUIRED}}
         where = f"{path}:{line}"
         for name in ("rationale", "operator"):
             if not row[name]:
@@ -89,13 +90,12 @@ def read_decisions(path: Path, valid: str, flawed: str) -> list[Case]:
             raise ValueError(f"{where}: expected decision of {', '.join(meaning)}, got "
                              f"{shown(row['decision'])}; write one of them, or name it in "
                              "agreement.valid or agreement.flawed")  # fmt: skip
-        rationale = unicodedata.normalize("NFC", row["rationale"])
-        case = found.setdefault((row["domain"], rationale), {})
+        case = found.setdefault((row["domain"], row["rationale"]), {})
         if (earlier := case.get(row["operator"])) is not None:
             raise ValueError(f"{where}: expected one decision of {shown(row['operator'])} on a "
                              f"rationale, got a second one (first on line {earlier.line}); keep "
                              "the one that counts")  # fmt: skip
-        case[row["operator"]] = Decision(line, row["domain"], rationale, row["operator"],
+        case[row["operator"]] = Decision(line, row["domain"], row["rationale"], row["operator"],
                                          said, row.get("request_id", ""), row.get("time", "")
                                          )  # fmt: skip
     if not found:
@@ -112,8 +112,12 @@ def _meaning(valid: str, flawed: str) -> dict[str, bool]:
 
 
 def _words(name: str, text: str) -> Sequence[str]:
-    found = [word.strip().lower() for word in text.split(",") if word.strip()]
+    found = [word.strip().lower() for word in _composed(text).split(",") if word.strip()]
     if not found:
         raise ValueError(f"agreement.{name}: expected words separated by commas, got none; name at "
                          "least one")  # fmt: skip
     return found
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

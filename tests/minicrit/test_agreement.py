@@ -223,3 +223,22 @@ def test_a_rationale_that_two_systems_spell_otherwise_is_one(tmp_path):
     (case,) = read_decisions(path, "valid", "flawed")
     assert [(one.operator, one.flawed) for one in case.decisions] == [("ann", False), ("bob", True)]
     assert case.rationale == "The caf\u00e9 is full."
+
+
+def test_an_operator_whose_name_two_systems_spell_otherwise_is_one(tmp_path):
+    """As two, Ren\u00e9 alone was a majority against Ann."""
+    path = tmp_path / "log.csv"
+    path.write_text("rationale,domain,operator,decision\nIt is full.,general,Ren\u00e9,flawed\n"
+                    "It is full.,general,Rene\u0301,flawed\n")  # fmt: skip
+    with pytest.raises(ValueError, match=r"log.csv:3: expected one decision of Ren\u00e9 on a"):
+        read_decisions(path, "valid", "flawed")
+
+
+def test_a_word_for_a_verdict_may_be_spelt_either_way(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("rationale,domain,operator,decision\n"
+                    "It is full.,general,ann,gu\u0308ltig\n"
+                    "It is empty.,general,ann,g\u00fcltig\n")  # fmt: skip
+    for word in ("gu\u0308ltig", "g\u00fcltig"):
+        cases = read_decisions(path, word, "flawed")
+        assert [case.majority for case in cases] == [False, False]
