@@ -40,11 +40,15 @@ def probabilistic_sharpe(returns: Floats, benchmark: float = 0.0) -> float:
     """P(true Sharpe ratio > benchmark), both per period.
 
     PSR = Phi((SR - SR*) sqrt(T - 1) / sqrt(1 - g3 SR + (g4 - 1) / 4 SR^2)), g3 the skew and g4 the
-    raw kurtosis: Bailey and Lopez de Prado (2012), equation 11.
+    raw kurtosis: Bailey and Lopez de Prado (2012), equation 11. Where the root is 0 (of two
+    returns, both add up to as much), the limit: 0 or 1.
     """
     ratio = sharpe_ratio(returns)
     spread = math.sqrt(_moment_factor(returns, ratio)) if math.isfinite(ratio) else math.nan
-    return float(special.ndtr((ratio - benchmark) * math.sqrt(len(returns) - 1) / spread))
+    away = ratio - benchmark
+    if not spread:
+        return float(away > 0) if away else math.nan
+    return float(special.ndtr(away * math.sqrt(len(returns) - 1) / spread))
 
 
 def best_of_trials(trials: int, spread: float) -> float:
@@ -99,7 +103,7 @@ def max_drawdown(returns: Floats) -> float:
 
 
 def _moment_factor(returns: Floats, ratio: float) -> float:
-    """T Var(SR) under skew and fat tails: 1 - g3 SR + (g4 - 1) / 4 SR^2; positive for any data."""
+    """T Var(SR) under skew and fat tails: 1 - g3 SR + (g4 - 1) / 4 SR^2; >= 0 for any data."""
     standard = (returns - returns.mean()) / np.std(returns)
     skew, kurtosis = float(np.mean(standard**3)), float(np.mean(standard**4))
-    return 1 - skew * ratio + (kurtosis - 1) / 4 * ratio * ratio
+    return max(0.0, 1 - skew * ratio + (kurtosis - 1) / 4 * ratio * ratio)  # rounded, less than 0

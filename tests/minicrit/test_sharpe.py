@@ -74,6 +74,17 @@ def test_the_probabilistic_ratio_against_scipy() -> None:
         assert sharpe.probabilistic_sharpe(returns, benchmark) == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("pattern", [(2, 1, 1), (3, 1, 1, 1), (-2, -1, -1), (1, 1, 2)])
+def test_the_probabilistic_ratio_where_its_root_is_zero(pattern: tuple[int, ...]) -> None:
+    """Two returns that add up to as much: skew times ratio is 2, and rounding left -2e-16."""
+    sign = float(pattern[0] > 0)
+    for scale, times in ((0.01, 10), (1.0, 10), (0.02, 25)):
+        returns = scale * np.tile(pattern, times)
+        assert sharpe.probabilistic_sharpe(returns) == sign
+        assert sharpe.deflated_sharpe(returns, 1) == sign
+        assert sharpe.probabilistic_sharpe(returns, 10.0) == 0
+
+
 def test_the_best_of_worthless_trials_is_what_the_formula_expects() -> None:
     for trials in (5, 20, 100):
         best = np.random.default_rng(trials).standard_normal((20_000, trials)).max(axis=1).mean()
