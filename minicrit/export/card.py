@@ -148,7 +148,10 @@ def read_benchmark(path: Path) -> dict[str, Any]:
 
 
 def figures_of(benchmark: Path | None, adapter: str | None, identity: str) -> str:
-    """What a report of the benchmark says of a critic, by its adapter or, without one, identity.
+    """What a report of the benchmark says of a critic, by its identity or that of its adapter.
+
+    A quantized critic, and what a server has made of an export, bear the adapter too, and may well
+    stand in the same report: the identity of the float one alone has it behind the base's.
 
     Raises:
         ValueError: if it is another's, or none.
@@ -157,7 +160,8 @@ def figures_of(benchmark: Path | None, adapter: str | None, identity: str) -> st
         return ""
     judges = read_benchmark(benchmark)
     key, own = ("adapter", adapter) if adapter else ("identity", identity)
-    row = next((j for j in judges.values() if j.get(key) == own), None)
+    row = next((j for j in judges.values() if _is_of(str(j.get("identity")), adapter, identity)),
+               None)  # fmt: skip
     if row is None:
         raise ValueError(f"{benchmark}: expected the benchmark of this critic ({key} {own[:12]}), "
                          "got another's; name its own")  # fmt: skip
@@ -167,6 +171,11 @@ def figures_of(benchmark: Path | None, adapter: str | None, identity: str) -> st
     return "\n".join([f"## Measured\n\nThe float critic, n = {row['n']}, threshold "
                       f"{row['threshold']:.4f}; 95 % intervals.\n", "| | | |", "|---|---|---|",
                       *lines, ""])  # fmt: skip
+
+
+def _is_of(said: str, adapter: str | None, identity: str) -> bool:
+    """Whether a judge's identity is this one, or its base and adapter, whatever the calibration."""
+    return said == identity or (adapter is not None and f"+{adapter}" in said)
 
 
 def _data(facts: Mapping[str, Any]) -> str:

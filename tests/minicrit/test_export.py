@@ -185,7 +185,7 @@ def test_the_card_says_what_was_trained_and_rounds_no_certificate_up(folder, tmp
 
 
 def test_figures_of_the_benchmark_go_into_the_card_if_they_are_its_own(root, critic, monkeypatch):
-    row = {"adapter": critic.adapter, "n": 40, "threshold": 0.4321,
+    row = {"identity": critic.identity, "adapter": critic.adapter, "n": 40, "threshold": 0.4321,
            "metrics": {"f1": {"value": 0.9, "low": 0.8, "high": 0.95}}}  # fmt: skip
     report = root / "benchmark.json"
     report.write_text(json.dumps({"judges": {"model_1": row}}))
@@ -193,7 +193,7 @@ def test_figures_of_the_benchmark_go_into_the_card_if_they_are_its_own(root, cri
     recipe.export.benchmark = report
     export(recipe)
     assert "| f1 | 0.900 | 0.800 to 0.950 |" in (root / "measured" / "README.md").read_text()
-    report.write_text(json.dumps({"judges": {"model_1": {**row, "adapter": "0" * 64}}}))
+    report.write_text(json.dumps({"judges": {"model_1": {**row, "identity": "0" * 64}}}))
     before = read_manifest(root / "measured")
     monkeypatch.setattr(stage, "MAKERS", {})  # refused before anything is made
     with pytest.raises(ValueError, match="expected the benchmark of this critic"):
@@ -202,6 +202,20 @@ def test_figures_of_the_benchmark_go_into_the_card_if_they_are_its_own(root, cri
     assert not list(root.glob(".measured*"))
     report.write_text(json.dumps({"judges": {"model_1": {**row, "identity": "i" * 64}}}))
     assert "n = 40" in figures_of(report, None, "i" * 64)  # a critic that is whole has no adapter
+
+
+def test_figures_of_a_smaller_copy_are_not_those_of_the_float_critic(tmp_path):
+    """Quantized or behind a server it has the adapter's hash, too, and the report has both."""
+    own, metrics = "a" * 64, {"f1": {"value": 0.9, "low": 0.8, "high": 0.95}}
+    small = {"identity": "q" * 64, "adapter": own, "n": 39, "threshold": 0.5, "metrics": metrics}
+    whole = {**small, "identity": f"{'b' * 64}+{own}+{'c' * 64}", "n": 40}
+    report = tmp_path / "benchmark.json"
+    report.write_text(json.dumps({"judges": {"model_1": small, "model_2": whole}}))
+    assert "n = 40" in figures_of(report, own, "merged")
+    assert "n = 39" in figures_of(report, own, small["identity"])
+    report.write_text(json.dumps({"judges": {"model_1": small}}))
+    with pytest.raises(ValueError, match="expected the benchmark of this critic"):
+        figures_of(report, own, "merged")
 
 
 def test_a_changed_file_is_refused(folder, tmp_path):
