@@ -128,10 +128,7 @@ def rungs_of(folder: Path) -> list[Rung]:
     Two stages may have the same weights: one that no round made better keeps those of its start.
     """
     found: dict[tuple[str, str, str], Rung] = {}
-    for path in sorted(folder.glob("*.json")):
-        report = read_results(path) or {}
-        if report.get("form") != tables.FORM or "judges" not in report:
-            continue
+    for path, report in benchmarks_in(folder):
         rows = _items(path.with_name(f"{path.stem}.items.jsonl"))
         for key, judge in report["judges"].items():
             if key in COLUMNS:
@@ -139,6 +136,14 @@ def rungs_of(folder: Path) -> list[Rung]:
                 rung = Rung(stage_of(judge), judge, items, _right(rows, COLUMNS[key]))
                 found.setdefault((rung.stage, judge["identity"], items), rung)
     return sorted(found.values(), key=lambda r: (*place(r.stage), r.judge["name"]))
+
+
+def benchmarks_in(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Files of a folder that are benchmarks' reports, whatever their names, and what they hold."""
+    for path in sorted(folder.glob("*.json")):
+        report = read_results(path) or {}
+        if report.get("form") == tables.FORM and "judges" in report:
+            yield path, report
 
 
 def place(stage: str) -> tuple[int, str]:

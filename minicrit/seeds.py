@@ -22,7 +22,7 @@ from scipy import stats
 from minicrit.config import Recipe
 from minicrit.contrast_tables import chance
 from minicrit.files import sha256_file, write_atomic, write_json
-from minicrit.ladder import BASE, Rung, at_half, below, only_right, place, rungs_of
+from minicrit.ladder import BASE, Rung, at_half, below, benchmarks_in, only_right, place, rungs_of
 from minicrit.manifest import provenance
 from minicrit.pages import render
 from minicrit.paired import holm
@@ -52,9 +52,9 @@ def compare_seeds(recipe: Recipe) -> dict[str, Any]:
             stage, or two runs have the same critic.
     """
     settings = recipe.seeds
-    folders = [Path(name) for name in settings.reports.split(",") if name.strip()]
+    folders = [Path(name.strip()) for name in settings.reports.split(",") if name.strip()]
     runs = _read(folders)
-    files = sorted(path for folder in folders for path in folder.glob("benchmark*.json"))
+    files = sorted(path for folder in folders for path, _ in benchmarks_in(folder))
     steps, ranks = _steps(runs)
     report = {
         **provenance(recipe.seed, settings, {p.as_posix(): sha256_file(p) for p in files}),

@@ -101,6 +101,19 @@ def test_where_runs_do_not_differ_nothing_is_known_of_others(gains: list[float])
                                 "p": None, "holm": None}  # fmt: skip
 
 
+def test_blanks_between_folders_are_none_of_their_names(tmp_path: Path) -> None:
+    runs = [run(tmp_path, 0, base=B, sft=A), run(tmp_path, 1, base=B, sft=A)]
+    assert compared(tmp_path, runs[0], f" {runs[1]} ")["runs"] == runs
+
+
+def test_reports_of_any_name_are_named_as_what_was_read(tmp_path: Path) -> None:
+    runs = [run(tmp_path, 0, base=B, sft=A), run(tmp_path, 1, base=B, sft=A)]
+    judged(tmp_path / "0", "last", ("checkpoints/seed0/dpo", B))
+    found = compared(tmp_path, *runs)
+    assert [row["stage"] for row in found["rungs"]] == ["base", "sft", "dpo"]  # type: ignore[attr-defined]
+    assert f"{runs[0]}/last.json" in found["inputs"]  # type: ignore[operator]
+
+
 def test_runs_that_are_none(tmp_path: Path) -> None:
     first = run(tmp_path, 0, base=B, sft=A)
     with pytest.raises(ValueError, match=r"seeds\.reports: expected the folders of two .* got 0"):
