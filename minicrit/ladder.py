@@ -164,19 +164,25 @@ def _right(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, bool]:
 def below(rung: Rung, rungs: Sequence[Rung]) -> Rung | None:
     """The nearest rung below, on the same items; a stage that was not judged is passed over.
 
-    Of bases only the one that it was made from. A folder of another name says nothing of its start:
-    only what has the adapter of another rung in other weights was made from that one.
+    Of bases only the one that it was made from, and of several critics of a stage the one whose
+    folder lies beside its own: the other is of another run. A folder of another name says nothing
+    of its start: only what has the adapter of another rung in other weights was made from that one.
     """
     start = STARTS.get(rung.stage)
     if start is None:
         return next((other for other in rungs if _is_source_of(other, rung)), None)
     while start:
-        for other in rungs:
-            ours = start != BASE or _is_base_of(other.judge, rung.judge)
-            if (other.stage, other.items) == (start, rung.items) and ours:
-                return other
+        found = [other for other in rungs if (other.stage, other.items) == (start, rung.items)
+                 and (start != BASE or _is_base_of(other.judge, rung.judge))]  # fmt: skip
+        if found:
+            return next((other for other in found if _run(other) == _run(rung)), found[0])
         start = STARTS[start]
     return None
+
+
+def _run(rung: Rung) -> Path:
+    """The folder that holds the critic's own."""
+    return Path(rung.judge["name"]).parent
 
 
 def _is_base_of(base: Mapping[str, Any], judge: Mapping[str, Any]) -> bool:

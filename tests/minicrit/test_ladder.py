@@ -65,6 +65,14 @@ def test_a_critic_is_held_against_the_base_it_was_made_from(tmp_path: Path) -> N
     assert found[1][2][6:9] == ("base", "4", "2")  # against another, which is as it is, 0 : 0
 
 
+def test_of_two_critics_of_a_stage_the_one_of_its_own_run_is_its_start(tmp_path: Path) -> None:
+    """That of another run stands first by name; DPO says what b says, so of a it wins 2 : 4."""
+    judged(tmp_path, "benchmark", SFT, ("checkpoints/another/sft", "b"))
+    judged(tmp_path, "benchmark-dpo", DPO)
+    row = by_stage(tmp_path)["dpo"]
+    assert row[6:9] == ("sft", "2", "4")
+
+
 def calibrated(path: Path, judge: str, **facts: object) -> None:
     """Writes into a report that a critic was calibrated so."""
     report = json.loads(path.read_text())
