@@ -79,8 +79,12 @@ def identity(rows: Sequence[Row], checked: Sequence[Row], arms: Sequence[str]) -
 
 
 def break_even(batches: Sequence[Row]) -> dict[str, Any]:
-    """Speed-up at each batch size, and the largest size up to which drafts gain at every one."""
-    sizes = [{**row, "speedup": row["plain"] / row["drafts"]} for row in batches]
+    """Speed-up at each batch size, and the largest size up to which drafts gain at every one.
+
+    Sizes are told from the smallest on, in whatever order they were asked for.
+    """
+    sizes = [{**row, "speedup": row["plain"] / row["drafts"]}
+             for row in sorted(batches, key=lambda row: row["batch"])]  # fmt: skip
     gains = [row["batch"] for row in sizes]
     for at, row in enumerate(sizes):
         if row["speedup"] < 1:

@@ -238,3 +238,5 @@ def test_drafts_pay_up_to_the_last_batch_before_one_that_loses():
     assert break_even(rows)["pays_up_to"] == 2
     assert break_even(rows[2:])["pays_up_to"] is None
     assert break_even([])["pays_up_to"] is None
+    turned = break_even(rows[::-1])  # speculative.batches may be in any order
+    assert turned == break_even(rows)
