@@ -33,11 +33,7 @@ def verify(recipe: Recipe) -> None:
     Raises:
         ValueError: if anything is wrong.
     """
-    named = recipe.verify.folders
-    folders = [Path(name) for name in named.split(",") if Path(name).is_dir()]
-    if not folders and named != VerifyConfig().folders:  # before the first run none is there yet
-        raise ValueError(f"verify.folders: expected at least one folder that is there, got {named};"
-                         " check the paths")  # fmt: skip
+    folders = _folders(recipe.verify.folders)
     lineage = trace(folders, inputs_are_here=recipe.verify.inputs)
     files = list(dict.fromkeys(p for p in lineage.listed if _is_rows(p)))
     leaks, checked = _leaks(files)
@@ -48,6 +44,16 @@ def verify(recipe: Recipe) -> None:
     if faults:
         raise ValueError(f"expected an unbroken chain, got {len(faults)} faults, see above; mend "
                          "each as it says")  # fmt: skip
+
+
+def _folders(named: str) -> list[Path]:
+    """Those that are there; one that was asked for by name has to be."""
+    asked = [Path(name.strip()) for name in named.split(",") if name.strip()]
+    gone = [path.as_posix() for path in asked if not path.is_dir()]
+    if named != VerifyConfig().folders and (gone or not asked):  # before the first run none is yet
+        raise ValueError("verify.folders: expected folders that are there, got "
+                         f"{', '.join(gone) or 'none'}; check the paths")  # fmt: skip
+    return [path for path in asked if path.is_dir()]
 
 
 def _summary(lineage: Lineage, faults: int) -> str:

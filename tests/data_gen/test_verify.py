@@ -181,8 +181,17 @@ def test_nothing_to_verify(tmp_path: Path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("verified 0 manifests and reports, 0 files")
 
 
-def test_paths_that_are_all_wrong_verify_nothing(run, capsys):
+def test_a_folder_that_is_named_has_to_be_there(run, capsys):
+    """One of two that was misspelt was passed over, and nothing was found wrong in it."""
     recipe = Recipe()
-    recipe.verify.folders = "nowhere,not here"
-    with pytest.raises(ValueError, match=r"verify.folders: expected at least one folder that is"):
+    for named, gone in (("nowhere,not here", "nowhere, not here"), ("data,checkpionts",
+                        "checkpionts"), (",", "none")):  # fmt: skip
+        recipe.verify.folders = named
+        with pytest.raises(ValueError, match=f"verify.folders: expected .* there, got {gone}; ch"):
+            verify(recipe)
+    said = []
+    for named in ("data, checkpoints", "data,checkpoints"):
+        recipe.verify.folders = named
         verify(recipe)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
