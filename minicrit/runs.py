@@ -207,7 +207,7 @@ def _weights(record: Mapping[str, Any]) -> str | None:
 
 
 def _two(names: str, found: Mapping[str, Run]) -> list[Run]:
-    asked = names.split(",")
+    asked = [name.strip() for name in names.split(",")]
     unknown = [name for name in asked if name not in found]
     if len(asked) != 2 or unknown:  # noqa: PLR2004
         raise ValueError(f"runs.compare: expected two of {', '.join(found) or 'no runs'}, got "

@@ -79,6 +79,7 @@ def test_two_runs_differ_in_what_is_listed_and_in_nothing_else(capsys):
     assert found["validation.f1"] == ["0.9", "-"]  # the last of the run that has no benchmark
     assert "sft.inputs.train" not in found
     assert "sft.settings.seed" not in found
+    assert run(capsys, "--runs.compare", "one, two")[:2] == (0, out)
     _, out, _ = run(capsys, "--runs.compare", "one,one")
     assert out.split() == ["what", "one", "one"]
 
