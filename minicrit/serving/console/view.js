@@ -3,6 +3,8 @@
 import { differing, fill, make, spanOf, visible } from "./text.js";
 
 export const percent = (value) => `${Number((100 * value).toFixed(value < 0.1 ? 1 : 0))} %`;
+/** A share as it was set: 98.75 % of confidence are not 99. */
+const exact = (share) => `${Number((100 * share).toPrecision(6))} %`;
 const number = (value) => value.toFixed(3).replace(/0$/, "");
 const count = (n) => n.toLocaleString("en-US");
 const spaced = (name) => name.replaceAll("_", " ");
@@ -35,14 +37,18 @@ export function showState(list, state) {
     make("div", null, { title: about }, make("dt", name), make("dd", value))));
 }
 
-const signed = (value) => (value > 0 ? "+" : "") + Number((100 * value).toFixed(1));
+/** A gain: of outcomes in the units in which they are reported, of all else in percent. */
+const signed = (value, metric) => (value > 0 ? "+" : "")
+  + (metric === "outcome" ? Number(value.toPrecision(4)) : Number((100 * value).toFixed(1)));
 
 /** An A/B experiment by the metric that it is about; the interval holds however often one looks. */
 function trial(one) {
   if (one.error) return [`A/B ${visible(one.name)}`, "left: its log cannot be used", visible(one.error)];
   const found = one.metrics[one.primary];
-  const gain = found.n ? `${signed(found.gain)} % [${signed(found.low)}, ${signed(found.high)}], n = ${found.n}`
-    : "no decisions yet";
+  const [unit, counted] = one.primary === "outcome" ? ["", "outcomes"] : [" %", "decisions"];
+  const told = (value) => signed(value, one.primary);
+  const gain = found.n ? `${told(found.gain)}${unit} [${told(found.low)}, ${told(found.high)}], n = ${found.n}`
+    : `no ${counted} yet`;
   const stand = one.ended ? `stopped: ${one.ended.reason}` : one.shadow ? "shadow" : "running";
   return [`A/B ${visible(one.name)}, ${one.primary}`, `${gain} \u00b7 ${visible(stand)}`,
     `gain of ${visible(one.treatment)} over ${visible(one.control)}, with an interval that holds at every look`];
@@ -116,9 +122,11 @@ export function promise(result) {
   const where = found.each_domain ? "in each domain" : "over all domains";
   const band = found.abstain ? ` Between ${number(found.abstain.low)} and `
     + `${number(found.abstain.high)} verdicts cannot be relied on.` : "";
-  return `Certified: of sound rationales at most ${percent(found.alpha)} are flagged ${where}, with `
-    + `confidence ${percent(1 - found.delta)}, for texts like the ${count(found.n)} sound ones of the `
-    + `calibration, of which it flags ${count(found.k)}.${band}`;
+  // That of a threshold over all domains: the one for each is another, with a k by domain.
+  const flags = found.each_domain ? "" : `, of which it flags ${count(found.k)}`;
+  return `Certified: of sound rationales at most ${exact(found.alpha)} are flagged ${where}, with `
+    + `confidence ${exact(1 - found.delta)}, for texts like the ${count(found.n)} sound ones of the `
+    + `calibration${flags}.${band}`;
 }
 
 /** Why: type with its description, evidence, critique, fix; and where the answer comes from. */

@@ -128,6 +128,19 @@ def test_the_certificate_stands_there_in_words(furnished):
     assert left == pytest.approx(0.65, abs=0.01)
 
 
+@pytest.mark.parametrize(("facts", "words"), [
+    ({"delta": 0.0125}, "at most 8 % are flagged over all domains, with confidence 98.75 %, "),
+    ({"alpha": 0.125, "delta": 0.005, "each_domain": True},
+     "at most 12.5 % are flagged in each domain, with confidence 99.5 %, for texts like the 612 "
+     "sound ones of the calibration. Between"),
+])  # fmt: skip
+def test_a_certificate_promises_no_more_than_it_says(console, facts, words):
+    """Rounded it was 99 %, or 100 %; and k is not that of the threshold of each domain."""
+    put(console.service, TWIN, p=0.65, **{**FLAWED, "certificate": CERTIFIED | facts})
+    console.open()
+    assert words in console.text("#certificate")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_has_contrast(furnished, scheme):
     """WCAG AA, with the correction and a decision on its way, and with the help open."""
@@ -207,6 +220,28 @@ def test_an_experiment_shows_its_gain_and_that_it_runs(critic, tmp_path, browser
         shown = console.text("#state")
     assert "A/B e1, agreement" in shown
     assert f"n = {found['metrics']['agreement']['n']} \u00b7 running" in shown
+    assert console.wrongs() == []
+
+
+def test_a_gain_in_outcomes_is_in_their_own_units(critic, tmp_path, browser, monkeypatch):
+    """Treatment ends 30 better; in percent it would be 3,000 and more."""
+    monkeypatch.setattr(serve.Critic, "load", lambda *_, **__: Other(critic))
+    experiment(tmp_path, metrics=("outcome",), primary="outcome", outcome_low=-40.0,
+               outcome_high=40.0)  # fmt: skip
+    with running(critic, tmp_path, experiment=tmp_path / "e.yaml") as service:
+        console = Console(service, browser)
+        console.open()
+        assert "no outcomes yet \u00b7 running" in console.text("#state")
+        for row in service.judge(*items(12)):
+            body = {"request_id": row["request_id"], "value": 30.0 * (row["arm"] == "treatment")}
+            assert service.ask("/v1/outcome", body).status_code == 201
+        (found,) = service.http.get("/v1/state").json()["trial"]
+        console.reload()
+        console.until("document.querySelector('#state').textContent.includes('n = 12')")
+        shown = console.text("#state")
+    gain, low, high = (found["metrics"]["outcome"][key] for key in ("gain", "low", "high"))
+    assert 10 < gain < 80
+    assert f"outcome{gain:+.4g} [{low:+.4g}, {high:+.4g}], n = 12 \u00b7 running" in shown
     assert console.wrongs() == []
 
 
