@@ -2,7 +2,9 @@
 
 import { differing, fill, make, spanOf, visible } from "./text.js";
 
-export const percent = (value) => `${Number((100 * value).toFixed(value < 0.1 ? 1 : 0))} %`;
+/** With tenths near none and near all, where they decide: 97.6 % are under a target of 98. */
+export const percent = (value) =>
+  `${Number((100 * value).toFixed(value < 0.1 || value > 0.9 ? 1 : 0))} %`;
 /** A share as it was set: 98.75 % of confidence are not 99. */
 const exact = (share) => `${Number((100 * share).toPrecision(6))} %`;
 const number = (value) => value.toFixed(3).replace(/0$/, "");
@@ -16,7 +18,7 @@ export function chip(words, kind) {
 
 export const labelChip = (label) => chip(label, label === "flawed" ? "bad" : "good");
 
-/** "91 % [83, 95], n = 85" of {value, low, high, n}; a dash where there is nothing yet. */
+/** "85 % [77, 90.6], n = 100" of {value, low, high, n}; a dash where there is nothing yet. */
 export function rate(found) {
   if (!found || !found.n || found.value === null) return "\u2013";
   const ends = [found.low, found.high].map((end) => percent(end).replace(" %", ""));

@@ -223,6 +223,16 @@ def test_an_experiment_shows_its_gain_and_that_it_runs(critic, tmp_path, browser
     assert console.wrongs() == []
 
 
+def test_a_rate_near_all_or_none_has_tenths(console):
+    """Agreement of 996 of 1,000 was 100 %, and 976 of them met a target of 98."""
+    console.open()
+    console.ask("void import('/console/view.js').then((it) => { window.view = it; })")
+    console.until("window.view !== undefined")
+    values = (0.0004, 0.0126, 0.5, 0.896, 0.976, 0.996, 1)
+    shown = [console.ask(f"view.percent({value})") for value in values]
+    assert shown == ["0 %", "1.3 %", "50 %", "90 %", "97.6 %", "99.6 %", "100 %"]
+
+
 def test_a_gain_in_outcomes_is_in_their_own_units(critic, tmp_path, browser, monkeypatch):
     """Treatment ends 30 better; in percent it would be 3,000 and more."""
     monkeypatch.setattr(serve.Critic, "load", lambda *_, **__: Other(critic))
