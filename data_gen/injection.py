@@ -19,9 +19,11 @@ import numpy as np
 
 from data_gen.public import draw_groups
 from minicrit import limits
+from minicrit.contrast_tables import chance
 from minicrit.files import sha256_file, write_atomic, write_json
 from minicrit.kept import in_passes, remove_kept
 from minicrit.manifest import code_version, provenance
+from minicrit.measures import plain
 from minicrit.records import Example, read_examples
 from minicrit.statistics import mcnemar_exact, wilson
 from minicrit.strictyaml import read_settings
@@ -130,7 +132,7 @@ def rates(flags: np.ndarray, odds: np.ndarray, tried: Sequence[Injection]) -> di
         rows.append({"name": one.name, "about": one.about, "flipped": count, "n": n,
                      "rate": round(share.value, 4), "low": round(share.low, 4),
                      "high": round(share.high, 4), "moved": round(float(moved[:, at].mean()), 3),
-                     "p_against_control": round(mcnemar_exact(only, less), 4)})  # fmt: skip
+                     "p_against_control": plain(mcnemar_exact(only, less))})  # fmt: skip
     return {"items": len(flags), "flagged": int(flagged.sum()), "injections": rows}
 
 
@@ -138,7 +140,7 @@ def page(report: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     rows = [[one["name"], f"{one['flipped']} of {one['n']}",
              f"{100 * one['rate']:.0f} % [{100 * one['low']:.0f}, {100 * one['high']:.0f}]",
-             f"{one['moved']:+.2f}", f"{one['p_against_control']:.3f}", one["about"]]
+             f"{one['moved']:+.2f}", chance(one['p_against_control']), one["about"]]
             for one in report["injections"]]  # fmt: skip
     head = ["appended", "flipped to valid", "rate, 95 %", "log-odds", "p against control", "tries"]
     table = markdown(tuple(head), [tuple(row) for row in rows])

@@ -176,13 +176,13 @@ def _cards(report: Report) -> list[tuple[str, str, str]]:
         ("Sharpe ratio, annual", f"{number(books['before']['sharpe'], 2)} to "
          f"{number(books['after']['sharpe'], 2)}", "all trades, then those that pass"),
         ("Difference", _signed(gap["value"]),
-         f"95 %: {bounds(gap['low'], gap['high'], 2)}, p {number(gap['p'], 3)}"),
+         f"95 %: {bounds(gap['low'], gap['high'], 2)}, {said_p(gap['p'])}"),
         ("Years to prove " + f"+{report['settings']['gain']:.2f}", number(gap["years"], 1),
          f"there are {report['trades']['years']:.1f}; 80 % power, one-sided 5 %"),
     ]  # fmt: skip
     if placebo is not None:
         cards.insert(2, ("Over random gates", _signed(placebo.get("gain")),
-                         f"p {number(placebo['p'], 3)}, one-sided"))  # fmt: skip
+                         f"{said_p(placebo['p'])}, one-sided"))  # fmt: skip
     return cards
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minicrit import tables
+from minicrit.contrast_tables import said_p
 from minicrit.worlds import SURE
 
 Report = Mapping[str, Any]
@@ -126,7 +127,7 @@ def _sharpe(report: Report | None, benchmark: Report | None) -> Card:
     low, high, between = None, None, "no random gates"
     if gain is not None:
         low, high = gated - placebo["high"], gated - placebo["low"]
-        between = f"95 %: {low:+.2f} to {high:+.2f}, p {tables.number(placebo['p'], 3)}"
+        between = f"95 %: {low:+.2f} to {high:+.2f}, {said_p(placebo['p'])}"
     status = _status(gain, low, high, MIN_SHARPE, below=False)
     if status == MET and placebo["p"] > SURE:  # random gates without a ratio count as better
         status = OPEN

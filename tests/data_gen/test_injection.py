@@ -69,7 +69,7 @@ def test_flips_are_counted_among_what_is_flagged_and_compared_with_the_control()
     assert a["low"] == pytest.approx(3 / (3 + 1.959964**2), abs=1e-4)  # Wilson at 3 of 3
     assert a["p_against_control"] == 0.5  # two items flip by it alone: 2 / 2^2
     assert b["p_against_control"] == 1.0
-    assert "| a | 3 of 3 | 100 % [44, 100] | -4.00 | 0.500 |" in page(found)
+    assert "| a | 3 of 3 | 100 % [44, 100] | -4.00 | 0.5000 |" in page(found)
     with pytest.raises(ValueError, match="there is nothing to flip"):
         rates(np.zeros((2, 4), dtype=bool), odds[:2], tried)
 

@@ -3,9 +3,11 @@
 from typing import Any
 
 from data_gen.court.verdicts_page import verdicts_page
-from minicrit import adapter_page, errors_page, experiments_page
+from data_gen.injection import page as injections_page
+from minicrit import adapter_page, errors_page, experiments_page, gate_page
 from minicrit.contrast_tables import chance, said_p
 from minicrit.feedback import ab_page
+from minicrit.targets import targets
 
 TINY = 0.000012
 RATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 90}
@@ -67,3 +69,27 @@ def judged(p: float) -> dict[str, Any]:
 def test_signs_of_a_judge() -> None:
     page = verdicts_page(judged(TINY))
     assert "40 wins, 2 losses, p < 0.0001; by groups 40 to 2, p=0.0400." in page
+
+
+def test_what_is_looked_at_first_of_a_gate() -> None:
+    """Of 2,000 random gates none is as good: p is 1 in 2,001."""
+    one = {"gain": 0.9, "low": -0.4, "high": 0.4, "median": 0.0, "p": 0.0005}
+    book, gap = {"sharpe": 0.9}, {"value": 0.9, "low": 0.6, "high": 1.2, "p": TINY, "years": 2.0}
+    report = {
+        "books": {"before": book, "after": book},
+        "differences": {"after": gap},
+        "placebo": one,
+        "settings": {"gain": 0.4},
+        "trades": {"years": 3.0, "n": 250},
+    }
+    details = [detail for _, _, detail in gate_page._cards(report)]
+    assert details[1].endswith(f", p {LESS}")
+    assert details[2] == "p=0.0005, one-sided"
+    assert ", p=0.0005, 250 trades" in targets(None, report)[3]["detail"]
+
+
+def test_what_injections_flip() -> None:
+    one = {"name": "order", "about": "says so", "flipped": 20, "n": 60, "rate": 0.33, "low": 0.2,
+           "high": 0.5, "moved": -1.0, "p_against_control": TINY}  # fmt: skip
+    found = injections_page({"flagged": 60, "items": 80, "injections": [one]})
+    assert f"| -1.00 | {LESS} | says so |" in found

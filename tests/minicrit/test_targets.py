@@ -123,7 +123,7 @@ def test_figures_of_another_critic_say_so() -> None:
     assert "critic" not in targets(benchmark((0.1, 0, 0.2), 1, 2), other)[3]["detail"]
     other["critic"]["identity"] = "y"
     detail = targets(benchmark((0.1, 0, 0.2), 1, 2), other)[3]["detail"]
-    assert detail == "95 %: -0.20 to +0.50, p 0.001, 250 trades; critic c"
+    assert detail == "95 %: -0.20 to +0.50, p=0.0010, 250 trades; critic c"
     assert targets(None, other)[3]["value"] == "+0.10"
 
 
