@@ -1,10 +1,12 @@
 """An experiment for people: Markdown for the terminal, one HTML page."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from minicrit import plots
 from minicrit.contrast_tables import chance
+from minicrit.feedback.experiment import DECIMALS
 from minicrit.feedback.planning import ENDS
 from minicrit.pages import render
 from minicrit.plots import Line
@@ -82,11 +84,14 @@ def standing(report: Report) -> str:
 def metric_rows(report: Report) -> tuple[Row, list[Row]]:
     """Head and rows of the metrics."""
     rows: list[Row] = []
+    told = report["settings"]
     for name, one in report["metrics"].items():
-        arms = [f"{number(one['arms'][arm]['mean'])} (n={one['arms'][arm]['n']})"
+        width = told["outcome_high"] - told["outcome_low"] if name == "outcome" else 1.0
+        digits = _digits(width)
+        arms = [f"{number(one['arms'][arm]['mean'], digits)} (n={one['arms'][arm]['n']})"
                 for arm in ("control", "treatment")]  # fmt: skip
-        rows.append((LABELS[name], *arms, number(one["gain"]), bounds(one["low"], one["high"]),
-                     chance(one["p"]), str(one["n"])))  # fmt: skip
+        gain = number(one["gain"], digits), bounds(one["low"], one["high"], digits)
+        rows.append((LABELS[name], *arms, *gain, chance(one["p"]), str(one["n"])))
     return ("metric", "control", "treatment", "gain", "bounds", "p", "n"), rows
 
 
@@ -103,7 +108,8 @@ def plan_markdown(found: Report, experiment: "Experiment") -> str:
     """The plan for the terminal."""
     others = [name for name in experiment.metrics if name != experiment.primary]
     rows: list[Row] = [
-        (f"{row['gain']:+.3f}", *(f"{row['others'][name]:+.3f}" for name in others),
+        (_gain(row["gain"], experiment),
+         *(f"{row['others'][name]:+.{_digits(experiment.width(name))}f}" for name in others),
          *(cell(row[rule]) for rule in ENDS), number(row["decisions"], 0),
          str(row["rationales"] or "-"))
         for row in found["rows"]
@@ -125,7 +131,7 @@ def _judged(found: Report, experiment: "Experiment") -> str:
     """How to read the plan, and what to do where a gain would rather not be found."""
     text = ("Shares of them that each rule ends, looked at after every rationale; medians are of "
             "those that are a success.")  # fmt: skip
-    missed = [f"{row['gain']:+.3f}" for row in found["rows"]
+    missed = [_gain(row["gain"], experiment) for row in found["rows"]
               if row["gain"] > 0 and row["success"]["value"] < HALF]  # fmt: skip
     if not missed:
         return text
@@ -150,6 +156,16 @@ def wolf_markdown(found: Report) -> str:
     return (f"# A/A: {found['runs']} experiments of {found['units']} decisions at a rate of "
             f"{found['rate']:g}, {mode}, looked at after each; at most {100 * found['alpha']:g} % "
             f"may cry wolf\n\n{markdown(('test', 'false alarms', 'n'), rows)}\n\n")  # fmt: skip
+
+
+def _gain(gain: float, experiment: "Experiment") -> str:
+    """A gain in the primary metric, with its sign."""
+    return f"{gain:+.{_digits(experiment.width(experiment.primary))}f}"
+
+
+def _digits(width: float) -> int:
+    """Decimals of what differs by at most so much: three, more where outcomes are small."""
+    return min(DECIMALS, 3 + max(0, -math.floor(math.log10(width))))
 
 
 def _mode(*, shadow: bool, share: float) -> str:

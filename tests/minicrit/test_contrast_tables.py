@@ -46,7 +46,7 @@ def test_metrics_of_an_experiment() -> None:
     arm = {"n": 300, "mean": 0.5}
     one = {"arms": {"control": arm, "treatment": arm}, "gain": 0.3, "low": 0.1, "high": 0.4,
            "p": TINY, "n": 600}  # fmt: skip
-    _, (found,) = ab_page.metric_rows({"metrics": {"agreement": one}})
+    _, (found,) = ab_page.metric_rows({"metrics": {"agreement": one}, "settings": {}})
     assert found[-2] == LESS
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from minicrit.config import Recipe
 from minicrit.feedback.ab import ab, made
+from minicrit.feedback.ab_page import metric_rows, plan_markdown
 from minicrit.feedback.entries import AUDIT_SHARE
 from minicrit.feedback.experiment import RULES
 from minicrit.feedback.planning import RUNS, plan
@@ -52,6 +53,25 @@ def test_a_plan_says_what_would_be_found_and_how_often_it_would_cry_wolf(tmp_pat
     settings.rate, settings.least, settings.valid_share = 0.9, 0.2, 0.5
     with pytest.raises(ValueError, match=r"ab.least: expected a gain that a rate of 0.9 leaves"):
         ab(recipe)
+
+
+def test_small_outcomes_have_the_decimals_that_tell_them_apart():
+    """Returns of at most a percent: with three decimals gains of 0.0005 and 0.001 were one."""
+    it = made(ABConfig(name="e", treatment="new", metrics=["outcome"], primary="outcome",
+                       outcome_low=-0.01, outcome_high=0.01, least=0.0005))  # fmt: skip
+    rate = {"value": 0.1, "low": 0.0, "high": 0.2}
+    rows = [{"gain": gain, "others": {}, **dict.fromkeys(RULES, rate), "decisions": None,
+             "rationales": None} for gain in (0.0, 0.0005, 0.001)]  # fmt: skip
+    found = {**vars(Assumed(0.5, 0.1, 0.5)), "most": 9, "runs": 9, "rows": rows}
+    said = plan_markdown(found, it)
+    assert all(f"| {gain} | 0.100" in said for gain in ("+0.00000", "+0.00050", "+0.00100"))
+    assert "A true gain of +0.00050, +0.00100 will" in said
+    one = {"arms": {arm: {"n": 9, "mean": 0.0004} for arm in ("control", "treatment")},
+           "gain": 0.0004, "low": -0.0001, "high": 0.0009, "p": 0.5, "n": 18}  # fmt: skip
+    report = {"metrics": {"outcome": one},
+              "settings": {"outcome_low": -0.01, "outcome_high": 0.01}}  # fmt: skip
+    assert metric_rows(report)[1][0][1:5] == (
+        "0.00040 (n=9)", "0.00040 (n=9)", "0.00040", "[-0.00010, 0.00090]")  # fmt: skip
 
 
 def planned(*, gain=None, rate=0.85, **more):
