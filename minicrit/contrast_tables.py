@@ -24,7 +24,7 @@ def foreseen(report: Mapping[str, Any]) -> str:
     found = report["detectable"]
     gap = "no difference" if found["gap"] is None else f"differences from {found['gap']:.3f} on"
     share, power = 100 * found["discordance"], 100 * found["power"]
-    return (f"Before the run: if two judges disagree on {share:.0f} % of the items, {gap} in "
+    return (f"Before the run: if two judges disagree on {share:g} % of the items, {gap} in "
             f"accuracy can be found with {power:.0f} % power.")  # fmt: skip
 
 

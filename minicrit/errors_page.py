@@ -151,7 +151,7 @@ def doubts(report: Report) -> str:
     found = report["doubtful"]
     laid = report["counts"]["label"]["count"]
     start = (f"{len(found['ids']) + laid} labels are doubtful: the critic is at least "
-             f"{found['confident']:.0%} sure of the opposite. ")  # fmt: skip
+             f"{100 * found['confident']:g}% sure of the opposite. ")  # fmt: skip
     if not found.get("by"):
         return start + ("Nobody else was asked, so all of them count as misses of the critic "
                         "(JUDGE=... asks a model).")  # fmt: skip

@@ -89,7 +89,7 @@ def detectable_line(n: int, discordance: float) -> str:
             f"{100 * POWER:.0f} % power"
         )
     )
-    return (f"{n} items; if two judges disagree on {100 * discordance:.0f} % of them, {found} "
+    return (f"{n} items; if two judges disagree on {100 * discordance:g} % of them, {found} "
             "(items as independent; fewer count where many come from one family)")  # fmt: skip
 
 

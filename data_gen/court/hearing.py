@@ -198,7 +198,7 @@ def _check_unscored(report: dict[str, Any], most: float, out: Path) -> None:
     if lost > most * n:
         faults = Counter(report["faults"])
         why = ", ".join(f"{count} {name}" for name, count in faults.most_common())
-        raise ValueError(f"judge.max_unscored: expected at most {most:.0%} of {n} comparisons "
+        raise ValueError(f"judge.max_unscored: expected at most {100 * most:g}% of {n} comparisons "
                          f"without a judgement, got {lost} ({why}); what there is stands in "
                          f"{out}.md; take a judge that answers in the form, and models that read "
                          "the items")  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 from data_gen.court.verdicts_page import verdicts_page
 from data_gen.injection import page as injections_page
 from minicrit import adapter_page, errors_page, experiments_page, gate_page
-from minicrit.contrast_tables import chance, said_p
+from minicrit.contrast_tables import chance, foreseen, said_p
 from minicrit.feedback import ab_page
 from minicrit.targets import targets
 
@@ -18,6 +18,15 @@ def test_a_chance_for_people() -> None:
     assert [chance(p) for p in (None, 0.0, TINY, 0.0001, 0.25)] == ["-", LESS, LESS, "0.0001",
                                                                     "0.2500"]  # fmt: skip
     assert [said_p(p) for p in (TINY, 0.25)] == ["p < 0.0001", "p=0.2500"]
+
+
+def test_shares_are_told_as_they_were_set() -> None:
+    """Rounded, 0.4 % of disagreement were none, and 97.5 % sure were 98."""
+    found = {"detectable": {"discordance": 0.004, "gap": 0.001, "power": 0.8}}
+    assert "disagree on 0.4 % of the items, differences" in foreseen(found)
+    doubtful = {"ids": [], "confident": 0.975}
+    said = errors_page.doubts({"doubtful": doubtful, "counts": {"label": {"count": 0}}})
+    assert "at least 97.5% sure of the opposite" in said
 
 
 def test_slices_of_errors() -> None:

@@ -230,3 +230,4 @@ def test_what_n_can_find_in_words() -> None:
         detectable_line(12, 0.2)
     )
     assert "0 % of them, no difference" in detectable_line(500, 0.0)
+    assert "disagree on 0.4 % of them, a difference" in detectable_line(9000, 0.004)
