@@ -131,7 +131,7 @@ def failings(rates: dict[str, dict[str, Any]], settings: JudgeConfig) -> list[st
         bar, got = getattr(settings, setting), rates[name][side]
         if got is None or (got < bar if at_least else got > bar):
             bound = " (lower bound)" if side == "low" else ""
-            shown = "nothing" if got is None else f"{got:.2f}{bound}"
+            shown = "nothing" if got is None else f"{got:.4f}{bound}"
             most = "at least" if at_least else "at most"
             found.append(f"{name}: {most} {bar:g}, got {shown}")
     return found

@@ -86,13 +86,13 @@ def test_an_honest_judge_qualifies_and_is_asked_once(tmp_path, capsys):
 
 def test_a_judge_that_goes_by_place_fails_by_its_flips():
     rates, failed, _ = rated(lambda shown: "first")
-    assert "flips: at most 0.2, got 1.00" in failed
+    assert "flips: at most 0.2, got 1.0000" in failed
     assert (rates["parsed"], rates["better_wins"], rates["specificity"]) == (1.0, 0.5, 1.0)
 
 
 def test_a_judge_that_prefers_the_longer_fails_by_length():
     rates, failed, _ = rated(longer)
-    assert "length: at least 0.8, got 0.00" in failed
+    assert "length: at least 0.8, got 0.0000" in failed
     assert (rates["flips"], rates["specificity"]) == (0.0, 0.0)
 
 
@@ -135,7 +135,7 @@ def test_a_few_pairs_are_drawn_by_seed_and_seldom_enough(tmp_path):
         report = qualify(recipe_of(server, tmp_path, cases=9, force=True))
         assert server.counted["requests"] == 2 * report["set"]["cases"] == 18
     assert not report["qualified"]
-    assert "accuracy: at least 0.8, got 0.70 (lower bound)" in report["failings"]
+    assert "accuracy: at least 0.8, got 0.7009 (lower bound)" in report["failings"]
 
 
 def pair(kind, outcome, said="flawed"):
@@ -174,8 +174,10 @@ def test_what_nothing_was_seen_of_is_not_reached():
         "injection: at least 0.9, got nothing", "length: at least 0.8, got nothing",
     ]  # fmt: skip
     assert failings(rates, JudgeConfig(least_accuracy=0.95))[0] == (
-        "accuracy: at least 0.95, got 0.91 (lower bound)"
+        "accuracy: at least 0.95, got 0.9124 (lower bound)"
     )
+    hardly = {**rates, "flips": {**rates["flips"], "value": 0.204}}  # not: at most 0.2, got 0.20
+    assert "flips: at most 0.2, got 0.2040" in failings(hardly, JudgeConfig())
 
 
 @pytest.mark.parametrize(
