@@ -30,6 +30,7 @@ _BATCH = 8  # rationales written at once; answers appear after each batch
 _LONGEST = 1 << 20  # characters of one rationale that are shown or read
 _FIRST = 20  # of what is no use, as shown
 _TABLES = (".csv", ".tsv", ".ndjson", ".csv.gz")  # each row a text, and not the file one text
+_DECIMALS = 6  # of p and threshold, at most
 _REASON = 300  # characters shown of why a critique is unparsed; it quotes the text
 Item = tuple[str, str]  # (domain, rationale)
 
@@ -85,8 +86,9 @@ def readable(written: "Written") -> str:
     """The verdict in a few lines for people."""
     verdict = written.verdict
     known = " (calibrated)" if verdict.calibrated else ""
-    lines = [f"{verdict.label.upper()}   p(flawed) {verdict.p_flawed:.2f}{known}, threshold "
-             f"{verdict.threshold:.2f}, {verdict.latency_ms:.0f} ms"]  # fmt: skip
+    p, threshold = _apart(verdict.p_flawed, verdict.threshold)
+    lines = [f"{verdict.label.upper()}   p(flawed) {p}{known}, threshold {threshold}, "
+             f"{verdict.latency_ms:.0f} ms"]  # fmt: skip
     if verdict.unsure:
         lines.append("  Unsure:    in the band in which verdicts are often wrong; look yourself")
     rows = {
@@ -99,6 +101,15 @@ def readable(written: "Written") -> str:
     }
     lines += [f"  {name + ':':<11}{shown(text, _LONGEST)}" for name, text in rows.items() if text]
     return "\n".join(lines)
+
+
+def _apart(p: float, threshold: float) -> tuple[str, str]:
+    """Both with two decimals, or as many as it takes to see that they differ."""
+    for digits in range(2, _DECIMALS):
+        pair = f"{p:.{digits}f}", f"{threshold:.{digits}f}"
+        if pair[0] != pair[1] or p == threshold:
+            return pair
+    return f"{p:.{_DECIMALS}f}", f"{threshold:.{_DECIMALS}f}"
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

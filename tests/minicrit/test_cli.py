@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -317,6 +318,8 @@ def test_answers_never_steer_the_terminal():
         "  Critique:  Three cases.\n"
         "  Unparsed:  line 2: \\x9b"
     )
+    close = replace(written, verdict=replace(verdict, p_flawed=0.5312, threshold=0.5308))
+    assert readable(close).startswith("FLAWED   p(flawed) 0.5312, threshold 0.5308, 12 ms\n")
     line = as_json(written)
     assert line.isascii()
     assert line.isprintable()
