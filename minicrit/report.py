@@ -99,7 +99,7 @@ def _found(recipe: Recipe, benchmark: dict[str, Any] | None) -> dict[str, Any]:
         "quantized": quantize_rows(quantized),
         "coverage": coverage_rows(read_results(recipe.data.folder / "coverage.json")),
         "samples": [_marked(s) for s in _samples(benchmark)],
-        **read_sides(out),
+        **read_sides(out, benchmark),
         **(views(benchmark) if benchmark else {}),
     }
 

@@ -21,7 +21,7 @@ from typing import Any
 from minicrit.adapter_page import adapters_view
 from minicrit.contrast_tables import chance
 from minicrit.pages import read_results
-from minicrit.tables import Row, cell, left_out, number
+from minicrit.tables import Row, cell, left_out, named, number
 
 Report = Mapping[str, Any]
 Table = tuple[Row, list[Row]]
@@ -61,8 +61,14 @@ ARM_FIGURES = {"accuracy": "accuracy", "f1": "F1", "fpr": "false positives", "au
                "verdict_right": "verdict right", "parsed": "parsed"}  # fmt: skip
 
 
-def read_sides(out: Path) -> dict[str, View | None]:
-    """The views of all that lies beside a benchmark `out`, by section."""
+def read_sides(out: Path, benchmark: Report | None = None) -> dict[str, View | None]:
+    """The views of all that lies beside a benchmark `out`, by section.
+
+    Args:
+        out: of the benchmark.
+        benchmark: its report; of a critic that has changed between it and another report it is
+            said, as names are those of folders.
+    """
     names: dict[str, tuple[Path, Callable[[Report], View]]] = {
         "judged": (out.with_name(f"{out.name}.judge.json"), judge_view),
         "explained": (out.with_name("explain.json"), explained_view),
@@ -71,7 +77,24 @@ def read_sides(out: Path) -> dict[str, View | None]:
         "experiments": (out.with_name("experiments.json"), experiments_view),
     }
     found = {name: (read_results(path), view) for name, (path, view) in names.items()}
-    return {name: view(report) if report else None for name, (report, view) in found.items()}
+    judges = list((benchmark or {}).get("judges", {}).values())
+    return {name: view(_dated(report, judges)) if report else None
+            for name, (report, view) in found.items()}  # fmt: skip
+
+
+def _dated(report: Report, judges: Sequence[Report]) -> Report:
+    """The report with the names of its critics as `tables.named` has them."""
+
+    def told(critic: Any) -> Any:
+        if not (isinstance(critic, Mapping) and {"name", "identity"} <= critic.keys()):
+            return critic
+        return {**critic, "name": named(critic, judges)}
+
+    alone = {key: told(report[key]) for key in ("critic", "model") if key in report}
+    models = report.get("models")
+    if isinstance(models, Mapping):
+        alone["models"] = {key: told(one) for key, one in models.items()}
+    return {**report, **alone}
 
 
 def judge_view(report: Report) -> View:

@@ -1,7 +1,7 @@
 """Tables of the benchmark: head and rows, for the page and for Markdown."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Row = tuple[str, ...]
@@ -128,6 +128,16 @@ def abstaining(judge: Mapping[str, Any]) -> str:
 def name_of(report: Mapping[str, Any], key: str) -> str:
     """What a judge is called in tables."""
     return str(report["judges"][key]["name"])
+
+
+def named(critic: Mapping[str, Any], judges: Iterable[Mapping[str, Any]]) -> str:
+    """A critic's name; if judges bear it and none is this one, that it has changed since or before.
+
+    A folder that was trained or calibrated anew has the name of what lay there.
+    """
+    alike = [judge for judge in judges if judge.get("name") == critic.get("name")]
+    changed = alike and critic.get("identity") not in {judge.get("identity") for judge in alike}
+    return f"{critic.get('name')}" + (" in another state than the benchmark's" if changed else "")
 
 
 def metric_rows(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:

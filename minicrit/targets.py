@@ -148,9 +148,9 @@ def _other_critic(report: Report, benchmark: Report | None) -> str:
     """Says so where a figure is not that of the critic of the benchmark."""
     critic = report.get("critic") or {}
     judge = benchmark["judges"]["model_1"] if benchmark else critic
-    return (
-        "" if critic.get("identity") == judge.get("identity") else f"; critic {critic.get('name')}"
-    )
+    if critic.get("identity") == judge.get("identity"):
+        return ""
+    return f"; critic {tables.named(critic, [judge])}"
 
 
 def summary(

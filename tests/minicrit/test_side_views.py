@@ -121,3 +121,22 @@ def test_found_beside_the_benchmark(tmp_path: Path) -> None:
     out.with_name("errors.json").write_text("[]")
     with pytest.raises(ValueError, match=r"errors\.json: .*make it again"):
         read_sides(out)
+
+
+def test_a_critic_that_has_changed_since_is_not_taken_for_the_benchmarks(tmp_path: Path) -> None:
+    """Trained anew it has the name of its folder, and what was wrong before stood under it."""
+    name, changed = "checkpoints/r/sft", "checkpoints/r/sft in another state than the benchmark's"
+    judges = {"model_1": {"name": name, "identity": "new"},
+              "words": {"name": "bag of words"}}  # fmt: skip
+    out = tmp_path / "benchmark"
+    errors = {"n": 1, "split": "validation", "counts": {}}
+    for identity, shown in (("new", name), ("old", changed)):
+        critic = {"name": name, "identity": identity}
+        (tmp_path / "errors.json").write_text(json.dumps({**errors, "critic": critic}))
+        models = {"model_1": critic, "model_2": {"name": "embedded", "identity": "b"}}
+        (tmp_path / "benchmark.judge.json").write_text(json.dumps({**JUDGED, "models": models}))
+        found = read_sides(out, {"judges": judges})
+        assert found["errors"] is not None
+        assert found["errors"]["about"].startswith(f"{shown} on 1 items")
+        assert found["judged"] is not None
+        assert found["judged"]["models"] == [shown, "embedded"]

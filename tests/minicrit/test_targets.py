@@ -125,6 +125,10 @@ def test_figures_of_another_critic_say_so() -> None:
     detail = targets(benchmark((0.1, 0, 0.2), 1, 2), other)[3]["detail"]
     assert detail == "95 %: -0.20 to +0.50, p=0.0010, 250 trades; critic c"
     assert targets(None, other)[3]["value"] == "+0.10"
+    trained_anew = benchmark((0.1, 0, 0.2), 1, 2)
+    trained_anew["judges"]["model_1"]["name"] = "c"
+    detail = targets(trained_anew, other)[3]["detail"]
+    assert detail.endswith("; critic c in another state than the benchmark's")
 
 
 def test_summary_without_a_benchmark() -> None:
