@@ -36,7 +36,7 @@ from minicrit.ledoit_wolf import LEAST_BLOCKS
 from minicrit.manifest import provenance
 from minicrit.measures import plain
 from minicrit.sharpe import sharpe_ratio
-from minicrit.tabular import write_table
+from minicrit.tabular import inert, write_table
 from minicrit.trades import SLACK, Trade, read_prices, read_trades
 
 Bools = npt.NDArray[np.bool_]
@@ -248,7 +248,7 @@ def _write(
     header = ("line", "date", "exit_date", "instrument", "side", "size", "return", "p_flawed",
               "flagged", "label")  # fmt: skip
     rows = (
-        (t.line, t.opened, t.closed, t.instrument, "long" if t.side > 0 else "short", t.size,
+        (t.line, t.opened, t.closed, inert(t.instrument), "long" if t.side > 0 else "short", t.size,
          round(t.gain, 6), None if np.isnan(p) else round(float(p), 6), int(flag), t.label)
         for t, p, flag in zip(trades, scored.p, flagged, strict=True)
     )  # fmt: skip

@@ -115,6 +115,16 @@ def test_curves_end_at_the_totals(case: tuple[Recipe, dict]) -> None:
     assert last == sorted(last)
 
 
+def test_an_instrument_computes_nothing_in_a_spreadsheet(tmp_path: Path) -> None:
+    recipe = made(tmp_path, 40)
+    path = recipe.sharpe.trades
+    assert path is not None
+    path.write_text(path.read_text().replace(",X,", ",=1+1,"))
+    sharpe(recipe, load=StandIn)
+    rows = csv.DictReader(Path(f"{recipe.sharpe.out}.trades.csv").read_text().splitlines())
+    assert {row["instrument"] for row in rows} == {"'=1+1", "Y"}
+
+
 def test_everything_is_written_and_text_can_do_nothing(case: tuple[Recipe, dict]) -> None:
     recipe, report = case
     out = recipe.sharpe.out
