@@ -98,15 +98,22 @@ def left_out(report: Mapping[str, Any]) -> str:
     return f", without {sum(lost.values())} more that could not be read ({why})" if lost else ""
 
 
+def where(found: Mapping[str, Any]) -> str:
+    """Over what a certificate holds: what was certified on one domain says nothing of others."""
+    if found["each_domain"]:
+        return "in each domain"
+    domains = found.get("domains") or {}
+    return f"in the domain {next(iter(domains))}" if len(domains) == 1 else "over all domains"
+
+
 def certificate(judge: Mapping[str, Any]) -> str:
     """What a calibrated judge's threshold promises, in a sentence."""
     found = judge["calibration"]
-    where = "in each domain" if found["each_domain"] else "over all domains"
     # That of a threshold over all: the one for each domain is another, with a k by domain.
     k = "" if found["each_domain"] else f" (k = {found['k']})"
     limit, sure = 100 * found["alpha"], 100 * (1 - found["delta"])
     return (f"{judge['name']}: threshold certified on {found['n']} other valid items{k}: false "
-            f"positives <= {limit:g} % {where} with confidence {sure:g} %, for items of the "
+            f"positives <= {limit:g} % {where(found)} with confidence {sure:g} %, for items of the "
             "calibration families."
             + (f" Fitted to float32 weights; these are {found['rounded']}."
                if found.get("rounded") else ""))  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 from minicrit.calibrated import read_calibration
 from minicrit.jsonl import parse_object, shown
 from minicrit.prompts import LEAD_IN, VERDICT_WORDS, render_prompt
+from minicrit.tables import where
 from minicrit.taxonomy import DOMAINS, FLAW_TYPES
 
 _METRICS = ("f1", "fpr", "recall", "accuracy", "auroc", "ece")
@@ -113,7 +114,6 @@ def _threshold(box: Path, facts: Mapping[str, Any]) -> str:
                "No calibration was fitted.")  # fmt: skip
         return f"## Threshold\n\n0.5, and nothing is certified. {why}\n"
     c = found.facts
-    where = "in each domain" if c["each_domain"] else "over all domains"
     k = "" if c["each_domain"] else f" (k = {c['k']})"  # that of the threshold over all
     held = ("These weights are what it was fitted to." if facts["exact"] else
             f"It was fitted to float32 weights; for these, rounded to {facts['weights']}, it is "
@@ -130,7 +130,7 @@ def _threshold(box: Path, facts: Mapping[str, Any]) -> str:
     shift        {found.scale.shift:+.6f}{f"  (of domains, both: {own})" if own else ""}
 {sums}
 From {c["n"]} calibration items{k}: with confidence {100 * (1 - c["delta"]):g} % at most
-{100 * c["alpha"]:g} % of valid rationales are flagged {where}, for new items of the calibration
+{100 * c["alpha"]:g} % of valid rationales are flagged {where(c)}, for new items of the calibration
 families. {held} Everything else is in `calibration.json`.
 """
 

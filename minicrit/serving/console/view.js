@@ -121,7 +121,9 @@ export function promise(result) {
     return "This critic is not calibrated: the threshold carries no certificate, and p(flawed) is "
       + "as the model says it.";
   }
-  const where = found.each_domain ? "in each domain" : "over all domains";
+  const domains = Object.keys(found.domains || {});  // of one it says nothing of others
+  const where = found.each_domain ? "in each domain"
+    : domains.length === 1 ? `in the domain ${visible(domains[0])}` : "over all domains";
   const band = found.abstain ? ` Between ${number(found.abstain.low)} and `
     + `${number(found.abstain.high)} verdicts cannot be relied on.` : "";
   // That of a threshold over all domains: the one for each is another, with a k by domain.
