@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from minicrit import plots
-from minicrit.contrast_tables import chance
+from minicrit.contrast_tables import chance, said_p
 from minicrit.feedback.experiment import DECIMALS
 from minicrit.feedback.planning import ENDS
 from minicrit.pages import render
@@ -60,7 +60,7 @@ def ab_html(report: Report) -> str:
         standing=standing(report), metrics=metric_rows(report), read=READ,
         plots=[(LABELS[name], _plot(metric["series"]))
                for name, metric in report["metrics"].items() if len(metric["series"]) > 1],
-        log=log_rows(report),
+        log=log_rows(report), mismatch=said_p(report["mismatch_p"]),
     )  # fmt: skip
 
 

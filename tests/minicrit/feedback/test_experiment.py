@@ -314,6 +314,7 @@ def test_the_command_begins_and_shows(tmp_path, monkeypatch, capsys):
     page = (tmp_path / "reports/ab.html").read_text()
     assert page.count("<svg") == 2
     assert "<script" not in page
+    assert "that the arms are as frequent as they were drawn: p=" in page  # not: equally
     report = json.loads((tmp_path / "reports/ab.json").read_text())
     assert report["ended"]["reason"] == "harm"
     assert [row["event"] for row in report["log"]] == ["begun", "stopped"]
