@@ -41,6 +41,7 @@ def attach_lora(
         lora_alpha=int(alpha) if alpha == int(alpha) else alpha,  # type: ignore[arg-type]
         lora_dropout=dropout,
         target_modules=named,
+        exclude_modules=_more_than_linear(model) if named == "all-linear" else None,
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):
@@ -50,12 +51,26 @@ def attach_lora(
     return cast("PeftModel", adapted)
 
 
+def _more_than_linear(model: PreTrainedModel) -> list[str] | None:
+    """Layers that a model derives from linear ones and that return more, such as PhiMoE's router.
+
+    Peft takes them for linear, and fails in the first forward over what they return.
+    """
+    found = [name for name, layer in model.named_modules() if _own_kind(layer)]
+    return found or None
+
+
+def _own_kind(layer: torch.nn.Module) -> bool:
+    """Whether a linear layer is of a class of its model; those of quantized weights are not."""
+    return isinstance(layer, torch.nn.Linear) and type(layer).__module__.startswith("transformers.")
+
+
 def _layers_named(model: PreTrainedModel, targets: str) -> list[str]:
     """The names, apart; peft would leave those that it does not find out without a word."""
     named = [name.strip() for name in targets.split(",")]
     head = model.get_output_embeddings()
     layers = {name: layer for name, layer in model.named_modules()
-              if isinstance(layer, torch.nn.Linear)}  # fmt: skip
+              if isinstance(layer, torch.nn.Linear) and not _own_kind(layer)}  # fmt: skip
     for name in named:  # as peft takes it: the full name, or the end of it
         found = [layer for own, layer in layers.items() if f".{own}".endswith(f".{name}")]
         if head in found:  # losses read it bare; and a tied embedding would be merged with it

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, PhimoeConfig
 
+from minicrit import attention
 from minicrit.base import load_model
 from minicrit.lora import WEIGHTS, attach_lora, load_lora, open_lora
 from minicrit.packing import Branch, Tree, pack
@@ -67,6 +69,24 @@ def test_the_output_layer_takes_no_adapter_whatever_it_is_called(tiny, called):
         attach_lora(model, targets=f"q_proj, {called}", **options)
     with pytest.raises(ValueError, match=r"lora.targets: .* linear layers \((?!.*(lm_head|top))"):
         attach_lora(model, targets="no_proj", **options)
+
+
+def test_a_layer_that_only_derives_from_a_linear_one_takes_no_adapter():
+    """The router of PhiMoE gives weights and experts beside its logits: peft raised over them."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "vocab_size": 64}
+    config = PhimoeConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, pad_token_id=0)
+    options = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "seed": 0}
+
+    def fresh():
+        return AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
+
+    model = attach_lora(fresh(), targets="all-linear", **options)
+    batch = pack([Tree((5, 6), (Branch((7, 8), (1.0, 1.0)), Branch((9,), (1.0,))))])
+    model.get_base_model()(**batch.model_inputs()).logits.sum().backward()
+    named = {n.split(".")[-4] for n, _ in model.named_parameters() if "lora_A" in n}
+    assert named == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    with pytest.raises(ValueError, match=r"lora.targets: .* linear layers \((?!.*router.*\))"):
+        attach_lora(fresh(), targets="q_proj, router", **options)
 
 
 def test_a_saved_adapter_goes_on_where_it_was(tiny, tmp_path):
