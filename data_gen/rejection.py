@@ -26,7 +26,7 @@ from data_gen.pairs import training_examples
 from data_gen.public import draw_groups, order_key, require_drawn
 from data_gen.scouting import drawn, scout
 from data_gen.screen import asked, held_out_inputs, measured_on
-from minicrit.encoding import Encoder, TooLongError
+from minicrit.encoding import Encoder, TooLongError, quoted_by
 from minicrit.files import atomic_folder, recover_folder, sha256_file, sha256_json, write_json
 from minicrit.jsonl import write_rows
 from minicrit.judging import item_of
@@ -150,13 +150,13 @@ def readable(examples: Sequence[Example], *encoders: Encoder) -> list[Example]:
 
 def _has_room(encoder: Encoder, one: Kept) -> bool:
     """Whether a critique can be learnt: whether it fits behind its rationale."""
-    return _fits(encoder, one.example, _length(encoder, one))
+    return _fits(encoder, one.example, _length(encoder, one), quoted_by(one.text))
 
 
-def _fits(encoder: Encoder, example: Example, reserve: int = 0) -> bool:
+def _fits(encoder: Encoder, example: Example, reserve: int = 0, quoted: str | None = None) -> bool:
     """Whether it can be read; what cannot costs nothing, and no control learns it."""
     try:
-        encoder.prompt(example.domain, example.rationale, reserve)
+        encoder.prompt(example.domain, example.rationale, reserve, quoted)
     except TooLongError:
         return False
     return True

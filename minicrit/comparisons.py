@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from minicrit.encoding import Encoder, TooLongError, said
+from minicrit.encoding import Encoder, TooLongError, quoted_by, said
 from minicrit.jsonl import BadLine, RefusedError, read_lines, shown
 from minicrit.packing import Branch, grow
 from minicrit.plan import Group
@@ -131,7 +131,8 @@ def _branches(
         encoder.written(text) if whole else [*encoder.lead_in, *encoder.verdict_words[said(text)]]
         for text in texts
     ]
-    prompt = encoder.prompt(pair.domain, pair.rationale, reserve=max(map(len, completions)))
+    prompt = encoder.prompt(pair.domain, pair.rationale, max(map(len, completions)),
+                            quoted_by(pair.chosen))  # fmt: skip
     chosen, rejected = (
         replace(completion_branch(encoder, prompt, ids, 1.0), key=2 * number + side)
         for side, ids in enumerate(completions)
@@ -218,7 +219,8 @@ def _selected(
 ) -> Branch:
     whole = row.get("finished", True)
     completion = encoder.written(row["text"]) if whole else encoder.begun(row["text"])
-    prompt = encoder.prompt(row["domain"], row["rationale"], reserve=len(completion))
+    prompt = encoder.prompt(row["domain"], row["rationale"], len(completion),
+                            quoted_by(row["text"]))  # fmt: skip
     worth = float(row["score"]) if weighted else 1.0
     word = len(encoder.verdict_words[said(row["text"])])
     branch = completion_branch(encoder, prompt, completion, worth)

@@ -43,7 +43,8 @@ class DataConfig:
         max_tokens: longest prompt plus critique, in tokens; longer public rows are left out and
             counted.
         truncate: cut rationales that are too long at their end instead, and count them; the answer
-            marker and the end token always stay.
+            marker and the end token always stay. One whose evidence would be cut off is neither
+            learnt nor validated on: what is left of it may be without a flaw.
         max_bad: share of bad lines in an input file above which the stage stops.
     """
 

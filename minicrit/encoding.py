@@ -16,9 +16,11 @@ from minicrit.prompts import (
     PROMPT_VERSION,
     VERDICT_WORDS,
     Critique,
+    attempt,
     render_critique,
     render_prompt,
 )
+from minicrit.records import lacking_span
 from minicrit.taxonomy import FLAW_TYPES
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,10 @@ CONTROL_LIKE = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,30}\]")
 
 class TooLongError(ValueError):
     """A text does not fit into the token limit and cutting it was not allowed."""
+
+
+class CutOffError(TooLongError):
+    """What a critique quotes stands in what would be cut off: the rest may be without a flaw."""
 
 
 def name_special(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -51,7 +57,7 @@ def naming(name: str) -> Iterator[None]:
     try:
         yield
     except TooLongError as error:
-        raise TooLongError(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
 
 
 @dataclass
@@ -126,11 +132,14 @@ class Encoder:
                              "first token for both; choose another base")  # fmt: skip
         return valid, flawed
 
-    def prompt(self, domain: str, rationale: str, reserve: int = 0) -> list[int]:
+    def prompt(
+        self, domain: str, rationale: str, reserve: int = 0, quoted: str | None = None
+    ) -> list[int]:
         """Prompt ids that leave `reserve` tokens for what follows.
 
         Raises:
             TooLongError: if they do not fit and `truncate` is off.
+            CutOffError: if it is on, and evidence that is `quoted` from the rationale is lost.
         """
         ids = self.opening + self.ids(render_prompt(domain, rationale, self.style))
         room = self.max_tokens - reserve
@@ -139,15 +148,21 @@ class Encoder:
                 f"expected at most {room} prompt tokens, got {len(ids)}; shorten the "
                 "text; in training, raise data.max_tokens or set data.truncate"
             )
+        kept = rationale if len(ids) <= room else self._cut(domain, rationale, room)
+        if quoted and lacking_span(quoted, rationale) != (lost := lacking_span(quoted, kept)):
+            raise CutOffError(
+                f"expected the evidence in the {room} tokens of the prompt that are kept, got "
+                f"{lost!r} in what is cut off; raise data.max_tokens"
+            )
         self.ledger["prompts"] += 1
-        if len(ids) <= room:
+        if kept is rationale:
             return ids
         self.ledger["truncated"] += 1
         self.ledger["tokens_cut"] += len(ids) - room
-        return self._cut(domain, rationale, room)
+        return self.opening + self.ids(render_prompt(domain, kept, self.style))
 
-    def _cut(self, domain: str, rationale: str, room: int) -> list[int]:
-        """Drops the end of the rationale until the whole prompt fits, marker included."""
+    def _cut(self, domain: str, rationale: str, room: int) -> str:
+        """As much of the start of a rationale as fits with the whole prompt, marker included."""
         low, high = 0, len(rationale)
         while low < high:
             middle = (low + high + 1) // 2
@@ -156,7 +171,7 @@ class Encoder:
             low, high = (middle, high) if fits else (low, middle - 1)
         if low == 0:
             raise TooLongError(f"expected room for a prompt, got {room} tokens; raise max_tokens")
-        return self.opening + self.ids(render_prompt(domain, rationale[:low], self.style))
+        return rationale[:low]
 
     def leave_out(self, path: Path, things: str, count: int, *, of: int) -> None:
         """Says and counts what training cannot read; one that is too long stops no other.
@@ -172,8 +187,9 @@ class Encoder:
         """
         if not count:
             return
+        which = "longer" + (", without room or their evidence if cut" if self.truncate else "")
         said = (f"{path}: expected {things} of at most {self.max_tokens} tokens, rationale "
-                f"included, got {count} of {of} that are longer; ")  # fmt: skip
+                f"included, got {count} of {of} that are {which}; ")  # fmt: skip
         remedy = "raise data.max_tokens" + ("" if self.truncate else " or set data.truncate")
         if count == of:
             raise ValueError(said + remedy)
@@ -217,6 +233,16 @@ class Encoder:
             return verdict
         named = Critique(label=critique.label, flaw_type=critique.flaw_type)
         return max(verdict, common_length(whole, self.completion(named)))
+
+
+def quoted(critique: Critique | None) -> str | None:
+    """The evidence that a critique quotes; None where it has no such line."""
+    return critique.evidence if critique and critique.label == "flawed" else None
+
+
+def quoted_by(text: str) -> str | None:
+    """The same of a written critique, if it parses."""
+    return quoted(attempt(text)[0])
 
 
 def said(text: str) -> str:

@@ -2,23 +2,39 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from minicrit.encoding import Encoder, naming
+from minicrit.encoding import CutOffError, Encoder, naming, quoted
 from minicrit.packing import Branch, Tree, grow
 from minicrit.plan import Group, grouped
 from minicrit.prompts import critique_of
 from minicrit.readout import judging_tree
-from minicrit.records import Example, change_of, read_examples
+from minicrit.records import Example, Reading, change_of, read_examples
 from minicrit.training_config import SFTConfig
 from minicrit.twinning import with_departures
+
+
+def sft_groups(read: Reading, encoder: Encoder, settings: SFTConfig, seed: int) -> list[Group]:
+    """`training_groups` of a file; how many are left out is said and counted.
+
+    Raises:
+        ValueError: if all are.
+    """
+    groups = training_groups(read.examples, encoder, settings, seed)
+    count, learnt = len(read.examples), sum(group.examples for group in groups)
+    encoder.leave_out(read.path, "examples", count - learnt, of=count)
+    return groups
 
 
 def training_groups(
     examples: Sequence[Example], encoder: Encoder, settings: SFTConfig, seed: int
 ) -> list[Group]:
-    """Encodes the training examples; twins become one tree with what they share as its prefix."""
+    """Encodes the training examples; twins become one tree with what they share as its prefix.
+
+    One whose evidence would be cut off is left out: what is left of it may be without a flaw.
+    """
     wanted = settings.coherence or settings.running or settings.deep
     if (wanted or settings.steady) and not settings.share_prefix:
         raise ValueError(
@@ -26,10 +42,14 @@ def training_groups(
             "sft.steady, got false; set these four to 0"
         )
     groups = []
-    for members in grouped(examples):
-        name = members[0].group
+    for whole_group in grouped(examples):
+        name = whole_group[0].group
         explained = random.Random(f"{seed}/{name}").random() < settings.explained  # noqa: S311
-        branches = [sft_branch(e, encoder, settings.verdict_weight, explained) for e in members]
+        found = [(e, _whole(e, encoder, settings, explained)) for e in whole_group]
+        members = [e for e, branch in found if branch]
+        branches = [branch for _, branch in found if branch]
+        if not branches:
+            continue
         origins = _origins(members)
         branches = [replace(b, key=origin) for b, origin in zip(branches, origins, strict=True)]
         if wanted:
@@ -37,6 +57,16 @@ def training_groups(
         trees = (grow(branches),) if settings.share_prefix else tuple(map(_alone, branches))
         groups.append(Group(name, trees, len(members), keys=1))
     return groups
+
+
+def _whole(
+    example: Example, encoder: Encoder, settings: SFTConfig, explained: bool
+) -> Branch | None:
+    """`sft_branch`; None if the evidence would be cut off."""
+    try:
+        return sft_branch(example, encoder, settings.verdict_weight, explained)
+    except CutOffError:
+        return None
 
 
 def _origins(members: Sequence[Example]) -> list[int]:
@@ -59,16 +89,19 @@ def _with_departures(members: Sequence[Example], branches: Sequence[Branch]) -> 
 
 
 def validation_examples(path: Path, encoder: Encoder) -> list[Example]:
-    """The examples of a file, to validate on.
+    """The examples of a file, to validate on, but those whose evidence would be cut off.
 
     Raises:
         TooLongError: if one does not fit; not only when it is validated for the first time.
+        ValueError: if none is left.
     """
-    examples = list(read_examples(path).examples)
+    examples, kept = read_examples(path).examples, []
     for example in examples:
-        with naming(f"{path}: {example.id}"):
+        with suppress(CutOffError), naming(f"{path}: {example.id}"):
             judging_tree(encoder, example)
-    return examples
+            kept.append(example)
+    encoder.leave_out(path, "examples", len(examples) - len(kept), of=len(examples))
+    return kept
 
 
 def _alone(branch: Branch) -> Tree:
@@ -82,11 +115,15 @@ def sft_branch(
 
     The verdict word weighs `verdict_weight` in all, every later token 1. Without `explained` the
     sequence ends after the verdict of a sound text, after the flaw type of a flawed one.
+
+    Raises:
+        TooLongError: see `Encoder.prompt`.
     """
     critique = critique_of(example)
     completion = encoder.completion(critique)
     with naming(example.id):
-        prompt = encoder.prompt(example.domain, example.rationale, reserve=len(completion))
+        prompt = encoder.prompt(example.domain, example.rationale, len(completion),
+                                quoted(critique))  # fmt: skip
     lead = len(encoder.lead_in)
     word = len(encoder.verdict_words[example.label])
     kept = completion if explained else completion[: encoder.opening_lines(critique)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from minicrit.encoding import Encoder, common_length
+from minicrit.encoding import Encoder, common_length, quoted
 from minicrit.packing import Branch, PackedBatch, Tree
 from minicrit.prompts import critique_of
 from minicrit.records import Example
@@ -83,8 +83,9 @@ def judging_tree(encoder: Encoder, example: Example) -> Tree:
 
     Branches: valid, flawed, reference, then one a type of the taxonomy in its order.
     """
-    completion = encoder.completion(critique_of(example))
-    prompt = encoder.prompt(example.domain, example.rationale, reserve=len(completion))
+    critique = critique_of(example)
+    completion = encoder.completion(critique)
+    prompt = encoder.prompt(example.domain, example.rationale, len(completion), quoted(critique))
     tree = verdict_tree(encoder, prompt)
     reference = scored(completion[len(encoder.lead_in) :])
     types = (_types(encoder),) if example.label == "flawed" else ()

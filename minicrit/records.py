@@ -162,6 +162,12 @@ def change_of(example: Example) -> str | None:
     return change if change in CHANGES and not of_the_suite else None
 
 
+def lacking_span(evidence: str, rationale: str) -> str | None:
+    """A span of the evidence that does not stand in a text word for word; None if all do."""
+    spans = [] if evidence in rationale else evidence.split(_SPAN_BREAK)
+    return next((one for one in spans if not one.strip() or one not in rationale), None)
+
+
 def read_examples(
     path: str | Path,
     *,
@@ -317,12 +323,9 @@ def _check_verdict(row: Mapping[str, Any]) -> None:
 
 
 def _check_evidence(evidence: str | None, rationale: str) -> None:
-    if evidence is None or evidence in rationale:
-        return
-    for span in evidence.split(_SPAN_BREAK):
-        if not span.strip() or span not in rationale:
-            remedy = "copy the span, or join several by a line holding [...]"
-            raise RefusedError("evidence verbatim in the rationale", repr(span), remedy)
+    if evidence is not None and (span := lacking_span(evidence, rationale)) is not None:
+        remedy = "copy the span, or join several by a line holding [...]"
+        raise RefusedError("evidence verbatim in the rationale", repr(span), remedy)
 
 
 def _set_aside(bad: list[BadLine], target: Path) -> None:

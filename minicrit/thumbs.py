@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from minicrit.comparisons import completion_branch
-from minicrit.encoding import Encoder, TooLongError, naming, said
+from minicrit.encoding import Encoder, TooLongError, naming, quoted_by, said
 from minicrit.jsonl import BadLine, RefusedError, read_lines
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import kto
@@ -113,8 +113,9 @@ def fitting(path: Path, thumbs: Sequence[Thumb], encoder: Encoder) -> list[Thumb
 
 
 def _fits(thumb: Thumb, encoder: Encoder) -> bool:
+    quoted = quoted_by(thumb.text) if thumb.good else None
     try:
-        encoder.prompt(thumb.domain, thumb.rationale, reserve=len(encoder.written(thumb.text)))
+        encoder.prompt(thumb.domain, thumb.rationale, len(encoder.written(thumb.text)), quoted)
     except TooLongError:
         return False
     return True

@@ -14,7 +14,7 @@ from minicrit.comparisons import encoded_pairs, grown, read_preferences, selecte
 from minicrit.config import Recipe
 from minicrit.critic import Critic
 from minicrit.files import sha256_file, sha256_json
-from minicrit.lessons import training_groups, validation_examples
+from minicrit.lessons import sft_groups, validation_examples
 from minicrit.lora import attach_reference, load_lora
 from minicrit.losses import PairSettings
 from minicrit.packing import PackedBatch
@@ -62,9 +62,9 @@ def train_sft(recipe: Recipe) -> Path:
     if run.finished:
         return settings.out
     with run.alone():
-        train = read_examples(run.files["train"]).examples
+        train = read_examples(run.files["train"])
         critic = trainee(run)
-        groups = training_groups(train, critic.encoder, settings, recipe.seed)
+        groups = sft_groups(train, critic.encoder, settings, recipe.seed)
         plan = _plan(run, groups, settings.batch_examples)
 
         def module(optimization: Optimization) -> SFTModule:

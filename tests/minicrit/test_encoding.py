@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minicrit.encoding import Encoder, TooLongError, name_special
+from minicrit.encoding import CutOffError, Encoder, TooLongError, name_special, quoted_by
 from minicrit.prompts import Critique, render_critique, render_prompt
 
 
@@ -67,6 +67,29 @@ def test_cutting_is_counted_and_keeps_the_answer_marker(tiny_encoder):
     assert encoder.ledger["tokens_cut"] > 0
 
 
+def test_evidence_is_not_cut_off(tiny_encoder):
+    """The flaw was gone and the label stayed."""
+    text = "word " * 40 + "so it will." + " word" * 40
+    fits = len(tiny_encoder.prompt("general", "word " * 40 + "so it will. "))
+    encoder = Encoder(tiny_encoder.tokenizer, fits + 3, truncate=True)
+    ids = encoder.prompt("general", text, 3, quoted="so it will.")
+    assert "so it will." in encoder.tokenizer.decode(ids)
+    counted = dict(encoder.ledger)
+    for quoted in ("so it will. word", "word\n[...]\nwill. word word"):
+        with pytest.raises(CutOffError, match=r"got '.* word' in what is cut off; raise data.max_"):
+            encoder.prompt("general", text, 3, quoted)
+    assert encoder.ledger == counted
+    encoder.prompt("general", text, 3, "which stands nowhere in it")  # nor is it lost by cutting
+
+
+@pytest.mark.parametrize(("text", "evidence"), [
+    ('Verdict: flawed\nEvidence: "a\\nb"\nFix: c', "a\nb"), ("Verdict: flawed\nFix: c", None),
+    ("Verdict: valid\nCritique: c", None), ("Verdict: flawed\nbroken off", None),
+])  # fmt: skip
+def test_a_critique_quotes_its_evidence(text, evidence):
+    assert quoted_by(text) == evidence
+
+
 def test_no_room_at_all_is_an_error_even_when_cutting(tiny_encoder):
     encoder = Encoder(tiny_encoder.tokenizer, max_tokens=5, truncate=True)
     with pytest.raises(TooLongError, match="expected room"):
@@ -74,13 +97,17 @@ def test_no_room_at_all_is_an_error_even_when_cutting(tiny_encoder):
 
 
 @pytest.mark.parametrize(("truncate", "remedy"), [
-    (False, "raise data.max_tokens or set data.truncate"), (True, "raise data.max_tokens"),
+    (False, "longer; raise data.max_tokens or set data.truncate"),
+    (True, "longer, without room or their evidence if cut; raise data.max_tokens"),
 ])  # fmt: skip
 def test_what_is_set_already_is_no_remedy(tiny_encoder, caplog, truncate, remedy):
     """A critique that is too long by itself does not fit behind a rationale that is cut, either."""
     encoder = Encoder(tiny_encoder.tokenizer, max_tokens=9, truncate=truncate)
     encoder.leave_out(Path("p.jsonl"), "pairs", 1, of=3)
-    assert caplog.messages[0].endswith(f"to learn from them, {remedy}")
-    with pytest.raises(ValueError, match=f"got 3 of 3 that are longer; {remedy}$"):
+    why, _, mends = remedy.partition("; ")
+    assert caplog.messages[0].endswith(
+        f"got 1 of 3 that are {why}; they are left out; to learn from them, {mends}"
+    )
+    with pytest.raises(ValueError, match=f"got 3 of 3 that are {remedy}$"):
         encoder.leave_out(Path("p.jsonl"), "pairs", 3, of=3)
     assert encoder.ledger["left_out"] == 1

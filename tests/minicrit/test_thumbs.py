@@ -104,6 +104,17 @@ def test_thumbs_that_do_not_fit_are_left_out_and_stop_no_other(tiny_encoder):
         fitting(path, [long, thumbs[0]], encoder)
 
 
+def test_a_liked_critique_whose_evidence_would_be_cut_off_is_left_out(tiny_encoder):
+    text = "The pump ran for nine days. " * 9 + "It is certain."
+    flawed = 'Verdict: flawed\nEvidence: "It is certain."'
+    thumbs = [Thumb("d", text, said, good, f"g{n}") for n, (said, good) in enumerate(
+        ((flawed, True), (flawed, False), ("Verdict: valid", True)))]  # fmt: skip
+    room = len(tiny_encoder.prompt("d", text))
+    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=room, truncate=True)
+    assert fitting(Path("t.jsonl"), thumbs, encoder) == thumbs[1:]
+    assert encoder.ledger == {"left_out": 1}
+
+
 def test_mismatched_critiques_are_of_other_groups_and_drawn_by_seed(tiny_encoder):
     thumbs = [Thumb("d", f"r{n}", f"Verdict: valid {n}", n % 2 == 0, f"g{n // 2}")
               for n in range(40)]  # fmt: skip

@@ -12,10 +12,15 @@ import torch
 from data_gen.compose import compose
 from data_gen.preferences import preference
 from minicrit.base import Base
-from minicrit.comparisons import comparison_groups, encoded_pairs, read_preferences
+from minicrit.comparisons import (
+    comparison_groups,
+    encoded_pairs,
+    read_preferences,
+    selected_groups,
+)
 from minicrit.config import BaseConfig, Recipe
 from minicrit.critic import Critic
-from minicrit.encoding import said
+from minicrit.encoding import Encoder, said
 from minicrit.jsonl import write_rows
 from minicrit.losses import PairSettings, verdict_divergence
 from minicrit.packing import pack
@@ -33,6 +38,7 @@ from minicrit.preferring import (
     watched,
 )
 from minicrit.prompts import critique_of, render_critique
+from minicrit.records import Preference
 from minicrit.reference import KeptReference, reference_logprobs
 from minicrit.run import Run
 from minicrit.schedule import Optimization
@@ -153,6 +159,27 @@ def test_a_pair_that_does_not_fit_is_left_out_and_stops_no_other(tiny_encoder, p
     assert encoder.ledger["left_out"] == 1
     with pytest.raises(ValueError, match=r"^p.jsonl: .* got 9 of 9 that are longer; raise data.m"):
         encoder.leave_out(Path("p.jsonl"), "pairs", 9, of=9)
+
+
+def test_a_chosen_critique_whose_evidence_would_be_cut_off_is_not_learnt(tiny_encoder, tmp_path):
+    """Neither as the better of two nor as one of those selected; a rejected one may quote it."""
+    text = "The pump ran for nine days. " * 9 + "It is certain."
+    flawed = 'Verdict: flawed\nFlaw: small_sample\nEvidence: "It is certain."'
+    pair = Preference(
+        domain="general", rationale=text, chosen=flawed, rejected="Verdict: valid",
+        chosen_score=1.0, rejected_score=0.0, margin=1.0, scorer="oracle", group="g",
+    )  # fmt: skip
+    other = replace(pair, chosen=pair.rejected, rejected=pair.chosen)
+    room = len(tiny_encoder.prompt(pair.domain, text))
+    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=room, truncate=True)
+    for explained in (0.0, 1.0):
+        found = encoded_pairs([pair, other], encoder, explained=explained)
+        assert (found.pairs, found.too_long) == ([other], 1)
+    path = tmp_path / "selected.jsonl"
+    row = {"group": "g", "domain": "general", "rationale": text, "score": 1.0}
+    write_rows(path, [row | {"text": flawed}, row | {"text": "Verdict: valid"}])
+    (group,) = selected_groups(path, encoder)
+    assert (group.examples, encoder.ledger["left_out"]) == (1, 1)
 
 
 def test_comparisons_that_are_the_same_tokens_count_once(tiny_encoder, pairs):

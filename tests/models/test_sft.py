@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,14 @@ from minicrit.config import BaseConfig, Recipe
 from minicrit.data_config import DataConfig
 from minicrit.encoding import Encoder, TooLongError
 from minicrit.files import folder_hashes
-from minicrit.lessons import sft_branch, training_groups, validation_examples
+from minicrit.lessons import sft_branch, sft_groups, training_groups, validation_examples
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import sft_loss
 from minicrit.manifest import write_manifest
 from minicrit.packing import grow, pack
 from minicrit.plan import Group, StepPlan
 from minicrit.prompts import PROMPT_VERSION
-from minicrit.records import write_examples
+from minicrit.records import read_examples, write_examples
 from minicrit.train import train_dpo, train_kto, train_rsf, train_sft
 from minicrit.training_config import LoraConfig, SFTConfig
 
@@ -159,6 +160,38 @@ def test_an_example_that_is_too_long_is_named_before_training(tiny_encoder, twin
     assert validation_examples(path, tiny_encoder) == rows
     with pytest.raises(TooLongError, match=rf"^{path}: {rows[0].id}: expected at most"):
         validation_examples(path, encoder)
+
+
+def test_a_flaw_that_would_be_cut_off_is_not_learnt(tiny_encoder, tmp_path, caplog):
+    """The label said flawed, and the text that was learnt from was sound."""
+    start = "The pump ran for nine days. " * 9
+    sound = next(compose(1, 0, "train")).example
+    sound = replace(sound, id="a", group="g", rationale=start + "It may run on.", label="valid",
+                    flaw_type=None, severity=None, evidence=None, fix=None,
+                    strengths=None)  # fmt: skip
+    early = replace(sound, id="b", label="flawed", flaw_type="small_sample",
+                    evidence="ran for nine days")  # fmt: skip
+    late = replace(early, id="c", rationale=start + "It is certain.", evidence="It is certain.")
+    alone = replace(late, id="d", group="h")
+    path = tmp_path / "train.jsonl"
+    write_examples(path, [sound, early, late, alone])
+    room = len(tiny_encoder.prompt(sound.domain, late.rationale))
+    encoder = Encoder(tiny_encoder.tokenizer, max_tokens=room, truncate=True)
+    whole = training_groups([sound, early], encoder, SFTConfig(), 0)
+    assert encoder.ledger["truncated"] == 2
+    assert sft_groups(read_examples(path), encoder, SFTConfig(), 0) == whole
+    assert encoder.ledger["left_out"] == 2
+    assert caplog.messages == [
+        f"{path}: expected examples of at most {room} tokens, rationale included, got 2 of 4 that "
+        "are longer, without room or their evidence if cut; they are left out; to learn from them, "
+        "raise data.max_tokens"
+    ]
+    assert validation_examples(path, encoder) == [sound, early]
+    write_examples(path, [alone])
+    for read in (partial(sft_groups, read_examples(path), encoder, SFTConfig(), 0),
+                 partial(validation_examples, path, encoder)):  # fmt: skip
+        with pytest.raises(ValueError, match=r"got 1 of 1 that are longer, .*; raise data.max"):
+            read()
 
 
 def test_a_validation_example_that_is_too_long_stops_before_the_first_step(
