@@ -12,6 +12,8 @@ from minicrit.files import CALIBRATION
 _OWN = {"import": "imports", "feedback-pairs": "feedback", "qualify": "judge"}
 #: Settings of it that say where something is written.
 _NAMES = ("out", "report", "router", "parts")
+#: Stages that write nothing if their result is there and up to date; who trains asks then.
+_TRAINED = ("sft", "dpo", "rsf", "kto")
 
 
 def destinations(stage: str, recipe: Recipe) -> Iterator[tuple[str, Path]]:
@@ -28,15 +30,25 @@ def destinations(stage: str, recipe: Recipe) -> Iterator[tuple[str, Path]]:
 
 
 def check_destinations(stage: str, recipe: Recipe) -> None:
-    """Refuses what could not be written in the end.
+    """Refuses what could not be written in the end, unless it may be finished.
 
     Raises:
         ValueError: with the setting and its path.
     """
     for setting, path in destinations(stage, recipe):
-        if why := _why_not(path):
-            raise ValueError(f"{setting}: expected a path that can be written to, got {path} "
-                             f"({why}); name another, or change its permissions")  # fmt: skip
+        if stage not in _TRAINED or not (path / "manifest.json").is_file():
+            require_writable(setting, path)
+
+
+def require_writable(setting: str, path: Path) -> None:
+    """Refuses a path at which nothing could be put.
+
+    Raises:
+        ValueError: with the setting that names it.
+    """
+    if why := _why_not(path):
+        raise ValueError(f"{setting}: expected a path that can be written to, got {path} "
+                         f"({why}); name another, or change its permissions")  # fmt: skip
 
 
 def _why_not(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from minicrit import limits
 from minicrit.base import Base, places_of, prepare_base
 from minicrit.config import Recipe
+from minicrit.destinations import require_writable
 from minicrit.files import (
     check_replaceable,
     open_alone,
@@ -130,8 +131,9 @@ class Run:
         """Nobody else trains this run in the block; the first of its processes sees to it.
 
         Raises:
-            ValueError: if somebody else does.
+            ValueError: if somebody else does, or its result could not be written.
         """
+        require_writable(f"{self.stage}.out", self.settings.out)
         # Beside the folder, which goes before the lock does: some disks keep what is open.
         lock = self.work.with_name(f".{self.work.name}.lock")
         with ExitStack() as held:

@@ -1,13 +1,16 @@
 """Where stages write is looked at first, and by the name that was given."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from minicrit.cli import FAILED, main
+from minicrit.cli import FAILED, OK, main
 from minicrit.config import Recipe
 from minicrit.destinations import _why_not, check_destinations, destinations
-from minicrit.settings import known_keys
+from minicrit.manifest import write_manifest
+from minicrit.run import run_of
+from minicrit.settings import known_keys, load_recipe
 from minicrit.stages import STAGES
 
 WRITTEN = {setting for name in STAGES for setting, _ in destinations(name, Recipe())}
@@ -51,6 +54,33 @@ def test_looking_leaves_nothing_behind(tmp_path, monkeypatch):
     for stage in STAGES:
         check_destinations(stage, Recipe())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_finished_may_lie_where_nothing_can_be_made(capsys, tiny, tmp_path, monkeypatch):
+    """Its rerun was refused, though it writes nothing; another recipe is, before it trains."""
+    words = [f"--{name}={value}" for name, value in {
+        "base.model": "tiny", "base.folder": tiny.folder.parent, "data.folder": tmp_path,
+        "sft.out": tmp_path / "sft",
+    }.items()]  # fmt: skip
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.jsonl").write_text("")
+    recipe = load_recipe([], words)
+    run = run_of(recipe, "sft", recipe.sft, tmp_path / "train.jsonl")
+    (tmp_path / "sft").mkdir()
+    write_manifest(tmp_path / "sft", stage="sft", inputs=run.files, settings=run.relevant,
+                   facts={"fingerprint": run.fingerprint})  # fmt: skip
+
+    def refuse(dir: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", dir)
+
+    monkeypatch.setattr("minicrit.destinations.TemporaryFile", refuse)
+    assert main(["sft", *words]) == OK
+    assert main(["sft", *words, "--seed=9"]) == FAILED
+    assert capsys.readouterr().err.endswith(
+        f"minicrit: sft.out: expected a path that can be written to, got {tmp_path}/sft (nothing "
+        f"can be made in {tmp_path}: Read-only file system); name another, or change its "
+        "permissions\n"
+    )
 
 
 def test_judges_report_is_looked_at_where_one_is_named():
