@@ -62,7 +62,8 @@ def _more_than_linear(model: PreTrainedModel) -> list[str] | None:
 
 def _own_kind(layer: torch.nn.Module) -> bool:
     """Whether a linear layer is of a class of its model; those of quantized weights are not."""
-    return isinstance(layer, torch.nn.Linear) and type(layer).__module__.startswith("transformers.")
+    of_a_model = type(layer).__module__.startswith("transformers.models.")
+    return of_a_model and isinstance(layer, torch.nn.Linear)
 
 
 def _layers_named(model: PreTrainedModel, targets: str) -> list[str]:
