@@ -8,6 +8,8 @@ restart goes on where it stopped.
 """
 
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from minicrit.adapter_page import page
@@ -15,6 +17,7 @@ from minicrit.adapter_report import report_adapters, tested
 from minicrit.config import Recipe
 from minicrit.detector import Detector
 from minicrit.files import check_replaceable
+from minicrit.processes import first_alone, leads
 from minicrit.records import read_examples
 from minicrit.router_folder import write_router
 from minicrit.specialists import Train, check_start, train_specialists
@@ -29,6 +32,14 @@ def make_adapters(recipe: Recipe, train: Train) -> None:
     tested(settings, recipe.seed)
     detector = _detector(settings.data / "train.jsonl", recipe.seed)
     adapters = train_specialists(recipe, train)
+    first_alone(partial(_finish, recipe, adapters, detector))
+
+
+def _finish(recipe: Recipe, adapters: Mapping[str, Path], detector: Detector) -> None:
+    """Router and report, by the first of several processes; nobody else needs them."""
+    if not leads():
+        return
+    settings = recipe.adapters
     write_router(settings, adapters, detector)
     found = report_adapters(recipe)
     sys.stdout.write(page(found) + f"written: {settings.router} and {settings.report}.json\n")

@@ -10,17 +10,26 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from minicrit.adapters_config import AdaptersConfig
 from minicrit.calibrate import calibrate, check_items
 from minicrit.config import Recipe
-from minicrit.files import CALIBRATION, atomic_folder, check_replaceable, sha256_file
+from minicrit.files import (
+    CALIBRATION,
+    atomic_folder,
+    check_replaceable,
+    sha256_file,
+    sha256_json,
+)
 from minicrit.lora import WEIGHTS
-from minicrit.manifest import read_manifest, write_manifest
+from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.measure_config import CalibrateConfig
+from minicrit.processes import first_alone
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import Example, read_examples, write_examples
 from minicrit.selection import limited
@@ -51,7 +60,8 @@ def train_specialists(recipe: Recipe, train: Train) -> dict[str, Path]:
         check_replaceable(settings.out / domain, settings.start)
     splits = ("train", "validation", *(["calibration"] if settings.calibrated else []))
     rows = {name: read_examples(settings.data / f"{name}.jsonl").examples for name in splits}
-    parts = {name: write_parts(settings, name, rows, recipe.seed) for name in settings.domains}
+    parts = {name: first_alone(partial(write_parts, settings, name, rows, recipe.seed))
+             for name in settings.domains}  # fmt: skip
     for folder in parts.values() if settings.calibrated else ():
         check_items(_calibration(recipe, settings.start, folder), recipe.seed)
     found = {}
@@ -59,7 +69,7 @@ def train_specialists(recipe: Recipe, train: Train) -> dict[str, Path]:
         log.info("specialist of %s", domain)
         found[domain] = train(_told(recipe, domain, parts[domain]))
         if settings.calibrated:
-            calibrate_once(recipe, found[domain], parts[domain])
+            first_alone(partial(calibrate_once, recipe, found[domain], parts[domain]))
     return found
 
 
@@ -85,21 +95,36 @@ def check_settings(settings: AdaptersConfig) -> None:
 def write_parts(
     settings: AdaptersConfig, domain: str, rows: dict[str, list[Example]], seed: int
 ) -> Path:
-    """The files of one domain: its own rows of each split, in training some of the others too."""
+    """The files of one domain: its own rows of each split, in training some of the others too.
+
+    They are left alone if they are there: other processes of this run may be reading them.
+    """
     folder = settings.parts / domain
     own = {name: [e for e in found if e.domain == domain] for name, found in rows.items()}
     if lacking := [name for name, found in own.items() if not found]:
         raise ValueError(f"{settings.data}: expected rows of domain {domain} in {lacking[0]}, got "
                          "none; make more data, or leave the domain out")  # fmt: skip
     own["train"] = mixture(rows["train"], domain, settings, seed)
-    with atomic_folder(folder) as box:
-        for name, found in own.items():
-            write_examples(box / f"{name}.jsonl", found)
-        files = {name: settings.data / f"{name}.jsonl" for name in rows}
-        counts = {name: Counter(e.domain for e in found) for name, found in own.items()}
-        told = {"seed": seed, "domain": domain, "limit": settings.limit, "mixed": settings.mixed}
-        write_manifest(box, stage="adapters", inputs=files, settings=told, facts={"rows": counts})
+    files = {name: settings.data / f"{name}.jsonl" for name in rows}
+    told = {"seed": seed, "domain": domain, "limit": settings.limit, "mixed": settings.mixed}
+    made_of = {name: sha256_file(path) for name, path in files.items()}
+    written = {name: [e.to_row() for e in found] for name, found in own.items()}
+    facts = {
+        "rows": {name: Counter(e.domain for e in found) for name, found in own.items()},
+        "key": sha256_json([told, made_of, written]),
+    }
+    if not _is_written(folder, facts):
+        with atomic_folder(folder) as box:
+            for name, found in own.items():
+                write_examples(box / f"{name}.jsonl", found)
+            write_manifest(box, stage="adapters", inputs=files, settings=told, facts=facts)
     return folder
+
+
+def _is_written(folder: Path, facts: dict[str, Any]) -> bool:
+    if not (folder / "manifest.json").is_file():
+        return False
+    return read_manifest(folder)["facts"] == facts and not check_outputs(folder)
 
 
 def mixture(

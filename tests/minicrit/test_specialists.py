@@ -18,7 +18,13 @@ from minicrit.manifest import read_manifest
 from minicrit.records import Example, read_examples, write_examples
 from minicrit.router import Router
 from minicrit.settings import load_recipe
-from minicrit.specialists import calibrate_once, check_settings, mixture, write_parts
+from minicrit.specialists import (
+    calibrate_once,
+    check_settings,
+    mixture,
+    train_specialists,
+    write_parts,
+)
 from minicrit.train import train_sft
 from tests.minicrit.router_case import make_router, save_adapter
 
@@ -181,6 +187,31 @@ def test_what_detector_and_report_lack_is_refused_before_the_first_training(reci
     with pytest.raises(ValueError, match=said):
         make_adapters(recipe, lambda told: trained.append(told) or told.sft.out)
     assert not trained
+
+
+def test_of_several_processes_the_first_alone_writes_what_is_not_trained(recipe, monkeypatch):
+    """All wrote router and report at once: one was refused its lock, and all of it had failed."""
+    settings, done = recipe.adapters, []
+    monkeypatch.setattr("minicrit.adapters.write_router", lambda *_: done.append("router"))
+    monkeypatch.setattr("minicrit.adapters.report_adapters", lambda _: done.append("report"))
+    monkeypatch.setattr("minicrit.adapters.page", lambda _: "")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        make_adapters(recipe, lambda told: told.sft.out)
+        made = {path: path.stat().st_ino for path in settings.parts.rglob("*")}
+        done.append(made)
+    assert done[:2] == ["router", "report"]
+    assert done[2:] == [made, made]  # nor are the parts pulled away from under the others
+
+
+def test_a_calibration_is_fitted_by_one_process_while_the_others_wait(recipe, monkeypatch):
+    recipe.adapters.calibrated, called = True, []
+    monkeypatch.setattr("minicrit.specialists.first_alone",
+                        lambda work: called.append(work.func.__name__))  # fmt: skip
+    monkeypatch.setattr("minicrit.specialists._calibration", lambda *_: None)
+    monkeypatch.setattr("minicrit.specialists.check_items", lambda *_: None)
+    train_specialists(recipe, lambda told: told.sft.out)
+    assert called == ["write_parts"] * 2 + ["calibrate_once"] * 2
 
 
 def test_an_item_too_long_to_be_read_is_not_timed(tiny, tmp_path):
