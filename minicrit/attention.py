@@ -90,7 +90,7 @@ def packed_attention(
             seen.append(path)
             mask = _path_mask(q.shape[2], path[0].shape[2], q.device)
             parts.append(attend(q, *path, mask=mask, **options))
-    return torch.cat(parts, dim=2).transpose(1, 2).to(given), None
+    return torch.cat(parts, dim=2).transpose(1, 2).to(given).contiguous(), None
 
 
 def attend(

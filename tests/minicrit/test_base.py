@@ -23,6 +23,7 @@ from transformers import (
     GPTNeoConfig,
     GPTNeoXConfig,
     GraniteConfig,
+    JetMoeConfig,
     LlamaConfig,
     MistralConfig,
     NemotronConfig,
@@ -163,6 +164,8 @@ def test_the_bases_that_are_recommended_are_packed(config):
 @pytest.mark.parametrize("config", [
     Qwen2Config(**SIZE, sliding_window=512, use_sliding_window=False),
     MistralConfig(**SIZE, sliding_window=4096), GraniteConfig(**SIZE),
+    JetMoeConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, num_key_value_heads=2,
+                 kv_channels=8, intermediate_size=32, pad_token_id=0),  # its heads must be in a row
 ])  # fmt: skip
 def test_full_attention_with_plain_logits_is_packed_as_it_is_whole(tmp_path, config):
     base = folder_of(config, tmp_path)
