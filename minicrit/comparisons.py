@@ -34,7 +34,7 @@ def read_preferences(path: Path) -> list[Preference]:
         try:
             pairs.append(Preference.from_row(row))
         except RefusedError as error:
-            raise ValueError(f"{path}:{line}: {error}") from error
+            raise ValueError(error.at(f"{path}:{line}")) from error
     if not pairs:
         raise ValueError(f"{path}: expected at least one pair, got none; make pairs first")
     return pairs

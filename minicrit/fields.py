@@ -8,6 +8,18 @@ from typing import Any
 from minicrit.jsonl import RefusedError
 
 
+class AllRefusedError(RefusedError):
+    """Several faults of one row; each is said on a line of its own, with its own remedy."""
+
+    def __init__(self, faults: Sequence[RefusedError]) -> None:
+        """`faults`: at least one; what is asked of a single one is that of the first."""
+        super().__init__(faults[0].expected, faults[0].got, faults[0].remedy)
+        self.args, self._faults = ("\n".join(map(str, faults)),), faults
+
+    def at(self, where: str) -> str:  # noqa: D102
+        return "\n".join(fault.at(where) for fault in self._faults)
+
+
 def refuse_all(checks: Iterable[Callable[[], object]]) -> None:
     """Makes every check; one `RefusedError` has everything that they refuse."""
     faults = []
@@ -15,11 +27,9 @@ def refuse_all(checks: Iterable[Callable[[], object]]) -> None:
         try:
             check()
         except RefusedError as error:
-            faults.append((error.expected, error.got, error.remedy))
+            faults.append(error)
     if faults:
-        raise RefusedError(
-            *(", ".join(dict.fromkeys(parts)) for parts in zip(*faults, strict=True))
-        )
+        raise faults[0] if len(faults) == 1 else AllRefusedError(faults)
 
 
 def check_keys(row: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -39,6 +39,10 @@ class RefusedError(ValueError):
         super().__init__(f"expected {shown(expected, 300)}, got {shown(got)}; {shown(remedy, 300)}")
         self.expected, self.got, self.remedy = expected, got, remedy
 
+    def at(self, where: str) -> str:
+        """What a reader says of it: `where: expected ..., got ...; remedy`, a line a fault."""
+        return f"{where}: {self}"
+
 
 @dataclass(frozen=True)
 class BadLine:

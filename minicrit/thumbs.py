@@ -95,7 +95,7 @@ def read_thumbs(path: Path) -> list[Thumb]:
         try:
             new = unpaired(Preference.from_row(row)) if "chosen" in row else [Thumb.from_row(row)]
         except RefusedError as error:
-            raise ValueError(f"{path}:{line}: {error}") from error
+            raise ValueError(error.at(f"{path}:{line}")) from error
         thumbs += new
     return _of_several(path, thumbs)
 

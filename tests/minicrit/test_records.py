@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minicrit.comparisons import read_preferences
 from minicrit.jsonl import write_rows
 from minicrit.records import (
     Example,
@@ -324,12 +325,32 @@ def test_all_wrong_keys_of_a_preference_are_named_at_once() -> None:
     row = {"id": 3, "chosn": "x", **{k: v for k, v in PAIR.items() if k not in ("chosen", "group")}}
     with pytest.raises(ValueError, match="known keys") as error:
         Preference.from_row({**row, "margin": "0.25", "rejected_score": None})
-    assert str(error.value) == (
-        "expected known keys (domain, rationale, chosen, rejected, chosen_score, rejected_score, "
-        "margin, scorer, group), chosen as text, rejected_score as a finite number, margin as a "
-        "finite number, group as text, got id, chosn, nothing, '0.25'; id: leave it out, chosn: "
-        "did you mean chosen?, fill it in, write it without quotes"
+    keys = (
+        "domain, rationale, chosen, rejected, chosen_score, rejected_score, margin, scorer, group"
     )
+    said = [
+        f"expected known keys ({keys}), got id, chosn; id: leave it out, chosn: did you mean "
+        "chosen?",
+        "expected chosen as text, got nothing; fill it in",
+        "expected rejected_score as a finite number, got nothing; fill it in",
+        "expected margin as a finite number, got '0.25'; write it without quotes",
+        "expected group as text, got nothing; fill it in",
+    ]
+    assert str(error.value).splitlines() == said
+
+
+def test_every_fault_of_a_pair_is_said_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text(
+        json.dumps({**PAIR, "margin": None, "scorer": 5, "group": "g" * 90, "chosen": []}) + "\n"
+    )
+    with pytest.raises(ValueError, match="scorer") as error:
+        read_preferences(tmp_path / "pairs.jsonl")
+    where = f"{tmp_path}/pairs.jsonl:1: expected"
+    assert str(error.value).splitlines() == [
+        f"{where} chosen as text, got list []; fill it in",
+        f"{where} margin as a finite number, got nothing; fill it in",
+        f"{where} scorer as text, got int 5; fill it in",
+    ]
 
 
 def test_a_preference_comes_back_as_it_was() -> None:
