@@ -190,12 +190,12 @@ def read_examples(
     examples: dict[str, Example] = {}
     bad: list[BadLine] = []
     unlabelled = 0
-    split = _split_of(path)
+    split = split_of(_stem(path))
     names: Counter[str] = Counter()
     for line, raw in raw_lines(path):
         try:
-            row = _today(parse_line(raw))
-            if row.get("label", "") is None:
+            row = labelled(parse_line(raw))
+            if row is None:
                 unlabelled += 1
                 continue
             example = Example.from_row(row, source=_stem(path), split=split)
@@ -269,9 +269,15 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
-def _split_of(path: Path) -> str:
-    """By the name of a file, also with `-public` and the like behind."""
-    return _NAMED_SPLITS.get(_stem(path).partition("-")[0].lower(), "train")
+def split_of(stem: str) -> str:
+    """The split that a file is named after, also with `-public` and the like behind it."""
+    return _NAMED_SPLITS.get(stem.partition("-")[0].lower(), "train")
+
+
+def labelled(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row under today's names; None if its label is null."""
+    new = _today(row)
+    return None if new.get("label", "") is None else new
 
 
 def _today(row: Mapping[str, Any]) -> dict[str, Any]:

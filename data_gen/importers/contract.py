@@ -1,19 +1,20 @@
 """Example files (`minicrit/records.py`), as anybody may write them: checked and taken as they are.
 
-Group and split are the row's own. A row without a label is set apart.
+Group and split are the row's own; one that names no split is of that of its file. A row without a
+label is set apart.
 """
 
 from dataclasses import asdict
 
 from data_gen.importers.draft import Draft, Importer, Place, Row, SetApartError
-from minicrit.records import Example
+from minicrit.records import Example, labelled, split_of
 
 
 def convert(row: Row, place: Place) -> list[Draft]:
     """The draft of one row."""
-    if row.get("label", row.get("is_valid", "")) is None:
+    if labelled(row) is None:
         raise SetApartError("no label")
-    example = Example.from_row(row, source=place.stem)
+    example = Example.from_row(row, source=place.stem, split=split_of(place.stem))
     fields = {k: v for k, v in asdict(example).items() if k not in ("group", "split")}
     fields["flaw_type"] = row.get("flaw_type")  # as it was called, which is counted
     return [Draft(fields=fields, key=example.group, split=example.split, group=example.group)]

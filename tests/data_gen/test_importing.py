@@ -54,6 +54,18 @@ def test_a_benchmark_can_be_held_out_as_a_whole(tmp_path):
     assert {e.split for e in found} == {"test"}
 
 
+def test_rows_that_name_no_split_are_of_that_of_their_file(tmp_path):
+    for name in ("train", "val", "test", "desk"):
+        row = raw.example_row(id=name, rationale=f"Of {name}: it rose, so it will.", group=name)
+        row.pop("split")
+        told = {**row, "id": f"{name}-told", "rationale": f"Told: {name}.", "split": "calibration"}
+        raw.write(tmp_path / f"set/{name}.jsonl", raw.lines([row, {**told, "group": "told"}]))
+    parts = {e.id: e.split for e in raw.imported(tmp_path / "set", "example")}
+    assert parts == {"train": "train", "val": "validation", "test": "test", "desk": "train",
+                     **{f"{name}-told": "calibration" for name in ("train", "val", "test", "desk")},
+                     }  # fmt: skip
+
+
 def test_the_result_is_what_the_data_stage_takes(tmp_path):
     raw.mr_ben(tmp_path / "set/biology.json", [raw.mr_ben_row(), raw.sound_mr_ben_row()])
     raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines([raw.bbmistake_row()]))
