@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data_gen.reservoir import Distinct, GroupReservoir
 from minicrit.jsonl import BadLine, RefusedError, read_lines
-from minicrit.records import SPLITS, Example, example_files
+from minicrit.records import SPLITS, Example, example_files, labelled, split_of
 from minicrit.slices import mechanism_of
 
 #: What every name beyond the limit counts as.
@@ -156,12 +156,13 @@ def _rows(path: Path, counts: FileSurvey) -> Iterator[Example]:
         if isinstance(found, BadLine):
             counts.refuse(found)
             continue
-        line, row = found
-        if row.get("label", "") is None:
-            counts.unlabelled += 1
-            continue
+        line, raw = found
         try:
-            yield Example.from_row(row, source=counts.name)
+            row = labelled(raw)
+            if row is None:
+                counts.unlabelled += 1
+                continue
+            yield Example.from_row(row, source=counts.name, split=split_of(counts.name))
         except RefusedError as error:
             counts.refuse(BadLine(path, line, error.expected, error.got, error.remedy, b""))
 

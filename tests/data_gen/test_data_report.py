@@ -239,6 +239,16 @@ def test_refused_lines_and_strange_splits_are_told(tmp_path: Path) -> None:
         page_of(tmp_path)
 
 
+def test_rows_are_read_as_training_reads_them(tmp_path: Path) -> None:
+    bare = {k: v for k, v in twins(0)[1].to_row().items() if k != "split"}
+    old = {**bare, "id": "old", "is_valid": None}
+    del old["label"]
+    write_rows(tmp_path / "data/test.jsonl", [bare, old])
+    page = page_of(tmp_path)
+    assert row_of(page, "test")[-2:] == ["0", "1"]
+    assert "rows of other splits" not in page
+
+
 def test_words_and_sources_that_tell_are_found(tmp_path: Path) -> None:
     rows = [row for n in range(80) for row in twins(n)]
     plain = [replace(rows[0], id=f"p{n}", group=f"p{n}", source="plain", rationale=f"Text {n}.")
