@@ -16,7 +16,6 @@ from typing import Any
 from markupsafe import Markup
 
 from data_gen import data_tables, shortcuts
-from data_gen.firewall import EVALUATION
 from data_gen.pairs_survey import PairsSurvey, scorer_rows, survey_pairs
 from data_gen.shortcuts import BAR, Finding
 from data_gen.side_by_side import Sample, sample_of
@@ -26,7 +25,7 @@ from minicrit.config import Recipe
 from minicrit.files import write_atomic
 from minicrit.manifest import check_outputs, read_manifest
 from minicrit.pages import render, visible
-from minicrit.records import SPLITS
+from minicrit.records import SPLITS, split_of
 
 #: Facts of the manifest that say what was kept out of the data, and why; each is shown if present.
 SCREENING = ("removed", "filters", "screening", "duplicates", "firewall")
@@ -138,7 +137,7 @@ def _pairs_notes(pairs: PairsSurvey | None) -> Iterator[str]:
 
 def _coverage(files: Sequence[FileSurvey]) -> Iterator[tuple[str, data_tables.Coverage]]:
     """What is trained on, and what is measured on, as the firewall tells them apart."""
-    measured = [file.name.partition("-")[0] in EVALUATION for file in files]
+    measured = [split_of(file.name) != "train" for file in files]
     for name, held in (("train", False), (_HELD_OUT, True)):
         some = [file for file, is_held in zip(files, measured, strict=True) if is_held is held]
         if any(file.rows for file in some):

@@ -35,10 +35,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data_gen.shingles import Numbers, Places, Ragged, Words, ngrams, normalised, number_of
-from minicrit.records import ASIDE, Example
+from minicrit.records import ASIDE, NAMED_SPLITS, Example, split_of
 
 #: Names of files that are measured on, also with `-public` and the like behind.
-EVALUATION = ("validation", "calibration", "test", "suite", "holdout")
+EVALUATION = tuple(NAMED_SPLITS)
 N = 13
 #: Brown et al. 2020 (arXiv:2005.14165, appendix C) ignore sequences found more than 10 times.
 STOCK = 10
@@ -53,7 +53,7 @@ Indexed = npt.NDArray[np.signedinteger[Any]]  # places in the index; -1: no item
 def is_evaluation(path: Path) -> bool:
     """Whether a file holds what is measured on, by its name."""
     stem = stem_of(path)
-    return stem.partition("-")[0] in EVALUATION and not stem.endswith(ASIDE)
+    return split_of(stem) != "train" and not stem.endswith(ASIDE)
 
 
 def evaluation_files(folder: Path, *, below: bool = False) -> list[Path]:

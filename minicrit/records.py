@@ -41,8 +41,8 @@ _MARGIN_SLACK = 1e-6  # scores are rounded when written
 ASIDE = (".rejected", ".removed")
 _FIRST = 5  # messages shown of many
 _log = logging.getLogger(__name__)
-#: Splits by names of files whose rows name none.
-_NAMED_SPLITS = {
+#: Splits by names of files whose rows name none; a file of another name is of training rows.
+NAMED_SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "holdout"), "validation"),
     **dict.fromkeys(("test", "eval", "suite"), "test"), "calibration": "calibration",
 }  # fmt: skip
@@ -271,7 +271,7 @@ def _stem(path: Path) -> str:
 
 def split_of(stem: str) -> str:
     """The split that a file is named after, also with `-public` and the like behind it."""
-    return _NAMED_SPLITS.get(stem.partition("-")[0].lower(), "train")
+    return NAMED_SPLITS.get(stem.partition("-")[0].lower(), "train")
 
 
 def labelled(row: Mapping[str, Any]) -> dict[str, Any] | None:

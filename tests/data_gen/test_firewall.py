@@ -161,12 +161,14 @@ def test_order_and_batches_do_not_matter():
 def test_evaluation_files_are_known_by_name(tmp_path: Path):
     for name in ("a/test.jsonl", "a/test-public.jsonl.gz", "a/train.jsonl", "b/suite.jsonl",
                  "b/holdout.jsonl", "b/test.md", "b/tests.jsonl", "b/holdout.rejected.jsonl",
-                 "a/test-public.rejected.jsonl"):  # fmt: skip
+                 "a/test-public.rejected.jsonl", "c/dev.jsonl", "c/Val.jsonl", "c/eval-2.jsonl",
+                 "c/desk.jsonl"):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [p.relative_to(tmp_path).as_posix()
             for p in evaluation_files(tmp_path, below=True)] == [
         "a/test-public.jsonl.gz", "a/test.jsonl", "b/holdout.jsonl", "b/suite.jsonl",
+        "c/Val.jsonl", "c/dev.jsonl", "c/eval-2.jsonl",
     ]  # fmt: skip
     assert evaluation_files(tmp_path) == []  # what lies deeper may be anybody's
     assert [p.name for p in evaluation_files(tmp_path / "b")] == ["holdout.jsonl", "suite.jsonl"]
