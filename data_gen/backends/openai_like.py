@@ -115,6 +115,5 @@ def _answer(body: Mapping[str, Any]) -> Answer:
 
 def _usage(used: Mapping[str, Any]) -> Usage:
     """The tokens of an answer; a server that counts only one kind of them counts none."""
-    if not {"prompt_tokens", "completion_tokens"} <= used.keys():
-        return Usage()
-    return usage_of(int(used["prompt_tokens"]), int(used["completion_tokens"]))
+    counted: list[Any] = [used.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    return Usage() if None in counted else usage_of(*map(int, counted))

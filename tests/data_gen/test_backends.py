@@ -360,6 +360,7 @@ def test_a_failure_behind_which_an_answer_may_stand_stays_reserved(kind, tmp_pat
 @pytest.mark.parametrize("usage", [
     "", ', "usage": null', ', "usage": {"prompt_tokens": 9}',
     ', "usage": {"prompt_tokens": 9, "completion_tokens": -4000}',
+    ', "usage": {"prompt_tokens": null, "completion_tokens": null}',
 ])  # fmt: skip
 def test_answers_whose_tokens_are_not_counted_count_as_the_most(usage, tmp_path, caplog):
     said = f'{{"choices": [{{"message": {{"content": "x"}}, "finish_reason": "stop"}}]{usage}}}'
