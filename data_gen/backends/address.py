@@ -15,6 +15,7 @@ _KEYS = {
 #: Names of this machine.
 _HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - a client's, nothing listens
 _PORTS = {"http": 80, "https": 443}
+_LABEL = 63  # longest part of a name between points
 _log = logging.getLogger(__name__)
 
 
@@ -40,8 +41,15 @@ def _parts(url: str) -> SplitResult | None:
         parts = urlsplit(url)
     except ValueError:
         return None
-    good = parts.scheme in ("http", "https") and parts.hostname and _has_port(parts)
-    return parts if good else None
+    good = parts.scheme in ("http", "https") and _is_host(parts.hostname or "")
+    return parts if good and _has_port(parts) else None
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name can be one of a host: the resolver fails at others in ways of its own."""
+    labels = name.removesuffix(".").split(".")
+    return (":" in name or all(0 < len(label) <= _LABEL for label in labels)
+            ) and not any(c.isspace() or not c.isprintable() for c in name)  # fmt: skip
 
 
 def _has_port(parts: SplitResult) -> bool:
