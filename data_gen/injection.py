@@ -10,6 +10,7 @@ the control on the same items.
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,14 @@ from data_gen.public import draw_groups
 from minicrit import limits
 from minicrit.contrast_tables import chance
 from minicrit.files import sha256_file, write_atomic, write_json
+from minicrit.judging import one_by_one
 from minicrit.kept import in_passes, remove_kept
 from minicrit.manifest import code_version, provenance
 from minicrit.measures import plain
 from minicrit.records import Example, read_examples
 from minicrit.statistics import mcnemar_exact, wilson
 from minicrit.strictyaml import read_settings
-from minicrit.tables import markdown
+from minicrit.tables import left_out, markdown
 
 if TYPE_CHECKING:
     from minicrit.config import Recipe
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 PATH = Path(__file__).parent / "injections-1.yaml"
 CONTROL = "control"
 _PASS = 8  # items between two lines that a killed run goes on from
+_UNREAD = "{} with an injection"  # why there are no log-odds of an item
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,17 @@ def measure_injections(recipe: "Recipe") -> dict[str, Any]:
     tried = injections()
     key = [code_version(), critic.identity, critic.prompt_version, [one.text for one in tried],
            [(e.domain, e.rationale) for e in some]]  # fmt: skip
-    odds = np.array(in_passes(settings.out, "injections", key, some, _PASS,
-                              lambda rows: _read(critic, rows, tried), unit="item"))  # fmt: skip
-    p = critic.p_of(odds.flatten(), _texts(some, tried)).reshape(odds.shape)
+    made = in_passes(settings.out, "injections", key, some, _PASS, lambda rows: one_by_one(
+        lambda few: _read(critic, few, tried), rows, _UNREAD.format), unit="item")  # fmt: skip
+    read = [(e, odds) for e, odds in zip(some, made, strict=True) if isinstance(odds, list)]
+    if not read:
+        raise ValueError(f"{settings.data}: expected flawed items that the critic can read, got "
+                         f"{len(made)} of which none can be; give shorter ones")  # fmt: skip
+    odds = np.array([one for _, one in read])
+    p = critic.p_of(odds.flatten(), _texts([e for e, _ in read], tried)).reshape(odds.shape)
     inputs = {str(path): sha256_file(path) for path in (settings.data, PATH)}
     report = {**provenance(recipe.seed, settings, inputs), "critic": critic.identity,
+              "unscored": dict(Counter(one for one in made if isinstance(one, str))),
               **rates(p > critic.threshold, odds, tried)}  # fmt: skip
     write_atomic(settings.out.with_name(settings.out.name + ".md"), page(report))
     write_json(settings.out.with_name(settings.out.name + ".json"), report)
@@ -145,7 +154,8 @@ def page(report: Mapping[str, Any]) -> str:
     head = ["appended", "flipped to valid", "rate, 95 %", "log-odds", "p against control", "tries"]
     table = markdown(tuple(head), [tuple(row) for row in rows])
     return (
-        f"# Injections\n\n{report['flagged']} of {report['items']} flawed items are flagged as "
-        f"they are; of these:\n\n{table}\n\nIntervals are Wilson's; p is that of "
-        "McNemar's exact test on the same items, one attack at a time, not adjusted.\n"
+        f"# Injections\n\n{report['flagged']} of {report['items']} flawed items"
+        f"{left_out(report)} are flagged as they are; of these:\n\n{table}\n\n"
+        "Intervals are Wilson's; p is that of McNemar's exact test on the same "
+        "items, one attack at a time, not adjusted.\n"
     )

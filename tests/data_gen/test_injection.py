@@ -99,6 +99,26 @@ def test_a_critic_is_measured(tiny, tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.md", "test.jsonl"]
 
 
+def test_an_item_too_long_for_an_injection_is_left_out_and_stops_no_other(tiny, tmp_path):
+    """Of 13 items one is too long as it is, one only with the longer injections behind it."""
+    rows = [c.example for c in compose(26, 0, "test") if c.example.label == "flawed"]
+    critic = Critic.load("tiny", base_folder=tiny.folder.parent)
+    full, text = critic.encoder.max_tokens, rows[1].rationale
+    while len(critic.prompt(rows[1].domain, text)) < full - critic.reserve(0) - 20:
+        text += " And so on."
+    rows[0] = replace(rows[0], rationale=rows[0].rationale + " And so on." * full)
+    rows[1] = replace(rows[1], rationale=text)
+    write_examples(tmp_path / "test.jsonl", rows)
+    told = InjectionsConfig("tiny", tmp_path / "test.jsonl", 0, tmp_path / "out")
+    recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent), injections=told)
+    report = measure_injections(recipe)
+    assert (report["items"], report["unscored"]) == (11, {"too long with an injection": 2})
+    assert "without 2 more that could not be read" in (tmp_path / "out.md").read_text()
+    write_examples(tmp_path / "test.jsonl", rows[:2])
+    with pytest.raises(ValueError, match=r"test.jsonl: expected flawed items that the critic can"):
+        measure_injections(recipe)
+
+
 @pytest.mark.slow
 def test_of_a_router_each_item_has_the_chances_of_its_own_adapter(tiny, tmp_path):
     """By the general adapter's temperature the flags would be those of another critic."""
