@@ -1,17 +1,20 @@
 """Example files (`minicrit/records.py`), as anybody may write them: checked and taken as they are.
 
 Group and split are the row's own; one that names no split is of that of its file. A row without a
-label is set apart.
+label is set apart. In a table, which knows no null, an empty cell says nothing.
 """
 
 from dataclasses import asdict
 
 from data_gen.importers.draft import Draft, Importer, Place, Row, SetApartError
+from data_gen.importers.raw import ending
 from minicrit.records import Example, labelled, split_of
 
 
 def convert(row: Row, place: Place) -> list[Draft]:
     """The draft of one row."""
+    if ending(place.path) == ".csv":
+        row = {"label": None, **{name: cell for name, cell in row.items() if cell.strip()}}
     if labelled(row) is None:
         raise SetApartError("no label")
     example = Example.from_row(row, source=place.stem, split=split_of(place.stem))

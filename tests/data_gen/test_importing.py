@@ -66,6 +66,23 @@ def test_rows_that_name_no_split_are_of_that_of_their_file(tmp_path):
                      }  # fmt: skip
 
 
+def test_an_empty_cell_of_a_table_says_nothing(tmp_path):
+    raw.write(tmp_path / "set/own.csv", 'id,domain,rationale,label,flaw_type,evidence,split\n'
+              '1,trading,"It rose 3 of 3, so it ""will"".",flawed,small_sample,3 of 3,test\n'
+              '2,trading,"It rose 700 of 900,\r\nso it may.",valid,, ,\n'
+              '3,trading,It may rise.,,,,\n4,trading,,valid,,,\n')  # fmt: skip
+    flawed, valid = raw.imported(tmp_path / "set", "example")
+    assert (flawed.rationale, flawed.evidence, flawed.split) == (
+        'It rose 3 of 3, so it "will".', "3 of 3", "test")  # fmt: skip
+    assert (valid.rationale, valid.flaw_type, valid.evidence, valid.split) == (
+        "It rose 700 of 900,\nso it may.", None, None, "train")  # fmt: skip
+    left = [(row["line"], row["reason"]) for row in raw.rejected(tmp_path / "out", "example")]
+    assert left == [
+        (5, "expected rows of use for a verdict, got no label; nothing is to be done"),
+        (6, "expected rationale as text, got nothing; fill it in"),
+    ]
+
+
 def test_the_result_is_what_the_data_stage_takes(tmp_path):
     raw.mr_ben(tmp_path / "set/biology.json", [raw.mr_ben_row(), raw.sound_mr_ben_row()])
     raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines([raw.bbmistake_row()]))
