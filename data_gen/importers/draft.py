@@ -172,16 +172,19 @@ def item_at(steps: Sequence[str], index: int, *, first: int, key: str) -> str:
     return steps[index - first].strip()
 
 
-def told_apart(steps: Sequence[str], begin: int, end: int, whole_text: str) -> str:
+def told_apart(
+    steps: Sequence[str], begin: int, end: int, whole_text: str, between: str = "\n"
+) -> str:
     """The lines `begin` to before `end`, with as many before them as it takes to stand there once.
 
     Evidence is looked up by its words: lines that stand twice would be found at the first place.
+    `between` is what stands between lines there.
     """
     for first in range(begin, -1, -1):
-        span = "\n".join(steps[first:end]).strip()
+        span = between.join(steps[first:end]).strip()
         if whole_text.find(span) == whole_text.rfind(span):
             return span
-    return "\n".join(steps[begin:end]).strip()  # nothing before them tells them apart
+    return between.join(steps[begin:end]).strip()  # nothing before them tells them apart
 
 
 def located(span: str, whole_text: str, key: str) -> str:

@@ -24,6 +24,7 @@ from data_gen.importers.draft import (
     item_at,
     text,
     texts,
+    told_apart,
 )
 from minicrit.jsonl import RefusedError
 
@@ -44,11 +45,14 @@ def convert(row: Row, place: Place) -> list[Draft]:
         "licence": IMPORTER.licence, "label": "valid",
         "rationale": in_context(question, "\n".join(_bare(texts(row, "original_process")))),
     }  # fmt: skip
+    changed = in_context(text(row, "modified_question"), "\n".join(steps))
+    first = _first_error(row)
+    wrong = item_at(steps, first, first=1, key="error_steps")
     modified = {
         "id": f"prmbench/{kind}/{problem}", "source": f"prmbench/{kind}", "domain": "general",
         "licence": IMPORTER.licence, "label": "flawed", "flaw_type": kind,
-        "rationale": in_context(text(row, "modified_question"), "\n".join(steps)),
-        "evidence": item_at(steps, _first_error(row), first=1, key="error_steps"),
+        "rationale": changed,
+        "evidence": wrong and told_apart(steps, first - 1, first, changed),
     }  # fmt: skip
     apart = "redundant, not wrong" if kind == "redundency" else None
     return [Draft(fields=original, key=question),

@@ -19,6 +19,7 @@ from data_gen.importers.draft import (
     item_at,
     text,
     texts,
+    told_apart,
     whole,
 )
 
@@ -29,11 +30,15 @@ def convert(row: Row, place: Place) -> list[Draft]:
     """The draft of one solution."""
     del place
     problem, steps, label = text(row, "problem"), texts(row, "steps"), whole(row, "label")
-    wrong = None if label == _SOUND else item_at(steps, label, first=0, key="label")
+    rationale, wrong = in_context(problem, "\n\n".join(steps)), None
+    if label != _SOUND:
+        wrong = item_at(steps, label, first=0, key="label") and told_apart(
+            steps, label, label + 1, rationale, between="\n\n"
+        )
     name = text(row, "id")
     return [Draft(key=problem, fields={
         "id": f"processbench/{name}", "source": f"processbench/{name.rpartition('-')[0] or name}",
-        "domain": "general", "rationale": in_context(problem, "\n\n".join(steps)),
+        "domain": "general", "rationale": rationale,
         "label": "valid" if wrong is None else "flawed", "evidence": wrong,
         "licence": IMPORTER.licence,
     })]  # fmt: skip

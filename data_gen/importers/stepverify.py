@@ -22,10 +22,10 @@ from data_gen.importers.draft import (
     Row,
     in_context,
     item_at,
-    located,
     text,
     text_or_none,
     texts,
+    told_apart,
     whole,
 )
 from minicrit.figures import NUMBER, figures, value_printed
@@ -59,12 +59,12 @@ def convert(row: Row, place: Place) -> list[Draft]:
     elif len(steps) > 1 and _ANSWER.fullmatch(steps[-1]):
         apart = "wrong in the answer line alone" if steps[-1].strip() == wrong else None
         steps = steps if apart else steps[:-1]
-    reasoning = " ".join(step.strip() for step in steps)
+    steps, index = [step.strip() for step in steps], whole(row, "incorrect_index")
+    rationale = in_context(problem, " ".join(steps))
     flawed: dict[str, str | None] = {
-        "id": f"stepverify/incorrect/{place.mark}", "label": "flawed",
-        "rationale": in_context(problem, reasoning),
+        "id": f"stepverify/incorrect/{place.mark}", "label": "flawed", "rationale": rationale,
         "flaw_type": text_or_none(row, "error_category"),
-        "evidence": located(wrong, reasoning, "incorrect_step"),
+        "evidence": wrong and told_apart(steps, index, index + 1, rationale, between=" "),
         "critique": described,
     }  # fmt: skip
     drafts = [(flawed, apart)]

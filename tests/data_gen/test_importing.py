@@ -12,6 +12,7 @@ from minicrit import cli
 from minicrit.data_config import ImportConfig
 from minicrit.manifest import check_outputs
 from minicrit.records import read_examples
+from minicrit.written import places
 from tests.data_gen import raw_sets as raw
 
 
@@ -64,6 +65,26 @@ def test_rows_that_name_no_split_are_of_that_of_their_file(tmp_path):
     assert parts == {"train": "train", "val": "validation", "test": "test", "desk": "train",
                      **{f"{name}-told": "calibration" for name in ("train", "val", "test", "desk")},
                      }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "row", "evidence"), [
+    ("gsm8k.json", raw.processbench_row(problem="Is x = 2?", steps=["We try.", "x = 2", "So."],
+                                        label=1), "We try.\n\nx = 2"),
+    ("rows.jsonl", raw.prmbench_row(modified_process=["As y = 4, y + 1 = 5.", "y = 4", "So."],
+                                    error_steps=[2]), "As y = 4, y + 1 = 5.\ny = 4"),
+    ("dataset.json", raw.stepverify_row(
+        problem="Of 100, 10 went.", student_incorrect_solution=["There are 100.", "10", "So."],
+        incorrect_index=1, incorrect_step="10", error_description="No.",
+        student_correct_response=None), "There are 100. 10"),
+])  # fmt: skip
+def test_a_wrong_step_whose_words_stand_elsewhere_is_told_apart(tmp_path, name, row, evidence):
+    raw.write(tmp_path / "set" / name, json.dumps(row if name == "rows.jsonl" else [row]))
+    raw.run(tmp_path / "set", tmp_path / "out")
+    (made,) = (tmp_path / "out").glob("*.jsonl")
+    (flawed,) = (e for e in read_examples(made).examples if e.label == "flawed")
+    assert flawed.evidence == evidence
+    at = flawed.rationale.index("Reasoning: ") + len("Reasoning: ")
+    assert min(places(flawed.rationale, evidence)) == at  # not in the problem
 
 
 def test_an_empty_cell_of_a_table_says_nothing(tmp_path):
