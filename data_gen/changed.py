@@ -21,7 +21,7 @@ from data_gen.casebook import worded
 from data_gen.oracle import prose_of
 from data_gen.scene import read_items
 from data_gen.variants import EVERYWHERE, LONG_WORD, joined, swapped
-from minicrit.records import Example
+from minicrit.records import Example, change_of
 from minicrit.taxonomy import CHANGES, LABELS
 from minicrit.written import places
 
@@ -55,6 +55,8 @@ def with_changes(
 ) -> list[Example]:  # fmt: skip
     """The same examples, and behind those of a share of the groups one or two of them changed.
 
+    A group that holds changed texts, as rows of an earlier run may, stays as it is.
+
     Args:
         examples: the members of a group side by side.
         share: of the groups, 0 to 1, drawn by seed and name.
@@ -66,7 +68,7 @@ def with_changes(
         members = list(rows)
         rng = random.Random(f"{seed}/changed/{group}")  # noqa: S311 - not for secrets
         found += members
-        if rng.random() < share:
+        if rng.random() < share and not any(map(change_of, members)):
             found += _changed(_one_of_each_label(members, rng), rng, fits)
     return found
 

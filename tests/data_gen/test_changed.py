@@ -93,6 +93,16 @@ def test_a_sound_and_a_flawed_text_are_changed_in_the_same_words(new):
             assert len({added_to(old, one) for old, one in pair}) == 1
 
 
+def test_what_an_earlier_run_has_changed_is_not_changed_again():
+    """Drawn a second time, a change would have the id that the first one has."""
+    first = with_changes(twins(), 1, 7)
+    more = twins(number=1)
+    for seed in range(20):
+        both = with_changes([*first, *more], 1, seed)
+        assert both[: len(first) + len(more)] == [*first, *more]
+        assert {e.group for e in both[len(first) + len(more) :]} == {"g/1"}
+
+
 def test_every_text_stays_and_its_change_stands_behind_its_group(plain):
     both = with_changes(plain, 0.5, 7)
     assert [e for e in both if not change_of(e)] == plain
