@@ -21,7 +21,13 @@ from data_gen.compose import compose
 from data_gen.estimate import Estimate, estimate
 from data_gen.focus import cell_weights, mechanism_shares
 from data_gen.journal import Journal, Past
-from data_gen.opening import checked_model, identity_of, open_backend, open_batches
+from data_gen.opening import (
+    check_batches,
+    checked_model,
+    identity_of,
+    open_backend,
+    open_batches,
+)
 from data_gen.plans import plans
 from data_gen.prices import FREE, Price, price_of
 from data_gen.rounds import collect_in_rounds
@@ -55,6 +61,8 @@ def make_hard(recipe: "Recipe") -> None:
         _composed(recipe)
         return
     model = checked_model(settings.backend, settings.model, settings.url)
+    if settings.batch:  # a dry run, too, tells of what can be run
+        check_batches(settings.backend)
     price = price_of(settings.backend, model, url=settings.url,
                      budget=settings.budget_usd, table=settings.prices,
                      batch=settings.batch)  # fmt: skip

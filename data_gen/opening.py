@@ -55,15 +55,19 @@ def open_backend(
 
 def open_batches(kind: str, model: str | None, *, url: str | None = None) -> "ClaudeBatches":
     """The back end of a kind, for batches."""
-    if kind != "anthropic" or not model:
-        raise ValueError("hard.batch: expected the back end anthropic and a model, got "
-                         f"{kind} and {model}; only its API has batches, so leave hard.batch "
-                         "out")  # fmt: skip
-    checked_model(kind, model, url)
+    check_batches(kind)
+    model = checked_model(kind, model, url)
     warn_of_plain_key(kind, url)
     from data_gen.backends.claude_batches import ClaudeBatches
 
     return ClaudeBatches(model, url=url)
+
+
+def check_batches(kind: str) -> None:
+    """Refuses a back end that has no batches."""
+    if kind != "anthropic":
+        raise ValueError(f"hard.batch: expected the back end anthropic, got {kind}; only its API "
+                         "has batches, so leave hard.batch out")  # fmt: skip
 
 
 def identity_of(kind: str, model: str | None, **where: Any) -> Mapping[str, Any]:

@@ -273,6 +273,7 @@ def test_a_paid_service_is_not_asked_without_a_price(kind, url, key, paid, tmp_p
         ({"backend": "ollama", "model": "m", "url": "http://[::1"}, "hard.url: expected an addr"),
         ({"backend": "openai", "model": "m", "url": "http://10.0.0..5:80"}, "hard.url: expected a"),
         ({"backend": "ollama", "model": "m", "url": "http://my host:80"}, "hard.url: expected an"),
+        ({"backend": "ollama", "model": "m", "batch": True}, "hard.batch: expected the back end"),
         *[
             ({"backend": "openai", "model": "m", "url": url}, "without a name or password, got one")
             for url in ("http://a:b@h", "ann:s3cret@host:80", "http://ann:s3cret@host:80a",
