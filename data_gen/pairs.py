@@ -169,7 +169,8 @@ def training_examples(
     if wrong := next((e for e in examples if e.split != "train"), None):
         raise ValueError(f"{path}: expected training rows alone, got {wrong.id} of split "
                          f"{wrong.split}; nothing is learnt from what is measured on")  # fmt: skip
-    beside = {str(file): read_examples(file).examples for file in evaluation_files(path.parent)}
+    beside = {str(file): read_examples(file).examples for file in evaluation_files(path.parent)
+              if file != path}  # fmt: skip
     screening = screened(examples, [], beside, recipe.filters, recipe.seed)
     found = draw_groups(screening.composed, limit, f"{recipe.seed}/{purpose}", turn)
     return require_drawn(found, limit, str(path)), screening

@@ -380,3 +380,10 @@ def test_what_is_measured_on_is_known_though_files_share_a_name(tmp_path):
     left, screening = training_examples(recipe, tmp_path / "mine.jsonl", 0, "x")
     assert {rows[0].group, rows[-1].group} == {e.group for e, _ in screening.removed}
     assert {rows[0].group, rows[-1].group}.isdisjoint(e.group for e in left)
+
+
+def test_training_rows_in_a_file_of_another_name_are_not_held_against_themselves(tmp_path):
+    rows = [c.example for c in compose(4, 0, "train")]
+    write_examples(tmp_path / "valid.jsonl", rows)
+    left, screening = training_examples(Recipe(), tmp_path / "valid.jsonl", 0, "x")
+    assert (left, screening.removed) == (rows, [])
