@@ -31,7 +31,7 @@ def probe(recipe: Recipe) -> dict[str, Interval] | None:
         What words do on composed rows, over all and within twins; None if there are none.
 
     Raises:
-        ValueError: if they do too much, by more than `BAR`.
+        ValueError: if they do too much, by more than `BAR`, or if there are too few to ask.
     """
     path = recipe.probe.data or recipe.data.folder / "train.jsonl"
     examples = read_examples(path).examples
@@ -39,7 +39,13 @@ def probe(recipe: Recipe) -> dict[str, Interval] | None:
     composed = [e for e in examples if e.source.startswith(f"{SOURCE}/")]
     if not composed:
         return None
-    found = of_words(composed, recipe.seed)
+    try:
+        found = of_words(composed, recipe.seed)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected composed rows of both labels and of many families, as "
+                         f"words are asked of families not seen, got {len(composed)} that are too "
+                         "few; compose more, or name another file (probe.data)"
+                         ) from error  # fmt: skip
     told = "; ".join(f"{what} {_shown(auc, 3)} over {auc.n}" for what, auc in found.items())
     sys.stdout.write(f"composed rows, AUC of {told}; bar {BAR:.2f}\n")
     if max(auc.value for auc in found.values()) > BAR:

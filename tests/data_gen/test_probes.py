@@ -96,3 +96,11 @@ def test_any_file_can_be_probed_and_public_sets_have_no_bar(tmp_path: Path, caps
 def test_composed_rows_are_clustered_by_family():
     rows = [made.example for made in compose(120, 0, "train")]
     assert len(table(rows, 0).splitlines()) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_composed_rows_that_are_too_few_to_ask_are_named(count, tmp_path: Path):
+    rows = [made.example for made in compose(2, 0, "train")][:count]
+    write_examples(tmp_path / "train.jsonl", rows)
+    with pytest.raises(ValueError, match=rf"train.jsonl: expected composed .*, got {count} that"):
+        probe(Recipe(data=DataConfig(folder=tmp_path)))
