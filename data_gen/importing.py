@@ -25,7 +25,7 @@ from data_gen.shingles import normalised
 from minicrit.config import Recipe
 from minicrit.data_config import ImportConfig
 from minicrit.files import sha256_file, to_json
-from minicrit.jsonl import BadLine, RefusedError, write_rows
+from minicrit.jsonl import BadLine, RefusedError, line_of, write_rows
 from minicrit.manifest import read_manifest, write_manifest
 from minicrit.records import Example, write_examples
 from minicrit.taxonomy import renamed, renaming
@@ -150,6 +150,7 @@ def take(importer: Importer, files: Sequence[Path], settings: ImportConfig) -> T
         split = "test" if settings.held_out else draft.split or _drawn(group)
         try:
             example = draft.example(group, split)
+            line_of(example.to_row())  # with what it has got it may be too long for one
             found.append((example, place, raw))
             taken.renamed.update(renamed(draft.fields.get("flaw_type"), example.flaw_type))
         except RefusedError as error:

@@ -200,13 +200,18 @@ def _zipped(plain: BinaryIO) -> BinaryIO:
     return cast(BinaryIO, gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0))
 
 
+def line_of(row: Mapping[str, Any]) -> bytes:
+    """A row as it is written, without its newline; `RefusedError` if no file may hold it."""
+    raw = json.dumps(dict(row), ensure_ascii=False, allow_nan=False).encode()
+    parse_line(raw)
+    return raw
+
+
 def _encode(row: Mapping[str, Any], where: str) -> bytes:
     try:
-        raw = json.dumps(dict(row), ensure_ascii=False, allow_nan=False).encode()
-        parse_line(raw)
+        return line_of(row)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{where}: cannot be written: {shown(str(error), 400)}") from error
-    return raw
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -10,6 +10,7 @@ from data_gen.importing import find
 from data_gen.public import read_public
 from minicrit import cli
 from minicrit.data_config import ImportConfig
+from minicrit.jsonl import LINE_CAP
 from minicrit.manifest import check_outputs
 from minicrit.records import read_examples
 from minicrit.written import places
@@ -85,6 +86,17 @@ def test_a_wrong_step_whose_words_stand_elsewhere_is_told_apart(tmp_path, name, 
     assert flawed.evidence == evidence
     at = flawed.rationale.index("Reasoning: ") + len("Reasoning: ")
     assert min(places(flawed.rationale, evidence)) == at  # not in the problem
+
+
+def test_a_row_that_gets_too_long_for_a_line_costs_one_row(tmp_path):
+    bare = {"id": "a", "domain": "trading", "label": "valid"}
+    whole = {**bare, "rationale": "x" * (LINE_CAP - 80)}  # without group, source and split
+    raw.write(tmp_path / "set/own.jsonl", raw.lines([whole, {**bare, "id": "b", "rationale": "y"}]))
+    (kept,) = raw.imported(tmp_path / "set", "example")
+    assert kept.id == "b"
+    (left,) = raw.rejected(tmp_path / "out", "example")
+    assert (left["line"], left["reason"]) == (1, "expected at most 1048576 bytes a line, got a "
+                                              "longer line; split or shorten it")  # fmt: skip
 
 
 def test_an_empty_cell_of_a_table_says_nothing(tmp_path):
