@@ -57,10 +57,11 @@ def read_focus(path: Path) -> Focus:
     if split not in _SPLITS:
         raise ValueError(f"{path}: expected a report on validation or calibration items, got "
                          f"split {split}; what is tested on must not steer training")  # fmt: skip
-    if errors:
-        found = _from_errors(report["items"], report.get("judged") or {})
-    else:
-        found = _from_slices(_slices(report))
+    try:
+        found = (_from_errors(report["items"], report.get("judged") or {}) if errors
+                 else _from_slices(_slices(report)))  # fmt: skip
+    except (AttributeError, LookupError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise _something_else(path) from error
     if not found.mechanisms and not found.cells:
         raise ValueError(f"{path}: expected figures by mechanism, or by domain and flaw type, got "
                          "none; give the report of a benchmark or a list of errors")  # fmt: skip
@@ -184,6 +185,10 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
-        raise ValueError(f"{path}: expected the JSON report of a benchmark, got something else; "
-                         "give the file that ends in .json")  # fmt: skip
+        raise _something_else(path)
     return dict(report)
+
+
+def _something_else(path: Path) -> ValueError:
+    return ValueError(f"{path}: expected the JSON report of a benchmark, got something else; "
+                      "give the file that ends in .json")  # fmt: skip

@@ -124,6 +124,12 @@ def test_the_stage_hard_keeps_to_the_focus_whatever_makes_them(backend, tmp_path
         (json.dumps({"items": [{"domain": "medical"}]}), "got split None"),
         (json.dumps({"split": "test", "items": []}), "got split test"),
         ('{"split": "validation", "items": [3]}', "expected the JSON report of a benchmark"),
+        (json.dumps(report(product=None)), "expected the JSON report of a benchmark"),
+        (
+            json.dumps(report() | {"judges": {"model_1": {"slices": {"mechanism": [1]}}}}),
+            "expected the JSON report of a benchmark",
+        ),
+        ('{"split": "validation", "items": [{"mechanism": []}]}', "expected the JSON report of a"),
         ("[]", "expected the JSON report of a benchmark"),
         ("{}", "expected the JSON report of a benchmark"),
         ("[" * 100_000, "expected the JSON report of a benchmark"),
