@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -123,12 +124,24 @@ class Asker:
 
         The first error ends the run: what is out is awaited and kept, nothing more is sent.
         """
+        first: list[Exception] = []  # in time, while answers are waited for in the order of rows
+
+        def one(*row: Any) -> T:
+            try:
+                return function(*row)
+            except Exception as error:
+                first.append(error)
+                self.stop()
+                raise
+
         with ThreadPoolExecutor(threads) as pool:
             try:
-                return list(pool.map(function, *rows))
+                with suppress(Exception):  # the first of which is raised
+                    return list(pool.map(one, *rows))
             except BaseException:
                 self.stop()
                 raise
+        raise first[0]
 
     def _persist(self, key: str, request: Request) -> Answer:
         """Sends a request until it is answered or hope is gone.

@@ -1,17 +1,19 @@
 """What ends a run before its count: a spent budget, which keeps what is whole, or repetition."""
 
 import json
+import threading
 from dataclasses import replace
 from itertools import islice
 
 import pytest
 
-from data_gen.asker import BudgetError
-from data_gen.backends.protocol import Usage
+from data_gen.asker import Asker, BudgetError
+from data_gen.backends.protocol import Answer, HopelessError, Request, Usage
 from data_gen.batcher import Batcher
 from data_gen.collect import Found, collect, first
 from data_gen.estimate import estimate
 from data_gen.hard import make_hard
+from data_gen.journal import Journal
 from data_gen.plans import plans
 from data_gen.prices import FREE, price_of, read_price
 from data_gen.rounds import collect_in_rounds
@@ -121,3 +123,32 @@ def test_a_far_ollama_of_the_environment_is_paid_where_it_knows_us_by_a_key(
         return
     with pytest.raises(ValueError, match="expected a price of nobody"):
         price_of("ollama", "nobody")
+
+
+def test_the_first_error_in_time_stops_the_others_though_an_earlier_row_is_still_out(tmp_path):
+    """Results are looked at in the order of the rows, and the first of them came last."""
+    refused, asked = threading.Event(), []
+
+    class Server:
+        def __init__(self):
+            self.identity = {"backend": "x", "model": "m"}
+
+        def ask(self, request):
+            asked.append(request.draw)
+            if request.draw == 0:
+                refused.wait(10)
+                return Answer("late", "end")
+            if request.draw == 3:
+                raise HopelessError("no money")
+            if request.draw > 50:
+                refused.set()  # so that the first row comes to its end
+            return Answer("x", "end")
+
+    rows = [Request("s", "p", {}, draw=number) for number in range(60)]
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        one = Asker(Server(), journal, price=FREE)
+        threading.Timer(0.5, refused.set).start()
+        with pytest.raises(HopelessError, match="no money"):
+            one.each(one.ask, rows, threads=2)
+        assert sorted(asked) == [0, 1, 2, 3]
+        assert len(journal.answers) == 3  # what was out is awaited and kept
