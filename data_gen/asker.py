@@ -113,11 +113,15 @@ class Asker:
         Raises:
             BudgetError: if it might pass the budget.
             UnanswerableError: if this one is not accepted.
-            HopelessError: if the server stays away, or will not answer any.
+            HopelessError: if the server stays away, or will not answer any; so for all others.
         """
         key = request.key(self.backend.identity)
         with self._lock_of(key):  # two threads may have the same question
-            return self.journal.answers.get(key) or self._persist(key, request)
+            try:
+                return self.journal.answers.get(key) or self._persist(key, request)
+            except HopelessError as error:
+                self._pace.stop(str(error))
+                raise
 
     def each(self, function: Callable[..., T], *rows: Sequence[Any], threads: int) -> list[T]:
         """What `function` gives for each row, in order; it may `ask`.

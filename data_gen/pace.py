@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from data_gen.backends.protocol import HopelessError
 
+_STOPPED = "the run: expected to go on, got a stop; see the first error"
+
 
 class Pace:
     """Lets threads send in turns.
@@ -23,13 +25,13 @@ class Pace:
     def __init__(self) -> None:
         self.answers = 0
         self._out, self._most, self._not_before = 0, math.inf, 0.0
-        self._stopped = False
+        self._stopped = ""
         self._changed = threading.Condition()
 
-    def stop(self) -> None:
-        """Lets no further request start."""
+    def stop(self, why: str = _STOPPED) -> None:
+        """Lets no further request start; the first reason is what all others are told."""
         with self._changed:
-            self._stopped = True
+            self._stopped = self._stopped or why
             self._changed.notify_all()
 
     @contextmanager
@@ -67,4 +69,4 @@ class Pace:
                     self._out += 1
                     return
                 self._changed.wait(left if left > 0 else None)
-        raise HopelessError("the run: expected to go on, got a stop; see the first error")
+        raise HopelessError(self._stopped)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 
@@ -125,30 +126,52 @@ def test_a_far_ollama_of_the_environment_is_paid_where_it_knows_us_by_a_key(
         price_of("ollama", "nobody")
 
 
-def test_the_first_error_in_time_stops_the_others_though_an_earlier_row_is_still_out(tmp_path):
-    """Results are looked at in the order of the rows, and the first of them came last."""
-    refused, asked = threading.Event(), []
+class Hanging:
+    """Answers the first row last, and refuses the fourth; what it was asked is in `asked`."""
 
-    class Server:
-        def __init__(self):
-            self.identity = {"backend": "x", "model": "m"}
+    def __init__(self):
+        self.identity = {"backend": "x", "model": "m"}
+        self.refused, self.asked = threading.Event(), []
 
-        def ask(self, request):
-            asked.append(request.draw)
-            if request.draw == 0:
-                refused.wait(10)
-                return Answer("late", "end")
-            if request.draw == 3:
-                raise HopelessError("no money")
-            if request.draw > 50:
-                refused.set()  # so that the first row comes to its end
-            return Answer("x", "end")
+    def ask(self, request):
+        self.asked.append(request.draw)
+        if request.draw == 0:
+            self.refused.wait(0.5)
+        elif request.draw == 3:
+            raise HopelessError("no money")
+        elif request.draw > 50:
+            self.refused.set()  # so that the first row comes to its end
+        return Answer("x", "end")
 
-    rows = [Request("s", "p", {}, draw=number) for number in range(60)]
+
+def as_revisers_ask(asker, rows):
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(asker.ask, rows))
+
+
+@pytest.mark.parametrize("ask_all", [
+    as_revisers_ask, lambda asker, rows: asker.each(asker.ask, rows, threads=2),
+])  # fmt: skip
+def test_the_first_error_in_time_stops_all_though_an_earlier_row_is_still_out(ask_all, tmp_path):
+    """Results are looked at in the order of the rows, and the first of them comes last."""
+    server, rows = Hanging(), [Request("s", "p", {}, draw=number) for number in range(60)]
     with Journal(tmp_path / "journal.jsonl") as journal:
-        one = Asker(Server(), journal, price=FREE)
-        threading.Timer(0.5, refused.set).start()
-        with pytest.raises(HopelessError, match="no money"):
-            one.each(one.ask, rows, threads=2)
-        assert sorted(asked) == [0, 1, 2, 3]
+        one = Asker(server, journal, price=FREE)
+        with pytest.raises(HopelessError, match=r"^no money$"):
+            ask_all(one, rows)
+        assert sorted(server.asked) == [0, 1, 2, 3]
         assert len(journal.answers) == 3  # what was out is awaited and kept
+
+
+def test_any_other_error_stops_all_others_too(tmp_path):
+    server = Hanging()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        one = Asker(server, journal, price=FREE)
+
+        def judged(number):
+            one.ask(Request("s", "p", {}, draw=number))
+            return 1 / (number - 2)
+
+        with pytest.raises(ZeroDivisionError):
+            one.each(judged, range(60), threads=2)
+        assert sorted(server.asked) == [0, 1, 2]
