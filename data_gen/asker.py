@@ -117,6 +117,8 @@ class Asker:
         """
         key = request.key(self.backend.identity)
         with self._lock_of(key):  # two threads may have the same question
+            if why := self.journal.refused.get(key):
+                raise UnanswerableError(why, lost=True)
             try:
                 return self.journal.answers.get(key) or self._persist(key, request)
             except HopelessError as error:
@@ -190,6 +192,8 @@ class Asker:
         except (TryAgainError, UnanswerableError, HopelessError) as error:
             if not getattr(error, "lost", False):  # else it may have been charged
                 self.journal.release(key, str(error))
+            elif isinstance(error, UnanswerableError):
+                self.journal.refuse(key, str(error))
             raise
         cost = self.price.charge(request, answer.usage)
         self.journal.settle(key, answer, cost, time.monotonic() - started)

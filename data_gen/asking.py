@@ -72,7 +72,8 @@ def asking(service: Service, journal: Path) -> Iterator[Asker]:
 
 def announce(asked: Iterable[Request], asker: Asker, what: str) -> None:
     """Says how many of these requests are still to be sent, and what they cost at most."""
-    left = [r for r in asked if r.key(asker.backend.identity) not in asker.journal.answers]
+    known = asker.journal.answers.keys() | asker.journal.refused.keys()
+    left = [r for r in asked if r.key(asker.backend.identity) not in known]
     most = math.fsum(map(asker.price.most, left))
     date = f" (prices of {asker.price.date})" if asker.price.date else ""
     sys.stdout.write(f"{what}: {len(left)} requests, at most {most:.2f} USD{date}; used so far "

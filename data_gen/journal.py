@@ -22,7 +22,7 @@ from typing import Any, Self
 from data_gen.backends.protocol import UNREADABLE, Answer, Usage
 from minicrit.files import open_alone, to_json
 
-_SENT, _ANSWER, _FAILED = "sent", "answer", "failed"
+_SENT, _ANSWER, _FAILED, _REFUSED = "sent", "answer", "failed", "refused"
 _INTENT, _CREATED, _ENDED = "batch intent", "batch created", "batch ended"
 _LOSSLESS = "surrogatepass"
 
@@ -50,6 +50,7 @@ class Past:
 
     Attributes:
         answers: by key of the request.
+        refused: why a request was not accepted, by its key, where that may have been charged.
         seconds: that each answer took, where it was asked for alone.
         spent: USD for all answers.
         counts: events by name: how many were sent, answered, failed.
@@ -58,6 +59,7 @@ class Past:
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     spent: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -115,6 +117,8 @@ class Past:
             self._take_batch(row)
         elif event == _SENT:
             self._open.setdefault(key, []).append(float(row["reserved"]))
+        elif event == _REFUSED:  # what was reserved for it stays so
+            self.refused[key] = str(row["why"])
         elif event in (_ANSWER, _FAILED):
             self._close(key)
             if "batch" in row:
@@ -189,6 +193,11 @@ class Journal(Past):
         """Writes down that a request failed without being charged."""
         with self._lock:
             self._write({"event": _FAILED, "key": key, "why": why[:300]})
+
+    def refuse(self, key: str, why: str) -> None:
+        """Writes down that a request is not accepted, though it may be charged; not sent again."""
+        with self._lock:
+            self._write({"event": _REFUSED, "key": key, "why": why[:300]})
 
     def intend(self, name: str, reserved: Mapping[str, float]) -> OpenBatch:
         """Writes down that a batch is about to be created, with what each request may cost."""

@@ -9,7 +9,14 @@ from itertools import islice
 import pytest
 
 from data_gen.asker import Asker, BudgetError
-from data_gen.backends.protocol import Answer, HopelessError, Request, Usage
+from data_gen.asking import announce
+from data_gen.backends.protocol import (
+    Answer,
+    HopelessError,
+    Request,
+    UnanswerableError,
+    Usage,
+)
 from data_gen.batcher import Batcher
 from data_gen.collect import Found, collect, first
 from data_gen.estimate import estimate
@@ -175,3 +182,21 @@ def test_any_other_error_stops_all_others_too(tmp_path):
         with pytest.raises(ZeroDivisionError):
             one.each(judged, range(60), threads=2)
         assert sorted(server.asked) == [0, 1, 2]
+
+
+def test_what_a_filter_refuses_and_charges_is_not_sent_again_by_a_restart(tmp_path, capsys):
+    class Filter(Hanging):
+        def ask(self, request):
+            self.asked.append(request.draw)
+            raise UnanswerableError("content_filter", lost=True)
+
+    server, request = Filter(), Request("s", "p", {})
+    for _ in range(3):
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            one = Asker(server, journal, price=PRICE)
+            with pytest.raises(UnanswerableError, match="content_filter"):
+                one.ask(request)
+            assert journal.committed == PRICE.most(request)  # once
+            announce([request], one, "judge")
+            assert "judge: 0 requests, at most 0.00 USD" in capsys.readouterr().out
+    assert len(server.asked) == 1
