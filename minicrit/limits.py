@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 #: Of these no number is too small.
-_SIGNED = {"seed", "ab.outcome_low", "ab.outcome_high"}
+_SIGNED = {"ab.outcome_low", "ab.outcome_high"}
 #: Those that need more than 0 to do anything, whatever section they belong to, unless it is named.
 _LEAST: dict[str, float] = dict.fromkeys((
     "batch", "batch_critiques", "batch_examples", "batch_pairs", "batch_tokens", "batches",
@@ -32,6 +32,8 @@ _SHARES = {
 }  # fmt: skip
 #: Those with a range of their own: whether a number is in it, and the range in words.
 _OWN: dict[str, tuple[Callable[[float], bool], str]] = {
+    # numpy draws by no negative one, torch by none of more than 64 bits
+    "seed": (lambda n: 0 <= n < 2**63, "0 to 2^63 - 1"),
     "filters.balance": (lambda n: n == 0 or n >= 1, "0 for none, or 1 or more"),
     "serve.port": (lambda n: 0 <= n <= 65535, "0 (for a free one) to 65535"),  # noqa: PLR2004
 }

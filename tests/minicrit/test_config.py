@@ -204,6 +204,8 @@ def test_mistakes_in_a_file(tmp_path, text, message):
     (["--sft.epochs=null"], "--sft.epochs: expected a whole number, got 'None'"),
     (["--data.train", "-1"], "--data.train: expected 0 or more, got -1; see --help"),
     (["--serve.port", "65536"], "--serve.port: expected 0 (for a free one) to 65535, got 65536"),
+    (["--seed", "-1"], "--seed: expected 0 to 2^63 - 1, got -1; see --help"),
+    (["--seed", str(2**63)], "--seed: expected 0 to 2^63 - 1, got 9223372036854775808; see --help"),
     (["--serve.port", "-1"], "--serve.port: expected 0 (for a free one) to 65535, got -1; see"),
     (["--sft.devices", "0"], "--sft.devices: expected 1 or more, got 0; see --help"),
     (["--hard.budget_usd", "-2"], "--hard.budget_usd: expected 0 or more, got -2.0; see --help"),
@@ -220,7 +222,7 @@ def test_limits_are_of_settings_that_are_there_and_leave_what_may_be():
     known = {*known_keys(), *(key.rpartition(".")[2] for key in known_keys())}
     listed = {*limits._SIGNED, *limits._LEAST, *limits._ABOVE_ZERO, *limits._SHARES}
     assert listed <= known
-    for key, value in (("ab.outcome_low", -1.0), ("seed", -1), ("sft.devices", "auto")):
+    for key, value in (("ab.outcome_low", -1.0), ("seed", 2**63 - 1), ("sft.devices", "auto")):
         assert broken(key, value) == ""
     assert broken("lora.alpha", 32.0) == broken("data.validation", 48) == ""
     assert [bool(broken("filters.balance", value)) for value in (0, 0.5, 1, 1.5)] == [
