@@ -48,7 +48,7 @@
 #? PYTHON   interpreter for the virtual environment, 3.11 or later; default python3
 # In front of make these set nothing, and whoever writes them there means something.
 UNHEARD := $(foreach v,BASE ARGS SEED SEEDS DATA MODEL MODEL_1 MODEL_2 TARGET JUDGE BACKEND COUNT ALPHA ROUNDS \
-    CRITICS TRADES THUMBS STORE FROM,$(if $(filter environment,$(origin $v)),$v))
+    CRITICS TRADES THUMBS STORE FROM MODEL_NAME BUDGET_USD BATCH FOCUS,$(if $(filter environment,$(origin $v)),$v))
 $(foreach v,$(UNHEARD),$(warning $v in front of make, or exported, sets nothing; write it behind the goal))
 RECIPE ?= cpu
 RUN ?= $(basename $(notdir $(RECIPE)))
@@ -197,14 +197,15 @@ $(call one_of,REVISER,self anthropic ollama openai local)
 $(call one_of,BACKEND,composer anthropic ollama openai local)
 $(call one_of,KEEP_SCOPE,rationale global)
 $(call one_of,GATE,drop halve)
-numbers = $(foreach v,$(1),$(if $($v),$v=$(subst $(empty) ,_,$($v))))
+numbers = $(foreach v,$(1),$(if $($v),$v=$(subst $(empty) ,_,$(strip $($v)))))
 not_like = $(if $(strip $(1)),$(shell printf '%s\n' $(foreach one,$(1),'$(one)') | \
     grep -vE '^[A-Z_]+=($(2))$$' | head -n 1))
-ODD := $(call not_like,$(call numbers,ROUNDS N CANDIDATES COUNT JUDGE_SAMPLE PORT),-?[0-9]+)
-ODD := $(or $(ODD),$(call not_like,$(call numbers,KEEP ALPHA BUDGET_USD),[0-9]*[.]?[0-9]+))
-ifneq ($(ODD),)
-  $(error $(firstword $(subst =, ,$(ODD))): expected a number, got "$(lastword $(subst =, ,$(ODD)))")
-endif
+like = $(foreach odd,$(call not_like,$(call numbers,$(1)),$(2)),$(error $(firstword $(subst \
+    =, ,$(odd))): expected $(3), got "$(lastword $(subst =, ,$(odd)))"))
+$(call like,ROUNDS N COUNT,[1-9][0-9]*,a whole number from 1)
+$(call like,CANDIDATES JUDGE_SAMPLE PORT,[0-9]+,a whole number)
+$(call like,KEEP ALPHA,0|1|[01][.]0*|0?[.][0-9]+,a share from 0 to 1)
+$(call like,BUDGET_USD,[0-9]*[.]?[0-9]+,a number)
 ifneq ($(wildcard $(THUMBS)),$(THUMBS))
   $(error THUMBS: expected a file of thumbs, got none at "$(THUMBS)")
 endif
@@ -227,6 +228,11 @@ endif
 ifneq ($(if $(SEEDS),$(SEED)$(filter-out ladder archive,$(MAKECMDGOALS))),)
   $(error SEEDS: expected the goal ladder (or archive) alone, and no SEED, got "$(MAKECMDGOALS)"$(if $(SEED), and \
       SEED=$(SEED)))
+endif
+$(call like,SEED,0|[1-9][0-9]*,a whole number)
+$(call like,SEEDS,(0|[1-9][0-9]*)(_(0|[1-9][0-9]*))+,two whole numbers or more)
+ifneq ($(words $(SEEDS)),$(words $(sort $(SEEDS))))
+  $(error SEEDS: expected each seed once, got "$(SEEDS)")
 endif
 ifneq ($(SEED),)
   override ARGS := --seed $(SEED) $(ARGS)

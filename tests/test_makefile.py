@@ -185,10 +185,18 @@ def test_a_word_beside_a_rationale_runs_nothing(project):
     ("BITS=8 4", "BITS: expected 16, 8 or 4, got \"8 4\""),
     ("FORMAT=onnx", "FORMAT: expected hf, gguf, ollama or vllm, got \"onnx\""),
     ("THUMBS=none.jsonl", "THUMBS: expected a file of thumbs, got none at \"none.jsonl\""),
-    ("ROUNDS=two", 'ROUNDS: expected a number, got "two"'),
-    ("KEEP=a.b", 'KEEP: expected a number, got "a.b"'),
+    ("ROUNDS=two", 'ROUNDS: expected a whole number from 1, got "two"'),
+    ("ROUNDS=0", 'ROUNDS: expected a whole number from 1, got "0"'),
+    ("COUNT=-5", 'COUNT: expected a whole number from 1, got "-5"'),
+    ("CANDIDATES=-1", 'CANDIDATES: expected a whole number, got "-1"'),
+    ("KEEP=a.b", 'KEEP: expected a share from 0 to 1, got "a.b"'),
+    ("KEEP=25", 'KEEP: expected a share from 0 to 1, got "25"'),
+    ("ALPHA=8", 'ALPHA: expected a share from 0 to 1, got "8"'),
+    ("ALPHA=8%", 'ALPHA: expected a share from 0 to 1, got "8%"'),
+    ("BUDGET_USD=ten", 'BUDGET_USD: expected a number, got "ten"'),
+    ("SEED=-1", 'SEED: expected a whole number, got "-1"'),
     ("DOMAIN=a b", 'DOMAIN: expected one word, got "a b"'),
-    ("N=4 5", 'N: expected a number, got "4_5"'),
+    ("N=4 5", 'N: expected a whole number from 1, got "4_5"'),
     ("SCORER=oracel", 'SCORER: expected one of oracle anthropic ollama openai, got "oracel"'),
     ("JUDGE=anthropic", "ANTHROPIC_API_KEY: expected a key in the environment for JUDGE=anthropic"),
     ("MODEL=none", "MODEL: expected the folder of a critic, got none at \"none\""),
@@ -206,13 +214,15 @@ def test_what_nobody_can_use_is_refused_before_anything_is_made(
 def test_a_variable_in_front_of_make_does_not_pass_unnoticed(project, monkeypatch):
     monkeypatch.setenv("DATA", "own")
     monkeypatch.setenv("RUN", "other")
+    monkeypatch.setenv("BUDGET_USD", "5")
     done = make("--dry-run", "data")
     assert (
         "DATA in front of make, or exported, sets nothing; write it behind the goal" in done.stderr
     )
+    assert "BUDGET_USD in front of make" in done.stderr
     assert "RUN in front" not in done.stderr
     assert "data/other" in done.stdout
-    heard = make("--dry-run", "data", "DATA=tests-own")
+    heard = make("--dry-run", "data", "DATA=tests-own", "BUDGET_USD=5")
     assert not heard.stderr
     assert ("tests-own" in heard.stdout, "own" in done.stdout) == (True, False)
 

@@ -16,7 +16,10 @@ def test_a_seed_is_one_of_data_and_training_and_a_run_of_its_own(project):
     assert redone("data", "SEED=6") == ["data"]
     for words, said in ((("sft", "SEED=1 2"), "one number"), (("sft", "SEEDS=1 2"), 'got "sft"'),
                         (("ladder", "report", "SEEDS=1 2"), 'got "ladder report"'),
-                        (("ladder", "SEEDS=1 2", "SEED=1"), "and SEED=1")):  # fmt: skip
+                        (("ladder", "SEEDS=1 2", "SEED=1"), "and SEED=1"),
+                        (("ladder", "SEEDS=1"), "two whole numbers or more, got \"1\""),
+                        (("ladder", "SEEDS=1,2"), "two whole numbers or more, got \"1,2\""),
+                        (("ladder", "SEEDS=1 2 1"), "each seed once, got")):  # fmt: skip
         done = make(*words)
         assert done.returncode == 2
         assert said in done.stderr
