@@ -1,11 +1,13 @@
 """Bases: made once, the same everywhere, and never with code of their own."""
 
+import errno
 import json
 import math
 import re
 import shutil
 from pathlib import Path
 
+import httpx2
 import pytest
 import torch
 import yaml
@@ -270,6 +272,25 @@ def test_unknown_name_says_what_to_do(tmp_path, monkeypatch, name, got):
     assert "expected the folder of a critic or base (like checkpoints/RUN/sft)" in str(said.value)
     assert f"(like owner/model), got no folder of that name, and {got}" in str(said.value)
     assert "Error" not in str(said.value)
+
+
+@pytest.mark.parametrize(("trouble", "said"), [
+    (httpx2.RemoteProtocolError("peer closed"), "a connection to the hub that broke off"),
+    (httpx2.ReadTimeout("slow"), "check the name and the network"),
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    (PermissionError(errno.EACCES, "Permission denied", "hub/x"), "hub/x"),
+])  # fmt: skip
+def test_what_breaks_off_while_a_base_is_fetched_is_told(tmp_path, monkeypatch, trouble, said):
+    """A lost connection is no traceback; a full disk is no fault of name or network."""
+
+    def fetch(*_: object, **__: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    system = isinstance(trouble, OSError)
+    with pytest.raises(OSError if system else ValueError, match=said) as found:
+        prepare_base("owner/name", tmp_path)
+    assert (found.value is trouble) == system
 
 
 FIRST, LATER = "1" * 40, "2" * 40
