@@ -63,13 +63,17 @@ def _of_f1(side: Side, truth: Truth, loss: float) -> dict[bool, float]:
     """F1 = 2 TP / (TP + FP + flawed): what takes it down by `loss`, d misses or d false alarms.
 
     2 (TP - d) / (S - d) = F1 - loss gives d = loss S / (2 - F1 + loss), and
-    2 TP / (S + d) = F1 - loss gives d = loss S / (F1 - loss), where S = TP + FP + flawed.
+    2 TP / (S + d) = F1 - loss gives d = loss S / (F1 - loss), where S = TP + FP + flawed. An F1 of
+    0 has nothing to lose, but falls as far behind a judge whose findings were not drawn: d of them
+    have an F1 of 2 d / (S + d) = loss.
     """
     counts = scores.confusion(side.p, truth.flawed, side.threshold)
     flawed, valid = counts.tp + counts.fn, counts.fp + counts.tn
     total = counts.tp + counts.fp + flawed
     f1 = scores.f1(side.p, truth.flawed, side.threshold)
     left = f1 - loss
+    if left <= 0 and not counts.tp:
+        return {True: loss * total / (2 - loss) / flawed}
     if left <= 0:
         return {True: 1.0}  # no alarms would do; to lose all of F1 every finding must be missed
     missed = {True: loss * total / (2 - left) / flawed}

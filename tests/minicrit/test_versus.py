@@ -52,6 +52,15 @@ def test_unscored_items_leave_the_comparison_only() -> None:
     assert found["differences"]["fpr"]["value"] == pytest.approx(1 / 3 - 2 / 3)
 
 
+def test_judges_that_flag_nothing_are_not_shown_to_be_equivalent_by_a_few_items() -> None:
+    """Findings of 0.02 / 1.98 of the flawed are an F1 of 0.02: 12 groups miss them with 0.89."""
+    asked = alone([e for n in range(12) for e in twins(n, (0, 0), (0, 0))])
+    a, truth = Side("a", np.full(24, 0.2), 0.5), Truth.of(asked)
+    found = compare(a, replace(a, name="b"), truth, asked, margin=0.02, draws=50)
+    f1 = found["differences"]["f1"]
+    assert f1["p_below"] == f1["p_above"] == pytest.approx((1 - 0.02 / 1.98) ** 12)
+
+
 @pytest.mark.parametrize("groups", [4, 80, 200])
 def test_a_judge_against_itself_is_equivalent_where_groups_suffice_to_say_so(groups: int) -> None:
     """No draw moves, whatever their number: 0.92 for 4 groups, 0.20 for 80, 0.018 for 200."""
