@@ -80,6 +80,19 @@ def refuse_devices(stage: str, devices: int | str) -> None:
                          f"{devices}; lower it, or set auto")  # fmt: skip
 
 
+def refuse_nodes(stage: str, nodes: int) -> None:
+    """Refuses machines on which nothing has started the run: it would wait for them, and not stop.
+
+    Raises:
+        ValueError: with the setting to change.
+    """
+    told = any(name in os.environ for name in ("NODE_RANK", "MASTER_ADDR", "RANK"))
+    if nodes > 1 and nodes_of_step() is None and not told:
+        raise ValueError(f"{stage}.nodes: expected 1, as nothing has started the run on other "
+                         f"machines, got {nodes}; set 1, or start it on all of them by srun "
+                         "(slurm/README.md) or torchrun")  # fmt: skip
+
+
 def take_gpu() -> None:
     """Makes the GPU that is this process's, of several on a machine, the one that `cuda` means."""
     if torch.cuda.is_available():

@@ -26,7 +26,7 @@ from minicrit.jsonl import shown
 from minicrit.lora import ADAPTERS
 from minicrit.manifest import check_outputs, read_manifest, require
 from minicrit.precision import SETTLED, settled_training
-from minicrit.processes import leads, refuse_devices
+from minicrit.processes import leads, refuse_devices, refuse_nodes
 from minicrit.prompts import CRITIQUE_VERSION, PROMPT_VERSION
 from minicrit.training_config import DPOConfig, KTOConfig, LoraConfig, RSFConfig, SFTConfig
 from minicrit.whole import refuse_contradictions
@@ -190,7 +190,7 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
 def refuse_out_of_range(recipe: Recipe, stage: str) -> None:
     """Refuses numbers with which a stage would teach nothing, or the contrary, and not say so.
 
-    And devices that it could not be trained on.
+    And devices and machines that it could not be trained on.
 
     Raises:
         ValueError: with the setting to change.
@@ -199,6 +199,7 @@ def refuse_out_of_range(recipe: Recipe, stage: str) -> None:
     limits.require(stage, settings)
     limits.require("lora", recipe.lora)
     refuse_devices(stage, settings.devices)
+    refuse_nodes(stage, settings.nodes)
     if not getattr(settings, "good_weight", 1.0) + getattr(settings, "bad_weight", 1.0):
         raise ValueError(f"{stage}.good_weight: expected it or {stage}.bad_weight to be more than "
                          "0, got 0 for both; raise one")  # fmt: skip

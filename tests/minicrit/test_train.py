@@ -20,7 +20,7 @@ from minicrit.critic import Critic
 from minicrit.data_config import DataConfig
 from minicrit.files import open_alone
 from minicrit.lora import attach_lora
-from minicrit.processes import refuse_devices
+from minicrit.processes import refuse_devices, refuse_nodes
 from minicrit.run import run_of
 from minicrit.train import (
     _optimization,
@@ -98,6 +98,24 @@ def test_there_must_be_as_many_gpus_as_are_asked_for(monkeypatch):
         refuse_devices("sft", devices)
     with pytest.raises(ValueError, match=r"kto.devices: expected at most .* \(2\), got 3;"):
         refuse_devices("kto", 3)
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "rsf", "kto"])
+def test_it_does_not_wait_for_machines_that_nobody_started_it_on(stage, tmp_path, monkeypatch):
+    """As the recipe for four nodes on one machine would, deaf to signals until all have met."""
+    for name in ("NODE_RANK", "MASTER_ADDR", "RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    recipe = Recipe(base=BaseConfig(model=str(tmp_path / "none")))
+    settings = replace(getattr(recipe, stage), nodes=4)
+    with pytest.raises(ValueError, match=rf"{stage}.nodes: expected 1, as nothing .* got 4; set 1"):
+        run_of(replace(recipe, **{stage: settings}), stage, settings, tmp_path / "none.jsonl")
+    for told in ({"NODE_RANK": "1"}, {"RANK": "3", "MASTER_ADDR": "a"},
+                 {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}):  # fmt: skip
+        with monkeypatch.context() as patch:
+            for name, value in told.items():
+                patch.setenv(name, value)
+            refuse_nodes(stage, 4)
+    refuse_nodes(stage, 1)
 
 
 @pytest.mark.parametrize("train", [train_sft, train_dpo, train_rsf, train_kto])
