@@ -31,6 +31,8 @@ HEAD = ("run", "recipe", "data", "stages", *METRICS, "minutes")
 WEIGHTS = "adapter_model.safetensors"
 _HASH = 8
 _WIDE = 60  # characters of a value that is compared
+_MARK = "v"  # behind what a validation said
+_MARKED = f"{_MARK}: of the last validation, of few items; no benchmark was run\n"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def show_runs(recipe: Recipe) -> None:
         sys.stdout.writelines(to_json(row) + "\n" for row in dicts)
     else:
         sys.stdout.write(table([head, *rows]))
+        if told.compare is None and any(cell.endswith(_MARK) for row in rows for cell in row[4:-1]):
+            sys.stdout.write(_MARKED)
     for run in seen:
         if whose := another(run):
             _log.warning("%s: the benchmark is %s; measure it again", run.name, whose)
@@ -130,7 +134,7 @@ def metrics(run: Run) -> dict[str, float | None]:
 
 def index_row(run: Run) -> tuple[str, ...]:
     """One line; values of a validation, which are of few items, are marked with a v."""
-    mark = "" if _measured(run) else "v"
+    mark = "" if _measured(run) else _MARK
     values = metrics(run).values()
     cells = ("-" if value is None else f"{value:.3f}{mark}" for value in values)
     minutes = "-" if run.minutes is None else f"{run.minutes:.1f}"

@@ -1,6 +1,7 @@
 """The index of runs is what manifests, curves, reports and logs say, and nothing else."""
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -61,12 +62,15 @@ def test_one_line_a_run(capsys):
     assert status == 0
     assert rows[0] == ["run", "recipe", "data", "stages", "f1", "fpr", "auroc", "twin_consistency",
                        "minutes"]  # fmt: skip
-    # The last stage's validation where nothing was benchmarked, marked so.
+    # The last stage's validation where nothing was benchmarked, marked so, and the mark explained.
     assert rows[1][0] == "one"
     assert rows[1][-5:] == ["0.900v", "-", "-", "-", "-"]
     assert rows[2] == ["two", "mine.yaml", rows[2][2], "sft", "0.850", "-", "-", "-", "-"]
     assert rows[2][2] in rows[1]
-    assert len(rows) == 3
+    assert " ".join(rows[3]) == "v: of the last validation, of few items; no benchmark was run"
+    assert len(rows) == 4
+    shutil.rmtree("checkpoints/one")
+    assert "v:" not in run(capsys)[1]
 
 
 def test_two_runs_differ_in_what_is_listed_and_in_nothing_else(capsys):
