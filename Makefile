@@ -188,9 +188,10 @@ ifneq ($(words $(FORMAT))$(filter-out hf gguf ollama vllm,$(FORMAT)),1)
 endif
 one_of = $(if $(filter-out $(2),$($(1))),$(error $(1): expected one of $(2), got "$($(1))"))
 $(call one_of,JUDGE,anthropic ollama openai local)
-ifeq ($(JUDGE)$(strip $(ANTHROPIC_API_KEY)),anthropic)
-  $(error ANTHROPIC_API_KEY: expected a key in the environment for JUDGE=anthropic, got none; export it, or \
-      name another JUDGE)
+ASKS := $(firstword $(foreach v,JUDGE SCORER REVISER,$(if $(filter anthropic,$($v)),$v)))
+ifneq ($(if $(strip $(ANTHROPIC_API_KEY)),,$(ASKS)),)
+  $(error ANTHROPIC_API_KEY: expected a key in the environment for $(ASKS)=anthropic, got none; export it, or \
+      name another $(ASKS))
 endif
 $(call one_of,SCORER,oracle anthropic ollama openai)
 $(call one_of,REVISER,self anthropic ollama openai local)

@@ -198,7 +198,8 @@ def test_a_word_beside_a_rationale_runs_nothing(project):
     ("DOMAIN=a b", 'DOMAIN: expected one word, got "a b"'),
     ("N=4 5", 'N: expected a whole number from 1, got "4_5"'),
     ("SCORER=oracel", 'SCORER: expected one of oracle anthropic ollama openai, got "oracel"'),
-    ("JUDGE=anthropic", "ANTHROPIC_API_KEY: expected a key in the environment for JUDGE=anthropic"),
+    *((f"{name}=anthropic", f"ANTHROPIC_API_KEY: expected a key in the environment for {name}=anth")
+      for name in ("JUDGE", "SCORER", "REVISER")),
     ("MODEL=none", "MODEL: expected the folder of a critic, got none at \"none\""),
 ])  # fmt: skip
 def test_what_nobody_can_use_is_refused_before_anything_is_made(
