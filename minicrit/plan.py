@@ -106,6 +106,15 @@ class StepPlan:
         )
 
 
+def packs_of(groups: Sequence[Group], tokens: int) -> list[PackedBatch]:
+    """All groups once, in packs."""
+    if not groups:
+        return []
+    size = sum(group.examples for group in groups)
+    whole = StepPlan(groups, epochs=1, batch_examples=size, pack_tokens=tokens, seed=0)
+    return list(whole.step(0).packs)
+
+
 def validation_steps(steps: int, every: int) -> tuple[int, ...]:
     """The optimizer steps of a run after which it is validated: evenly spaced, the last at the end.
 

@@ -19,11 +19,15 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save
 from tqdm import tqdm
 
-from minicrit.files import atomic_file
+from minicrit.critic import Critic
+from minicrit.files import atomic_file, sha256_file, sha256_json
 from minicrit.logprobs import scored_logprobs
-from minicrit.lora import POLICY, REFERENCE
+from minicrit.lora import POLICY, REFERENCE, attach_reference
 from minicrit.packing import PackedBatch
 from minicrit.plan import Group, StepPlan
+from minicrit.prompts import PROMPT_VERSION
+from minicrit.run import Run
+from minicrit.trainee import precise
 
 #: Log-probabilities (S,) of the scored tokens of a batch under the reference, without gradient.
 Reference = Callable[[PackedBatch], torch.Tensor]
@@ -113,3 +117,39 @@ def reference_logprobs(
     with atomic_file(store) as file:
         file.write(save({"logprobs": logprobs, "lengths": lengths}))
     return KeptReference(logprobs, lengths)
+
+
+def kept_reference(
+    run: Run, critic: Critic, groups: Sequence[Group], how: float | str
+) -> KeptReference:
+    """Likelihoods of completions under the adapter that training starts from.
+
+    Args:
+        run: the training.
+        critic: what is trained, before its first step.
+        groups: see `reference_logprobs`.
+        how: they are encoded, or which they are, where the same file gives several.
+    """
+    settings = run.settings
+    counted = [f"{group.name} {group.examples}" for group in groups]
+    decides = [sha256_file(run.files["start"]), sha256_file(run.files["train"]), run.base.identity,
+               PROMPT_VERSION, settings.precision, how, run.recipe.seed,
+               run.relevant["max_tokens"], run.relevant["truncate"], run.relevant["dtype"],
+               counted, "by token, room for what is compared"]  # fmt: skip
+    store = run.work / f"reference-{sha256_json(decides)[:16]}.safetensors"
+    model = critic.causal_lm.eval()
+    with precise(model, settings.precision):
+        found = reference_logprobs(
+            model, groups, store, pack_tokens=settings.pack_tokens, chunk=settings.loss_chunk,
+            device=model.device,
+        )  # fmt: skip
+    critic.model.train()
+    return found
+
+
+def live_reference(run: Run, critic: Critic) -> LiveReference:
+    """The adapter that training starts from, put beside the one that is trained."""
+    settings = run.settings
+    assert settings.start is not None
+    attach_reference(critic.model, settings.start)  # type: ignore[arg-type]
+    return LiveReference(critic.model, chunk=settings.loss_chunk)  # type: ignore[arg-type]

@@ -3,6 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from minicrit.run import Settings
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,18 @@ class Optimization:
     final_rate: float
     weight_decay: float
     clip: float
+
+    @classmethod
+    def of(cls, settings: "Settings", steps: int) -> "Optimization":
+        """As the settings of a stage have it."""
+        return cls(
+            steps=steps,
+            learning_rate=settings.learning_rate,
+            warmup=settings.warmup,
+            final_rate=settings.final_rate,
+            weight_decay=settings.weight_decay,
+            clip=settings.clip,
+        )
 
 
 def warmup_cosine(steps: int, warmup: float, final: float) -> Callable[[int], float]:

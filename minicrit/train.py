@@ -13,13 +13,12 @@ import torch
 from minicrit.comparisons import encoded_pairs, grown, read_preferences, selected_groups
 from minicrit.config import Recipe
 from minicrit.critic import Critic
-from minicrit.files import sha256_file, sha256_json
 from minicrit.lessons import sft_groups, validation_examples
-from minicrit.lora import attach_reference, load_lora
+from minicrit.lora import load_lora
 from minicrit.losses import PairSettings
 from minicrit.packing import PackedBatch
 from minicrit.pairing import choose_pairs, wide_enough
-from minicrit.plan import Group, StepPlan, validation_steps
+from minicrit.plan import Group, StepPlan, packs_of, validation_steps
 from minicrit.preferring import Mixture, slack_of
 from minicrit.processes import (
     device_kind,
@@ -29,14 +28,13 @@ from minicrit.processes import (
     started_by_lightning,
     under_slurm,
 )
-from minicrit.prompts import PROMPT_VERSION
 from minicrit.records import Example, read_examples
-from minicrit.reference import KeptReference, LiveReference, Reference, reference_logprobs
-from minicrit.run import Run, Settings, run_of
+from minicrit.reference import KeptReference, kept_reference, live_reference
+from minicrit.run import Run, run_of
 from minicrit.schedule import Optimization
 from minicrit.stopping import Stopped, held_back
 from minicrit.thumbs import Opinions, counted, fitting, mismatched_groups, read_thumbs, thumb_groups
-from minicrit.trainee import precise, save_trained, trainee
+from minicrit.trainee import save_trained, trainee
 from minicrit.training_config import DPOConfig
 from minicrit.twinning import TwinWeights
 from minicrit.whole import SHARED, Tensors, gathered, kept_weights
@@ -100,7 +98,7 @@ def train_dpo(recipe: Recipe) -> Path:
         groups = grown(encoded, range(len(pairs)))
 
         def kept() -> KeptReference:
-            return first_alone(partial(_kept_reference, run, critic, groups, settings.explained))
+            return first_alone(partial(kept_reference, run, critic, groups, settings.explained))
 
         choice = choose_pairs(pairs, settings, lambda: kept().means(), recipe.seed)
         facts = {"read": len(read), "under_least_margin": len(read) - len(wide),
@@ -108,11 +106,11 @@ def train_dpo(recipe: Recipe) -> Path:
                  **choice.facts(pairs)}  # fmt: skip
         log.info("pairs: %s", facts)
         plan = _plan(run, grown(encoded, choice.train), settings.batch_pairs)
-        aside = _packs(grown(encoded, choice.held_out), settings.pack_tokens)
+        aside = packs_of(grown(encoded, choice.held_out), settings.pack_tokens)
 
         def module(optimization: Optimization) -> DPOModule:
             # Here, as it may take hours: what is validated on is known to fit.
-            reference = _live_reference(run, critic) if settings.reference == "live" else kept()
+            reference = live_reference(run, critic) if settings.reference == "live" else kept()
             return DPOModule(
                 critic, optimization, mixture, reference, loss_chunk=settings.loss_chunk,
                 slack=_slack(run), seed=recipe.seed,
@@ -160,7 +158,7 @@ def train_kto(recipe: Recipe) -> Path:
 
         def module(optimization: Optimization) -> KTOModule:
             reference, reference_others = (
-                first_alone(partial(_kept_reference, run, critic, groups, name))
+                first_alone(partial(kept_reference, run, critic, groups, name))
                 for groups, name in ((own, "own"), (others, "others"))
             )
             opinions = Opinions(
@@ -193,46 +191,6 @@ def _plan(run: Run, groups: Sequence[Group], batch: int) -> StepPlan:
     return plan
 
 
-def _packs(groups: Sequence[Group], tokens: int) -> list[PackedBatch]:
-    """All groups once, in packs."""
-    if not groups:
-        return []
-    size = sum(group.examples for group in groups)
-    whole = StepPlan(groups, epochs=1, batch_examples=size, pack_tokens=tokens, seed=0)
-    return list(whole.step(0).packs)
-
-
-def _kept_reference(
-    run: Run, critic: Critic, groups: Sequence[Group], how: float | str
-) -> KeptReference:
-    """Likelihoods of completions under the adapter that training starts from.
-
-    `how` they are encoded, or which they are, where the same file gives several.
-    """
-    settings = run.settings
-    counted = [f"{group.name} {group.examples}" for group in groups]
-    decides = [sha256_file(run.files["start"]), sha256_file(run.files["train"]), run.base.identity,
-               PROMPT_VERSION, settings.precision, how, run.recipe.seed,
-               run.relevant["max_tokens"], run.relevant["truncate"], run.relevant["dtype"],
-               counted, "by token, room for what is compared"]  # fmt: skip
-    store = run.work / f"reference-{sha256_json(decides)[:16]}.safetensors"
-    model = critic.causal_lm.eval()
-    with precise(model, settings.precision):
-        found = reference_logprobs(
-            model, groups, store, pack_tokens=settings.pack_tokens, chunk=settings.loss_chunk,
-            device=model.device,
-        )  # fmt: skip
-    critic.model.train()
-    return found
-
-
-def _live_reference(run: Run, critic: Critic) -> Reference:
-    settings = run.settings
-    assert settings.start is not None
-    attach_reference(critic.model, settings.start)  # type: ignore[arg-type]
-    return LiveReference(critic.model, chunk=settings.loss_chunk)  # type: ignore[arg-type]
-
-
 def _fit(
     run: Run,
     critic: Critic,
@@ -247,7 +205,7 @@ def _fit(
     encoded = dict(critic.encoder.ledger)
     validation = validation_examples(run.files["validation"], critic.encoder)
     data = CriticData(plan, validation, fingerprint=run.fingerprint, held_out=held_out)
-    module: LightningModule = make_module(_optimization(run.settings, len(plan)))
+    module: LightningModule = make_module(Optimization.of(run.settings, len(plan)))
     watchers = _watchers(run, critic, plan, validation)
     trainer = _trainer(run, watchers)
     try:
@@ -297,17 +255,6 @@ def _keep_best(critic: Critic, weights: Tensors, best: "Best | None", step: int)
         log.info("the adapter of step %d is kept: %s %.4f", best.step, best.goal.score, best.value)
     found = {"score": best.goal.score, "value": best.value, "step": best.step, "last_step": step}
     return {"best": found}
-
-
-def _optimization(settings: Settings, steps: int) -> Optimization:
-    return Optimization(
-        steps=steps,
-        learning_rate=settings.learning_rate,
-        warmup=settings.warmup,
-        final_rate=settings.final_rate,
-        weight_decay=settings.weight_decay,
-        clip=settings.clip,
-    )
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from minicrit.files import open_alone
 from minicrit.lora import attach_lora
 from minicrit.processes import refuse_devices, refuse_nodes
 from minicrit.run import run_of
+from minicrit.schedule import Optimization
 from minicrit.train import (
-    _optimization,
     _trainer,
     _watchers,
     train_dpo,
@@ -224,7 +224,7 @@ def test_rates_and_decay_are_those_of_the_recipe(tiny):
     adapted = attach_lora(load_model(tiny), rank=2, alpha=4, dropout=0.0, targets="all-linear",
                           seed=0)  # fmt: skip
     critic = Critic(adapted, load_tokenizer(tiny), name="test", identity="test")
-    module = SFTModule(critic, _optimization(settings, 11), TwinWeights(0.0, 0.0, 0.0))
+    module = SFTModule(critic, Optimization.of(settings, 11), TwinWeights(0.0, 0.0, 0.0))
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.03, 0.03]
