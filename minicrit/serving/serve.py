@@ -4,8 +4,10 @@ make serve MODEL=checkpoints/released/embedded-10
 """
 
 import logging
+import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +32,7 @@ from minicrit.serving.keys import Keys, make_key
 from minicrit.serving.panel import Panel
 from minicrit.serving.precedents import Precedents
 from minicrit.serving.service import Limits, Service
-from minicrit.serving.worker import Batching
+from minicrit.serving.worker import THREAD, Batching
 from minicrit.serving_config import ServeConfig
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,17 @@ def serve(recipe: Recipe) -> None:
                  "calibrated" if critic.calibrated else "not calibrated")  # fmt: skip
         begin_to_listen(listener, config)
         server_of(config, app).run(sockets=[listener])
+    _leave()
+
+
+def _leave() -> None:
+    """Ends the process here if a critic did not finish in time.
+
+    Python would end its thread within the forward, and what torch makes of that is an abort.
+    """
+    if any(thread.name == THREAD for thread in threading.enumerate()):
+        logging.shutdown()
+        os._exit(0)
 
 
 def _check(config: ServeConfig) -> None:

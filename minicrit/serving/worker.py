@@ -19,6 +19,8 @@ from minicrit.serving.refusals import RefusalError, internal
 
 log = logging.getLogger(__name__)
 
+#: Name of the thread of a critic.
+THREAD = "critic"
 _AROUND = 64  # tokens of a prompt around its rationale, at most
 _TYPES = 130  # tokens that naming a flaw type costs each item
 
@@ -101,7 +103,7 @@ class Worker:
         self._ready = threading.Condition()
         self._stopping = self._turn = False
         self._pace = {False: 0.05, True: 1.0}  # seconds an item, verdicts and critiques
-        self._thread = threading.Thread(target=self._work, name="critic", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
 
     def start(self) -> None:
         """Begins to work."""
