@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from minicrit.jsonl import RefusedError, parse_object, shown
 from minicrit.serving.instruments import Instruments
 from minicrit.serving.keys import Keys
-from minicrit.serving.refusals import RefusalError, internal
+from minicrit.serving.refusals import RefusalError, internal, stopping
 from minicrit.serving.results import new_id
 
 log = logging.getLogger(__name__)
@@ -99,10 +99,11 @@ class Gatehouse:
             await self._app(scope, await self._admitted(scope, receive, visit), sending)
         except RefusalError as error:
             await refuse(sending, error, visit.request_id)
+        except asyncio.CancelledError:  # by uvicorn, of what takes too long while it stops
+            await _excuse(sending, stopping(), visit)
         except Exception:  # the caller gets an answer, the log the traceback
             log.exception("request %s failed", visit.request_id)
-            if not visit.status:
-                await refuse(sending, internal(), visit.request_id)
+            await _excuse(sending, internal(), visit)
         finally:
             self._note(scope, visit)
 
@@ -186,6 +187,12 @@ class Gatehouse:
         row = {"request_id": visit.request_id, "method": scope["method"], "path": path,
                "status": visit.status, "ms": round(1000 * spent, 1), **visit.facts}  # fmt: skip
         log.info("%s", json.dumps(row))
+
+
+async def _excuse(send: Send, error: RefusalError, visit: Visit) -> None:
+    """Sends a refusal, unless an answer was begun."""
+    if not visit.status:
+        await refuse(send, error, visit.request_id)
 
 
 async def refuse(send: Send, error: RefusalError, request_id: str) -> None:

@@ -63,3 +63,8 @@ def internal() -> RefusalError:
     """For a fault of ours: the log has the traceback, the caller does not."""
     return RefusalError("internal", "the service failed on this request",
                         "try again; then tell the operator its request id")  # fmt: skip
+
+
+def stopping() -> RefusalError:
+    """For what a service that stops does not answer any more; the next one will."""
+    return RefusalError("unavailable", "the service is stopping", "try another one", retry_after=5)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from minicrit.critic import Critic, Item, Written
 from minicrit.encoding import TooLongError
-from minicrit.serving.refusals import RefusalError, internal
+from minicrit.serving.refusals import RefusalError, internal, stopping
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +135,7 @@ class Worker:
         """
         with self._ready:
             if not self.alive:
-                raise RefusalError("unavailable", "the service is stopping", "try another one",
-                                   retry_after=5)  # fmt: skip
+                raise stopping()
             self._forget_gone(len(tickets))
             if self.waiting + len(tickets) > self.batching.room:
                 raise RefusalError(

@@ -10,6 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.minicrit.serving.running import items, running, wait_for
+from tests.minicrit.serving.test_service import Slow
+
 #: The first question is that of the warm-up; the second one takes for ever.
 ENDLESS = """
 import sys
@@ -61,4 +64,20 @@ def test_a_critic_that_does_not_finish_in_time_makes_no_crash_of_a_stop(
         finally:
             process.kill()
         assert "some requests were not answered within 1 s" in log.read_text()
-        assert asking.result().status_code >= 500
+        assert "Traceback" not in log.read_text()
+        assert asking.result().status_code == 503
+
+
+def test_who_gets_no_answer_before_the_end_is_told_to_ask_again(critic, tmp_path, caplog):
+    """It was a 500 in words that are not ours, which no client tries again, and a traceback."""
+    held = Slow(critic)
+    with running(held, tmp_path, drain_s=1.0) as live, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(live.ask, "/v1/verdict", {"rationale": items(1)[0][1]})
+        wait_for(lambda: held.seen)
+        live.server.should_exit = True
+        answer = asking.result(timeout=20)
+        held.leave.release()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["error"]["code"] == "unavailable"
+    assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
+    assert "Traceback" not in caplog.text
