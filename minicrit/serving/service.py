@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,9 @@ from minicrit.serving.refusals import RefusalError
 
 log = logging.getLogger(__name__)
 
+#: Another service of this store may have given an answer and not have written it yet; so long the
+#: answer is waited for before it is said not to be there. A few of its turns, see `recorder`.
+_UNWRITTEN_S = (0.1, 0.2)
 _SEEKING = 32  # callers that may wait for precedents; each costs a forward of a small model
 
 
@@ -158,7 +161,7 @@ class Service:
 
     async def feedback(self, given: Mapping[str, Any]) -> int:
         """Writes a decision; its number, once it is on disk."""
-        number = await asyncio.to_thread(self._written, self.store.add_decision, dict(given))
+        number = await self._kept(self.store.add_decision, given)
         await asyncio.to_thread(self._follow, given["request_id"], given["decision"])
         self.instruments.feedback.labels("decision").inc()
         return number
@@ -178,7 +181,7 @@ class Service:
 
     async def outcome(self, given: Mapping[str, Any]) -> int:
         """Writes an outcome; its number, once it is on disk."""
-        number = await asyncio.to_thread(self._written, self.store.add_outcome, dict(given))
+        number = await self._kept(self.store.add_outcome, given)
         await asyncio.to_thread(self._look)
         self.instruments.feedback.labels("outcome").inc()
         return number
@@ -190,7 +193,18 @@ class Service:
         except (OSError, ValueError):
             log.exception("the experiment could not be looked at")
 
-    def _written(self, add: Any, given: dict[str, Any]) -> int:
+    async def _kept(self, add: Callable[..., int], given: Mapping[str, Any]) -> int:
+        """The number of what is written of an answer, which may be another service's."""
+        for pause in _UNWRITTEN_S:
+            try:
+                return await asyncio.to_thread(self._written, add, dict(given))
+            except RefusalError as error:
+                if error.code != "not_found":
+                    raise
+            await asyncio.sleep(pause)  # no thread is held meanwhile
+        return await asyncio.to_thread(self._written, add, dict(given))
+
+    def _written(self, add: Callable[..., int], given: dict[str, Any]) -> int:
         request_id = given.pop("request_id")
         try:
             self.recorder.settle(request_id)

@@ -24,3 +24,16 @@ def test_a_database_that_cannot_be_written_is_not_ready_and_is_said_once(critic,
     assert caplog.text.count("1 answers could not be written: ") == 1
     assert caplog.text.count("answers are written again") == 1
     assert "Traceback" not in caplog.text
+
+
+def test_feedback_may_be_given_to_another_service_of_the_database(critic, tmp_path):
+    """Until the first one had written its answer, some 50 ms, the other one knew of none."""
+    with running(critic, tmp_path) as first, running(critic, tmp_path) as other:
+        for number, (path, more) in enumerate([
+            ("/v1/feedback", {"decision": "agree", "operator": "ann"}),
+            ("/v1/outcome", {"value": 1.5}),
+        ]):  # fmt: skip
+            (row,) = first.judge(items(1, start=number)[0])
+            given = other.ask(path, {"request_id": row["request_id"], **more})
+            assert given.status_code == 201, given.text
+        assert other.ask("/v1/outcome", {"request_id": "0" * 32, "value": 1}).status_code == 404
