@@ -7,6 +7,7 @@ would protect.
 import fcntl
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from minicrit.files import write_json
 from minicrit.jsonl import parse_object, shown
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PREFIX = "mc_"
@@ -59,7 +62,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 class Keys:
-    """The keys that a service takes; none of them lets everybody in."""
+    """The keys that a service takes; no file of them lets everybody in.
+
+    What changes in the file counts from the next request on, so that a key that got into wrong
+    hands opens nothing once it is taken out.
+    """
 
     def __init__(self, path: Path | None) -> None:
         """Reads the file.
@@ -67,27 +74,55 @@ class Keys:
         Raises:
             ValueError: if it is missing, holds no key, or is something else.
         """
+        self._path = path
         self._hashes: dict[str, str] = {}
+        self._state: object = None
         if path is not None:
             if not path.is_file():
                 raise ValueError(f"serve.key_file: expected keys in {path}, got no file; make "
                                  "one with --serve.new_key NAME")  # fmt: skip
-            self._hashes = {name: row["sha256"] for name, row in _read(path).items()}
+            self._state = _state_of(path)
+            self._hashes = _hashes(path)
             if not self._hashes:
                 raise ValueError(f"{path}: expected at least one key, got none; make one with "
                                  "--serve.new_key NAME")  # fmt: skip
 
     def __bool__(self) -> bool:
         """Whether a key is needed."""
-        return bool(self._hashes)
+        return self._path is not None
 
     def owner(self, key: str) -> str | None:
         """The name of a key; None if it is none of them. Every one is compared, in equal time."""
+        self._look()
         found, hashed = None, _hash(key)
         for name, known in self._hashes.items():
             if hmac.compare_digest(hashed, known):
                 found = name
         return found
+
+    def _look(self) -> None:
+        """Takes over what the file holds now; while it cannot be read, its last keys count."""
+        if self._path is None or (state := _state_of(self._path)) == self._state:
+            return
+        self._state = state
+        try:
+            self._hashes = _hashes(self._path)
+            log.info("%s: %d keys now", self._path, len(self._hashes))
+        except (OSError, ValueError) as error:
+            log.error("%s; the keys that were read last go on to count", error)
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """What differs once a file was written anew; None of one that is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    return {name: row["sha256"] for name, row in _read(path).items()}
 
 
 def _hash(key: str) -> str:

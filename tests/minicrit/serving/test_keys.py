@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from minicrit.cli import main
+from minicrit.files import write_json
 from minicrit.serving.keys import Keys, make_key
 from minicrit.serving.serve import begin_to_listen, bound, keys_of
 from tests.minicrit.serving.running import config_of, raw, running
@@ -147,3 +148,26 @@ def test_whoever_has_no_key_is_told_so_before_the_body_is_there(critic, tmp_path
     with running(critic, tmp_path, key_file=path, body_s=0.2) as live:
         for ask in (b"POST /", b"POST /healthz", b"PUT /nothing", b"POST /v1/verdict"):
             assert raw(live.url, ask + rest).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_key_that_is_taken_out_of_the_file_opens_nothing_any_more(critic, tmp_path, caplog):
+    """It did until the service was started again, whoever had got hold of it."""
+    path = tmp_path / "keys.json"
+    lost, kept = make_key(path, "lost"), make_key(path, "kept")
+    with running(critic, tmp_path, key_file=path) as live:
+
+        def status(key):
+            bearer = {"Authorization": f"Bearer {key}"}
+            return live.http.get("/v1/state", headers=bearer).status_code
+
+        assert (status(lost), status(kept)) == (200, 200)
+        rows = json.loads(path.read_text())["keys"]
+        del rows["lost"]
+        write_json(path, {"keys": rows})
+        assert (status(lost), status(kept)) == (401, 200)
+        assert status(make_key(path, "new")) == 200
+        path.write_text("{")
+        assert (status(lost), status(kept), status(kept)) == (401, 200, 200)
+        assert caplog.text.count("the keys that were read last go on to count") == 1
+        write_json(path, {"keys": {}})
+        assert (status(kept), live.http.get("/v1/state").status_code) == (401, 401)
