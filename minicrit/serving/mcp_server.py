@@ -74,7 +74,7 @@ def server_of(judge: Judge) -> MCPServer:
     def judged(items: Sequence[Item], write: bool) -> list[dict[str, Any]]:
         with alone:
             try:
-                return judge([_checked(item) for item in items], write)
+                return judge(list(map(_checked, _names(items), items)), write)
             except ValueError as error:  # too long, no text, or refused by the service
                 raise ToolError(str(error)) from error
 
@@ -101,9 +101,13 @@ def server_of(judge: Judge) -> MCPServer:
 
 def local(critic: "Critic", max_new_tokens: int) -> Judge:
     """Judges by a critic in this process; nothing is recorded."""
+    from minicrit.encoding import naming  # slow, as above
     from minicrit.serving.worker import Answer
 
     def judge(items: Sequence[Item], write: bool) -> list[dict[str, Any]]:
+        for name, item in zip(_names(items), items, strict=True):
+            with naming(name):
+                critic.prompt(*item, max_new_tokens if write else 0)
         if write:
             found = critic.critique(items, max_new_tokens=max_new_tokens)
             answers = [Answer(w.verdict.p_flawed, written=w) for w in found]
@@ -128,13 +132,21 @@ def remote(client: Client) -> Judge:
     return judge
 
 
-def _checked(item: Item) -> Item:
+def _checked(name: str, item: Item) -> Item:
     domain, text = item
-    check_string(text)
-    check_marks(text)
-    if not text.strip():
-        raise RefusedError("a rationale", shown(repr(text)), "fill it in")
+    try:
+        check_string(text)
+        check_marks(text)
+        if not text.strip():
+            raise RefusedError("a rationale", shown(repr(text)), "fill it in")
+    except RefusedError as error:
+        raise ValueError(f"{name}: {error}") from error
     return domain, normalised(text)
+
+
+def _names(items: Sequence[Item]) -> list[str]:
+    """What the rationales are called in a refusal: by their argument of the tool."""
+    return [f"rationales[{at}]" for at in range(len(items))] if len(items) > 1 else ["rationale"]
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

@@ -74,9 +74,22 @@ def test_in_process(critic):
                                 ("validate_reasoning", {"rationale": piled}),
                                 ("batch_validate", {"rationales": [SWANS, piled]})))  # fmt: skip
     assert found[0][2]["text"] == critic.critique([("general", SWANS)], max_new_tokens=6)[0].text
-    for error, text, _ in found[1:]:
+    for (error, text, _), name in zip(found[1:], ("rationale", "rationales[1]"), strict=True):
         assert error
-        assert "expected at most 30 combining marks in a row" in text
+        assert f"{name}: expected at most 30 combining marks in a row" in text
+
+
+@pytest.mark.parametrize(("bad", "said"), [
+    ("  ", "expected a rationale, got "), ("\u4e2d" * 9000, "expected at most "),
+    ("a\u0000b", "expected text with no control characters"),
+])  # fmt: skip
+def test_of_many_rationales_the_one_that_is_refused_is_named(critic, bad, said):
+    """An agent that had sent a hundred could not tell which to mend."""
+    server = mcp_server.server_of(mcp_server.local(critic, 6))
+    _, found = asyncio.run(talk(server, ("batch_validate", {"rationales": [SWANS, bad, SWANS]})))
+    ((error, text, _),) = found
+    assert error
+    assert f"rationales[1]: {said}" in text
 
 
 def test_over_real_stdio_through_a_running_service(live):
