@@ -20,9 +20,11 @@ from minicrit.export.card import figures_of, read_benchmark, write_card
 from minicrit.export.gguf_file import check_config, write_gguf
 from minicrit.export.merged import BYTES, write_merged
 from minicrit.export.source import Source, carry_calibration, check_room, open_source
+from minicrit.export.vocabulary import NAMES
 from minicrit.export_config import ExportConfig
 from minicrit.files import atomic_folder, check_replaceable
 from minicrit.manifest import write_manifest
+from minicrit.settings import meant
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _PRE = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -124,11 +126,18 @@ def _name(settings: ExportConfig) -> str:
 
 
 def _check_pre_tokenizer(pre: str | None) -> None:
-    """Refuses what can be no name of llama.cpp's: no llama.cpp would load the file."""
+    """Refuses what can be no name of llama.cpp's: no llama.cpp would load the file.
+
+    So it is with a name that it does not have; but a newer one may have it, so that is only said.
+    """
     if pre is not None and not _PRE.fullmatch(pre):
         raise ValueError("export.pre_tokenizer: expected a name as llama.cpp has them, small "
                          f"letters, digits, dots, dashes, got {pre!r}; write it as there, or leave "
                          "it out for what the tokenizer tells")  # fmt: skip
+    if pre is not None and pre not in NAMES:
+        _log.warning("export.pre_tokenizer: expected a name that llama.cpp had in November 2026, "
+                     "got %s, with which it loads no file unless it has learnt it since; %s",
+                     pre, meant(pre, NAMES, otherwise="look it up there"))  # fmt: skip
 
 
 def _check_context(source: Source, settings: ExportConfig) -> None:

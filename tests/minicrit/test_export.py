@@ -21,6 +21,7 @@ from minicrit.export.merged import identity_of
 from minicrit.export.source import plain_config
 from minicrit.export.stage import export
 from minicrit.export.template import chat_template
+from minicrit.export.vocabulary import _SPLITS
 from minicrit.impostors import readings
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.prompts import PROMPT_VERSION, render_prompt
@@ -320,6 +321,20 @@ def test_a_pre_tokenizer_that_llamacpp_cannot_have_is_refused(root, pre):
     with pytest.raises(ValueError, match=r"^export\.pre_tokenizer: expected a name as llama\.cpp"):
         export(recipe)
     assert not (root / "parted").exists()
+
+
+def test_a_pre_tokenizer_that_llamacpp_is_not_known_to_have_is_said(root, caplog):
+    """It was written without a word, and llama.cpp loads no such file."""
+    recipe = recipe_of(root, "gguf", out="parted")
+    recipe.export.pre_tokenizer = "qwen-2"
+    assert export(recipe)["facts"]["pre_tokenizer"] == "qwen-2"
+    said = "expected a name that llama.cpp had in November 2026, got qwen-2, "
+    assert said in caplog.text
+    assert "did you mean qwen2?" in caplog.text
+    caplog.clear()
+    for name in {*_SPLITS.values(), "gpt-2", "smollm", "falcon"}:
+        stage._check_pre_tokenizer(name)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(("text", "said"), [
