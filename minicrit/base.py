@@ -40,7 +40,7 @@ from minicrit.jsonl import shown
 from minicrit.logprobs import token_logprobs
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
 from minicrit.pins import pin, wanted
-from minicrit.reader import LONGEST
+from minicrit.reader import LONGEST, places
 from minicrit.taxonomy import FLAW_TYPES
 
 log = logging.getLogger(__name__)
@@ -149,8 +149,7 @@ def licence_of(base: Base) -> str | None:
 
 def places_of(base: Base) -> int:
     """Tokens of the longest text that a base has places for, as its config says."""
-    config = _config_of(base).get_text_config()
-    return getattr(config, "max_position_embeddings", None) or sys.maxsize
+    return places(_config_of(base).get_text_config())
 
 
 def _config_of(base: Base) -> Any:

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from minicrit.attention import Memory
 from minicrit.encoding import Encoder
@@ -45,8 +45,7 @@ class Reader:
     ) -> None:
         self.model = torch.nn.Module.to(model, device or device_kind())
         self.tokenizer = tokenizer
-        config = self.causal_lm.config
-        self._places = getattr(config, "max_position_embeddings", None) or sys.maxsize
+        self._places = places(self.causal_lm.config)
         self.encoder = encoder or Encoder(tokenizer, max_tokens=min(LONGEST, self._places))
 
     @property
@@ -177,6 +176,19 @@ class Reader:
             batch = pack(trees, ends=False).to(self.causal_lm.device)
             found = scored_logprobs(self.causal_lm, batch, chunk=_SCORED, memory=memory)
             return branch_sums(batch, found)
+
+
+def places(config: PretrainedConfig) -> int:
+    """Tokens of the longest text that a language model reads as it reads all others.
+
+    By `longrope` (Phi-3 and its kin) a text beyond the length of pretraining turns the positions of
+    everything in the same forward by other angles, and what is held of earlier ones is then wrong.
+    """
+    most = getattr(config, "max_position_embeddings", None) or sys.maxsize
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        most = min(most, rope["original_max_position_embeddings"])
+    return int(most)
 
 
 def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:

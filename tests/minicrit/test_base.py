@@ -36,6 +36,7 @@ from transformers import (
     T5Config,
 )
 
+from minicrit import attention
 from minicrit.base import (
     PARAGRAPH,
     Base,
@@ -48,6 +49,7 @@ from minicrit.base import (
     require_computable,
 )
 from minicrit.critic import Critic
+from minicrit.encoding import TooLongError
 from minicrit.logprobs import scored_logprobs, token_logprobs
 from minicrit.packing import Tree, pack
 from minicrit.reader import Reader
@@ -249,6 +251,23 @@ def test_no_more_is_read_than_a_base_has_places(tiny, places):
     assert min(4096, places) - reader.reserve(160) == min(4096, places - behind)
     lines = max(map(len, reader.encoder.flaw_lines))  # no critique: a verdict and a flaw type
     assert min(4096, places) - reader.reserve(0) == min(4096, places - len(lead_in) - lines)
+
+
+def test_where_a_long_text_turns_all_positions_none_is_so_long(tiny):
+    """It changed the verdict on a short one that was read with it."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 256,
+            "short_factor": [1.0] * 4, "long_factor": [8.0] * 4}  # fmt: skip
+    told = LlamaConfig(**SIZE | {"vocab_size": 1024}, max_position_embeddings=4096,
+                       rope_parameters=rope)  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(told, attn_implementation=attention.NAME).eval()
+    reader = Reader(model, load_tokenizer(tiny))
+    short, most = ("general", "It rained for a week, so it will rain."), reader.encoder.max_tokens
+    assert most == 256
+    long = ("general", "x " * (most - reader.reserve(0) - len(reader.prompt("general", "")) - 1))
+    assert reader.log_odds([short, long])[0] == pytest.approx(reader.log_odds([short])[0], abs=1e-6)
+    with pytest.raises(TooLongError):
+        reader.log_odds([(long[0], long[1] * 2)])
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("embeded", "embedded"), ("tinny", "tiny")])
