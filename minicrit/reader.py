@@ -183,11 +183,16 @@ def places(config: PretrainedConfig) -> int:
 
     By `longrope` (Phi-3 and its kin) a text beyond the length of pretraining turns the positions of
     everything in the same forward by other angles, and what is held of earlier ones is then wrong.
+    Beyond a sliding window (Mistral of 2023) its first tokens are out of sight, but not in `packed`
+    attention.
     """
     most = getattr(config, "max_position_embeddings", None) or sys.maxsize
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":
         most = min(most, rope["original_max_position_embeddings"])
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True):
+        most = min(most, window)
     return int(most)
 
 

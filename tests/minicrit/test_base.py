@@ -253,6 +253,19 @@ def test_no_more_is_read_than_a_base_has_places(tiny, places):
     assert min(4096, places) - reader.reserve(0) == min(4096, places - len(lead_in) - lines)
 
 
+@pytest.mark.parametrize(("config", "most"), [
+    (MistralConfig(**SIZE, sliding_window=4096, max_position_embeddings=32768), 4096),
+    (MistralConfig(**SIZE, sliding_window=None, max_position_embeddings=32768), 32768),
+    (Qwen2Config(**SIZE, sliding_window=4096, use_sliding_window=False,
+                 max_position_embeddings=32768), 32768),
+])  # fmt: skip
+def test_no_text_is_longer_than_a_window_that_packed_attention_does_not_know(
+    tmp_path, config, most
+):
+    """Texts of `data.max_tokens: 8192` were learnt from with attention that such a base has not."""
+    assert places_of(folder_of(config, tmp_path)) == most
+
+
 def test_where_a_long_text_turns_all_positions_none_is_so_long(tiny):
     """It changed the verdict on a short one that was read with it."""
     rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 256,
