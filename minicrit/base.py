@@ -61,8 +61,10 @@ PERPLEXITY_LIMIT = 30.0
 #: packed attention and the readout know nothing. None and 1 change nothing.
 _SCALES = ("attn_logit_softcapping", "final_logit_softcapping", "logits_scaling", "logit_scale")
 #: Their classes say that attention may be replaced, but their layers pass on nothing of a packed
-#: batch, or (doge) weigh tokens by their values through the mask, which packed attention ignores.
-_DEAF = ("doge", "nemotron")
+#: batch; (doge) weigh tokens by their values through the mask, which packed attention ignores; or
+#: (diffllama, hrm_text) attend twice under one number, so that while a text is written the second
+#: takes the place of what is held of the first.
+_DEAF = ("diffllama", "doge", "hrm_text", "nemotron")
 
 
 @dataclass(frozen=True)
