@@ -82,13 +82,16 @@ class Base:
     revision: str | None = None
 
 
-def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
+def prepare_base(
+    model: str, folder: Path, revision: str | None = None, *, recorded: bool = False
+) -> Base:
     """Makes sure that the base is on disk and sound.
 
     Args:
         model: `embedded`, `tiny`, a folder, or a Hugging Face id.
         folder: where bases that are made here (`embedded`, `tiny`) are kept.
         revision: commit of a Hugging Face id; None for the one that was fetched first, see `pins`.
+        recorded: that is what a critic's manifest says, not a recipe; later ones are not bound.
 
     Raises:
         ValueError: if it cannot be had or is broken, with the remedy.
@@ -106,7 +109,7 @@ def prepare_base(model: str, folder: Path, revision: str | None = None) -> Base:
     local, commit = Path(model), None
     if not local.is_dir():
         local = fetched(model, wanted(model, folder, revision))
-        commit = pin(model, folder, local, revision)
+        commit = pin(model, folder, local, revision, binds=not recorded)
     if not (local / "config.json").is_file():
         raise ValueError(f"{local}: expected a model folder with config.json; check BASE=")
     _refuse_more(local)

@@ -73,7 +73,8 @@ def _from_adapter(
     folder: Path, record: dict[str, Any], base_folder: Path, calibrated: bool
 ) -> Critic:
     facts = record["facts"]
-    base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
+    base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"),
+                        recorded=True)  # fmt: skip
     found = checked_adapter(folder, record, base, calibrated=calibrated)
     model = open_lora(load_model(base), folder)
     fuse(model)

@@ -2,7 +2,8 @@
 
 A name on the hub is a moving target. Whoever names no `base.revision` gets what is newest once; the
 commit is written to `revisions.json` in the folder of bases, and from then on it is that one, for
-every stage and every critic that is loaded, until a recipe names another.
+every stage and every critic that is loaded, until a recipe names another. A critic that was made on
+another commit is loaded with that one, and changes nothing for others.
 """
 
 import logging
@@ -32,14 +33,15 @@ def wanted(model: str, folder: Path, revision: str | None) -> str | None:
     return revision
 
 
-def pin(model: str, folder: Path, snapshot: Path, asked: str | None) -> str:
+def pin(model: str, folder: Path, snapshot: Path, asked: str | None, *, binds: bool = True) -> str:
     """Writes down which commit a downloaded snapshot is, and returns it.
 
     Args:
         model: the Hugging Face id.
         folder: of the bases.
         snapshot: its folder in the hub's cache, which is named by the commit.
-        asked: the commit that the recipe names.
+        asked: the commit that the recipe or a critic's manifest names.
+        binds: whether it is the one that is meant from now on.
 
     Raises:
         ValueError: if it is another one than was asked for, or none.
@@ -49,7 +51,7 @@ def pin(model: str, folder: Path, snapshot: Path, asked: str | None) -> str:
         raise ValueError(f"base {model!r}: expected the commit {asked or 'of a snapshot'}, got "
                          f"{shown(commit)}; remove {snapshot} and fetch it again")  # fmt: skip
     known = _read(folder)
-    if known.get(model) != commit:
+    if binds and known.get(model) != commit:
         write_json(folder / _NAME, {**known, model: commit})
         if asked is None:
             log.warning(

@@ -189,7 +189,8 @@ def _source(recipe: Recipe) -> tuple[Base, dict[str, Any]]:
     if whole:
         require(record, prompt_version=PROMPT_VERSION)
         return Base(folder, whole), facts
-    base = prepare_base(given["base_model"], recipe.base.folder, given.get("base_revision"))
+    base = prepare_base(given["base_model"], recipe.base.folder, given.get("base_revision"),
+                        recorded=True)  # fmt: skip
     require(record, base=base.identity, prompt_version=PROMPT_VERSION)
     return base, {**facts, "adapter": sha256_file(folder / ADAPTER)}
 

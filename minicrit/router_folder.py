@@ -63,7 +63,8 @@ def load_router(
             changes nothing; it says which.
     """
     facts = record["facts"]
-    base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"))
+    base = prepare_base(facts["base_model"], base_folder, facts.get("base_revision"),
+                        recorded=True)  # fmt: skip
     require(record, base=base.identity)
     told = _told(folder)
     router = _fallback(folder, told, base, calibrated)

@@ -69,7 +69,8 @@ def open_source(folder: Path, bases: Path) -> Source:
     lies = folder
     if not merged:
         given = record["facts"]
-        base = prepare_base(str(given["base_model"]), bases, given.get("base_revision"))
+        base = prepare_base(str(given["base_model"]), bases, given.get("base_revision"),
+                            recorded=True)  # fmt: skip
         refuse_quantized(base)
         lies = base.folder
     critic = Critic.load(folder, base_folder=bases)

@@ -161,7 +161,8 @@ def _licence(source: Source, recipe: Recipe) -> str | None:
     if source.merged:
         handed: str | None = source.record["facts"].get("licence")
         return handed
-    base = prepare_base(str(facts["base_model"]), recipe.base.folder, facts["base_revision"])
+    base = prepare_base(str(facts["base_model"]), recipe.base.folder, facts["base_revision"],
+                        recorded=True)  # fmt: skip
     return licence_of(base)
 
 

@@ -53,7 +53,9 @@ from minicrit.base import (
 from minicrit.critic import Critic
 from minicrit.encoding import TooLongError
 from minicrit.logprobs import scored_logprobs, token_logprobs
+from minicrit.manifest import write_manifest
 from minicrit.packing import Tree, pack
+from minicrit.prompts import PROMPT_VERSION
 from minicrit.reader import Reader
 from minicrit.readout import scored
 from tests.minicrit.router_case import save_adapter
@@ -368,6 +370,19 @@ def test_a_named_commit_wins_and_is_kept(hub, tmp_path):
     named = prepare_base("owner/name", tmp_path, LATER)
     assert named.revision == LATER
     assert prepare_base("owner/name", tmp_path) == named  # as whoever loads its critics will ask
+
+
+def test_a_critic_of_another_commit_moves_nobody_elses(hub, tmp_path):
+    """To look at it once changed the base of whatever was trained next, without a word."""
+    hub(FIRST)
+    first = prepare_base("owner/name", tmp_path)
+    facts = {"base_model": "owner/name", "base_revision": LATER, "base": "another",
+             "prompt_version": PROMPT_VERSION}  # fmt: skip
+    folder = save_adapter(first, tmp_path / "theirs", 1)
+    write_manifest(folder, stage="sft", inputs={}, settings={}, facts=facts)
+    with pytest.raises(ValueError, match="base: expected"):  # that of LATER, which is not `another`
+        Critic.load(folder, base_folder=tmp_path)
+    assert prepare_base("owner/name", tmp_path) == first
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", "1234567", "A" * 40])
