@@ -131,7 +131,7 @@ def _tokens(recipe: Recipe) -> tuple[Length, str]:
 
     def length(example: Example) -> int:
         kept = example.rationale[:_LEAST] if recipe.data.truncate else example.rationale
-        prompt = encoder.ids(render_prompt(example.domain, kept))
+        prompt = encoder.whole(render_prompt(example.domain, kept))
         critique = encoder.completion(critique_of(example))
         return len(encoder.opening) + len(prompt) + len(critique)
 

@@ -79,10 +79,28 @@ class Encoder:
     style: str = PROMPT_VERSION
     ledger: Counter[str] = field(default_factory=Counter)
 
-    def ids(self, text: str) -> list[int]:
-        """Token ids of plain text; text that looks like a control token is split into letters."""
+    def whole(self, text: str) -> list[int]:
+        """Token ids of a text; what looks like a control token in it is split into letters."""
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         return list(encoded["input_ids"])
+
+    def ids(self, text: str) -> list[int]:
+        """The same of a text that goes on behind another one, but for a blank put before it."""
+        if not self._line:
+            return self.whole(text)
+        ids, held = self.whole(f"\n{text}"), len(self._line)
+        return ids[held:] if ids[:held] == self._line else self.whole(text)
+
+    @cached_property
+    def _line(self) -> list[int]:
+        """Ids of a line's end, behind which no blank is put before a text; empty without need.
+
+        Those of SentencePiece (Llama 2, Mistral) put one before every text. Where a verdict ends it
+        made a line with a blank at its end, which parses as no verdict.
+        """
+        line, both = self.whole("\n"), self.whole("\na")
+        blank = both[: len(line)] == line and both[len(line) :] != self.whole("a")
+        return line if blank else []
 
     @cached_property
     def opening(self) -> list[int]:
@@ -141,7 +159,7 @@ class Encoder:
             TooLongError: if they do not fit and `truncate` is off.
             CutOffError: if it is on, and evidence that is `quoted` from the rationale is lost.
         """
-        ids = self.opening + self.ids(render_prompt(domain, rationale, self.style))
+        ids = self.opening + self.whole(render_prompt(domain, rationale, self.style))
         room = self.max_tokens - reserve
         if len(ids) > room and not self.truncate:
             raise TooLongError(
@@ -159,7 +177,7 @@ class Encoder:
             return ids
         self.ledger["truncated"] += 1
         self.ledger["tokens_cut"] += len(ids) - room
-        return self.opening + self.ids(render_prompt(domain, kept, self.style))
+        return self.opening + self.whole(render_prompt(domain, kept, self.style))
 
     def _cut(self, domain: str, rationale: str, room: int) -> str:
         """As much of the start of a rationale as fits with the whole prompt, marker included."""
@@ -167,7 +185,7 @@ class Encoder:
         while low < high:
             middle = (low + high + 1) // 2
             text = render_prompt(domain, rationale[:middle], self.style)
-            fits = len(self.opening) + len(self.ids(text)) <= room
+            fits = len(self.opening) + len(self.whole(text)) <= room
             low, high = (middle, high) if fits else (low, middle - 1)
         if low == 0:
             raise TooLongError(f"expected room for a prompt, got {room} tokens; raise max_tokens")

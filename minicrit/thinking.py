@@ -42,7 +42,7 @@ def reasoning(critic: Critic, ids: Sequence[int]) -> tuple[str, str]:
 
 def prompt_ids(encoder: Encoder, text: str, reserve: int = 0) -> list[int]:
     """Ids of a whole prompt that leave room; TooLongError if they do not."""
-    ids = [*encoder.opening, *encoder.ids(text)]
+    ids = [*encoder.opening, *encoder.whole(text)]
     room = encoder.max_tokens - reserve
     if len(ids) > room:
         raise TooLongError(f"expected at most {room} prompt tokens, got {len(ids)}; shorten it")

@@ -106,7 +106,7 @@ class Local:
             ids = self._chat(request.system, asked)
         else:
             encoder = Encoder(self._tokenizer)
-            ids = [*encoder.opening, *encoder.ids(f"{request.system}\n\n{asked}\n\n")]
+            ids = [*encoder.opening, *encoder.whole(f"{request.system}\n\n{asked}\n\n")]
         if len(ids) + ROOM > self._context:
             raise UnanswerableError(f"expected a prompt of at most {self._context - ROOM} tokens, "
                                     f"got {len(ids)}")  # fmt: skip

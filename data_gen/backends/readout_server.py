@@ -196,7 +196,7 @@ class ServerJudge:
             "file": Path(str(props.get("model_path", ""))).name,
             "words": self.encoder.verdict_words,
             "lead_in": [*self.encoder.opening, *self.encoder.lead_in],
-            "probe": self.server.write([*self.encoder.opening, *self.encoder.ids(_PROBE)], 8)[0],
+            "probe": self.server.write([*self.encoder.opening, *self.encoder.whole(_PROBE)], 8)[0],
         }
 
     def p_flawed(

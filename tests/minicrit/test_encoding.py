@@ -4,9 +4,12 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from minicrit.encoding import CutOffError, Encoder, TooLongError, name_special, quoted_by
-from minicrit.prompts import Critique, render_critique, render_prompt
+from minicrit.prompts import Critique, attempt, render_critique, render_prompt
+from minicrit.taxonomy import FLAW_TYPES
 
 
 def test_text_never_becomes_a_control_token(tiny_encoder):
@@ -47,6 +50,43 @@ def test_completion_is_lead_in_word_rest_and_end(tiny_encoder):
     lead, word = tiny_encoder.lead_in, tiny_encoder.verdict_words["flawed"]
     assert ids[: len(lead) + len(word)] == [*lead, *word]
     assert tiny_encoder.tokenizer.decode(ids[:-1]) == render_critique(critique)
+
+
+@pytest.fixture(scope="module")
+def sentencepiece() -> PreTrainedTokenizerFast:
+    """One that puts a blank before every text, as those of Llama 2 and Mistral do."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    tokenizer.decoder = decoders.Sequence([
+        decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+        decoders.Strip(" ", 1, 0)])  # fmt: skip
+    marks = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    words = [f"{kind.name} {kind.definition} {kind.example}" for kind in FLAW_TYPES.values()]
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=marks, show_progress=False)
+    tokenizer.train_from_iterator([*words, 'Verdict: valid flawed Evidence: "'] * 3, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>",
+                                   eos_token="</s>", unk_token="<unk>")  # fmt: skip
+
+
+def test_a_blank_before_every_text_is_in_no_critique(sentencepiece):
+    """The verdict's line ended with it, so no critique that such a base learnt to write parsed."""
+    encoder = Encoder(sentencepiece)
+    critique = Critique("flawed", "small_sample", "medium", "two days", None, "Too few.", "Wait.")
+    text, prompt = render_critique(critique), encoder.prompt("general", "It rained.")
+    ids = encoder.completion(critique)[:-1]
+    assert sentencepiece.decode(ids) == text
+    assert attempt(sentencepiece.decode(ids)) == (critique, None)
+    asked = render_prompt("general", "It rained.")
+    assert [*prompt, *ids] == sentencepiece(asked + text, add_special_tokens=False)["input_ids"]
+    assert sentencepiece.decode([*encoder.ids('Evidence: "'), *encoder.ids('two days"\n')]) == (
+        'Evidence: "two days"\n'
+    )
+
+
+def test_a_tokenizer_that_puts_nothing_before_a_text_is_asked_for_the_text_alone(tiny_encoder):
+    for text in ("", "a", " a", "\n", "\n\nFlaw: x\n", '"\n'):
+        plain = tiny_encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tiny_encoder.ids(text) == tiny_encoder.whole(text) == plain
 
 
 def test_long_text_is_refused_by_default(tiny_encoder):
