@@ -85,14 +85,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stoppable(), redirect_stdout(cast("IO[str]", DiscreetStream(sys.stdout))):
             return _dispatch(words)
     except Stopped as stop:
-        return _stopped(f"{stop}; {_then(words)}", CONTINUE)
+        return _left(words, _stopped(f"{stop}; {_then(words)}", CONTINUE))
     except KeyboardInterrupt:
-        return interrupted(_then(words))
+        return _left(words, interrupted(_then(words)))
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         known = not isinstance(error, RuntimeError) or _of_a_gpu(error)
         if not known or os.environ.get("MINICRIT_DEBUG") == "1":
             raise
         return _stopped(_said(error), MISUSED if isinstance(error, SettingsError) else FAILED)
+
+
+def _left(words: Sequence[str], status: int) -> int:
+    """The exit status of a command that was stopped; `mcp` ends here with it.
+
+    A thread of it reads standard input, and Python would wait for that to be closed.
+    """
+    if words[:1] == ["mcp"]:
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _then(words: Sequence[str]) -> str:

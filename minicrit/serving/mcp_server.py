@@ -8,6 +8,7 @@ Agents are the callers: before they act on a rationale they ask whether it holds
 
 import argparse
 import asyncio
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -63,7 +64,13 @@ def run(argv: Sequence[str]) -> None:
             critic.require_released("--unreleased")
         critic.require_room(options.max_new_tokens, "--max-new-tokens")
         judge = local(critic, options.max_new_tokens)
+    # By its own way asyncio would wait for the thread that reads standard input.
+    signal.signal(signal.SIGINT, _interrupted)
     asyncio.run(server_of(judge).run_stdio_async())
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def server_of(judge: Judge) -> MCPServer:

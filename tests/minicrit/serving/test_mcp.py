@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,3 +103,23 @@ def test_over_real_stdio_through_a_running_service(live):
     assert row["rationale"] == SWANS
     assert found[1][0]
     assert "422" in found[1][1]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 85)])
+def test_it_ends_when_it_is_told_to_although_nobody_closes_its_input(number, status):
+    """It said that it was interrupted, and then waited for the end of its input, deaf to Ctrl-C."""
+    command = [sys.executable, "-m", "minicrit.cli", "mcp", "--url", "http://127.0.0.1:9"]
+    begin = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-03-26", "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"}}}  # fmt: skip
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:  # fmt: skip
+        try:
+            process.stdin.write(json.dumps(begin).encode() + b"\n")
+            process.stdin.flush()
+            assert b"serverInfo" in process.stdout.readline()
+            process.send_signal(number)
+            assert process.wait(20) == status
+            assert b"minicrit: " in process.stderr.read()
+        finally:
+            process.kill()
