@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from peft import PeftModel
 
-from minicrit.base import PARAGRAPH, perplexity
 from minicrit.config import Recipe
 from minicrit.critic import Critic
+from minicrit.embedded import PARAGRAPH, perplexity
 from minicrit.judging import item_of, score_items
 from minicrit.measures import Truth, measure, plain
 from minicrit.quantize_gate import flip_facts

