@@ -655,7 +655,7 @@ tensorboard: $(SETUP) ## show training curves, on this machine only
 
 clean: ## remove what this RUN made, except what is committed
 	@for path in $(DATA_DIR) $(DATA_DIR).rejected $(DATA_DIR)-plain $(PAIRS) $(PAIRS).work $(DATA_DIR)-adapters \
-	    checkpoints/$(RUN) $(REPORTS) runs/$(RUN) $(STAMPS); do \
+	    checkpoints/$(RUN) $(FETCHED) $(REPORTS) $(REPORTS)-seeds runs/$(RUN) $(STAMPS); do \
 	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done
 
 distclean: ## remove all that was made here, runs, bases, .venv, caches, but not feedback/

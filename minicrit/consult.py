@@ -197,6 +197,9 @@ def _row(
     if isinstance(line, BadLine):
         return str(line)
     number, row = line
+    if not {"rationale", "input"} & row.keys():
+        keys = shown(", ".join(map(repr, row)) or "none")
+        return f"{path}:{number}: expected the key 'rationale', got {keys}; rename the one it is in"
     where, found = f"{path}:{number}", row.get("domain", domain)
     if found not in DOMAINS:
         return (f"{where}: expected domain of {', '.join(DOMAINS)}, got {shown(repr(found))}; pick "

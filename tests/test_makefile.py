@@ -116,9 +116,12 @@ def test_a_rationale_arrives_as_it_was_typed(project):
 def test_clean_removes_this_run_only(piped):
     shutil.copytree("data/mine", "data/other")
     Path("checkpoints/released").mkdir()
+    for folder in ("checkpoints/.mine.fetched", "reports/mine-seeds", "reports/other-seeds"):
+        Path(folder).mkdir()
     out = make("clean").stdout
-    assert out.split() == ["removing", "data/mine", "removing", "checkpoints/mine", "removing",
-                           "reports/mine", "removing", ".make/mine"]  # fmt: skip
+    assert out.split()[1::2] == ["data/mine", "checkpoints/mine", "checkpoints/.mine.fetched",
+                                 "reports/mine", "reports/mine-seeds", ".make/mine"]  # fmt: skip
+    assert Path("reports/other-seeds").exists()
     assert Path("data/other/train.jsonl").exists()
     assert Path("checkpoints/base/x/config.json").exists()
     make("distclean")

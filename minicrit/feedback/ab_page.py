@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from minicrit import plots
@@ -98,10 +99,14 @@ def metric_rows(report: Report) -> tuple[Row, list[Row]]:
 def log_rows(report: Report) -> tuple[Row, list[Row]]:
     """Head and rows of the log."""
     rows: list[Row] = [
-        (row["event"], row["reason"], f"{row['at']:.0f}", row["experiment"][:12])
+        (row["event"], row["reason"], _time(row["at"]), row["experiment"][:12])
         for row in report["log"]
     ]
-    return ("event", "reason", "seconds since the epoch", "settings"), rows
+    return ("event", "reason", "at", "settings"), rows
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def plan_markdown(found: Report, experiment: "Experiment") -> str:

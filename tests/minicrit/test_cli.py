@@ -254,6 +254,8 @@ def test_critique_of_standard_input(ask, monkeypatch):
     ("x.txt", b"Buy\x1b[2J.", "x.txt: expected text with no control characters but newline"),
     ("x.txt", b"Buy" + b"\xcc\x95" * 31, "x.txt: expected at most 30 combining marks in a row"),
     ("x.jsonl", b'{"rationale": 3}\n', "x.jsonl:1: expected a rationale, got 3"),
+    ("x.jsonl", b'{"id": 1, "text": "Buy."}\n', "x.jsonl:1: expected the key 'rationale', got "
+     "'id', 'text'; rename the one it is in"),
     ("x.jsonl", b'\n{"rationale": "a", "domain": "law"}\n', "x.jsonl:2: expected domain of tr"),
     ("x.jsonl", b'{"rationale": NaN}\n', "x.jsonl:1: expected a finite number, got NaN"),
     ("x.jsonl", b"", "x.jsonl:1: expected at least one rationale, got none; check the file"),

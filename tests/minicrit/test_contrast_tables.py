@@ -29,6 +29,13 @@ def test_shares_are_told_as_they_were_set() -> None:
     assert "at least 97.5% sure of the opposite" in said
 
 
+def test_a_log_says_when_in_a_form_for_people() -> None:
+    row = {"event": "begin", "reason": "-", "at": 1e9 + 0.6, "experiment": "a" * 64}
+    assert ab_page.log_rows({"log": [row]})[1] == [
+        ("begin", "-", "2001-09-09 01:46:40 UTC", "a" * 12)
+    ]
+
+
 def test_slices_of_errors() -> None:
     row = {"slice": {"domain": "medical"}, "misses": 45, **RATE, "rest": RATE, "p": TINY,
            "p_over_all": 0.00004, "p_by_family": 0.0005, "families": 7}  # fmt: skip
