@@ -1,5 +1,6 @@
 """LoRA adapters (arXiv 2106.09685) through peft: attached, saved, loaded, checked."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -19,6 +20,8 @@ from transformers import PreTrainedModel
 from minicrit.files import atomic_file
 from minicrit.fused import fuse
 from minicrit.jsonl import parse_object, shown
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = "adapter_model.safetensors"
 #: Stages that leave an adapter, so that others can go on from it.
@@ -47,8 +50,17 @@ def attach_lora(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted = get_peft_model(model, settings)
+    _tell_of_experts(model)
     fuse(adapted)
     return cast("PeftModel", adapted)
+
+
+def _tell_of_experts(model: PreTrainedModel) -> None:
+    """Says so where experts are tensors of three dimensions, which LoRA of layers leaves alone."""
+    bare = [name for name, weights in model.named_parameters() if weights.dim() == 3]  # noqa: PLR2004
+    if bare:
+        log.warning("%s: its experts (%s and %d more) are no linear layers; the adapter is on the "
+                    "others alone", model.config.model_type, bare[0], len(bare) - 1)  # fmt: skip
 
 
 def _more_than_linear(model: PreTrainedModel) -> list[str] | None:

@@ -71,8 +71,11 @@ def test_the_output_layer_takes_no_adapter_whatever_it_is_called(tiny, called):
         attach_lora(model, targets="no_proj", **options)
 
 
-def test_a_layer_that_only_derives_from_a_linear_one_takes_no_adapter():
-    """The router of PhiMoE gives weights and experts beside its logits: peft raised over them."""
+def test_a_layer_that_only_derives_from_a_linear_one_takes_no_adapter(caplog):
+    """The router of PhiMoE gives weights and experts beside its logits: peft raised over them.
+
+    That its experts, which hold most of the weights, learn nothing is said.
+    """
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "vocab_size": 64}
     config = PhimoeConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, pad_token_id=0)
     options = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "seed": 0}
@@ -85,6 +88,7 @@ def test_a_layer_that_only_derives_from_a_linear_one_takes_no_adapter():
     model.get_base_model()(**batch.model_inputs()).logits.sum().backward()
     named = {n.split(".")[-4] for n, _ in model.named_parameters() if "lora_A" in n}
     assert named == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert "phimoe: its experts (model.layers.0.mlp.experts.gate_up_proj and 1 more)" in caplog.text
     with pytest.raises(ValueError, match=r"lora.targets: .* linear layers \((?!.*router.*\))"):
         attach_lora(fresh(), targets="q_proj, router", **options)
 
