@@ -26,6 +26,7 @@ def benchmark_page(report: Mapping[str, Any]) -> str:
         f"{facts['groups']} groups, {facts['families']} families). Left out: "
         f"{facts['left_out']['other_split']} of other splits, {facts['left_out']['limit']} over "
         f"the limit. {_thresholds(report)}",
+        *([known] if (known := tables.known_items(facts.get("known") or {})) else []),
         markdown(*tables.metric_rows(report)),
         tables.INTERVALS,
         "## Comparisons",

@@ -94,6 +94,7 @@ def _found(recipe: Recipe, benchmark: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "benchmark": benchmark,
         "contrasts": benchmark and benchmark["pairs"],
+        "known": benchmark and tables.known_items(benchmark["items"].get("known") or {}),
         "ladder": ladder(out.parent) if out.parent.is_dir() else None,
         "ladder_plots": ladder_plots(out.parent) if out.parent.is_dir() else [],
         "quantized": quantize_rows(quantized),

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from minicrit import tables
 from minicrit.files import sha256_file, sha256_folder, sha256_json
 from minicrit.measure_config import BenchmarkConfig
 from minicrit.measures import Truth, plain
 from minicrit.records import SPLITS, Example, read_examples, read_folder
 
 _log = logging.getLogger(__name__)
+#: Splits that critics learn from, or whose rows set their temperatures and thresholds.
+_STEER = ("train", "calibration")
 
 
 def select(settings: BenchmarkConfig, seed: int) -> tuple[list[Example], dict[str, int]]:
@@ -91,11 +94,14 @@ def input_hashes(settings: BenchmarkConfig) -> dict[str, str]:
 def facts_of(
     examples: list[Example], truth: Truth, lessons: list[Example], left_out: dict[str, int]
 ) -> dict[str, Any]:
-    """Sizes of what was asked, and a hash of it; warns of items the bag of words has learnt."""
+    """Sizes of what was asked, and a hash of it; warns of items that a judge may know."""
     learnt = {e.rationale for e in lessons}
     seen = sum(e.rationale in learnt for e in examples)
     if seen:
         _log.warning("%s of %s items are training rows of the bag of words", seen, len(examples))
+    known = Counter(e.split for e in examples if e.split in _STEER)
+    if known:
+        _log.warning("%s", tables.known_items(known))
     return {
         "n": len(examples),
         "flawed": int(truth.flawed.sum()),
@@ -106,5 +112,6 @@ def facts_of(
         "words_mean": plain(float(np.mean([len(e.rationale.split()) for e in examples]))),
         "left_out": left_out,
         "seen_by_words": seen,
+        "known": dict(known),
         "sha256": sha256_json([e.to_row() for e in examples]),
     }

@@ -98,6 +98,13 @@ def left_out(report: Mapping[str, Any]) -> str:
     return f", without {sum(lost.values())} more that could not be read ({why})" if lost else ""
 
 
+def known_items(known: Mapping[str, int]) -> str:
+    """What is to be said of items by their splits, if critics may have been made with them."""
+    told = ", ".join(f"{count} of split {split}" for split, count in sorted(known.items()))
+    return (f"Known items: {told}. Critics learn from such rows, or were certified on them: "
+            "figures flatter, and say nothing of new texts." if told else "")  # fmt: skip
+
+
 def where(found: Mapping[str, Any]) -> str:
     """Over what a certificate holds: what was certified on one domain says nothing of others."""
     if found["each_domain"]:

@@ -4,6 +4,7 @@ import json
 import logging
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from minicrit import tables
 from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
+from minicrit.report import write_report
 from tests.minicrit.benchmark_case import StandIn, changed, lasting, many, recipe, small, twins
 
 
@@ -71,6 +73,20 @@ def test_facts_and_constants(report: dict[str, Any]) -> None:
     assert (facts["twins"], facts["seen_by_words"], facts["prevalence"]) == (4, 0, 0.5)
     assert report["constants"]["always_flawed"]["f1"] == pytest.approx(2 / 3, abs=1e-6)
     assert report["constants"]["majority"]["recall"] == 0
+
+
+def test_items_that_a_critic_may_know_are_told(tmp_path: Path, caplog: Any) -> None:
+    """On the rows that its threshold was certified on, a critic keeps its limit by construction."""
+    split = ["calibration"] * 3 + ["train"] * 2 + ["test"] * 3
+    rows = [replace(e, split=name) for e, name in zip(small(), split, strict=True)]
+    made = recipe(tmp_path, rows)
+    made.benchmark.split = "all"
+    assert run(made)["items"]["known"] == {"calibration": 3, "train": 2}
+    said = "Known items: 3 of split calibration, 2 of split train. Critics learn from such rows"
+    assert said in caplog.text
+    assert said in made.benchmark.out.with_suffix(".md").read_text()
+    write_report(made)
+    assert said in (made.benchmark.out.parent / "index.html").read_text()
 
 
 def test_comparison_by_hand(report: dict[str, Any]) -> None:
