@@ -77,6 +77,7 @@ class Keys:
         self._path = path
         self._hashes: dict[str, str] = {}
         self._state: object = None
+        self._fault: str | None = None  # why the file could not be read, as last told
         if path is not None:
             if not path.is_file():
                 raise ValueError(f"serve.key_file: expected keys in {path}, got no file; make "
@@ -101,15 +102,20 @@ class Keys:
         return found
 
     def _look(self) -> None:
-        """Takes over what the file holds now; while it cannot be read, its last keys count."""
+        """Takes over what the file holds now; while it cannot be read, its last keys count.
+
+        Each request tries again: what kept it from being read, like a permission or too many open
+        files, may pass and leave the file as it is.
+        """
         if self._path is None or (state := _state_of(self._path)) == self._state:
             return
-        self._state = state
         try:
-            self._hashes = _hashes(self._path)
+            self._hashes, self._state, self._fault = _hashes(self._path), state, None
             log.info("%s: %d keys now", self._path, len(self._hashes))
         except (OSError, ValueError) as error:
-            log.error("%s; the keys that were read last go on to count", error)
+            if str(error) != self._fault:  # once, not with every request
+                log.error("%s; the keys that were read last go on to count", error)
+            self._fault = str(error)
 
 
 def _state_of(path: Path) -> tuple[int, int, int] | None:

@@ -1,5 +1,6 @@
 """API keys: made once, kept as hashes, asked for everywhere but where only this machine listens."""
 
+import errno
 import json
 import socket
 import stat
@@ -171,3 +172,25 @@ def test_a_key_that_is_taken_out_of_the_file_opens_nothing_any_more(critic, tmp_
         assert caplog.text.count("the keys that were read last go on to count") == 1
         write_json(path, {"keys": {}})
         assert (status(kept), live.http.get("/v1/state").status_code) == (401, 401)
+
+
+def test_a_key_that_is_taken_out_is_forgotten_once_the_file_can_be_read(
+    tmp_path, monkeypatch, caplog
+):
+    """Where that failed once, it opened everything for good: the file had not changed since."""
+    path = tmp_path / "keys.json"
+    lost = make_key(path, "lost")
+    make_key(path, "kept")
+    known = Keys(path)
+    rows = json.loads(path.read_text())["keys"]
+    del rows["lost"]
+    write_json(path, {"keys": rows})
+    with monkeypatch.context() as patched:
+        patched.setattr("minicrit.serving.keys._read", refuse)
+        assert [known.owner(lost), known.owner(lost)] == ["lost", "lost"]
+    assert known.owner(lost) is None
+    assert caplog.text.count("the keys that were read last go on to count") == 1
+
+
+def refuse(path):
+    raise OSError(errno.EMFILE, "Too many open files", str(path))
