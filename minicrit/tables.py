@@ -106,11 +106,14 @@ def known_items(known: Mapping[str, int]) -> str:
 
 
 def where(found: Mapping[str, Any]) -> str:
-    """Over what a certificate holds: what was certified on one domain says nothing of others."""
+    """Over what a certificate holds: what was certified on one domain says nothing of others.
+
+    A domain of which there was no valid item is listed with n = 0, and certifies nothing.
+    """
     if found["each_domain"]:
         return "in each domain"
-    domains = found.get("domains") or {}
-    return f"in the domain {next(iter(domains))}" if len(domains) == 1 else "over all domains"
+    domains = [name for name, row in (found.get("domains") or {}).items() if row["n"]]
+    return f"in the domain {domains[0]}" if len(domains) == 1 else "over all domains"
 
 
 def certificate(judge: Mapping[str, Any]) -> str:

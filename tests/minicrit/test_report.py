@@ -103,13 +103,15 @@ def test_a_certificate_in_each_domain_has_no_k_of_its_own() -> None:
 
 
 def test_a_certificate_of_one_domain_says_nothing_of_others() -> None:
-    """Such as that of a specialist, or of somebody's own data."""
+    """Such as that of a specialist, or of data of one's own: flawed items alone certify nothing."""
     domains = {"trading": {"n": 210, "delta": 0.0125, "k": 9, "threshold": 0.6}}
     facts = {"alpha": 0.08, "delta": 0.0125, "n": 210, "k": 9, "each_domain": False,
              "domains": domains}  # fmt: skip
     said = certificate({"name": "c", "calibration": facts})
     assert "false positives <= 8 % in the domain trading with confidence 98.75 %, for" in said
     domains["medical"] = {"n": 0, "delta": 0.00625, "needed": 61}
+    assert certificate({"name": "c", "calibration": facts}) == said
+    domains["medical"]["n"] = 9
     assert "<= 8 % over all domains with" in certificate({"name": "c", "calibration": facts})
 
 

@@ -121,7 +121,8 @@ export function promise(result) {
     return "This critic is not calibrated: the threshold carries no certificate, and p(flawed) is "
       + "as the model says it.";
   }
-  const domains = Object.keys(found.domains || {});  // of one it says nothing of others
+  // Of one it says nothing of others; one without valid items is listed, and certifies nothing.
+  const domains = Object.keys(found.domains || {}).filter((name) => found.domains[name].n);
   const where = found.each_domain ? "in each domain"
     : domains.length === 1 ? `in the domain ${visible(domains[0])}` : "over all domains";
   const band = found.abstain ? ` Between ${number(found.abstain.low)} and `

@@ -130,7 +130,8 @@ def test_the_certificate_stands_there_in_words(furnished):
 
 @pytest.mark.parametrize(("facts", "words"), [
     ({"delta": 0.0125}, "at most 8 % are flagged over all domains, with confidence 98.75 %, "),
-    ({"domains": {"trading": {"n": 612}}}, "are flagged in the domain trading, with confidence"),
+    ({"domains": {"medical": {"n": 0}, "trading": {"n": 612}}},
+     "are flagged in the domain trading, with confidence"),
     ({"alpha": 0.125, "delta": 0.005, "each_domain": True},
      "at most 12.5 % are flagged in each domain, with confidence 99.5 %, for texts like the 612 "
      "sound ones of the calibration. Between"),
