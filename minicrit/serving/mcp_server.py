@@ -8,7 +8,6 @@ Agents are the callers: before they act on a rationale they ask whether it holds
 
 import argparse
 import asyncio
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -64,13 +63,10 @@ def run(argv: Sequence[str]) -> None:
             critic.require_released("--unreleased")
         critic.require_room(options.max_new_tokens, "--max-new-tokens")
         judge = local(critic, options.max_new_tokens)
-    # By its own way asyncio would wait for the thread that reads standard input.
-    signal.signal(signal.SIGINT, _interrupted)
-    asyncio.run(server_of(judge).run_stdio_async())
-
-
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
+    # Not asyncio.run, which a signal would make wait for the threads that read input or judge.
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(server_of(judge).run_stdio_async())
+    loop.close()
 
 
 def server_of(judge: Judge) -> MCPServer:

@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -105,19 +107,43 @@ def test_over_real_stdio_through_a_running_service(live):
     assert "422" in found[1][1]
 
 
+BEGIN = {"id": 1, "method": "initialize", "params": {
+    "protocolVersion": "2025-03-26", "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"}}}  # fmt: skip
+ASK = ({"method": "notifications/initialized"},
+       {"id": 2, "method": "tools/call", "params": {"name": "validate_reasoning",
+                                                    "arguments": {"rationale": SWANS}}})  # fmt: skip
+
+
+def send(process, *messages):
+    for message in messages:
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    process.stdin.flush()
+
+
+@pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 85)])
-def test_it_ends_when_it_is_told_to_although_nobody_closes_its_input(number, status):
-    """It said that it was interrupted, and then waited for the end of its input, deaf to Ctrl-C."""
-    command = [sys.executable, "-m", "minicrit.cli", "mcp", "--url", "http://127.0.0.1:9"]
-    begin = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
-        "protocolVersion": "2025-03-26", "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"}}}  # fmt: skip
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:  # fmt: skip
+def test_it_ends_when_it_is_told_to_although_nobody_closes_its_input(number, status, asked):
+    """It was deaf to Ctrl-C until its input ended, or, while it was asked, until it had answered.
+
+    The service that it asks never answers.
+    """
+    with (
+        socket.create_server(("127.0.0.1", 0)) as service,
+        subprocess.Popen(
+            [sys.executable, "-m", "minicrit.cli", "mcp", "--url",
+             f"http://127.0.0.1:{service.getsockname()[1]}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process,
+        ExitStack() as held,
+    ):  # fmt: skip
         try:
-            process.stdin.write(json.dumps(begin).encode() + b"\n")
-            process.stdin.flush()
+            send(process, BEGIN)
             assert b"serverInfo" in process.stdout.readline()
+            if asked:
+                send(process, *ASK)
+                service.settimeout(20)
+                held.enter_context(service.accept()[0])
             process.send_signal(number)
             assert process.wait(20) == status
             assert b"minicrit: " in process.stderr.read()
