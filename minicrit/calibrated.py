@@ -67,9 +67,16 @@ class Calibration:
         """What is to be said of a text that states a false sum; None of others, or without it."""
         return None if self.believed is None else recounted(rationale)
 
-    def is_unsure(self, p: float) -> bool:
-        """Whether p lies strictly within the band."""
-        return self.band is not None and self.band[0] < p < self.band[1]
+    def is_unsure(self, p: float, threshold: float) -> bool:
+        """Whether p lies strictly within the band, or `threshold` gives another verdict than ours.
+
+        Outside of the band few verdicts by the calibration's own threshold are wrong. One that was
+        set by hand, or a router's for all its adapters, turns those between the two round.
+        """
+        if self.band is None:
+            return False
+        turned = (p > threshold) != (p > self.threshold)
+        return bool(turned or self.band[0] < p < self.band[1])
 
 
 def read_calibration(folder: Path, **critic: object) -> Calibration | None:

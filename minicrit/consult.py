@@ -90,7 +90,7 @@ def readable(written: "Written") -> str:
     lines = [f"{verdict.label.upper()}   p(flawed) {p}{known}, threshold {threshold}, "
              f"{verdict.latency_ms:.0f} ms"]  # fmt: skip
     if verdict.unsure:
-        lines.append("  Unsure:    in the band in which verdicts are often wrong; look yourself")
+        lines.append("  Unsure:    the calibration does not vouch for this verdict; look yourself")
     rows = {
         "Flaw": verdict.flaw_type and f"{verdict.flaw_type} ({verdict.severity})",
         "Evidence": verdict.evidence,

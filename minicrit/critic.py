@@ -375,7 +375,7 @@ class Critic(Reader):
             label=self._label(p), p_flawed=float(p), threshold=self.threshold, domain=domain,
             model=self.name, adapter=self.adapter, prompt_version=self.prompt_version,
             calibrated=self._calibration is not None,
-            unsure=self._calibration is not None and self._calibration.is_unsure(p),
+            unsure=self._calibration is not None and self._calibration.is_unsure(p, self.threshold),
             latency_ms=spent, request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
             **explained(parsed, rationale),
         )  # fmt: skip

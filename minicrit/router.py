@@ -360,7 +360,7 @@ class Router(Critic):
             model=str(member.folder),
             adapter=member.sha256,
             calibrated=found is not None,
-            unsure=found is not None and found.is_unsure(p),
+            unsure=found is not None and found.is_unsure(p, self.threshold),
             request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
         )
 

@@ -19,8 +19,8 @@ class Verdict:
         threshold: the operating point.
         calibrated: whether p_flawed comes through the calibration of this critic, and the
             threshold too unless it was set by hand.
-        unsure: whether p_flawed lies in the band in which calibration found verdicts unreliable;
-            somebody should look.
+        unsure: whether p_flawed lies in the band in which calibration found verdicts unreliable,
+            or the threshold gives another verdict than the calibration's own; somebody should look.
         flaw_type: from the taxonomy; None if valid, not asked for, or unparsed.
         flags: upstream's names for what is wrong, from the flaw type; and what a program sees in
             the text itself: `answer_in_text` (`impostors`), `false_sum` (`recount`).

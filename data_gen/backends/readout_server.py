@@ -351,7 +351,7 @@ class ServerJudge:
             label="flawed" if p > self.threshold else "valid", p_flawed=p,
             threshold=self.threshold, domain=domain, model=self.name, adapter=self.adapter,
             calibrated=calibration is not None,
-            unsure=calibration is not None and calibration.is_unsure(p),
+            unsure=calibration is not None and calibration.is_unsure(p, self.threshold),
             prompt_version=self.prompt_version, latency_ms=spent,
             request_id=hashlib.sha256(asked.encode()).hexdigest()[:32],
             **explained(parsed, rationale),

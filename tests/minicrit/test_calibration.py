@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from minicrit import calibration as science
-from minicrit.calibrated import Scale
+from minicrit.calibrated import Calibration, Scale
 from minicrit.logprobs import choice_logprobs
 from minicrit.recount import either
 from minicrit.selective import logit
@@ -275,3 +275,18 @@ def test_a_domain_gets_its_own_temperature_only_with_enough_items() -> None:
 
 def test_one_row_of_each_group() -> None:
     assert science.one_a_group(["g", "h", "g", "i"], ["b", "x", "a", "y"]) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("threshold", "unsure"), [
+    (0.5, [0.45, 0.55]),
+    (0.8, [0.45, 0.55, 0.6, 0.8]),  # by our own threshold these are flawed, and surely so
+    (0.3, [0.35, 0.4, 0.45, 0.55]),
+])  # fmt: skip
+def test_a_verdict_is_unsure_where_another_threshold_turns_a_sure_one_round(
+    threshold: float, unsure: list[float]
+) -> None:
+    """Of 0.7 the calibration is sure that it is flawed; at 0.8 it was said to be surely valid."""
+    found = Calibration(0.5, Scale(1.0), {}, (0.4, 0.6), {})
+    asked = (0.2, 0.3, 0.35, 0.4, 0.45, 0.55, 0.6, 0.8, 0.9)
+    assert [p for p in asked if found.is_unsure(p, threshold)] == unsure
+    assert not Calibration(0.5, Scale(1.0), {}, None, {}).is_unsure(0.7, 0.8)

@@ -300,6 +300,7 @@ def test_every_adapter_brings_its_calibration(tiny, own, alone):
     expected = 1 / (1 + np.exp(-(odds / heats + np.array([0, 0, 0, -0.7, 0]))))
     np.testing.assert_allclose(router.p_flawed(ITEMS), expected, atol=1e-9)
     assert router.threshold == 0.7
+    assert [v.unsure for v in router.verdicts(ITEMS, [0.65] * 5)] == [False] * 3 + [True, False]
     assert [v.calibrated for v in router.verdict(ITEMS)] == [True, False, False, True, False]
     told = [result_of(router, *item, Answer(0.8))["certificate"] for item in ITEMS]
     assert [one is not None for one in told] == [True, False, False, True, False]
