@@ -160,8 +160,9 @@ def figures_of(benchmark: Path | None, adapter: str | None, identity: str) -> st
         return ""
     judges = read_benchmark(benchmark)
     key, own = ("adapter", adapter) if adapter else ("identity", identity)
-    row = next((j for j in judges.values() if _is_of(str(j.get("identity")), adapter, identity)),
-               None)  # fmt: skip
+    alike = [j for j in judges.values() if _is_of(str(j.get("identity")), adapter, identity)]
+    # Two stages may have the same adapter, each with a calibration of its own.
+    row = max(alike, key=lambda j: j.get("identity") == identity, default=None)
     if row is None:
         raise ValueError(f"{benchmark}: expected the benchmark of this critic ({key} {own[:12]}), "
                          "got another's; name its own")  # fmt: skip

@@ -214,6 +214,10 @@ def test_figures_of_a_smaller_copy_are_not_those_of_the_float_critic(tmp_path):
     report.write_text(json.dumps({"judges": {"model_1": small, "model_2": whole}}))
     assert "n = 40" in figures_of(report, own, "merged")
     assert "n = 39" in figures_of(report, own, small["identity"])
+    anew = {**whole, "identity": f"{'b' * 64}+{own}+{'d' * 64}", "n": 41}  # calibrated otherwise
+    report.write_text(json.dumps({"judges": {"model_1": whole, "model_2": anew}}))
+    assert "n = 40" in figures_of(report, own, whole["identity"])
+    assert "n = 41" in figures_of(report, own, anew["identity"])
     report.write_text(json.dumps({"judges": {"model_1": small}}))
     with pytest.raises(ValueError, match="expected the benchmark of this critic"):
         figures_of(report, own, "merged")
