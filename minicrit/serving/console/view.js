@@ -8,6 +8,14 @@ export const percent = (value) =>
 /** A share as it was set: 98.75 % of confidence are not 99. */
 const exact = (share) => `${Number((100 * share).toPrecision(6))} %`;
 const number = (value) => value.toFixed(3).replace(/0$/, "");
+/** p and threshold, with the decimals that tell them apart: nothing is above itself. */
+function apart(p, threshold) {
+  let told = [number(p), number(threshold)];
+  for (let digits = 4; digits <= 6 && told[0] === told[1] && p !== threshold; digits += 1) {
+    told = [p, threshold].map((value) => value.toFixed(digits));
+  }
+  return told;
+}
 const count = (n) => n.toLocaleString("en-US");
 const spaced = (name) => name.replaceAll("_", " ");
 
@@ -84,14 +92,15 @@ export function showQueue(list, cases, current, open) {
 
 export function showVerdict(said, scale, certificate, result) {
   const flawed = result.label === "flawed";
+  const [p, threshold] = apart(result.p_flawed, result.threshold);
   const chips = [];
   if (result.flaw_type) chips.push(chip(spaced(result.flaw_type), "bad"));
   if (result.severity) chips.push(chip(`${result.severity} severity`, "open"));
   if (result.unsure) chips.push(chip("unsure: somebody should look", "open"));
   said.replaceChildren(
     make("strong", flawed ? "Flawed" : "Valid", { class: `value ${flawed ? "bad" : "good"}` }),
-    make("span", `p(flawed) ${number(result.p_flawed)}, ${flawed ? "above" : "not above"} the `
-      + `threshold ${number(result.threshold)}`), ...chips);
+    make("span", `p(flawed) ${p}, ${flawed ? "above" : "not above"} the threshold ${threshold}`),
+    ...chips);
   scale.replaceChildren(drawScale(result));
   certificate.textContent = promise(result);
 }
@@ -99,6 +108,7 @@ export function showVerdict(said, scale, certificate, result) {
 function drawScale({ p_flawed: p, threshold, certificate }) {
   const at = (element, place) => { element.style.setProperty("--at", place); return element; };
   const band = certificate && certificate.abstain;
+  const told = apart(p, threshold);
   const bar = make("div", null, { class: "bar" });
   bar.style.setProperty("--cut", threshold);
   if (band) {
@@ -108,9 +118,9 @@ function drawScale({ p_flawed: p, threshold, certificate }) {
   }
   bar.append(at(make("i", null, { class: "cut" }), threshold), at(make("i", null, { class: "dot" }), p));
   return make("div", null, { class: "scale", "aria-hidden": "true" },
-    at(make("b", number(p), { class: "over" }), p), bar,
+    at(make("b", told[0], { class: "over" }), p), bar,
     make("div", null, { class: "under" }, make("span", "valid"),
-      at(make("span", `threshold ${number(threshold)}`, { class: "cut-name" }), threshold),
+      at(make("span", `threshold ${told[1]}`, { class: "cut-name" }), threshold),
       make("span", "flawed")));
 }
 

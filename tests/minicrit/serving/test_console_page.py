@@ -143,6 +143,21 @@ def test_a_certificate_promises_no_more_than_it_says(console, facts, words):
     assert words in console.text("#certificate")
 
 
+@pytest.mark.parametrize(("p", "threshold", "words"), [
+    (0.5312, 0.5308, "p(flawed) 0.5312, above the threshold 0.5308"),
+    (0.5312, 0.5, "p(flawed) 0.531, above the threshold 0.50"),
+    (0.5, 0.5, "p(flawed) 0.50, not above the threshold 0.50"),
+])  # fmt: skip
+def test_what_is_above_the_threshold_is_seen_to_be(console, p, threshold, words):
+    """With three decimals 0.531 was above 0.531."""
+    put(console.service, TWIN, p=p, threshold=threshold)
+    console.open()
+    assert words in console.text("#said")
+    p_told, threshold_told = words.split()[1].rstrip(","), words.split()[-1]
+    assert console.text("#scale .over") == p_told
+    assert console.text("#scale .cut-name") == f"threshold {threshold_told}"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_has_contrast(furnished, scheme):
     """WCAG AA, with the correction and a decision on its way, and with the help open."""
