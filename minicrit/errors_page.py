@@ -156,7 +156,7 @@ def doubts(report: Report) -> str:
         return start + ("Nobody else was asked, so all of them count as misses of the critic "
                         "(JUDGE=... asks a model).")  # fmt: skip
     control = found["control"]
-    held = (f"It agrees with {control['value']:.0%} {bounds(control['low'], control['high'], 2)} "
+    held = (f"It agrees with {control['value']:.1%} {bounds(control['low'], control['high'], 2)} "
             f"of {control['n']} labels that the critic agrees with" if control["n"]
             else "It was held against no other labels")  # fmt: skip
     trust = ("so it is believed" if found["trusted"]
