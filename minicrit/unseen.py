@@ -72,9 +72,9 @@ def _of_f1(side: Side, truth: Truth, loss: float) -> dict[bool, float]:
     total = counts.tp + counts.fp + flawed
     f1 = scores.f1(side.p, truth.flawed, side.threshold)
     left = f1 - loss
-    if left <= 0 and not counts.tp:
-        return {True: loss * total / (2 - loss) / flawed}
-    if left <= 0:
+    if left <= 0 and (counts.tp or not flawed):
         return {True: 1.0}  # no alarms would do; to lose all of F1 every finding must be missed
+    if left <= 0:
+        return {True: loss * total / (2 - loss) / flawed}
     missed = {True: loss * total / (2 - left) / flawed}
     return {**missed, False: loss * total / left / valid} if valid else missed

@@ -61,6 +61,14 @@ def test_judges_that_flag_nothing_are_not_shown_to_be_equivalent_by_a_few_items(
     assert f1["p_below"] == f1["p_above"] == pytest.approx((1 - 0.02 / 1.98) ** 12)
 
 
+def test_valid_items_alone_show_nothing_of_f1() -> None:
+    """Where they are flagged F1 is 0 all the same; it ended in a division by no flawed items."""
+    asked = alone([e for n in range(12) for e in twins(n, (0, 0), (0, 0)) if e.label == "valid"])
+    a, truth = Side("a", np.full(len(asked), 0.9), 0.5), Truth.of(asked)
+    f1 = compare(a, replace(a, name="b"), truth, asked, margin=0.02, draws=50)["differences"]["f1"]
+    assert (f1["value"], f1["p_below"], f1["p_above"]) == (0, 1, 1)
+
+
 @pytest.mark.parametrize("groups", [4, 80, 200])
 def test_a_judge_against_itself_is_equivalent_where_groups_suffice_to_say_so(groups: int) -> None:
     """No draw moves, whatever their number: 0.92 for 4 groups, 0.20 for 80, 0.018 for 200."""
