@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FORM = "3"  # bumped whenever the fields of an answer change
+_FORM = "4"  # bumped whenever the fields of an answer, or what they mean, change
 _WORDS = [[kind.name, kind.flag, kind.severity] for kind in FLAW_TYPES.values()]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
