@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -142,12 +141,12 @@ class Asker:
 
         with ThreadPoolExecutor(threads) as pool:
             try:
-                with suppress(Exception):  # the first of which is raised
-                    return list(pool.map(one, *rows))
-            except BaseException:
+                return list(pool.map(one, *rows))
+            except BaseException as error:
                 self.stop()
-                raise
-        raise first[0]
+                if first and isinstance(error, Exception):
+                    raise first[0] from first[0].__cause__
+                raise  # a stop, or what is no row's, such as that no thread can be had
 
     def _persist(self, key: str, request: Request) -> Answer:
         """Sends a request until it is answered or hope is gone.

@@ -184,6 +184,18 @@ def test_any_other_error_stops_all_others_too(tmp_path):
         assert sorted(server.asked) == [0, 1, 2]
 
 
+def test_what_no_row_is_to_blame_for_is_said_as_it_is(tmp_path, monkeypatch):
+    """It ended in the IndexError of an empty list of what rows had raised."""
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        one = Asker(Hanging(), journal, price=FREE)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            one.each(str, range(3), threads=2)
+
+
 def test_what_a_filter_refuses_and_charges_is_not_sent_again_by_a_restart(tmp_path, capsys):
     class Filter(Hanging):
         def ask(self, request):
