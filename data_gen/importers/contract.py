@@ -13,9 +13,10 @@ from minicrit.records import Example, labelled, split_of
 
 def convert(row: Row, place: Place) -> list[Draft]:
     """The draft of one row."""
-    if ending(place.path) == ".csv":
-        row = {"label": None, **{name: cell for name, cell in row.items() if cell.strip()}}
-    if labelled(row) is None:
+    if table := ending(place.path) == ".csv":
+        row = {name: cell for name, cell in row.items() if cell.strip()}
+    found = labelled(row)
+    if found is None or (table and "label" not in found):
         raise SetApartError("no label")
     example = Example.from_row(row, source=place.stem, split=split_of(place.stem))
     fields = {k: v for k, v in asdict(example).items() if k not in ("group", "split")}

@@ -116,6 +116,18 @@ def test_an_empty_cell_of_a_table_says_nothing(tmp_path):
     ]
 
 
+def test_a_table_whose_label_is_told_by_its_kind_needs_no_other(tmp_path):
+    """A null was put beside it, and the two did not agree."""
+    raw.write(tmp_path / "set/own.csv", "id,domain,input,data_type,label\n"
+              "1,trading,It may rise.,hard_negative,\n2,trading,It may fall.,plain,\n"
+              "3,trading,It rose.,hard_negative,valid\n")  # fmt: skip
+    found = raw.imported(tmp_path / "set", "example")
+    assert [(e.id, e.label, e.kind) for e in found] == [
+        ("1", "valid", "suspicious_valid"), ("3", "valid", "suspicious_valid")]  # fmt: skip
+    (left,) = raw.rejected(tmp_path / "out", "example")
+    assert (left["line"], "got no label" in left["reason"]) == (3, True)
+
+
 def test_the_result_is_what_the_data_stage_takes(tmp_path):
     raw.mr_ben(tmp_path / "set/biology.json", [raw.mr_ben_row(), raw.sound_mr_ben_row()])
     raw.write(tmp_path / "set/word_sorting.jsonl", raw.lines([raw.bbmistake_row()]))
