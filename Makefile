@@ -547,7 +547,7 @@ retrain-from-feedback: feedback-pairs ## go on from MODEL (or the recipe's) with
 # The base, beside which critics are benchmarked, is nobody's treatment unless it is named.
 ab: $(SETUP) ## begin an experiment (NAME, MODEL_2), see how it stands, stop it by its rules
 	$(MINICRIT) ab $(CONFIG) $(if $(STORE),--ab.store $(STORE)) $(if $(NAME),--ab.name $(NAME) \
-	    --ab.control $(ASKED) $(if $(call given,MODEL_2),--ab.treatment $(MODEL_2))) $(ARGS)
+	    --ab.control $(ASKED) $(if $(call given,MODEL_2),$(MODEL_2:%=--ab.treatment %))) $(ARGS)
 
 bench-ab: $(SETUP) ## simulate 2,000 A/A experiments under continuous peeking
 	$(MINICRIT) ab $(CONFIG) --ab.simulate 2000 $(ARGS)

@@ -361,8 +361,9 @@ def test_an_experiment_is_begun_between_two_critics(project):
         "--ab.treatment checkpoints/b"
     )
     assert redone("ab") == ["ab"]
-    assert redone("ab", "NAME=longer", "BASE=tiny") == ["ab"]
-    assert "--ab.treatment" not in Path("log").read_text()
+    for none in ("BASE=tiny", "MODEL_2="):
+        assert redone("ab", "NAME=longer", none) == ["ab"]
+        assert "--ab.treatment" not in Path("log").read_text()
     assert redone("bench-ab") == ["ab"]
     assert "--ab.simulate 2000" in Path("log").read_text()
 
