@@ -10,7 +10,7 @@ from minicrit.config import Recipe
 from minicrit.files import check_replaceable
 from minicrit.losses import PairSettings
 from minicrit.preferring import Mixture
-from minicrit.processes import first_alone
+from minicrit.processes import first_alone, refuse_nodes
 from minicrit.run import run_of
 from minicrit.training_config import DPOConfig, RSFConfig
 
@@ -111,6 +111,7 @@ def refuse_untrainable(recipe: Recipe, stage: str, settings: DPOConfig | RSFConf
         Mixture.of(settings.losses, settings.loss_weights, PairSettings(settings.beta))
     lessons = settings.pairs if isinstance(settings, DPOConfig) else settings.data
     validation = run_of(recipe, stage, settings, lessons).files["validation"]
+    refuse_nodes(stage, settings.nodes)
     if not validation.is_file():
         raise ValueError(f"{validation}: expected a file to validate on, got none; make the data "
                          "first")  # fmt: skip

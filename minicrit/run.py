@@ -131,8 +131,10 @@ class Run:
         """Nobody else trains this run in the block; the first of its processes sees to it.
 
         Raises:
-            ValueError: if somebody else does, or its result could not be written.
+            ValueError: if somebody else does, its result could not be written, or nothing has
+                started it on all of its machines. What is finished needs neither.
         """
+        refuse_nodes(self.stage, self.settings.nodes)
         require_writable(f"{self.stage}.out", self.settings.out)
         # Beside the folder, which goes before the lock does: some disks keep what is open.
         lock = self.work.with_name(f".{self.work.name}.lock")
@@ -190,7 +192,7 @@ def run_of(recipe: Recipe, stage: str, settings: Settings, lessons: Path) -> Run
 def refuse_out_of_range(recipe: Recipe, stage: str) -> None:
     """Refuses numbers with which a stage would teach nothing, or the contrary, and not say so.
 
-    And devices and machines that it could not be trained on.
+    And devices that it could not be trained on.
 
     Raises:
         ValueError: with the setting to change.
@@ -199,7 +201,6 @@ def refuse_out_of_range(recipe: Recipe, stage: str) -> None:
     limits.require(stage, settings)
     limits.require("lora", recipe.lora)
     refuse_devices(stage, settings.devices)
-    refuse_nodes(stage, settings.nodes)
     if not getattr(settings, "good_weight", 1.0) + getattr(settings, "bad_weight", 1.0):
         raise ValueError(f"{stage}.good_weight: expected it or {stage}.bad_weight to be more than "
                          "0, got 0 for both; raise one")  # fmt: skip

@@ -21,6 +21,7 @@ from minicrit.data_config import DataConfig
 from minicrit.files import open_alone
 from minicrit.lora import attach_lora
 from minicrit.processes import refuse_devices, refuse_nodes
+from minicrit.rounds import refuse_untrainable
 from minicrit.run import run_of
 from minicrit.schedule import Optimization
 from minicrit.train import (
@@ -101,14 +102,22 @@ def test_there_must_be_as_many_gpus_as_are_asked_for(monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo", "rsf", "kto"])
-def test_it_does_not_wait_for_machines_that_nobody_started_it_on(stage, tmp_path, monkeypatch):
+def test_it_does_not_wait_for_machines_that_nobody_started_it_on(
+    stage, tiny, tmp_path, monkeypatch
+):
     """As the recipe for four nodes on one machine would, deaf to signals until all have met."""
     for name in ("NODE_RANK", "MASTER_ADDR", "RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    recipe = Recipe(base=BaseConfig(model=str(tmp_path / "none")))
-    settings = replace(getattr(recipe, stage), nodes=4)
-    with pytest.raises(ValueError, match=rf"{stage}.nodes: expected 1, as nothing .* got 4; set 1"):
-        run_of(replace(recipe, **{stage: settings}), stage, settings, tmp_path / "none.jsonl")
+    recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent))
+    settings = replace(getattr(recipe, stage), nodes=4, start=None, out=tmp_path / "run" / stage)
+    recipe = replace(recipe, **{stage: settings})
+    run = run_of(recipe, stage, settings, tmp_path / "none.jsonl")
+    refused = rf"{stage}.nodes: expected 1, as nothing .* got 4; set 1"
+    with pytest.raises(ValueError, match=refused), run.alone():
+        pytest.fail("it has begun")
+    if stage in ("dpo", "rsf"):
+        with pytest.raises(ValueError, match=refused):  # before the first critique is sampled
+            refuse_untrainable(recipe, stage, settings)
     for told in ({"NODE_RANK": "1"}, {"RANK": "3", "MASTER_ADDR": "a"},
                  {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}):  # fmt: skip
         with monkeypatch.context() as patch:
