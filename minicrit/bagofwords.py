@@ -161,7 +161,9 @@ def shortcuts(
 
 
 def _classifier(seed: int, **options: float) -> LogisticRegression:
-    return LogisticRegression(solver="liblinear", max_iter=1000, random_state=seed, **options)
+    # Of a seed scikit-learn takes 32 bits.
+    return LogisticRegression(solver="liblinear", max_iter=1000, random_state=seed % 2**32,
+                              **options)  # fmt: skip
 
 
 def _features(texts: Sequence[str]) -> sparse.csr_array:

@@ -58,7 +58,8 @@ class Detector:
         counter = TfidfVectorizer(token_pattern=_WORD, max_features=_MOST_WORDS)
         columns = counter.fit_transform(texts)
         # Two domains would be one function and its negative; a softmax has one of each.
-        model = LogisticRegression(max_iter=1000, random_state=seed, C=10.0)
+        # Of a seed scikit-learn takes 32 bits.
+        model = LogisticRegression(max_iter=1000, random_state=seed % 2**32, C=10.0)
         model.fit(columns, list(domains))
         weights, bias = model.coef_, model.intercept_
         if len(weights) == 1:

@@ -201,6 +201,7 @@ def test_baseline_learns_words_and_repeats() -> None:
     p = BagOfWords(seed=1).fit(texts[:600], flawed[:600]).predict(texts[600:])
     assert np.array_equal(p > 1 / 2, flawed[600:])
     assert np.array_equal(p, BagOfWords(seed=1).fit(texts[:600], flawed[:600]).predict(texts[600:]))
+    BagOfWords(seed=2**63 - 1).fit(texts[:600], flawed[:600])  # scikit-learn takes 32 bits
     texts, flawed, _, _ = twins(xor)
     p = BagOfWords().fit(texts[:600], flawed[:600]).predict(texts[600:])
     assert np.mean((p > 1 / 2) == flawed[600:]) == pytest.approx(0.5, abs=0.1)

@@ -71,6 +71,12 @@ def test_files_that_do_not_fit_are_refused(detector, tmp_path):
         Detector.load(tmp_path)
 
 
+def test_any_seed_of_a_recipe_will_do():
+    """Of more than 32 bits it ended the run in a message of scikit-learn's."""
+    found = Detector.learnt(TEXTS, DOMAINS, 2**63 - 1)
+    assert found.detect("a patient with fever")[0] == "medical"
+
+
 def test_one_domain_cannot_be_told_apart():
     with pytest.raises(ValueError, match="two domains at least"):
         Detector.learnt(["a text"], ["medical"])
