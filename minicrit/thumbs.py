@@ -21,6 +21,7 @@ import torch
 
 from minicrit.comparisons import completion_branch
 from minicrit.encoding import Encoder, TooLongError, naming, quoted_by, said
+from minicrit.fields import AllRefusedError
 from minicrit.jsonl import BadLine, RefusedError, read_lines
 from minicrit.logprobs import scored_logprobs
 from minicrit.losses import kto
@@ -57,7 +58,7 @@ class Thumb:
             asked = f"{row.get('domain')}\0{row.get('rationale')}"
             row = {**row, "group": hashlib.sha256(asked.encode()).hexdigest()[:16]}
         if faults := list(_faults(row)):
-            raise RefusedError(*(", ".join(parts) for parts in zip(*faults, strict=True)))
+            raise AllRefusedError([RefusedError(*fault) for fault in faults])
         try:
             said(row["text"])
         except ValueError as error:
