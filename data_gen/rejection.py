@@ -210,7 +210,8 @@ def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
     settings = recipe.rsf
     return {
         "settings": {k: str(getattr(settings, k)) for k in _DECIDE},
-        "room": [recipe.data.max_tokens, recipe.data.truncate],
+        # `true` stands in older ones, of which some critiques lost their evidence where it was cut.
+        "room": [recipe.data.max_tokens, recipe.data.truncate and "with evidence"],
         "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
         "model": sha256_file(weights_of(model)),
         "oracle": VERSION, "rules": RULES, "filters": asked(recipe.filters),

@@ -128,6 +128,14 @@ def test_the_control_takes_no_selection_of_other_settings(tmp_path, tiny):
     for other, number in others:
         with pytest.raises(ValueError, match="got another selection, whose compute"):
             check_selection(other, adapter, out, number)
+    cut = replace(recipe, data=replace(recipe.data, truncate=True))
+    older = _decides(cut, adapter, 1) | {"room": [cut.data.max_tokens, True]}  # lost its evidence
+    assert _decides(recipe, adapter, 1)["room"] == [cut.data.max_tokens, False]  # as ever
+    facts = {"key": sha256_json(older)}
+    write_manifest(out, stage="rejection", inputs={}, settings={}, facts=facts)
+    with pytest.raises(ValueError, match="got another selection, whose compute"):
+        check_selection(cut, adapter, out, 1)
+    write_manifest(out, stage="rejection", inputs={}, settings={}, facts={"key": key})
     write_examples(tmp_path / "test.jsonl", [replace(EXAMPLES[0], split="test")])
     with pytest.raises(ValueError, match="got another selection, whose compute"):
         check_selection(recipe, adapter, out, 1)
