@@ -23,8 +23,7 @@ MODULES="${MODULES-gcc/15.1.0 cuda python3/3.11.8}" # set to nothing where there
 [ -z "$MODULES" ] || module load $MODULES
 set -u
 export RECIPE="${RECIPE:-vista}" LAUNCH="bash slurm/launch.sh"
-export HF_HOME="${HF_HOME:-$SCRATCH/huggingface}"
-export PIP_CACHE_DIR="${PIP_CACHE_DIR:-$SCRATCH/pip}" # home holds little
+export HF_HOME="${HF_HOME:-$SCRATCH/huggingface}" PIP_CACHE_DIR="${PIP_CACHE_DIR:-$SCRATCH/pip}"
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1
 export OMP_NUM_THREADS="${THREADS:-16}" PYTHONUNBUFFERED=1
 MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
