@@ -44,7 +44,7 @@ class DataConfig:
             counted.
         truncate: cut rationales that are too long at their end instead, and count them; the answer
             marker and the end token always stay. One whose evidence would be cut off is neither
-            learnt nor validated on: what is left of it may be without a flaw.
+            learnt nor validated on, nor are its twins: what is left may be without a flaw.
         max_bad: share of bad lines in an input file above which the stage stops.
     """
 

@@ -205,7 +205,9 @@ class Encoder:
         """
         if not count:
             return
-        which = "longer" + (", without room or their evidence if cut" if self.truncate else "")
+        which = "longer" + (
+            ", or lose evidence, theirs or a twin's, if cut" if self.truncate else ""
+        )
         said = (f"{path}: expected {things} of at most {self.max_tokens} tokens, rationale "
                 f"included, got {count} of {of} that are {which}; ")  # fmt: skip
         remedy = "raise data.max_tokens" + ("" if self.truncate else " or set data.truncate")

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +32,8 @@ def training_groups(
 ) -> list[Group]:
     """Encodes the training examples; twins become one tree with what they share as its prefix.
 
-    One whose evidence would be cut off is left out: what is left of it may be without a flaw.
+    A group one of which would lose its evidence where it is cut is left out: what is left of that
+    one may be without a flaw, and of twins alone with their label to be cut would come to mean it.
     """
     wanted = settings.coherence or settings.running or settings.deep
     if (wanted or settings.steady) and not settings.share_prefix:
@@ -42,13 +42,13 @@ def training_groups(
             "sft.steady, got false; set these four to 0"
         )
     groups = []
-    for whole_group in grouped(examples):
-        name = whole_group[0].group
+    for members in grouped(examples):
+        name, known = members[0].group, encoder.ledger.copy()
         explained = random.Random(f"{seed}/{name}").random() < settings.explained  # noqa: S311
-        found = [(e, _whole(e, encoder, settings, explained)) for e in whole_group]
-        members = [e for e, branch in found if branch]
-        branches = [branch for _, branch in found if branch]
-        if not branches:
+        try:
+            branches = [sft_branch(e, encoder, settings.verdict_weight, explained) for e in members]
+        except CutOffError:
+            encoder.ledger = known
             continue
         origins = _origins(members)
         branches = [replace(b, key=origin) for b, origin in zip(branches, origins, strict=True)]
@@ -57,16 +57,6 @@ def training_groups(
         trees = (grow(branches),) if settings.share_prefix else tuple(map(_alone, branches))
         groups.append(Group(name, trees, len(members), keys=1))
     return groups
-
-
-def _whole(
-    example: Example, encoder: Encoder, settings: SFTConfig, explained: bool
-) -> Branch | None:
-    """`sft_branch`; None if the evidence would be cut off."""
-    try:
-        return sft_branch(example, encoder, settings.verdict_weight, explained)
-    except CutOffError:
-        return None
 
 
 def _origins(members: Sequence[Example]) -> list[int]:
@@ -89,17 +79,20 @@ def _with_departures(members: Sequence[Example], branches: Sequence[Branch]) -> 
 
 
 def validation_examples(path: Path, encoder: Encoder) -> list[Example]:
-    """The examples of a file, to validate on, but those whose evidence would be cut off.
+    """The examples of a file, to validate on, but groups that training would leave out.
 
     Raises:
         TooLongError: if one does not fit; not only when it is validated for the first time.
         ValueError: if none is left.
     """
-    examples, kept = read_examples(path).examples, []
+    examples, lost = read_examples(path).examples, set()
     for example in examples:
-        with suppress(CutOffError), naming(f"{path}: {example.id}"):
-            judging_tree(encoder, example)
-            kept.append(example)
+        try:
+            with naming(f"{path}: {example.id}"):
+                judging_tree(encoder, example)
+        except CutOffError:
+            lost.add(example.group)
+    kept = [example for example in examples if example.group not in lost]
     encoder.leave_out(path, "examples", len(examples) - len(kept), of=len(examples))
     return kept
 

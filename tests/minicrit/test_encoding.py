@@ -138,7 +138,7 @@ def test_no_room_at_all_is_an_error_even_when_cutting(tiny_encoder):
 
 @pytest.mark.parametrize(("truncate", "remedy"), [
     (False, "longer; raise data.max_tokens or set data.truncate"),
-    (True, "longer, without room or their evidence if cut; raise data.max_tokens"),
+    (True, "longer, or lose evidence, theirs or a twin's, if cut; raise data.max_tokens"),
 ])  # fmt: skip
 def test_what_is_set_already_is_no_remedy(tiny_encoder, caplog, truncate, remedy):
     """A critique that is too long by itself does not fit behind a rationale that is cut, either."""

@@ -172,22 +172,23 @@ def test_a_flaw_that_would_be_cut_off_is_not_learnt(tiny_encoder, tmp_path, capl
     early = replace(sound, id="b", label="flawed", flaw_type="small_sample",
                     evidence="ran for nine days")  # fmt: skip
     late = replace(early, id="c", rationale=start + "It is certain.", evidence="It is certain.")
-    alone = replace(late, id="d", group="h")
+    twins = [replace(sound, id="d", group="h"), replace(late, id="e", group="h")]
     path = tmp_path / "train.jsonl"
-    write_examples(path, [sound, early, late, alone])
+    write_examples(path, [sound, early, *twins])
     room = len(tiny_encoder.prompt(sound.domain, late.rationale))
     encoder = Encoder(tiny_encoder.tokenizer, max_tokens=room, truncate=True)
     whole = training_groups([sound, early], encoder, SFTConfig(), 0)
     assert encoder.ledger["truncated"] == 2
     assert sft_groups(read_examples(path), encoder, SFTConfig(), 0) == whole
-    assert encoder.ledger["left_out"] == 2
+    assert encoder.ledger["left_out"] == 2  # a twin alone would teach that to be cut is to be sound
+    assert encoder.ledger["truncated"] == 4  # the first two, twice
     assert caplog.messages == [
         f"{path}: expected examples of at most {room} tokens, rationale included, got 2 of 4 that "
-        "are longer, without room or their evidence if cut; they are left out; to learn from them, "
-        "raise data.max_tokens"
+        "are longer, or lose evidence, theirs or a twin's, if cut; they are left out; to learn "
+        "from them, raise data.max_tokens"
     ]
     assert validation_examples(path, encoder) == [sound, early]
-    write_examples(path, [alone])
+    write_examples(path, twins[1:])
     for read in (partial(sft_groups, read_examples(path), encoder, SFTConfig(), 0),
                  partial(validation_examples, path, encoder)):  # fmt: skip
         with pytest.raises(ValueError, match=r"got 1 of 1 that are longer, .*; raise data.max"):
