@@ -61,9 +61,8 @@ def ladder(folder: Path) -> tuple[tables.Row, list[tables.Row]] | None:
     tests = [only_right(rung, other) for rung, other in found]
     known = [test for test in tests if test]
     adjusted = iter(holm([mcnemar_exact(*test) for test in known]))
-    head: tables.Row = ("stage", "critic", "items", "false-positive rate at 0.5", "F1 at 0.5",
-                        "AUROC", "against", "only this right", "only that right", "McNemar p",
-                        "Holm")  # fmt: skip
+    head: tables.Row = ("stage", "critic", "items", "false positives at 0.5", "F1 at 0.5", "AUROC",
+                        "against", "only it : only that", "p (McNemar)", "Holm")  # fmt: skip
     most = max((rung.items for rung in rungs), key=[r.items for r in rungs].count)
     rows = [
         (*_facts(rung, most), _against(rung, other), *_chances(test, adjusted))
@@ -118,8 +117,8 @@ def at_half(rung: Rung, key: str) -> Mapping[str, Any] | None:
 
 def _chances(test: tuple[int, int] | None, adjusted: Iterator[float]) -> tuple[str, ...]:
     if test is None:
-        return ("-",) * 4
-    return (*map(str, test), chance(mcnemar_exact(*test)), chance(next(adjusted)))
+        return ("-",) * 3
+    return (" : ".join(map(str, test)), chance(mcnemar_exact(*test)), chance(next(adjusted)))
 
 
 def rungs_of(folder: Path) -> list[Rung]:
