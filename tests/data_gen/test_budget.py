@@ -186,6 +186,7 @@ def test_any_other_error_stops_all_others_too(tmp_path):
 
 def test_what_no_row_is_to_blame_for_is_said_as_it_is(tmp_path, monkeypatch):
     """It ended in the IndexError of an empty list of what rows had raised."""
+
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 

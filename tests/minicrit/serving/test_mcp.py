@@ -110,9 +110,8 @@ def test_over_real_stdio_through_a_running_service(live):
 BEGIN = {"id": 1, "method": "initialize", "params": {
     "protocolVersion": "2025-03-26", "capabilities": {},
     "clientInfo": {"name": "test", "version": "1"}}}  # fmt: skip
-ASK = ({"method": "notifications/initialized"},
-       {"id": 2, "method": "tools/call", "params": {"name": "validate_reasoning",
-                                                    "arguments": {"rationale": SWANS}}})  # fmt: skip
+CALL = {"name": "validate_reasoning", "arguments": {"rationale": SWANS}}
+ASK = ({"method": "notifications/initialized"}, {"id": 2, "method": "tools/call", "params": CALL})
 
 
 def send(process, *messages):
