@@ -16,7 +16,7 @@ from typing import IO, cast
 
 from minicrit.destinations import check_destinations
 from minicrit.discreet import DiscreetFormatter, DiscreetStream, discreet
-from minicrit.entry import interrupted
+from minicrit.entry import ANEW, interrupted
 from minicrit.files import FULL
 from minicrit.flags import Flags
 from minicrit.settings import SettingsError, explain, load_recipe, meant, shipped_recipes
@@ -85,9 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stoppable(), redirect_stdout(cast("IO[str]", DiscreetStream(sys.stdout))):
             return _dispatch(words)
     except Stopped as stop:
-        return _left(words, _stopped(f"{stop}; {_then(words)}", CONTINUE))
+        return _stopped(f"{stop}; {_then(words)}", CONTINUE)
     except KeyboardInterrupt:
-        return _left(words, interrupted(_then(words)))
+        return interrupted(_then(words))
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         known = not isinstance(error, RuntimeError) or _of_a_gpu(error)
         if not known or os.environ.get("MINICRIT_DEBUG") == "1":
@@ -95,22 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _stopped(_said(error), MISUSED if isinstance(error, SettingsError) else FAILED)
 
 
-def _left(words: Sequence[str], status: int) -> int:
-    """The exit status of a command that was stopped; `mcp` ends here with it.
-
-    A thread of it reads standard input, and Python would wait for that to be closed.
-    """
-    if words[:1] == ["mcp"]:
-        logging.shutdown()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
-
-
 def _then(words: Sequence[str]) -> str:
     """What the same command does when it is given again after it was stopped."""
     if words and words[0] in _FORGETFUL:
-        return "it keeps nothing, so the same command begins anew"
+        return ANEW
     return "the same command goes on from there"
 
 

@@ -6,6 +6,8 @@ Only what Python has loaded already is imported at the top, so that Ctrl-C has n
 import sys
 
 INTERRUPTED = 130
+#: What a command does when it is given again that keeps nothing.
+ANEW = "it keeps nothing, so the same command begins anew"
 
 
 def main() -> int:

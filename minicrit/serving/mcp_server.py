@@ -8,6 +8,10 @@ Agents are the callers: before they act on a rationale they ask whether it holds
 
 import argparse
 import asyncio
+import logging
+import os
+import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,6 +23,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from minicrit import __version__
+from minicrit.entry import ANEW, interrupted
 from minicrit.flags import Flags, at_least_one
 from minicrit.jsonl import RefusedError, check_string, shown
 from minicrit.marks import check_marks
@@ -27,11 +32,13 @@ from minicrit.serving.bodies import MOST_ITEMS, Domain
 from minicrit.serving.client import Client
 from minicrit.serving.results import given, result_of
 from minicrit.serving_config import RELEASED_CRITIC
+from minicrit.stopping import CONTINUE, SIGNALS
 
 if TYPE_CHECKING:
     from minicrit.critic import Critic
 
 _LONGEST = 20_000  # characters of a rationale
+_LOOK_S = 0.2  # seconds between two looks for signals
 _ABOUT = (
     "Says whether the reasoning of a rationale is valid or flawed, how sure that is, which flaw, "
     "where it stands, why, and what would mend it. Ask before acting on a rationale. It judges the "
@@ -63,10 +70,37 @@ def run(argv: Sequence[str]) -> None:
             critic.require_released("--unreleased")
         critic.require_room(options.max_new_tokens, "--max-new-tokens")
         judge = local(critic, options.max_new_tokens)
-    # Not asyncio.run, which a signal would make wait for the threads that read input or judge.
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(server_of(judge).run_stdio_async())
-    loop.close()
+    for number in (signal.SIGINT, *SIGNALS):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of a script in the background
+            signal.signal(number, _end)
+    asyncio.run(_served(server_of(judge)))
+
+
+async def _served(server: MCPServer) -> None:
+    _look_up(asyncio.get_running_loop())
+    await server.run_stdio_async()
+
+
+def _look_up(loop: asyncio.AbstractEventLoop) -> None:
+    """Lets Python see a signal that came just before the loop began to wait, which may be long."""
+    loop.call_later(_LOOK_S, _look_up, loop)
+
+
+def _end(number: int, _: object) -> None:
+    """Ends the process where it stands.
+
+    An error in its place is lost in whatever callback the signal comes, and threads would be waited
+    for: the one that reads standard input, until that is closed, and the one that judges. There is
+    nothing to lose: nothing is kept.
+    """
+    if number == signal.SIGINT:
+        status = interrupted(ANEW)
+    else:
+        status = CONTINUE
+        sys.stderr.write(f"minicrit: stopped by {signal.Signals(number).name}; {ANEW}\n")
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def server_of(judge: Judge) -> MCPServer:

@@ -120,6 +120,15 @@ def send(process, *messages):
     process.stdin.flush()
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard by what is started, even if a script in the background began the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 85)])
 def test_it_ends_when_it_is_told_to_although_nobody_closes_its_input(number, status, asked):
