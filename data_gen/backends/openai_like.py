@@ -20,7 +20,7 @@ from data_gen.backends.protocol import (
 )
 from minicrit.discreet import key_of
 
-_OK = 200
+_OK, _REFUSED = 200, 400
 #: Failures of transport before anything was sent, so nothing can have been charged.
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 #: Failures of one request that would come again, with which status ever: a prompt that does not fit
@@ -36,6 +36,9 @@ _OF_ITS_OWN = (
     "content_filter",
 )
 _CHARGED = "content_filter"  # Azure charges for reading what it then refuses
+#: What bounds an answer. OpenAI's reasoning models refuse the first and name the second, which
+#: many other servers do not know and would not heed: an answer without bound.
+_BOUND, _NEWER_BOUND = "max_tokens", "max_completion_tokens"
 
 
 class OpenAILike:
@@ -45,6 +48,7 @@ class OpenAILike:
         """`url` with or without `/v1`; `timeout` in seconds for one attempt."""
         self.model = model
         self._client = client_of(url, timeout)
+        self._bound = _BOUND
 
     @property
     def identity(self) -> Mapping[str, Any]:  # noqa: D102
@@ -52,11 +56,11 @@ class OpenAILike:
         return {"backend": "openai", "model": self.model, "url": place}
 
     def ask(self, request: Request) -> Answer:  # noqa: D102
-        try:
-            response = self._client.post("/v1/chat/completions", json=self._body(request))
-        except httpx.RequestError as error:  # a body that cannot be unzipped is none of transport
-            lost = not isinstance(error, UNSENT)
-            raise TryAgainError(f"{type(error).__name__}: {error}", lost=lost) from error
+        bound = self._bound
+        response = self._posted(request, bound)
+        if bound == _BOUND and response.status_code == _REFUSED and _NEWER_BOUND in response.text:
+            self._bound = _NEWER_BOUND  # nothing was charged, and all later ones begin with it
+            response = self._posted(request, _NEWER_BOUND)
         if response.status_code != _OK:
             raise failure(response)
         try:
@@ -65,11 +69,18 @@ class OpenAILike:
             got = hidden(response.text)[:80]  # it may have been charged all the same
             raise TryAgainError(f"expected a chat completion, got {got!r}", lost=True) from error
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _posted(self, request: Request, bound: str) -> httpx.Response:
+        try:
+            return self._client.post("/v1/chat/completions", json=self._body(request, bound))
+        except httpx.RequestError as error:  # a body that cannot be unzipped is none of transport
+            lost = not isinstance(error, UNSENT)
+            raise TryAgainError(f"{type(error).__name__}: {error}", lost=lost) from error
+
+    def _body(self, request: Request, bound: str) -> dict[str, Any]:
         schema = {"name": "answer", "schema": dict(request.schema), "strict": True}
         return {
             "model": self.model,
-            "max_tokens": request.max_tokens,
+            bound: request.max_tokens,
             "seed": request.draw,
             "messages": [
                 {"role": "system", "content": request.system},

@@ -10,6 +10,15 @@ from tests.data_gen.scripted_server import ScriptedServer
 
 
 @pytest.fixture
+def keyed(monkeypatch):
+    """One key, of Anthropic's, whatever the machine has; and no proxy before a server of ours."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
+    monkeypatch.setenv("NO_PROXY", "*")
+    for name in ("OPENAI_API_KEY", "OLLAMA_HOST", "OLLAMA_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def ask(tmp_path, monkeypatch):
     """Asks a model behind a scripted server."""
     monkeypatch.setenv("NO_PROXY", "*")

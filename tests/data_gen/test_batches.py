@@ -26,15 +26,11 @@ from minicrit.data_config import HardConfig
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.test_hard import asker, collect
 
+pytestmark = pytest.mark.usefixtures("keyed")
+
 QUICK = Patience(attempts=4, backoff=0.01, longest=1.0)
 SOON = Waiting(first=0.01, longest=0.02, overdue=5.0, unseen=0.1)
 PRICE = Price("m", 1.0, 5.0, 0.1, 1.25, "2026-01-01", batch=0.5)
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
-    monkeypatch.setenv("NO_PROXY", "*")
 
 
 def batcher(server: ScriptedServer, folder: Path, *, price=FREE, budget=None) -> Batcher:

@@ -17,11 +17,7 @@ from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.test_batches import PRICE, batcher, is_entry, questions
 from tests.data_gen.test_hard import ROOT
 
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
-    monkeypatch.setenv("NO_PROXY", "*")
+pytestmark = pytest.mark.usefixtures("keyed")
 
 
 class Killed(BaseException):

@@ -32,11 +32,7 @@ from tests.data_gen.scripted_server import ScriptedServer
 from tests.data_gen.test_batches import PRICE, batcher
 from tests.data_gen.test_hard import asker
 
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
+pytestmark = pytest.mark.usefixtures("keyed")
 
 
 def test_what_a_spent_budget_paid_for_is_written_and_more_goes_on(tmp_path):

@@ -30,14 +30,10 @@ from minicrit.records import read_examples
 from minicrit.taxonomy import DOMAINS, FLAW_TYPES
 from tests.data_gen.scripted_server import ScriptedServer
 
+pytestmark = pytest.mark.usefixtures("keyed")
+
 ROOT = Path(__file__).parents[2]
 PATIENT = Patience(attempts=4, backoff=0.01, longest=1.0)
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
 
 
 def asker(server: ScriptedServer, folder: Path) -> Asker:

@@ -16,6 +16,8 @@ from data_gen.prices import FREE
 from data_gen.tamper import Rejected, make_pair
 from tests.data_gen.tiny_gguf import CONTEXT, served, write_tiny_gguf
 
+pytestmark = pytest.mark.usefixtures("keyed")
+
 pytest.importorskip("xllamacpp")
 
 
@@ -26,13 +28,6 @@ def url(tmp_path_factory):
     server = served(path)
     yield server.listening_address
     del server
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-for-tests")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 def model(url: str, kind: str = "openai"):
