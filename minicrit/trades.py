@@ -63,8 +63,15 @@ def read_trades(path: Path, cost_bp: float = 0.0) -> list[Trade]:
         cost_bp: basis points of the position that a round trip costs, taken off returns that are
             computed from entry and exit; a given return is after costs already.
     """
-    trades = [_trade(f"{path}:{line}", line, row, cost_bp)
-              for line, row in table_rows(path, REQUIRED, OPTIONAL)]  # fmt: skip
+    seen: dict[str | frozenset[tuple[str, str]], int] = {}
+    trades: list[Trade] = []
+    for line, row in table_rows(path, REQUIRED, OPTIONAL):
+        where = f"{path}:{line}"
+        trades.append(_trade(where, line, row, cost_bp))
+        first = seen.setdefault(row.get("id") or frozenset(row.items()), line)
+        if first != line:
+            remedy = "take it out, or give trades that are two an id each"
+            _refuse(where, "each trade once", f"that of line {first} again", remedy)
     if not trades:
         raise ValueError(f"{path}:2: expected at least one trade, got none; check the file")
     labelled = sum(trade.label is not None for trade in trades)

@@ -66,6 +66,17 @@ def test_no_trades_and_a_missing_column_are_refused(tmp_path: Path) -> None:
         read_trades(written(tmp_path, head="date,symbol,side,rationale\n"))
 
 
+def test_a_trade_listed_twice_is_refused_unless_ids_tell_two_apart(tmp_path: Path) -> None:
+    """By its id, whatever else differs; without one by all columns."""
+    again = r"trades.csv:3: expected each trade once, got that of line 2 again; take it out"
+    with pytest.raises(ValueError, match=again):
+        read_trades(written(tmp_path, GOOD, GOOD))
+    head = "id," + HEAD
+    with pytest.raises(ValueError, match=again):
+        read_trades(written(tmp_path, f"t1,{GOOD}", f"t1,{GOOD.replace('0.1', '0.2')}", head=head))
+    assert len(read_trades(written(tmp_path, f"t1,{GOOD}", f"t2,{GOOD}", head=head))) == 2
+
+
 def test_prices_and_their_refusals(tmp_path: Path) -> None:
     path = tmp_path / "prices.csv"
     path.write_text("date,instrument,close\n2024-01-02,A,1.5\n2024-01-03,A,2\n")
