@@ -160,6 +160,21 @@ def open_alone(path: Path) -> BinaryIO:
     return file
 
 
+@contextmanager
+def folder_alone(folder: Path) -> Iterator[None]:
+    """Waits for its turn: of two that read a file and write it anew, the later drops the other's.
+
+    The folder is locked, as the file itself is replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
+
+
 def check_replaceable(path: str | Path, *read: Path, mark: str = _MADE) -> None:
     """Refuses what `atomic_folder` would destroy; for who works long before the folder is written.
 

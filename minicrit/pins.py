@@ -10,7 +10,7 @@ import logging
 import re
 from pathlib import Path
 
-from minicrit.files import write_json
+from minicrit.files import folder_alone, write_json
 from minicrit.jsonl import parse_object, shown
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,9 @@ def pin(model: str, folder: Path, snapshot: Path, asked: str | None, *, binds: b
     if not _COMMIT.fullmatch(commit) or commit != (asked or commit):
         raise ValueError(f"base {model!r}: expected the commit {asked or 'of a snapshot'}, got "
                          f"{shown(commit)}; remove {snapshot} and fetch it again")  # fmt: skip
-    known = _read(folder)
-    if binds and known.get(model) != commit:
-        write_json(folder / _NAME, {**known, model: commit})
+    if binds and _read(folder).get(model) != commit:
+        with folder_alone(folder):
+            write_json(folder / _NAME, {**_read(folder), model: commit})
         if asked is None:
             log.warning(
                 "%s: expected base.revision, got none; the newest commit, %s, is taken and kept in "

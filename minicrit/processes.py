@@ -86,7 +86,10 @@ def refuse_nodes(stage: str, nodes: int) -> None:
     Raises:
         ValueError: with the setting to change.
     """
-    told = any(name in os.environ for name in ("NODE_RANK", "MASTER_ADDR", "RANK"))
+    names = ["NODE_RANK", "RANK"]
+    if "SLURM_JOB_ID" not in os.environ:  # slurm/env.sh exports it where nothing is started yet
+        names.append("MASTER_ADDR")
+    told = any(name in os.environ for name in names)
     if nodes > 1 and nodes_of_step() is None and not told:
         raise ValueError(f"{stage}.nodes: expected 1, as nothing has started the run on other "
                          f"machines, got {nodes}; set 1, or start it on all of them by srun "

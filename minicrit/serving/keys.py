@@ -4,19 +4,16 @@ A key is 32 random bytes, so SHA-256 is enough: there is nothing to guess that s
 would protect.
 """
 
-import fcntl
 import hashlib
 import hmac
 import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from minicrit.files import write_json
+from minicrit.files import folder_alone, write_json
 from minicrit.jsonl import parse_object, shown
 
 log = logging.getLogger(__name__)
@@ -35,7 +32,7 @@ def make_key(path: Path, name: str) -> str:
         raise ValueError(f"serve.new_key: expected a name of letters, digits, dots and dashes, got "
                          f"{shown(repr(name))}; choose another")  # fmt: skip
     key = _PREFIX + secrets.token_urlsafe(32)
-    with _alone(Path(os.path.realpath(path)).parent):
+    with folder_alone(Path(os.path.realpath(path)).parent):
         rows = _read(path) if path.is_file() else {}
         if name in rows:
             raise ValueError(f"{path}: expected a new name, got {name}; choose another or remove "
@@ -44,21 +41,6 @@ def make_key(path: Path, name: str) -> str:
         write_json(path, {"keys": rows})
         path.chmod(0o600)
     return key
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One at a time: who wrote last what was read first would drop the keys made in between.
-
-    The folder is locked, as the file itself is replaced.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    place = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(place)
 
 
 class Keys:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -31,6 +32,7 @@ from minicrit.critic import Critic
 from minicrit.embedded import PARAGRAPH, perplexity
 from minicrit.encoding import TooLongError
 from minicrit.manifest import write_manifest
+from minicrit.pins import pin
 from minicrit.prompts import PROMPT_VERSION
 from minicrit.reader import Reader
 from tests.minicrit.random_base import SIZE, folder_of
@@ -284,6 +286,14 @@ def test_a_critic_of_another_commit_moves_nobody_elses(hub, tmp_path):
     with pytest.raises(ValueError, match="base: expected"):  # that of LATER, which is not `another`
         Critic.load(folder, base_folder=tmp_path)
     assert prepare_base("owner/name", tmp_path) == first
+
+
+def test_commits_that_are_pinned_at_one_time_are_all_kept(tmp_path):
+    names = [f"owner/{n}" for n in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: pin(name, tmp_path, tmp_path / FIRST, None), names))
+    kept = json.loads((tmp_path / "revisions.json").read_text())
+    assert kept == dict.fromkeys(names, FIRST)
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", "1234567", "A" * 40])

@@ -106,7 +106,7 @@ def test_it_does_not_wait_for_machines_that_nobody_started_it_on(
     stage, tiny, tmp_path, monkeypatch
 ):
     """As the recipe for four nodes on one machine would, deaf to signals until all have met."""
-    for name in ("NODE_RANK", "MASTER_ADDR", "RANK", "SLURM_PROCID"):
+    for name in ("NODE_RANK", "MASTER_ADDR", "RANK", "SLURM_PROCID", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     recipe = Recipe(base=BaseConfig(model="tiny", folder=tiny.folder.parent))
     settings = replace(getattr(recipe, stage), nodes=4, start=None, out=tmp_path / "run" / stage)
@@ -118,7 +118,12 @@ def test_it_does_not_wait_for_machines_that_nobody_started_it_on(
     if stage in ("dpo", "rsf"):
         with pytest.raises(ValueError, match=refused):  # before the first critique is sampled
             refuse_untrainable(recipe, stage, settings)
-    for told in ({"NODE_RANK": "1"}, {"RANK": "3", "MASTER_ADDR": "a"},
+    with monkeypatch.context() as patch:  # a batch file that calls it without srun
+        patch.setenv("MASTER_ADDR", "a")
+        patch.setenv("SLURM_JOB_ID", "7")
+        with pytest.raises(ValueError, match=refused):
+            refuse_nodes(stage, 4)
+    for told in ({"NODE_RANK": "1"}, {"RANK": "3"}, {"MASTER_ADDR": "a"},
                  {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}):  # fmt: skip
         with monkeypatch.context() as patch:
             for name, value in told.items():
