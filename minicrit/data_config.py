@@ -31,8 +31,8 @@ class DataConfig:
         bank: whether training texts draw facts, options and the like from the bank of their domain
             too: 955 plain facts in place of 235.
         casebook: texts of the casebook (cases in natural prose, written by hand) in the training
-            data, as a share of the composed ones; a tenth of its cases is kept apart, in
-            `validation-casebook.jsonl`.
+            data, as a share of the composed ones; a tenth of its cases is kept apart, and 100 of
+            their texts are in `validation-casebook.jsonl`.
         changed: share of the training groups, composed, of the casebook and public, behind which a
             sound and a flawed text stand a second time with the same harmless change, such as a
             slip of the pen, a word of thanks or an instruction to the critic: it must not move the
