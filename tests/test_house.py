@@ -1,6 +1,7 @@
 """Rules of the house (docs/architecture.md), held by reading the source."""
 
 import ast
+import fnmatch
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from minicrit.settings import known_keys
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("minicrit", "data_gen", "models", "callbacks")
@@ -285,3 +288,36 @@ def test_the_project_speaks_of_itself_alone():
             found += [f"{name}: {line}" for line in path.read_text(errors="replace").splitlines()
                       if elsewhere.search(line)]  # fmt: skip
     assert found == []
+
+
+#: Pages that tell what is where and what to type; the others are of one subject, or of the past.
+PAGES = ("README.md", "docs/architecture.md")
+
+
+def names_nothing(page: str) -> Iterator[str]:
+    """What a page names of ours that is not there: modules, goals of make, settings."""
+    files_there = {path.name for room in (*ROOMS, "tests")
+                   for path in (ROOT / room).rglob("*.*")}  # fmt: skip
+    sections = {key.partition(".")[0] for key in known_keys() if "." in key}
+    goals = set(re.findall(r"^([a-z][a-z-]*):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for name in set(re.findall(r"[\w*]+\.(?:py|html)\b", page)):
+        if not fnmatch.filter(files_there, name):
+            yield name
+    for goal in set(re.findall(r"(?:^ {4}|`)make ([a-z][a-z-]*)", page, re.MULTILINE)) - goals:
+        yield f"make {goal}"
+    for key in set(re.findall(r"`(?:--)?([a-z_]+\.[a-z_]+\*?)(?: [^`]*)?`", page)):
+        section, _, field = key.partition(".")
+        a_file = field in ("html", "json", "md", "py", "yaml")
+        if section in sections and not a_file and not fnmatch.filter(known_keys(), key):
+            yield key
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_modules_goals_and_settings_that_pages_name_are_there(page):
+    assert sorted(names_nothing((ROOT / page).read_text())) == []
+
+
+def test_a_name_that_is_not_there_is_seen():
+    page = "`minicrit/mislaid.py`, `make mislaid`, `sft.mislaid` and `--dpo.mislaid 2`"
+    assert sorted(names_nothing(page)) == ["dpo.mislaid", "make mislaid", "mislaid.py",
+                                           "sft.mislaid"]  # fmt: skip
