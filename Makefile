@@ -660,7 +660,8 @@ clean: ## remove what this RUN made, except what is committed
 
 distclean: ## remove all that was made here, runs, bases, .venv, caches, but not feedback/
 	@for path in data reports runs .make .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis \
-	    minicrit.egg-info $(filter-out %/README.md %/released,$(wildcard checkpoints/*)); do \
+	    minicrit.egg-info $(filter-out %/README.md %/released,$(wildcard checkpoints/* \
+	    checkpoints/.*.fetched)); do \
 	    if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done
 
 # The stamp is written last: an installation that failed or was stopped is tried again.

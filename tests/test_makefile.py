@@ -124,6 +124,7 @@ def test_clean_removes_this_run_only(piped):
     assert Path("reports/other-seeds").exists()
     assert Path("data/other/train.jsonl").exists()
     assert Path("checkpoints/base/x/config.json").exists()
+    Path("checkpoints/.mine.fetched").mkdir()
     make("distclean")
     assert {path.name for path in Path().iterdir()} == {
         "Makefile", "checkpoints", "constraints.txt", "data_gen", "log", "mine.yaml", "minicrit",
