@@ -5,9 +5,9 @@
 A right verdict is not yet a right critique. Of every item the whole text is written, beginning with
 the readout's verdict as operators get it, and held against the reference: flaw type, evidence by
 its characters, reasons by their content words, and every figure recomputed (see `explained`). What
-is cut off, does not parse, or has no room behind its text is a miss in each share. Writes
-`<out>.items.jsonl` (every text with what was found), `<out>.md` and, last, `<out>.json`. A killed
-run goes on.
+is cut off, does not parse, or has no room behind its text is a miss in each share but that of the
+verdict. Writes `<out>.items.jsonl` (every text with what was found), `<out>.md` and, last,
+`<out>.json`. A killed run goes on.
 """
 
 import logging
