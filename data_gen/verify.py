@@ -1,9 +1,9 @@
 """The chain from data to reports, recomputed, and the firewall over all of it.
 
 `lineage` compares every file with its manifest; here every training file is held against every
-evaluation file of every run, and against the adversarial suite. Below `data`, a file of rows that a
-manifest lists is a training file unless its name says that it is measured on (`firewall`) or was
-set aside; so the file of a stage that is new is checked, too.
+evaluation file of every run, and against the adversarial suite. A file of rows that a manifest
+lists is a training file unless its name says that it is measured on (`firewall`) or was set aside,
+or `import` made it (`lineage`); so the file of a stage that is new is checked, too.
 """
 
 import sys
