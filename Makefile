@@ -636,7 +636,7 @@ test-browser: $(SETUP) ## report and console in a headless Chromium or Chrome, w
 	    exit 1; }
 	.venv/bin/python -m pytest -m browser $(ARGS)
 
-test-resume: $(SETUP) ## hundreds of kills over eight stages: --kills 240 --seed 0 --stage sft
+test-resume: $(SETUP) ## hundreds of kills over eight stages: ARGS="--kills 240 --seed 0 --stage sft"
 	OMP_NUM_THREADS=1 .venv/bin/python -u -m tests.resume.campaign $(ARGS)
 
 test-slurm: $(SETUP) ## the batch files against a real Slurm of one machine, where it is installed

@@ -67,7 +67,8 @@ class ABConfig:
             they count for false_positives.
         plan: say how experiments with some true gains end, and after how many decisions.
         simulate: A/A experiments that are simulated under continuous peeking; 0 for none.
-        out: report without ending; .json, .md and .html are written.
+        out: report without ending; .json, .md and .html are written, of a plan or a simulation
+            -plan.json alone.
     """
 
     store: Path = Path("feedback/store.db")

@@ -320,7 +320,7 @@ STAGES = {
     "judge": Stage("Let a language model compare the critiques of the benchmark's two models.",
                    ("base", "benchmark", "judge"), _judge),
     "seeds": Stage("Compare the ladders of several seeds.", ("seeds",), _seeds),
-    "qualify": Stage("Examine that language model on critiques of known quality.",
+    "qualify": Stage("Examine a judge, a language model, on critiques of known quality.",
                      ("benchmark", "judge"), _qualify),
     "experiments": Stage("Try temperatures, prompts and reasoning against each other.",
                          ("base", "experiments"), _experiments),
