@@ -122,8 +122,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--domain", choices=DOMAINS, default="general",
                         help="of what names no domain itself (default: general)")  # fmt: skip
     parser.add_argument("--model", default=RELEASED_CRITIC,
-                        help="an adapter or quantized folder, a router or a base (default: "
-                        "%(default)s)")  # fmt: skip
+                        help="the folder of a critic, a router or an export of format hf, or a "
+                        "base (default: %(default)s)")  # fmt: skip
     parser.add_argument("--unreleased", action="store_true",
                         help="ask a quantized critic although its comparison did not release "
                         "it")  # fmt: skip

@@ -56,7 +56,7 @@ class CalibrateConfig:
     """Calibration of a finished critic; the result lies in its folder.
 
     Attributes:
-        model: the critic: an adapter or a quantized folder.
+        model: the critic: an adapter, all weights, a quantized folder or an export of format hf.
         data: Example file of split calibration, never used for training.
         limit: at most so many items, whole groups, seeded; 0 for all.
         alpha: highest false-positive rate, as a share.

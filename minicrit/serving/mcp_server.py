@@ -189,8 +189,8 @@ def _names(items: Sequence[Item]) -> list[str]:
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = Flags("mcp", "Serve the critic to agents by the Model Context Protocol (stdio).")
     parser.add_argument("--model", default=RELEASED_CRITIC,
-                        help="an adapter or quantized folder, a router or a base (default: "
-                        "%(default)s)")  # fmt: skip
+                        help="the folder of a critic, a router or an export of format hf, or a "
+                        "base (default: %(default)s)")  # fmt: skip
     parser.add_argument("--unreleased", action="store_true",
                         help="ask a quantized critic although its comparison did not release "
                         "it")  # fmt: skip
