@@ -75,10 +75,10 @@ def _violations(report: Mapping[str, Any]) -> list[str]:
 
 def _thresholds(report: Mapping[str, Any]) -> str:
     said = ", ".join(f"{number(j['threshold'])} ({j['name']})" for j in report["judges"].values())
-    lost = sum(sum(j["unscored"].values()) for j in report["judges"].values())
     certified = " ".join(certificate(j) for j in report["judges"].values() if j.get("calibration"))
+    lost = tables.unread(report) or "No item is unscored."
     return (f"Flawed means p above the judge's own threshold: {escaped(said)}. "
-            f"{escaped(certified)} Unscored: {lost}.")  # fmt: skip
+            f"{escaped(certified)} {escaped(lost)}")  # fmt: skip
 
 
 def _details(report: Mapping[str, Any]) -> list[str]:

@@ -98,6 +98,13 @@ def left_out(report: Mapping[str, Any]) -> str:
     return f", without {sum(lost.values())} more that could not be read ({why})" if lost else ""
 
 
+def unread(report: Mapping[str, Any]) -> str:
+    """Which judges of a benchmark have no p of some items, and why; empty if of all they have."""
+    told = "; ".join(f"{j['name']}: {j['n']} of {report['items']['n']}{lost}"
+                     for j in report["judges"].values() if (lost := left_out(j)))  # fmt: skip
+    return f"Items that a judge's figures are of: {told}." if told else ""
+
+
 def known_items(known: Mapping[str, int]) -> str:
     """What is to be said of items by their splits, if critics may have been made with them."""
     told = ", ".join(f"{count} of split {split}" for split, count in sorted(known.items()))

@@ -165,6 +165,7 @@ def summary(
         parts.append(tables.markdown(("", "value", "", "target", "status"), rows))
     if benchmark:
         parts.append(tables.markdown(*tables.metric_rows(benchmark)))
+        parts += filter(None, [tables.escaped(tables.unread(benchmark))])
     else:
         last = history[-1] if history else {}
         known = [(key, tables.number(last.get(key))) for key in CURVES if key in last]

@@ -18,6 +18,7 @@ def views(report: Report) -> dict[str, Any]:
     risks = [Line(j["name"], j["risk_coverage"], n) for n, j in enumerate(judges.values())]
     return {
         "judges": tables.metric_rows(report),
+        "unread": tables.unread(report),
         "intervals": tables.INTERVALS.replace("`", ""),
         **_comparisons(report),
         "violations": tables.violation_rows(report),

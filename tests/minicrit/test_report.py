@@ -12,7 +12,7 @@ from minicrit.config import Recipe
 from minicrit.critic import Written
 from minicrit.report import write_report
 from minicrit.tables import certificate
-from tests.minicrit.benchmark_case import StandIn, changed, recipe, small, twins
+from tests.minicrit.benchmark_case import StandIn, changed, many, recipe, small, twins
 
 HOSTILE = '</div><script>alert("x")</script><img/src=x/onerror=alert(1)>{{7*7}}'
 
@@ -92,6 +92,17 @@ def test_a_certificate_is_shown(tmp_path: Path) -> None:
     assert "false-positive rate at threshold 0.5" in text
     assert "certified for &lt;= 8 %" in text
     assert report["judges"]["model_1"]["calibration"] == promise
+
+
+def test_items_that_a_judge_could_not_read_are_said(tmp_path: Path) -> None:
+    """On the page, in the summary and in Markdown; it was `101 items` for figures of 100."""
+    new = recipe(tmp_path, [*many(), *twins(60, ("nan", 0.9), (0.2, 0.8))[:1]])
+    benchmark(new, load=StandIn, draws=5)
+    sentence = ("Items that a judge's figures are of: critic a: 100 of 101, without 1 more that "
+                "could not be read (1 undefined p).")  # fmt: skip
+    assert sentence.replace("'", "&#39;") in write_report(new).read_text()
+    for name in ("summary.md", "benchmark.md"):
+        assert sentence in new.benchmark.out.with_name(name).read_text()
 
 
 def test_a_certificate_in_each_domain_has_no_k_of_its_own() -> None:
