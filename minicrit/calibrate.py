@@ -171,7 +171,7 @@ def fitted(
         "risk_coverage": risk_coverage(held, truth, threshold),
         "items": {"n": len(examples), "valid": int((~flawed).sum()),
                   "groups": len({e.group for e in examples}),
-                  "families": len(set(families))},
+                  "families": len(set(families[valid]))},
     }  # fmt: skip
 
 
