@@ -209,9 +209,10 @@ def lines(found: dict[str, Any]) -> str:
         said.append(f"a family left out of it: false positives {mean:.1f} % on average, over the "
                     f"limit in {shift['over_alpha']} of {over}")  # fmt: skip
     if band:
-        risk, coverage = 100 * band["risk"], 100 * band["coverage"]
-        said.append(f"verdicts outside of p {band['low']:.3f} to {band['high']:.3f} "
-                    f"({coverage:.0f} %): {risk:.1f} % wrong")  # fmt: skip
+        where = (f"verdicts outside of p {band['low']:.3f} to {band['high']:.3f} "
+                 f"({100 * band['coverage']:.0f} %)" if band["low"] < band["high"]
+                 else "no band to abstain in is needed, verdicts")  # fmt: skip
+        said.append(f"{where}: {100 * band['risk']:.1f} % wrong")
     else:
         said.append("no band to abstain in leaves few enough errors outside of it")
     return "".join(f"{line}\n" for line in said)

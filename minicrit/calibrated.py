@@ -37,8 +37,8 @@ class Calibration:
     Attributes:
         threshold: certified; flag what is above it.
         scale: of the log-odds of domains without one of their own, which are in `domains`.
-        band: (low, high) of the calibrated p between which verdicts cannot be relied on; None if
-            there is no need for one, or none that would help.
+        band: (low, high) of the calibrated p between which verdicts cannot be relied on, equal if
+            there is no need for one; None if none would help.
         believed: chance that a sum that does not hold (`recount`) makes its text flawed; None where
             sums do not count.
         facts: the certificate in short, for reports.

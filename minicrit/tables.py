@@ -141,12 +141,14 @@ def abstaining(judge: Mapping[str, Any]) -> str:
     band, left = judge["calibration"].get("abstain"), judge.get("abstaining")
     if not band:
         return f"{judge['name']}: no band of p in which it should abstain was found."
-    said = (f"{judge['name']}: where p lies between {band['low']:.3f} and {band['high']:.3f}, "
-            "somebody should look.")  # fmt: skip
+    said, rest = (f"where p lies between {band['low']:.3f} and {band['high']:.3f}, somebody should "
+                  "look.", "Outside of that, on")  # fmt: skip
+    if band["low"] == band["high"]:
+        said, rest = "it need not abstain: without a band few enough verdicts were wrong.", "On"
     if left and left["wrong"]:
-        said += (f" Outside of that, on these items: {100 * left['coverage']:.0f} % of the "
-                 f"verdicts, {cell(left['wrong'])} of them wrong.")  # fmt: skip
-    return said
+        said += (f" {rest} these items: {100 * left['coverage']:.0f} % of the verdicts, "
+                 f"{cell(left['wrong'])} of them wrong.")  # fmt: skip
+    return f"{judge['name']}: {said}"
 
 
 def name_of(report: Mapping[str, Any], key: str) -> str:

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from scipy import special
 
+from minicrit.calibrate import fitted, lines, parted
+from minicrit.measure_config import CalibrateConfig
+from minicrit.records import Example
 from minicrit.selective import abstain_band, aurc, logit, outside, risk_coverage, sureness
+from minicrit.tables import abstaining
+from minicrit.taxonomy import LABELS
+
+RATE = {"value": 0.01, "low": 0.001, "high": 0.03}
 
 
 def test_curve_by_hand() -> None:
@@ -68,6 +75,24 @@ def test_no_band_is_needed_where_nothing_is_wrong() -> None:
     assert band is not None
     assert band["low"] == band["high"]
     assert band["coverage"] == 1
+    judge = {"name": "c", "calibration": {"abstain": band}, "abstaining": None}
+    assert abstaining(judge) == (
+        "c: it need not abstain: without a band few enough verdicts were wrong."
+    )
+
+
+def test_no_band_of_no_width_is_told() -> None:
+    """It was `where p lies between 0.126 and 0.126`, and `outside of p 0.126 to 0.126 (100 %)`."""
+    examples = [Example(id=f"{n}/{label}", domain="trading", rationale=f"Case {n}, {label}.",
+                        label=label, group=str(n), source="mine", split="calibration")
+                for n in range(100) for label in LABELS]  # fmt: skip
+    settings, z = CalibrateConfig(), [3.0 if e.label == "flawed" else -3.0 for e in examples]
+    rows = parted(examples, settings.temperature_share, 0)
+    found = fitted(settings, examples, 1 / (1 + np.exp(-np.array(z))), *rows, 0)
+    assert "no band to abstain in is needed, verdicts: 0.0 % wrong\n" in lines(found)
+    judge = {"name": "c", "calibration": found, "abstaining": {"coverage": 1.0, "wrong": RATE}}
+    assert abstaining(judge).endswith("On these items: 100 % of the verdicts, 0.010 [0.001, 0.030] "
+                                      "of them wrong.")  # fmt: skip
 
 
 def test_outside_of_a_band_by_hand() -> None:

@@ -135,7 +135,8 @@ export function promise(result) {
   const domains = Object.keys(found.domains || {}).filter((name) => found.domains[name].n);
   const where = found.each_domain ? "in each domain"
     : domains.length === 1 ? `in the domain ${visible(domains[0])}` : "over all domains";
-  const band = found.abstain ? ` Between ${number(found.abstain.low)} and `
+  const wide = found.abstain && found.abstain.low < found.abstain.high; // of no width: none is needed
+  const band = wide ? ` Between ${number(found.abstain.low)} and `
     + `${number(found.abstain.high)} verdicts cannot be relied on.` : "";
   // That of a threshold over all domains: the one for each is another, with a k by domain.
   const flags = found.each_domain ? "" : `, of which it flags ${count(found.k)}`;

@@ -135,12 +135,17 @@ def test_the_certificate_stands_there_in_words(furnished):
     ({"alpha": 0.125, "delta": 0.005, "each_domain": True},
      "at most 12.5 % are flagged in each domain, with confidence 99.5 %, for texts like the 612 "
      "sound ones of the calibration. Between"),
+    ({"abstain": {"low": 0.42, "high": 0.42}}, "of which it flags 38."),
 ])  # fmt: skip
 def test_a_certificate_promises_no_more_than_it_says(console, facts, words):
-    """Rounded it was 99 %, or 100 %; and k is not that of the threshold of each domain."""
+    """Rounded it was 99 %, or 100 %; and k is not that of the threshold of each domain.
+
+    A band of no width holds no verdict; it was `Between 0.42 and 0.42`.
+    """
     put(console.service, TWIN, p=0.65, **{**FLAWED, "certificate": CERTIFIED | facts})
     console.open()
     assert words in console.text("#certificate")
+    assert ("Between" in console.text("#certificate")) is ("abstain" not in facts)
 
 
 @pytest.mark.parametrize(("p", "threshold", "words"), [
