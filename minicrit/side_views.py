@@ -6,7 +6,7 @@ lacks a figure its cell says `-`. What is read of each:
     benchmark.judge.json  models.model_1|2.name, judge.name, win_rate, corrected, rates,
                           outcomes.{wins_1, wins_2, tie, identical, leaning, flips, unscored},
                           qualification.{qualified, forced, failings, rates}
-    errors.json           critic.name, split, n, slices.worst,
+    errors.json           critic.name, split, n, slices.worst, rest.{items, read},
                           counts.<kind>.{count, value, low, high}
     explain.json          critic.name, split, n, unscored, figures.<name>.{value, low, high, n}
     adapters.json         see `adapter_report`
@@ -150,17 +150,26 @@ def errors_view(report: Report) -> View:
             for kind in names if kind in counts]  # fmt: skip
     return {
         "about": f"{_at(report, 'critic.name') or '-'} on {report.get('n', '-')} items of split "
-        f"{report.get('split', '-')}. Every item counts once.",
+        f"{report.get('split', '-')}. Every item counts once.{_unread(report.get('rest') or {})}",
         "counts": (("outcome", "items", "share"), rows),
         "worst": _worst(_at(report, "slices.worst") or []),
     }
 
 
+def _unread(rest: Report) -> str:
+    """Of how many items nobody knows how well they are explained."""
+    items, read = rest.get("items", 0), rest.get("read", 0)
+    return (f" Of the {items} that are right by verdict and flaw type, the critiques of {read} "
+            f"were read; the other {items - read} count as right." if items > read
+            else "")  # fmt: skip
+
+
 def _worst(slices: Sequence[Report]) -> Table | None:
-    head: Row = ("worst slices", "missed", "n", "share", "among the rest", "Holm")
+    head: Row = ("worst slices", "missed", "n", "share", "among the rest",
+                 "Holm, of these families", "p by family")  # fmt: skip
     rows: list[Row] = [
         (_slice_name(row.get("slice")), str(row.get("misses", "-")), _n(row), cell(row),
-         cell(row.get("rest")), chance(row.get("p_over_all")))
+         cell(row.get("rest")), chance(row.get("p_over_all")), chance(row.get("p_by_family")))
         for row in slices
     ]  # fmt: skip
     return (head, rows) if rows else None

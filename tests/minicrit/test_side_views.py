@@ -59,17 +59,22 @@ def test_a_judge_that_did_not_qualify(exam: dict[str, Any], status: str, words: 
 def test_errors_are_counted_by_kind() -> None:
     """Kinds in their order, unknown ones last; a slice is named by its properties."""
     worst = {"slice": {"domain": "medical", "flaw_type": "sunk_cost"}, "misses": 9, "n": 20,
-             **rate(0.45, 20), "rest": rate(0.16), "p_over_all": 0.00001}  # fmt: skip
+             **rate(0.45, 20), "rest": rate(0.16), "p_over_all": 0.00001,
+             "p_by_family": 0.25}  # fmt: skip
     view = errors_view({
         "critic": {"name": "c"}, "n": 10, "split": "validation", "slices": {"worst": [worst]},
+        "rest": {"items": 7, "read": 2},
         "counts": {"odd": {"count": 1, **rate(0.1)}, "false_positive": {"count": 2, **rate(0.2)},
                    "right": {"count": 7, **rate(0.7)}},
     })  # fmt: skip
     assert [row[:2] for row in view["counts"][1]] == [
         ("right", "7"), ("false positive", "2"), ("odd", "1")]  # fmt: skip
     assert view["worst"][1][0][:3] == ("domain: medical, flaw type: sunk_cost", "9", "20")
-    assert view["worst"][1][0][-1] == "< 0.0001"
-    assert view["about"].startswith("c on 10 items of split validation")
+    assert view["worst"][1][0][-2:] == ("< 0.0001", "0.2500")  # one hard family may be to blame
+    assert view["about"] == (
+        "c on 10 items of split validation. Every item counts once. Of the 7 that are right by "
+        "verdict and flaw type, the critiques of 2 were read; the other 5 count as right."
+    )
 
 
 def test_whole_critiques_by_figure() -> None:
