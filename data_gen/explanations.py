@@ -6,8 +6,8 @@ A right verdict is not yet a right critique. Of every item the whole text is wri
 the readout's verdict as operators get it, and held against the reference: flaw type, evidence by
 its characters, reasons by their content words, and every figure recomputed (see `explained`). What
 is cut off, does not parse, or has no room behind its text is a miss in each share but that of the
-verdict. Writes `<out>.items.jsonl` (every text with what was found), `<out>.md` and, last,
-`<out>.json`. A killed run goes on.
+verdict, which is the readout's whatever the text. Writes `<out>.items.jsonl` (every text with what
+was found), `<out>.md` and, last, `<out>.json`. A killed run goes on.
 """
 
 import logging
@@ -44,7 +44,7 @@ FORM = "explanations-4"
 #: Name of each figure, over which items it goes, and what it says.
 FIGURES = {
     "parsed": "of all: complete and in the fixed form",
-    "verdict_right": "of all: the verdict is that of the label",
+    "verdict_right": "of all: the verdict of the readout is that of the label",
     "no_invented_figure": "of all: figures stand in text or reference, or follow from the text",
     "no_false_sum": "of all: every sum that is stated comes to what is said",
     "flaw_type_right": "of flawed whose flaw is known: it names the flaw",

@@ -137,7 +137,7 @@ def explained_view(report: Report) -> View:
     return {
         "about": f"{_at(report, 'critic.name') or '-'} on {report.get('n', '-')} items of split "
         f"{report.get('split', '-')}{left_out(report)}. What is cut off or does not parse is a "
-        "miss in each row but that of the verdict.",
+        "miss in each row but that of the verdict, which is the readout's.",
         "figures": (("", "value", "n"), rows),
     }
 

@@ -87,7 +87,10 @@ def test_whole_critiques_by_figure() -> None:
         ("flawed: reasons given", "0.500 [0.450, 0.550]", "2"),
         ("odd", "0.200 [0.150, 0.250]", "4"),
     ]
-    assert view["about"].startswith("c on 4 items of split test.")
+    # as `test_every_figure_by_hand` has it: 9 of 10 verdicts right where two texts are cut off
+    assert view["about"] == ("c on 4 items of split test. What is cut off or does not parse is a "
+                             "miss in each row but that of the verdict, which is the readout's."
+                             )  # fmt: skip
 
 
 def test_experiments_by_arm() -> None:
