@@ -18,10 +18,11 @@ AMONG = {
 }
 READ = (
     "The unit is the rationale: the critic against the majority of its operators. Intervals are "
-    "95 %, of rates exact (Clopper-Pearson), of kappa and alpha by resampling rationales. Kappa "
-    "falls where one verdict is rare; the prevalence-adjusted one does not. What operators say of "
-    "each other is the ceiling: nobody can agree with people who do not agree. Beside it, and for "
-    "each operator, all rationales that the critic could read count, those with a tie as well."
+    "95 %, of rates exact (Clopper-Pearson), of kappa and alpha by resampling rationales; of rates "
+    "where several decided, the wider of that and of Wilson's for so many rationales. Kappa falls "
+    "where one verdict is rare; the prevalence-adjusted one does not. What operators say of each "
+    "other is the ceiling: nobody can agree with people who do not agree. Beside it, and for each "
+    "operator, all rationales that the critic could read count, those with a tie as well."
 )
 
 

@@ -29,10 +29,10 @@ def _lines(report: dict[str, Any]) -> list[str]:
         "critic could not read, count as flips.", "",
         "| | float | quantized | quantized against float |", "|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in _rows(report)), "",
-        "Intervals are 95 %, the widest of those resampled by group and by family; p: that the "
-        f"small critic is worse by {report['margin']:g} or more. Times in ms are medians on the "
-        "clock, those in brackets of the processor alone; ratios are medians over turns in one "
-        "run.", "",
+        "Intervals are 95 %, the widest of those resampled by group and by family and, but for "
+        f"differences, of Wilson's; p: that the small critic is worse by {report['margin']:g} or "
+        "more. Times in ms are medians on the clock, those in brackets of the processor alone; "
+        "ratios are medians over turns in one run.", "",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['torch_threads']} threads, "
         f"{machine['gpu'] or 'no GPU'}, torch {machine['torch']}; load "
         f"{', '.join(f'{one:.1f}' for one in load) or 'unknown'}.",

@@ -124,6 +124,7 @@ def test_disagreements_are_listed_and_text_can_do_nothing(case: tuple[Recipe, di
     assert "<i>why" not in page
     assert json.loads(Path(f"{out}.json").read_text()) == report
     assert "| two operators on one rationale say the same |" in Path(f"{out}.md").read_text()
+    assert "where several decided, the wider of that and of Wilson" in page  # not Clopper-Pearson's
     assert list(out.parent.glob("*.scores.jsonl")) == []
 
 

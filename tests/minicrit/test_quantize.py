@@ -109,6 +109,7 @@ def test_report_and_manifest(world: Path, made: tuple[Path, dict, int]) -> None:
     folder, report, bits = made
     assert json.loads((world / f"report{bits}.json").read_text()) == report
     table = (world / f"report{bits}.md").read_text()
+    assert "by group and by family and, but for differences, of Wilson's" in table
     assert all(word in table for word in ("F1", "false-positive", "perplexity", report["status"]))
     facts = read_manifest(folder)["facts"]
     assert facts["status"] == report["status"] in ("released", "not released")
