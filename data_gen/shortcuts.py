@@ -13,7 +13,7 @@ import numpy as np
 from data_gen.survey import ALL, FLAWED, VALID, FileSurvey
 from minicrit.bagofwords import probe, shortcuts
 from minicrit.measures import COMPOSER, family_of
-from minicrit.records import Example
+from minicrit.records import Example, change_of
 from minicrit.statistics import Interval
 from minicrit.taxonomy import LABELS
 
@@ -108,7 +108,12 @@ def _flawed(rows: Sequence[Example]) -> list[bool]:
 
 
 def twin_names(examples: Sequence[Example]) -> list[str]:
-    """What twins share. Of a composed group of four, the two with the same premise are twins."""
-    sizes = Counter(e.group for e in examples)
-    return [e.id[:-1] if e.source.startswith(f"{COMPOSER}/") and sizes[e.group] > len(LABELS)
-            else e.group for e in examples]  # fmt: skip
+    """What twins share. Of a composed group of four, the two with the same premise are twins.
+
+    So are two that were changed alike, whatever others their group holds.
+    """
+    changes = [change_of(e) for e in examples]
+    sizes = Counter(e.group for e, change in zip(examples, changes, strict=True) if not change)
+    return [f"{e.group}/{change}" if change
+            else e.id[:-1] if e.source.startswith(f"{COMPOSER}/") and sizes[e.group] > len(LABELS)
+            else e.group for e, change in zip(examples, changes, strict=True)]  # fmt: skip

@@ -3,15 +3,17 @@
 import json
 import random
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from data_gen.bench_filters import rows as made_rows
+from data_gen.changed import with_changes
 from data_gen.compose import compose
 from data_gen.probes import probe, table
-from data_gen.shortcuts import WITHIN, asked_of
+from data_gen.shortcuts import WITHIN, asked_of, twin_names
 from data_gen.stage import make_data
 from minicrit.config import Recipe
 from minicrit.data_config import DataConfig, ProbeConfig
@@ -91,6 +93,18 @@ def test_any_file_can_be_probed_and_public_sets_have_no_bar(tmp_path: Path, caps
     write_examples(tmp_path / "x.jsonl", told(ROWS, source="bench/wrong"))
     assert probe(Recipe(probe=ProbeConfig(data=tmp_path / "x.jsonl"))) is None
     assert capsys.readouterr().out.splitlines()[1].startswith("all rows")
+
+
+@pytest.mark.parametrize("squares", [False, True])
+def test_twins_that_were_changed_are_asked_like_others(squares: bool):
+    """Beside each group's one more pair; of groups of two, 306 of 600 were left out, too."""
+    rows = [c.example for c in compose(240, 0, "train", squares=squares)]
+    changed = with_changes(rows, 1.0, 0)
+    pairs = Counter(twin_names(changed))
+    assert set(pairs.values()) == {2}
+    assert len(pairs) == len(changed) / 2 > len(rows) / 2
+    labels = {(name, e.label) for name, e in zip(twin_names(changed), changed, strict=True)}
+    assert len(labels) == len(changed)
 
 
 def test_composed_rows_are_clustered_by_family():
