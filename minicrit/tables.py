@@ -51,7 +51,7 @@ MISSES = (
     "agree is a share of what parsed, and evidence word for word of what quotes any."
 )
 TYPES = {
-    "macro_f1": "macro F1 over all items, by verdict and type",
+    "macro_f1": "macro F1 over sound items and flaws of known type",
     "macro_f1_if_flawed": "macro F1 of flawed items, whatever the verdict",
     "right_if_flawed": "type right of flawed items, whatever the verdict",
 }
