@@ -97,7 +97,7 @@ def _found(recipe: Recipe, benchmark: dict[str, Any] | None) -> dict[str, Any]:
         "known": benchmark and tables.known_items(benchmark["items"].get("known") or {}),
         "ladder": ladder(out.parent) if out.parent.is_dir() else None,
         "ladder_plots": ladder_plots(out.parent) if out.parent.is_dir() else [],
-        "quantized": quantize_rows(quantized),
+        "quantized": quantize_rows(quantized, benchmark),
         "coverage": coverage_rows(read_results(recipe.data.folder / "coverage.json")),
         "samples": [_marked(s) for s in _samples(benchmark)],
         **read_sides(out, benchmark),

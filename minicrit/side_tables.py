@@ -61,11 +61,20 @@ _LINES: tuple[tuple[str, str | None, str, Show], ...] = (
 )  # fmt: skip
 
 
-def quantize_rows(reports: Mapping[str, Report]) -> tuple[Row, list[Row]] | None:
-    """Each quantized critic beside the float critic that it was measured with; None without any."""
+def quantize_rows(
+    reports: Mapping[str, Report], benchmark: Report | None = None
+) -> tuple[Row, list[Row]] | None:
+    """Each quantized critic beside the float critic that it was measured with; None without any.
+
+    Of one whose adapter no judge of the benchmark has it is said: its own may be trained anew.
+    """
     if not reports:
         return None
-    head = ("", *(cell for name in reports for cell in (f"float for {name}", name)))
+    adapters = {judge.get("adapter") for judge in (benchmark or {}).get("judges", {}).values()}
+    told = {name: name if not (benchmark and report.get("adapter"))
+            or report["adapter"] in adapters else f"{name}, of another critic than the benchmark's"
+            for name, report in reports.items()}  # fmt: skip
+    head = ("", *(cell for name in reports for cell in (f"float for {name}", told[name])))
     rows = [
         (label, *(_cell(r, path, show) for r in reports.values() for path in (floating, quantized)))
         for label, floating, quantized, show in _LINES

@@ -107,6 +107,27 @@ def test_items_that_a_judge_could_not_read_are_said(tmp_path: Path) -> None:
         assert sentence in new.benchmark.out.with_name(name).read_text()
 
 
+def test_a_quantized_critic_of_other_weights_is_not_taken_for_the_benchmarks(
+    tmp_path: Path,
+) -> None:
+    """Trained anew, the benchmark stood above the figures of what was quantized before."""
+    new = recipe(tmp_path)
+    quantized = new.benchmark.out.with_name("quantize-int8.json")
+    quantized.parent.mkdir()
+    quantized.write_text(json.dumps({"bits": 8, "adapter": "old"}))
+    assert "of another critic" not in write_report(new).read_text()  # there is no benchmark yet
+
+    def load(letter: str) -> StandIn:
+        critic = StandIn(letter)
+        critic.adapter = adapter
+        return critic
+
+    for adapter in ("new", "old"):
+        benchmark(new, load=load, draws=5)
+        head = '<th scope="col">int8, of another critic than the benchmark&#39;s</th>'
+        assert (head in write_report(new).read_text()) is (adapter == "new")
+
+
 def test_a_certificate_in_each_domain_has_no_k_of_its_own() -> None:
     """The threshold is the highest of the domains', and fewer than the pooled k lie above it."""
     facts = {"alpha": 0.08, "delta": 0.05, "n": 210, "k": 10, "each_domain": True}
