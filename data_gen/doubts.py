@@ -2,10 +2,12 @@
 
 A language model reads each text without its label or the critic's verdict. It also reads as many
 texts as `errors.control` asks on which the critic agrees with the label: a judge that does not
-agree with most labels there is no witness against the others, and nothing is laid to the label on
-its word. Opinions of an earlier run, or of a person, can be given as a file instead.
+agree with most labels there, or with no more than one label for all would, is no witness against
+the others, and nothing is laid to the label on its word. Opinions of an earlier run, or of a
+person, can be given as a file instead.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +38,8 @@ class Opinions:
         rows: by id: verdict, reason, flaw_type, by; a row without a verdict has no answer.
         by: who.
         trusted: whether they may count against a label.
-        facts: for the report: asked, unanswered, agreement on the control with its interval.
+        facts: for the report: asked, unanswered, agreement on the control with its interval, and
+            with how many of it one label for all would agree.
     """
 
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -133,7 +136,8 @@ def _judged(
 ) -> Opinions:
     facts = _facts(rows, doubtful, control)
     tested = facts["control"]
-    good = tested["n"] >= LEAST_CONTROL and tested["value"] >= LEAST_AGREEMENT
+    good = (tested["n"] >= LEAST_CONTROL and tested["value"] >= LEAST_AGREEMENT
+            and tested["agreed"] > tested["one_label"])  # fmt: skip
     return Opinions(rows, by, good or (given and not control), facts)
 
 
@@ -143,11 +147,16 @@ def _facts(
     said = [rows[e.id].get("verdict") for e in doubtful if e.id in rows]
     held = [(e, rows[e.id].get("verdict")) for e in control if e.id in rows]
     known = [(e.label, verdict) for e, verdict in held if verdict]
-    rate = wilson(sum(a == b for a, b in known), len(known))
+    agreed = sum(a == b for a, b in known)
+    rate = wilson(agreed, len(known))
     return {
         "asked": len(said) + len(held),
         "unanswered": said.count(None) + len(held) - len(known),
         "doubtful": len(doubtful),
         "control": {k: plain(getattr(rate, k)) for k in ("value", "low", "high")}
-        | {"n": len(known)},
+        | {
+            "n": len(known),
+            "agreed": agreed,
+            "one_label": max(Counter(label for label, _ in known).values(), default=0),
+        },
     }

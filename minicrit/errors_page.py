@@ -160,7 +160,8 @@ def doubts(report: Report) -> str:
             f"of {control['n']} labels that the critic agrees with" if control["n"]
             else "It was held against no other labels")  # fmt: skip
     trust = ("so it is believed" if found["trusted"]
-             else f"so it is not believed (needed: {LEAST_AGREEMENT:.0%} of {LEAST_CONTROL})"
+             else f"so it is not believed (needed: {LEAST_AGREEMENT:.0%} of {LEAST_CONTROL}, and "
+             f"more than the {control['one_label']} with which one label for all agrees)"
              )  # fmt: skip
     return (f"{start}Asked: {found['by']}. {held}, {trust}. {laid} labels are laid aside on its "
             f"word; {found['unanswered']} of {found['asked']} questions had no answer."

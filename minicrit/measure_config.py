@@ -219,7 +219,8 @@ class ErrorsConfig:
         budget_usd: USD that it may cost at most, restarts included; null for no limit.
         prices: YAML table of prices in USD a million tokens; null for the one that comes along.
         control: items on whose label the critic agrees that the judge is asked about, too; a judge
-            that contradicts more than a quarter of them is believed nowhere.
+            that contradicts more than a quarter of them, or agrees with no more than one label for
+            all would, is believed nowhere.
         opinions: file of earlier opinions on labels (id, verdict) in place of a judge; null for
             none.
         slice_items: fewest items of a slice.
