@@ -5,6 +5,7 @@ from typing import Any
 
 from minicrit import tables
 from minicrit.contrast_tables import said_p
+from minicrit.ladder import SERVED
 from minicrit.worlds import SURE
 
 Report = Mapping[str, Any]
@@ -85,15 +86,25 @@ def _moved(report: Report) -> list[Card]:
 
 
 def _time(report: Report) -> Card:
-    times, hardware = report["measured"]["model_1"]["verdict_ms"], report["measured"]["hardware"]
+    measured = report["measured"]["model_1"]
+    times = measured["verdict_ms"]
     middle, late = times.get("p50"), times.get("p95")
     return {
         "name": "One verdict",
         "value": _milliseconds(middle),
-        "detail": f"p95 {_milliseconds(late)}, {hardware['gpu'] or hardware['cpu']}",
+        "detail": f"p95 {_milliseconds(late)}, {_machine(report, measured.get('device'))}",
         "target": f"under {MAX_MS:.0f} ms",
         "status": _status(middle, middle, late, MAX_MS, below=True),
     }
+
+
+def _machine(report: Report, device: str | None) -> str:
+    """What the verdicts were computed by: int8 runs on the processor, whatever GPU there is."""
+    if str(report["judges"]["model_1"].get("name")).startswith(SERVED):
+        return "by its server, whose machine is not known"
+    hardware = report["measured"]["hardware"]
+    gpu = None if device == "cpu" else hardware["gpu"]
+    return str(gpu or hardware["cpu"])
 
 
 def _agreement(report: Report | None, benchmark: Report | None) -> Card:

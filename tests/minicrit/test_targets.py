@@ -43,6 +43,20 @@ def statuses(*found: Any) -> list[str]:
     return [card["status"] for card in targets(*found)]
 
 
+@pytest.mark.parametrize(
+    ("name", "device", "machine"),
+    [("c", "cuda:0", "a gpu"), ("c", "cpu", "a cpu"), ("c", None, "a gpu"),
+     ("openai:qwen", "unknown", "by its server, whose machine is not known")],
+)  # fmt: skip
+def test_a_time_is_that_of_what_computed_it(name: str, device: str | None, machine: str) -> None:
+    """A GPU that int8 does not run on, and one beside a served critic, bore their times."""
+    report = benchmark((0.02, 0.01, 0.07), 10, 29)
+    report["judges"]["model_1"]["name"] = name
+    report["measured"]["hardware"]["gpu"] = "a gpu"
+    report["measured"]["model_1"]["device"] = device
+    assert targets(report)[-1]["detail"] == f"p95 29.0 ms, {machine}"
+
+
 def test_status_asks_the_whole_interval() -> None:
     """Met and missed need all of it; the rest is open; in the order FPR, F1, ..., time."""
     some = (gate(0.5, 0.41, 0.6), operators(0.99, 0.981, 0.997, proven=True))
