@@ -128,6 +128,11 @@ class PackedBatch:
         return self.sources[places]
 
     @property
+    def lengths(self) -> torch.Tensor:
+        """(branches,) number of scored tokens of each branch."""
+        return torch.bincount(self.owners, minlength=self.branches)
+
+    @property
     def tokens(self) -> int:
         """T, the number of tokens computed."""
         return self.input_ids.shape[1]

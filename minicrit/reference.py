@@ -42,10 +42,9 @@ class KeptReference:
 
     def __call__(self, batch: PackedBatch) -> torch.Tensor:
         """(S,) of a batch of those completions; 0 for what has no key."""
-        counts = torch.bincount(batch.owners, minlength=batch.branches).tolist()
         known = [
             self.pieces[key] if key >= 0 else self.pieces[0].new_zeros(count)
-            for key, count in zip(batch.keys.tolist(), counts, strict=True)
+            for key, count in zip(batch.keys.tolist(), batch.lengths.tolist(), strict=True)
         ]
         return torch.cat(known).to(batch.targets.device)
 
@@ -109,11 +108,11 @@ def reference_logprobs(
         for number in tqdm(range(len(plan)), unit="group", desc="reference"):
             for packed in plan.step(number).packs:
                 scored = scored_logprobs(model, packed.to(device), chunk=chunk).cpu()
-                counts = torch.bincount(packed.owners, minlength=packed.branches).tolist()
-                known |= zip(packed.keys.tolist(), scored.split(counts), strict=True)
-    pieces = [known[key] for key in range(completions)]
-    lengths = torch.tensor([len(piece) for piece in pieces])
-    logprobs = torch.cat(pieces)
+                pieces = scored.split(packed.lengths.tolist())
+                known |= zip(packed.keys.tolist(), pieces, strict=True)
+    ordered = [known[key] for key in range(completions)]
+    lengths = torch.tensor([len(piece) for piece in ordered])
+    logprobs = torch.cat(ordered)
     with atomic_file(store) as file:
         file.write(save({"logprobs": logprobs, "lengths": lengths}))
     return KeptReference(logprobs, lengths)

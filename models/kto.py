@@ -55,12 +55,12 @@ class KTOModule(CriticModule):
         z = self.divergence()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for packed in batch.packs:
+            own = packed.to(self.device)
             ratios, numbers = log_ratios(
-                self.critic.causal_lm, packed.to(self.device), self.opinions.reference,
-                chunk=self.loss_chunk,
-            )  # fmt: skip
+                self.critic.causal_lm, own, self.opinions.reference, chunk=self.loss_chunk
+            )
             if self.slack is not None and self.global_step == 0:
-                check_zero(ratios, self.slack)
+                check_zero(ratios, own.lengths[own.keys >= 0], self.slack)
             loss = self.opinions.losses(ratios, numbers, z).sum() / batch.examples
             # Gradients are averaged over processes; the number is that of all of them.
             self.manual_backward(loss * self.trainer.world_size)

@@ -258,14 +258,17 @@ def test_reference_is_the_start_and_is_kept(tiny_adapted, tiny_encoder, pairs, t
         check_start(start._replace(chosen=start.chosen + 0.2))
 
 
-def test_one_rounded_logit_is_no_other_reference():
-    """An eighth of a nat is what bfloat16 leaves of one logit of 16 to 32."""
-    margins = torch.tensor([0.0, 0.125])
+def test_rounding_is_no_other_reference():
+    """An eighth of a nat is what bfloat16 leaves of one logit of 16 to 32, two of 133 tokens."""
+    margins, tokens = torch.tensor([0.0, -0.125, 1.946]), torch.tensor([2, 2, 133])
     rounded, exact = (slack_of(name, dropout=False) for name in ("bf16-mixed", "32-true"))
-    check_zero(margins, rounded)
-    for wrong, slack in ((margins, exact), (margins + 0.5, rounded)):
-        with pytest.raises(ValueError, match="expected zero margins"):
-            check_zero(wrong, slack)
+    check_zero(margins, tokens, rounded)
+    check_zero(margins[:0], tokens[:0], exact)
+    for wrong, slack in ((margins, exact), (margins - 0.9, rounded), (margins * 4, rounded)):
+        with pytest.raises(ValueError, match=r"expected zero margins .* nats over (2|133) tokens"):
+            check_zero(wrong, tokens, slack)
+    with pytest.raises(ValueError, match="got nan nats over 2 tokens"):
+        check_zero(torch.tensor([0.0, math.nan]), tokens[:2], rounded)
     assert slack_of("32-true", dropout=True) is None
 
 
