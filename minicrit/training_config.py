@@ -91,8 +91,8 @@ class SFTConfig(TrainingConfig):
             only, as the next two (docs/architecture.md, "What twins teach").
         running: weight of the verdict after every token from where a text departs from its twin.
         deep: weight of the same verdict, read from middle layers.
-        steady: weight of the squared difference between the verdicts (log-odds) on a text and on
-            the same text after a harmless change; takes data with `data.changed`.
+        steady: weight of half the squared difference between the verdicts (log-odds) on a text and
+            on the same text after a harmless change; takes data with `data.changed`.
         share_prefix: compute what two twins have in common once; the last four need it.
     """
 
@@ -276,8 +276,8 @@ class KTOConfig(TrainingConfig):
         learning_rate: peak learning rate of AdamW.
         beta: strength of the pull towards the reference.
         good_weight: of good critiques in the loss.
-        bad_weight: of bad ones. Paper and TRL: times their numbers, both weights shall be within a
-            factor of 4/3.
+        bad_weight: of bad ones. Paper and TRL: that of good ones times their number shall be 1 to
+            4/3 times that of bad ones times theirs.
     """
 
     start: Path = Path("checkpoints/cpu/sft")
