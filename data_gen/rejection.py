@@ -208,8 +208,10 @@ def _decides(recipe: "Recipe", model: Path, number: int) -> dict[str, Any]:
     from minicrit.lora import weights_of
 
     settings = recipe.rsf
+    # Older ones of all kept, of equal scores, what came first by the alphabet of the ids.
+    ties = {"ties": "by hash"} if settings.keep_scope == "global" else {}
     return {
-        "settings": {k: str(getattr(settings, k)) for k in _DECIDE},
+        "settings": {k: str(getattr(settings, k)) for k in _DECIDE} | ties,
         # `true` stands in older ones, of which some critiques lost their evidence where it was cut.
         "room": [recipe.data.max_tokens, recipe.data.truncate and "with evidence"],
         "seed": recipe.seed, "round": number, "data": sha256_file(settings.data),
@@ -319,8 +321,16 @@ def select(
     groups = mixed if scope == "rationale" else [[one for pool in mixed for one in pool]]
     for group in groups:
         right = [one for one in group if one.score >= least]
-        ranked = sorted(right, key=lambda one: (-one.score, one.example.id, one.text))
+        ranked = sorted(right, key=_rank)
         yield from ranked[: max(1, round(keep * len(group)))]
+
+
+def _rank(one: Kept) -> tuple[float, bytes, str]:
+    """The best first; of equal ones of several rationales none for its id, which tells the domain.
+
+    Where nobody has given reasons, most that is right scores alike.
+    """
+    return -one.score, order_key("rank", one.example.id), one.text
 
 
 def facts(

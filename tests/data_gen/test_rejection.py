@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,16 @@ def test_best_quarter_of_all():
     # a quarter of the 12 critiques of the two rationales that teach something
     assert texts(select(POOLS, 0.25, "global")) == [(0, "3"), (0, "0"), (0, "6")]
     assert list(select(POOLS[1:3], 0.5, "global")) == []
+
+
+def test_of_equal_ones_of_all_no_domain_comes_first_by_its_name():
+    """An id begins with the domain: of equal scores those of half of the domains were learnt."""
+    rows = [replace(EXAMPLES[0], id=f"composer/{domain}/{n}", domain=domain)
+            for domain in ("cybersecurity", "medical", "trading") for n in range(20)]  # fmt: skip
+    pools = [[Kept(row, "a", 1.0), Kept(row, "b", 1.0), Kept(row, "c", 0.0)] for row in rows]
+    kept = Counter(one.example.domain for one in select(pools, 1 / 3, "global"))
+    assert kept.total() == 60
+    assert min(kept[row.domain] for row in rows) >= 12  # of 20, were they alike
 
 
 def test_a_critique_may_have_to_be_argued_well_to_count_as_right():
