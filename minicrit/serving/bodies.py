@@ -84,21 +84,21 @@ class Likeness(BaseModel):
 class Part(BaseModel):
     """A part of a message of OpenAI's protocol; only text is read."""
 
-    type: Literal["text"]
-    text: str
+    type: str
+    text: str | None = None
 
 
 class Message(BaseModel):
-    """A message of OpenAI's protocol."""
+    """A message of OpenAI's protocol; those that are not read may hold anything."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: str
     content: str | list[Part] | None = None
 
 
 class StreamOptions(BaseModel):
     """Of OpenAI's protocol."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class Chat(BaseModel):
@@ -106,7 +106,7 @@ class Chat(BaseModel):
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     messages: Annotated[list[Message], Field(min_length=1, max_length=100)]
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     metadata: dict[str, str] | None = None
     n: Literal[1] | None = None

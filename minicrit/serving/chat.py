@@ -59,13 +59,14 @@ def item_of(asked: Chat) -> Item:
     """(domain, rationale) of a request.
 
     Raises:
-        RefusalError: if there is no user message, or the domain is none of ours.
+        RefusalError: if there is no user message, the last one is no text, or the domain is none
+            of ours.
     """
-    said = [_text(message) for message in asked.messages if message.role == "user"]
+    said = [message for message in asked.messages if message.role == "user"]
     if not said:
         raise RefusalError("unprocessable", "messages: expected one of the user, got none",
                            "put the rationale there")  # fmt: skip
-    domain, text = (asked.metadata or {}).get("domain"), said[-1]
+    domain, text = (asked.metadata or {}).get("domain"), _text(said[-1])
     if domain is None and (found := _FIRST_LINE.match(text)):
         domain, text = found[1], text[found.end() :]
     domain = domain or "general"
@@ -76,9 +77,14 @@ def item_of(asked: Chat) -> Item:
 
 
 def _text(message: Message) -> str:
-    if isinstance(message.content, list):
-        return "\n".join(part.text for part in message.content)
-    return message.content or ""
+    if not isinstance(message.content, list):
+        return message.content or ""
+    for part in message.content:
+        if part.type != "text":
+            raise RefusalError("unprocessable", "messages: expected text in the user's last one, "
+                               f"got a part of type {part.type!r}",
+                               "put the rationale there as text")  # fmt: skip
+    return "\n".join(part.text or "" for part in message.content)
 
 
 class _Talk:

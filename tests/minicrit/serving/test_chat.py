@@ -34,6 +34,34 @@ def test_the_answer_is_the_critique(live, critic, content, more, domain):
     assert live.ask("/v1/feedback", body).status_code == 201
 
 
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("more", [
+    {"stream": None, "n": None, "max_tokens": None, "stream_options": None, "metadata": None},
+    {"stream_options": {"include_usage": None}},
+])  # fmt: skip
+def test_null_is_as_good_as_nothing(live, more):
+    """OpenAI's own client sends null for a setting that is None."""
+    assert ask(live, **more).json()["choices"][0]["message"]["content"].startswith("Verdict: ")
+
+
+def test_messages_that_are_not_read_may_hold_anything(live):
+    before = [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        {"role": "function", "name": "look", "content": "3"},
+    ]
+    told = {"model": "minicrit", "messages": [*before, {"role": "user", "content": TEXT}]}
+    answer = live.ask("/v1/chat/completions", told)
+    assert answer.status_code == 200, answer.text
+    refused = live.ask("/v1/chat/completions", {**told, "messages": before[:1]}).json()["error"]
+    assert "expected text in the user's last one, got a part of type 'image_url'" in refused[
+        "message"]  # fmt: skip
+
+
 def events(live, **more):
     body = {"model": "minicrit", "stream": True, "messages": [{"role": "user", "content": TEXT}]}
     with live.http.stream("POST", "/v1/chat/completions", json={**body, **more}) as answer:
