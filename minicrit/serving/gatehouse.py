@@ -86,6 +86,9 @@ class Gatehouse:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method = scope["method"]
+        # Who asks whether a page is there is told as who reads it; uvicorn leaves the body out.
+        scope = {**scope, "method": "GET" if method == "HEAD" else method}
         scope["minicrit"] = visit = Visit(new_id())
 
         async def sending(message: Message) -> None:
@@ -105,7 +108,7 @@ class Gatehouse:
             log.exception("request %s failed", visit.request_id)
             await _excuse(sending, internal(), visit)
         finally:
-            self._note(scope, visit)
+            self._note(method, scope, visit)
 
     async def _admitted(self, scope: Scope, receive: Receive, visit: Visit) -> Receive:
         """The rest of the request, whose body, if it should have one, is strict JSON."""
@@ -142,7 +145,7 @@ class Gatehouse:
         """Before anything of a body is read; only what is open to all needs none."""
         path = scope["path"]
         page = path in _OPEN or path.startswith("/console/")
-        if not self._keys or (page and scope["method"] in ("GET", "HEAD")):
+        if not self._keys or (page and scope["method"] == "GET"):
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")
         owner = self._keys.owner(key.strip()) if scheme.lower() == "bearer" else None
@@ -179,12 +182,12 @@ class Gatehouse:
                                f"got {max(size, announced)}", "send fewer rationales")  # fmt: skip
         return b"".join(parts)
 
-    def _note(self, scope: Scope, visit: Visit) -> None:
+    def _note(self, method: str, scope: Scope, visit: Visit) -> None:
         path = getattr(scope.get("route"), "path", "other") or "other"
         spent = time.perf_counter() - visit.start
         self._instruments.requests.labels(path, str(visit.status)).inc()
         self._instruments.latency.labels(path).observe(spent)
-        row = {"request_id": visit.request_id, "method": scope["method"], "path": path,
+        row = {"request_id": visit.request_id, "method": method, "path": path,
                "status": visit.status, "ms": round(1000 * spent, 1), **visit.facts}  # fmt: skip
         log.info("%s", json.dumps(row))
 

@@ -132,6 +132,11 @@ def test_metrics_health_taxonomy(live):
         assert line in page
     assert live.http.get("/healthz").json() == {"status": "ok"}
     assert live.http.get("/readyz").json() == {"status": "ready"}
+    for path in ("/", "/healthz", "/readyz"):  # as many a monitor asks
+        told, got = live.http.head(path), live.http.get(path)
+        assert (told.status_code, told.content) == (200, b"")
+        assert told.headers["content-length"] == str(len(got.content))
+    assert live.http.head("/v1/verdict").status_code == 405
     words = live.http.get("/v1/taxonomy").json()
     assert "small_sample" in {t["name"] for t in words["flaw_types"]}
 
