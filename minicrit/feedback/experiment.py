@@ -195,6 +195,30 @@ class Experiment:
             found.append(row)
         return found
 
+    def serve(self, critics: Mapping[str, str]) -> None:
+        """Writes down who answers, once: what others answered in their place is no evidence.
+
+        Args:
+            critics: a hash of the one of each arm, as their folders may get other weights.
+
+        Raises:
+            ValueError: if others have answered so far, and it is not over.
+        """
+        if self.ended() is not None:
+            return
+        if self._served() is None:
+            with open_alone(self.log) as file:
+                if self._served() is None:
+                    self._add(file, "served", "", critics)
+        served = self._served() or {}
+        if arms := [arm for arm, one in critics.items() if served.get(arm) != one]:
+            raise ValueError(f"{self.path}: expected the critics that have answered so far, got "
+                             f"another {' and '.join(arms)}; put its weights and calibration back, "
+                             "or begin another experiment")  # fmt: skip
+
+    def _served(self) -> Mapping[str, str] | None:
+        return next((row["evidence"] for row in self.entries() if row["event"] == "served"), None)
+
     def state(self, store: FeedbackStore) -> dict[str, Any]:
         """What is known so far, as JSON values; `series` is a figure for every n."""
         found = gathered(self, store)

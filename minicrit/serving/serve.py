@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.critic import Critic
-from minicrit.feedback.experiment import Experiment
+from minicrit.feedback.experiment import CONTROL, TREATMENT, Experiment
 from minicrit.feedback.store import FeedbackStore
 from minicrit.serving.answers import Answers
 from minicrit.serving.app import build_app, posted
@@ -174,8 +174,8 @@ def panel_of(config: ServeConfig, critic: Critic, instruments: Instruments, base
     """The critic's desk, and in an experiment that of the other critic too.
 
     Raises:
-        ValueError: if the experiment is about another critic than the one that is served, or its
-            log is damaged or another's.
+        ValueError: if the experiment is about another critic than the one that is served, or one
+            of its critics has changed since, or its log is damaged or another's.
     """
     desk = desk_of(config, critic, instruments)
     if config.experiment is None:
@@ -187,7 +187,9 @@ def panel_of(config: ServeConfig, critic: Critic, instruments: Instruments, base
                          f"{config.experiment}, got {config.model}; serve that one, or without "
                          "the experiment")  # fmt: skip
     other = Critic.load(experiment.treatment, base_folder=bases)
-    return Panel(desk, desk_of(config, other, instruments), experiment)
+    panel = Panel(desk, desk_of(config, other, instruments), experiment)
+    experiment.serve({arm: panel.critic_of(arm) for arm in (CONTROL, TREATMENT)})
+    return panel
 
 
 def desk_of(config: ServeConfig, critic: Critic, instruments: Instruments) -> Desk:

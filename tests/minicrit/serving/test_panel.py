@@ -152,6 +152,25 @@ def test_an_experiment_about_another_critic_is_refused(critic, other, tmp_path):
         pass
 
 
+def test_a_critic_that_was_trained_anew_meanwhile_does_not_go_on(critic, other, tmp_path):
+    """Its answers would count as those of the one before it, whose arm it has."""
+    found = experiment(tmp_path)
+    for _ in range(2):  # the same ones do
+        with running(critic, tmp_path, experiment=found.path):
+            pass
+    other.identity = "of other weights"
+    with (
+        pytest.raises(ValueError, match=r"e.yaml: expected the critics that have answered so far, "
+                      "got another treatment; put"),
+        running(critic, tmp_path, experiment=found.path),
+    ):  # fmt: skip
+        pass
+    found._append("stopped", "maximum", {})
+    with running(critic, tmp_path, experiment=found.path):  # as everything goes to control
+        pass
+    assert [row["event"] for row in found.entries()] == ["begun", "served", "stopped"]
+
+
 def test_a_log_of_other_settings_is_refused_at_the_start(critic, other, tmp_path):
     found = experiment(tmp_path)
     found.path.write_text(found.path.read_text().replace("share: 0.5", "share: 0.4"))
