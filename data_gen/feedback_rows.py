@@ -31,8 +31,8 @@ class Settled:
         return "flawed" if self.flawed else "valid"
 
     def right(self) -> list[Mapping[str, Any]]:
-        """The decisions that say this label, the newest first."""
-        return [row for row in reversed(self.case.decisions) if row["label"] == self.label]
+        """The decisions that say this label and were not taken back, the newest first."""
+        return [row for row in reversed(self.case.held) if row["label"] == self.label]
 
 
 def kept_out(group: str, share: float) -> bool:
@@ -120,6 +120,8 @@ def _compared(
         return "operator is not trusted"
     if row["label"] != one.label:
         return "rewritten for the other label"
+    if row not in one.right():
+        return "taken back by its operator"
     if own.critique is None:
         return "nothing to compare with"
     return _mended(row, own, requests), own, REWRITE

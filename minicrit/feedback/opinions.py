@@ -47,6 +47,12 @@ class Case:
         flawed = sum(self.votes.values())
         return max(flawed, len(self.votes) - flawed) / len(self.votes)
 
+    @property
+    def held(self) -> list[Mapping[str, Any]]:
+        """The decisions with the label that their operator still says is right."""
+        return [row for row in self.decisions
+                if (row["label"] == "flawed") == self.votes[row["operator"]]]  # fmt: skip
+
 
 def cases_of(judged: Iterable[Mapping[str, Any]]) -> list[Case]:
     """Groups the rows of `FeedbackStore.judged` by rationale, in order of the first decision."""

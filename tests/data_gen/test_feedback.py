@@ -121,6 +121,21 @@ def test_pairs_prefer_what_operators_wrote_and_the_right_verdict(made):
     assert [row["reason"] for row in aside] == ["nothing to compare with"]
 
 
+def test_what_an_operator_took_back_teaches_nothing(made):
+    """Ann rewrote a critique, then changed her mind; the others agree with the critic's own."""
+    recipe, fill, out = made
+    more = {"critique": "Taken back.", "flaw_type": "missing_alternative"}
+    fill((TRAIN[0], WRITTEN, [("ann", "correct", more), ("ann", "disagree", {}),
+                              ("bob", "agree", {}), ("cid", "agree", {})]))  # fmt: skip
+    make_feedback(recipe)
+    (example,) = read_examples(out / "examples/feedback.jsonl").examples
+    assert (example.label, example.flaw_type) == ("flawed", "small_sample")
+    assert example.critique == "Two failures are few."
+    assert rows_of(out / "pairs.jsonl") == []
+    (aside,) = rows_of(out / "disputed.removed.jsonl")
+    assert aside["reason"] == "taken back by its operator"
+
+
 def test_what_operators_do_not_agree_on_is_left_out_and_kept(made):
     recipe, fill, out = made
     recipe.feedback.least_agreement = 0.7
