@@ -75,11 +75,16 @@ def about(report: Report) -> str:
 
 
 def standing(report: Report) -> str:
-    """Whether it runs."""
-    ended = report["ended"]
-    if ended is None:
-        return "It runs: no rule says to stop."
-    return f"It is over; {RULES[ended['reason']]}. Everything goes to control."
+    """Whether it runs, and whether its limits are those of the outcomes."""
+    ended, told = report["ended"], report["settings"]
+    text = ("It runs: no rule says to stop." if ended is None else
+            f"It is over; {RULES[ended['reason']]}. Everything goes to control.")  # fmt: skip
+    found = report["metrics"].get("outcome")
+    if found and found["beyond"]:
+        text += (f" {found['beyond']} of {found['n']} outcomes lie beyond the limits, "
+                 f"{told['outcome_low']:g} to {told['outcome_high']:g}, and count as these: what "
+                 "they gain or lose beyond is not seen.")  # fmt: skip
+    return text
 
 
 def metric_rows(report: Report) -> tuple[Row, list[Row]]:

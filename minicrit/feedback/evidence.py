@@ -6,7 +6,7 @@ rationale let 17 % of A/A experiments claim a difference at 5 %, and four of the
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,12 +31,14 @@ class Evidence:
         bound: of `psi`.
         values: (n, 2) what control and treatment did, nan where one did not answer.
         treated: (n,) whether the treatment answered.
+        beyond: how many outcomes counted as the limit that they lie beyond.
     """
 
     psi: Floats
     bound: float
     values: Floats
     treated: Bools
+    beyond: int = 0
 
     def arms(self) -> dict[str, dict[str, Any]]:
         """Count and mean of each arm."""
@@ -99,7 +101,8 @@ def _outcomes(experiment: "Experiment", rows: list[Mapping[str, Any]]) -> Eviden
     """An outcome beyond the limits counts as the limit, as bounds need bounds."""
     low, high = experiment.outcome_low, experiment.outcome_high
     x = np.array([row["value"] for row in rows], dtype=np.float64)
-    return _two_arms(experiment, np.clip(x, low, high), rows, low, high)
+    found = _two_arms(experiment, np.clip(x, low, high), rows, low, high)
+    return replace(found, beyond=int(np.sum((x < low) | (x > high))))
 
 
 def _two_arms(

@@ -260,16 +260,16 @@ class Experiment:
 
     def _metric(self, name: str, found: Evidence) -> dict[str, Any]:
         """Estimate, bounds and p of one metric; a gain is above zero whatever the metric."""
-        width = self.width(name)
+        width, facts = self.width(name), {"arms": found.arms(), "beyond": found.beyond}
         if not len(found.psi):
-            return {"gain": None, "low": -width, "high": width, "p": 1.0, "n": 0,
-                    "arms": found.arms(), "series": []}  # fmt: skip
+            return {"gain": None, "low": -width, "high": width, "p": 1.0, "n": 0, **facts,
+                    "series": []}  # fmt: skip
         bounds = confidence_sequence(found.psi, found.bound, self.alpha / len(self.metrics))
         low, high = self.told(name, bounds.low), self.told(name, bounds.high)
         series = [[n + 1, *map(plain, (bounds.estimate[n], low[n], high[n]))]
                   for n in _shown(len(found.psi))]  # fmt: skip
         return {"gain": plain(bounds.estimate[-1]), "low": plain(low[-1]), "high": plain(high[-1]),
-                "p": plain(bounds.p[-1]), "n": len(found.psi), "arms": found.arms(),
+                "p": plain(bounds.p[-1]), "n": len(found.psi), **facts,
                 "series": series}  # fmt: skip
 
     def _mismatch(self, found: Mapping[str, Evidence]) -> float:

@@ -4,11 +4,13 @@ import random
 
 import pytest
 
+from minicrit.config import Recipe
+from minicrit.feedback.ab import ab
 from minicrit.feedback.entries import AUDIT_SHARE, Request, chance_of
 from minicrit.feedback.evidence import gathered
 from minicrit.feedback.experiment import CONTROL, TREATMENT
 from minicrit.feedback.store import FeedbackStore
-from tests.minicrit.feedback.test_experiment import audited, made, result
+from tests.minicrit.feedback.test_experiment import audited, made, report, result
 
 #: Ways to write one rationale that differ in case alone.
 WRITINGS = ("Text {}.", "text {}.", "TEXT {}.", "Text {}. ")
@@ -61,3 +63,19 @@ def test_draws_that_are_fair_are_no_mismatch_however_often_a_rationale_is_writte
     assert state["metrics"]["agreement"]["n"] == 60
     assert state["mismatch_p"] > 0.01
     assert state["rule"] is None
+
+
+def test_outcomes_beyond_the_limits_are_said(tmp_path, monkeypatch, capsys):
+    """The treatment gains 2 and loses nothing; between 0 and 1, as it is unless set, it is 1."""
+    monkeypatch.chdir(tmp_path)
+    experiment = made(tmp_path, metrics=("outcome",), primary="outcome")
+    experiment.write()
+    with FeedbackStore(tmp_path / "store.db") as store:
+        report(store, [CONTROL, TREATMENT] * 3, {CONTROL: -1.0, TREATMENT: 1.0})
+        assert experiment.state(store)["metrics"]["outcome"]["beyond"] == 3
+    recipe = Recipe()
+    recipe.ab.store, recipe.ab.experiment = tmp_path / "store.db", experiment.path
+    ab(recipe)
+    told = "3 of 6 outcomes lie beyond the limits, 0 to 1, and count as these"
+    assert told in capsys.readouterr().out
+    assert told in recipe.ab.out.with_suffix(".html").read_text()

@@ -113,7 +113,7 @@ def test_nothing_yet(tmp_path, store):
     state = made(tmp_path).decide(store)
     assert (state["rule"], state["ended"], state["mismatch_p"]) == (None, None, 1.0)
     assert state["metrics"]["agreement"] == {
-        "gain": None, "low": -1.0, "high": 1.0, "p": 1.0, "n": 0, "series": [],
+        "gain": None, "low": -1.0, "high": 1.0, "p": 1.0, "n": 0, "series": [], "beyond": 0,
         "arms": {arm: {"n": 0, "mean": None} for arm in (CONTROL, TREATMENT)},
     }  # fmt: skip
 
