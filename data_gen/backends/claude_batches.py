@@ -48,8 +48,15 @@ class ClaudeBatches(Claude):
         return _batch(made).id
 
     def state(self, id_: str) -> BatchState:  # noqa: D102
-        with failures():
-            return _state(self._client.messages.batches.retrieve(id_))
+        try:
+            with failures():
+                return _state(self._client.messages.batches.retrieve(id_))
+        except HopelessError as error:
+            if not isinstance(error.__cause__, anthropic.NotFoundError):
+                raise
+            raise HopelessError(f"server: expected batch {id_}, got none of that id; use a key of "
+                                "the workspace that created it, or, if it was deleted and its "
+                                "results with it, choose another OUT") from error  # fmt: skip
 
     def recent(self, since: float) -> Iterator[BatchState]:  # noqa: D102
         with failures():

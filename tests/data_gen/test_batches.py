@@ -181,6 +181,16 @@ def test_results_of_another_form_are_read_again_and_never_paid_again(tmp_path):
         assert one.journal.reserved >= PRICE.most(questions(1)[0])
 
 
+def test_a_batch_that_the_key_does_not_know_is_told_apart_from_a_wrong_address(tmp_path):
+    """As one of another workspace is, and one that was deleted; it is not paid for again."""
+    with ScriptedServer(lambda body, n: "404" if body.get("get") == "look" else None) as server:
+        one = batcher(server, tmp_path, price=PRICE)
+        for _ in range(2):
+            with pytest.raises(HopelessError, match="expected batch msgbatch_0000, got none of"):
+                one.ask_all(questions(2))
+        assert server.counted["batches"] == 1
+
+
 def test_a_batch_that_never_ends_is_given_up(tmp_path):
     with ScriptedServer() as server:
         server.batches.looks = 10**9
