@@ -6,7 +6,9 @@ for line, row in table_rows("trades.csv", required=("date",), optional=("label",
 import csv
 import gzip
 import io
+import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +21,9 @@ Cells = tuple[int, list[str]]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a cell
 _BOM = "\ufeff"
 _MAX_CELL = 1 << 20  # characters; Python's own limit is an eighth of it
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # of what spreadsheets call CSV, too
+_BYTE = re.compile("[\udc80-\udcff]")  # one that is no UTF-8, as `read_text` keeps it
+_BYTE_OR_ZERO = re.compile("[\0\udc80-\udcff]")  # in a header: of UTF-16, or of a workbook
 
 
 def read_text(path: Path) -> str:
@@ -46,10 +51,14 @@ def cell_rows(path: Path) -> Iterator[Cells]:
     text = _bytes(path).decode("utf-8", "surrogateescape").removeprefix(_BOM)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header = _cells(path, reader) or []
-    if not header or len({name.strip() for name in header}) < len(header):
-        got = "none" if not header else "a name twice"
+    names = Counter(name.strip() for name in header)
+    if not header or len(names) < len(header):
+        twice = shown(max(names, key=names.__getitem__, default=""))
+        got = f"a name twice ({twice or 'an empty one'})" if header else "none"
         raise ValueError(f"{path}:1: expected a header with every column once, got {got}; put the "
-                         "published header back")  # fmt: skip
+                         "published header back, or name each column once")  # fmt: skip
+    _check_utf8(path, 1, header, _BYTE_OR_ZERO)
+    _check_commas(path, header)
     yield 1, header
     line = reader.line_num + 1
     while (cells := _cells(path, reader)) is not None:
@@ -73,6 +82,7 @@ def table_rows(
         if len(cells) != len(header):
             raise ValueError(f"{path}:{line}: expected {len(header)} columns, got {len(cells)}; "
                              "put quotes around texts that hold commas")  # fmt: skip
+        _check_utf8(path, line, cells)
         row = {name: cell.replace("\r\n", "\n").strip()
                for name, cell in zip(header, cells, strict=True)}  # fmt: skip
         for name, cell in row.items():
@@ -100,6 +110,21 @@ def inert(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA else cell
 
 
+def _check_commas(path: Path, header: Sequence[str]) -> None:
+    """Of another separator all columns are one, whose cells would be told to lack all others."""
+    found = next((name for mark, name in _SEPARATORS.items() if mark in header[0]), None)
+    if found and len(header) == 1:
+        raise ValueError(f"{path}:1: expected columns separated by commas, got {found}; save the "
+                         "table with commas, and its numbers with a point")  # fmt: skip
+
+
+def _check_utf8(path: Path, line: int, cells: Sequence[str], odd: re.Pattern[str] = _BYTE) -> None:
+    """What spreadsheets save unasked is a workbook or in the encoding of their language."""
+    if found := odd.search("".join(cells)):
+        raise ValueError(f"{path}:{line}: expected UTF-8, got byte 0x{ord(found[0]) & 0xFF:02x}; "
+                         "save or convert the table as CSV in UTF-8")  # fmt: skip
+
+
 def _check_header(
     path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]
 ) -> None:
@@ -112,7 +137,7 @@ def _check_header(
             meant = get_close_matches(name, free, n=1)
             way = "rename or remove it" if missing else "remove it"
             way = f"did you mean {meant[0]}? else remove it" if meant else way
-            remedies.append(f"{shown(name)}: {way}")
+            remedies.append(f"{shown(name) or 'a column without a name'}: {way}")
     remedies += [f"{name}: it is missing, add it" for name in missing]
     if remedies:
         perhaps = f", and perhaps {', '.join(optional)}" if optional else ""

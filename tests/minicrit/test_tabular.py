@@ -56,7 +56,15 @@ def test_a_table_that_was_written_is_read_back(tmp_path: Path) -> None:
                        "a: it is missing, add it; b: it is missing, add it"),
     ("a,b\n1,2\n1,2,3\n", ":3: expected 2 columns, got 3; put quotes"),
     ('a,b\n1,"2\n', ": expected a CSV row"),
-    (b"a,b\n1,\xff\n", ":2: b: expected whole characters"),
+    ("a,b,,\n", "got a name twice (an empty one); put the published header back, or name each"),
+    ("a,b,\n", "a column without a name: remove it"),
+    ("a;b\n1;0,5\n", ":1: expected columns separated by commas, got semicolons; save the table"),
+    ("sep=;\na;b\n1;2\n", ":1: expected columns separated by commas, got semicolons"),
+    ("a\tb\n1\t2\n", ":1: expected columns separated by commas, got tabs"),
+    (b"a,b\n1,\xfcber\n", ":2: expected UTF-8, got byte 0xfc; save or convert the table"),
+    ("a,b\n1,2\n".encode("utf-16"), ":1: expected UTF-8, got byte 0xff; save or convert"),
+    ("a,b\n1,2\n".encode("utf-16-le"), ":1: expected UTF-8, got byte 0x00; save or convert"),
+    (b"PK\3\4\x14\0\6\0\x08\0\0\0!\0", ":1: expected UTF-8, got byte 0x00; save or convert"),
     (b"a,b\n1,\x1b[2J\n", ":2: b: expected text with no control characters"),
 ])  # fmt: skip
 def test_what_is_not_such_a_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
