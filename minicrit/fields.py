@@ -56,20 +56,22 @@ def check_filled(name: str, value: object) -> None:
 
 
 def _check_text(name: str, value: object, remedy: str) -> None:
+    if value is None:
+        raise RefusedError(f"{name} as text", "nothing", remedy)
     if not isinstance(value, str):
-        got = "nothing" if value is None else f"{type(value).__name__} {value!r}"
-        raise RefusedError(f"{name} as text", got, remedy)
+        got = f"{type(value).__name__} {value!r}"
+        raise RefusedError(f"{name} as text", got, "write it as text, in quotes")
     if not value.strip():
         raise RefusedError(f"{name} with something in it", f"{value!r}", remedy)
 
 
-def check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """One of a few words, or null."""
     if value is not None and value not in choices:
-        near = get_close_matches(value, choices, n=1)
+        near = get_close_matches(str(value).lower(), choices, n=1)
         rest = ", or other" if "other" in choices else ""
         remedy = f"did you mean {near[0]}{rest}?" if near else f"take one of them{rest}"
-        raise RefusedError(f"{name} of {', '.join(choices)}", value, remedy)
+        raise RefusedError(f"{name} of {', '.join(choices)}", str(value), remedy)
 
 
 def number(name: str, value: object) -> float:

@@ -5,6 +5,7 @@ reading.examples, reading.bad, reading.unlabelled
 """
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -88,6 +89,8 @@ class Example:
         # Two sets may both count from 1; what stands in their rows is not of one group for that.
         new.setdefault("group", f"{new['source']}/{new['id']}" if "id" in new else None)
         check_keys(new, [f.name for f in fields(cls)])
+        if new.get("label") != "":  # as a word first, lest true be made text
+            check_choice("label", new.get("label"), LABELS)
         for one in fields(cls):
             (check_text if one.type == str | None else check_filled)(one.name, new.get(one.name))
         new["flaw_type"] = flaw_type_of(new.get("flaw_type"))
@@ -305,9 +308,8 @@ def _today(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _label_of(is_valid: object) -> str | None:
     if is_valid is not None and not isinstance(is_valid, bool):
-        raise RefusedError(
-            "is_valid true, false or null", repr(is_valid), "write it without quotes"
-        )
+        remedy = "write it so, without quotes"
+        raise RefusedError("is_valid true, false or null", repr(is_valid), remedy)
     return None if is_valid is None else LABELS[0] if is_valid else LABELS[1]
 
 
@@ -331,7 +333,13 @@ def _check_verdict(row: Mapping[str, Any]) -> None:
 def _check_evidence(evidence: str | None, rationale: str) -> None:
     if evidence is not None and (span := lacking_span(evidence, rationale)) is not None:
         remedy = "copy the span, or join several by a line holding [...]"
+        if lacking_span(_composed(evidence), _composed(rationale)) is None:
+            remedy = "write both in one form of Unicode, such as NFC: accents are spelt otherwise"
         raise RefusedError("evidence verbatim in the rationale", repr(span), remedy)
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _set_aside(bad: list[BadLine], target: Path) -> None:

@@ -82,10 +82,10 @@ BROKEN = {
     "flaw_type": ("small_sampel", "flaw_type of .*, got .*; did you mean small_sample, or other"),
     "severity": ("mild", "severity of low, medium, high, critical, got mild"),
     "rationale": (" \n", r"rationale with something in it, got ' \\n'; fill it in"),
-    "id": (7, "id as text, got int 7"),
+    "id": (7, "id as text, got int 7; write it as text, in quotes$"),
     "group": (True, "group as text, got bool True"),
     "source": (None, "source as text, got nothing; fill it in"),
-    "critique": (["x"], r"critique as text, got list \['x'\]; write null"),
+    "critique": (["x"], r"critique as text, got list \['x'\]; write it as text"),
     "fix": ("", "fix with something in it, got ''; write null"),
     "evidence": ("So it never holds.", "evidence verbatim in the rationale, got 'So it never"),
     "strengths": ("Good.", "no strengths on a flawed row, got Good[.]; make it null"),
@@ -101,6 +101,24 @@ def test_each_broken_rule_is_named(name: str) -> None:
     value, message = BROKEN[name]
     with pytest.raises(ValueError, match=f"^expected {message}"):
         Example.from_row({**FLAWED, name: value})
+
+
+@pytest.mark.parametrize(("label", "message"), [
+    (True, "label of valid, flawed, got True; take one of them"),
+    (1, "label of valid, flawed, got 1; take one of them"),
+    ("FLAWED", "label of valid, flawed, got FLAWED; did you mean flawed[?]"),
+    ("", "label with something in it, got ''; fill it in"),
+])  # fmt: skip
+def test_a_label_of_another_system_is_told_the_words(label: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^expected {message}$"):
+        Example.from_row({**FLAWED, "label": label})
+
+
+def test_evidence_in_another_form_of_unicode_is_called_that() -> None:
+    """It looks the same: to copy the span again would change nothing that anybody sees."""
+    for text, span in (("It fa\u0308llt. Buy.", "f\u00e4llt"), ("It f\u00e4llt.", "fa\u0308llt")):
+        with pytest.raises(ValueError, match=r"verbatim .*; write both in one form of Unicode"):
+            Example.from_row({**FLAWED, "rationale": text, "evidence": span})
 
 
 @pytest.mark.parametrize("name", ["flaw_type", "severity", "fix"])
@@ -126,7 +144,7 @@ def test_several_spans_must_each_occur() -> None:
     two = "It held 3 of 3 times.\n[...]\nBuy."
     assert Example.from_row({**FLAWED, "evidence": two}).evidence == two
     for wrong in ("Buy.\n[...]\nSell.", "Buy.\n[...]\n", "Buy. [...] It held"):
-        with pytest.raises(ValueError, match="evidence verbatim"):
+        with pytest.raises(ValueError, match=r"evidence verbatim .*; copy the span"):
             Example.from_row({**FLAWED, "evidence": wrong})
     literal = "a\n[...]\nb"  # a rationale that quotes with an omission mark of its own
     assert Example.from_row({**FLAWED, "rationale": literal, "evidence": literal})
@@ -347,9 +365,9 @@ def test_every_fault_of_a_pair_is_said_with_its_line(tmp_path: Path) -> None:
         read_preferences(tmp_path / "pairs.jsonl")
     where = f"{tmp_path}/pairs.jsonl:1: expected"
     assert str(error.value).splitlines() == [
-        f"{where} chosen as text, got list []; fill it in",
+        f"{where} chosen as text, got list []; write it as text, in quotes",
         f"{where} margin as a finite number, got nothing; fill it in",
-        f"{where} scorer as text, got int 5; fill it in",
+        f"{where} scorer as text, got int 5; write it as text, in quotes",
     ]
 
 
