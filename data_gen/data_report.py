@@ -25,7 +25,8 @@ from minicrit.config import Recipe
 from minicrit.files import write_atomic
 from minicrit.manifest import check_outputs, read_manifest
 from minicrit.pages import render, visible
-from minicrit.records import SPLITS, split_of
+from minicrit.records import SPLITS
+from minicrit.row_files import split_of
 
 #: Facts of the manifest that say what was kept out of the data, and why; each is shown if present.
 SCREENING = ("removed", "filters", "screening", "duplicates", "firewall")

@@ -35,7 +35,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data_gen.shingles import Numbers, Places, Ragged, Words, ngrams, normalised, number_of
-from minicrit.records import ASIDE, NAMED_SPLITS, Example, split_of
+from minicrit.records import Example
+from minicrit.row_files import ASIDE, NAMED_SPLITS, split_of, stem_of
 
 #: Names of files that are measured on, also with `-public` and the like behind.
 EVALUATION = tuple(NAMED_SPLITS)
@@ -61,11 +62,6 @@ def evaluation_files(folder: Path, *, below: bool = False) -> list[Path]:
     search = folder.rglob if below else folder.glob
     found = [*search("*.jsonl"), *search("*.jsonl.gz")]
     return sorted(path for path in found if is_evaluation(path))
-
-
-def stem_of(path: Path) -> str:
-    """The name of a file of rows without its endings."""
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from data_gen.reservoir import Distinct, GroupReservoir
 from minicrit.jsonl import BadLine, RefusedError, read_lines
-from minicrit.records import SPLITS, Example, example_files, labelled, split_of
+from minicrit.records import SPLITS, Example, labelled
+from minicrit.row_files import example_files, split_of
 from minicrit.slices import mechanism_of
 
 #: What every name beyond the limit counts as.

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.adversarial import suite
-from data_gen.firewall import Firewall, Hit, Incoming, is_evaluation, stem_of
+from data_gen.firewall import Firewall, Hit, Incoming, is_evaluation
 from data_gen.lineage import Lineage, trace
 from data_gen.screen import SUITE
 from minicrit.config import Recipe, VerifyConfig
 from minicrit.jsonl import BadLine, read_lines, shown
-from minicrit.records import ASIDE, Example, read_examples
+from minicrit.records import Example, read_examples
+from minicrit.row_files import ASIDE, stem_of
 
 #: Rows that were set aside, or that describe a run; nobody trains on them.
 _ASIDE = (*ASIDE, ".history", ".items", ".journal")

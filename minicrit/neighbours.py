@@ -18,7 +18,8 @@ from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
 from minicrit.jsonl import BadLine, read_lines
-from minicrit.records import Example, example_files
+from minicrit.records import Example
+from minicrit.row_files import example_files
 
 FEATURES = 1 << 18
 _BLOCK = 2048  # training texts that are in memory at once

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from minicrit.fields import check_choice, check_filled, check_keys, check_text, number, refuse_all
 from minicrit.jsonl import BadLine, RefusedError, parse_line, raw_lines, write_rows
+from minicrit.row_files import example_files, split_of, stem_of
 from minicrit.taxonomy import (
     CHANGES,
     DOMAINS,
@@ -38,15 +39,8 @@ _CHOICES = {
 _OLD_NAMES = {"input": "rationale", "expected_critique": "critique", "data_type": "kind"}
 _SPAN_BREAK = "\n[...]\n"
 _MARGIN_SLACK = 1e-6  # scores are rounded when written
-#: Endings of the names of files of rows that are not to be used.
-ASIDE = (".rejected", ".removed")
 _FIRST = 5  # messages shown of many
 _log = logging.getLogger(__name__)
-#: Splits by names of files whose rows name none; a file of another name is of training rows.
-NAMED_SPLITS = {
-    **dict.fromkeys(("validation", "valid", "val", "dev", "holdout"), "validation"),
-    **dict.fromkeys(("test", "eval", "suite"), "test"), "calibration": "calibration",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +187,7 @@ def read_examples(
     examples: dict[str, Example] = {}
     bad: list[BadLine] = []
     unlabelled = 0
-    split = split_of(_stem(path))
+    split = split_of(stem_of(path))
     names: Counter[str] = Counter()
     for line, raw in raw_lines(path):
         try:
@@ -201,14 +195,14 @@ def read_examples(
             if row is None:
                 unlabelled += 1
                 continue
-            example = Example.from_row(row, source=_stem(path), split=split)
+            example = Example.from_row(row, source=stem_of(path), split=split)
             if example.id in examples:
                 raise RefusedError("each id once", example.id, "give every row its own id")
             examples[example.id] = example
             names.update(renamed(row.get("flaw_type"), example.flaw_type))
         except RefusedError as error:
             bad.append(BadLine(path, line, error.expected, error.got, error.remedy, raw))
-    aside = Path(rejects or path.parent) / f"{_stem(path)}.rejected.jsonl"
+    aside = Path(rejects or path.parent) / f"{stem_of(path)}.rejected.jsonl"
     _set_aside(bad, aside)
     allow = f", or allow more ({setting})" if setting else ""
     place = (aside, f"mend them, all are in {aside}{allow}")
@@ -233,22 +227,6 @@ def read_folder(path: str | Path, **told: Any) -> list[Reading]:
     return found
 
 
-def example_files(path: str | Path) -> list[Path]:
-    """The .jsonl and .jsonl.gz files of a folder, sorted by name, without rows set aside.
-
-    ValueError if there is none, or one both plain and zipped.
-    """
-    found = [*Path(path).glob("*.jsonl"), *Path(path).glob("*.jsonl.gz")]
-    aside = [f for f in found if f.name[0] == "." or f".{_stem(f)}".endswith(ASIDE)]
-    files = sorted(set(found).difference(aside))
-    if not files:
-        got = "a file; name its folder" if Path(path).is_file() else "none; check the path"
-        raise ValueError(f"{path}: expected a folder of .jsonl or .jsonl.gz files, got {got}")
-    if twice := [f for f in files if f.suffix == ".gz" and f.with_suffix("") in files]:
-        raise ValueError(f"{twice[0]}: expected it plain or zipped, got both; remove one of them")
-    return files
-
-
 def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
     """Write examples that `read_examples` will take, atomically; the number of rows."""
     return write_rows(path, _checked(path, examples))
@@ -266,15 +244,6 @@ def _checked(path: str | Path, examples: Iterable[Example]) -> Iterator[dict[str
             raise ValueError(f"{path}:{line}: {error}") from error
         seen.add(example.id)
         yield row
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")
-
-
-def split_of(stem: str) -> str:
-    """The split that a file is named after, also with `-public` and the like behind it."""
-    return NAMED_SPLITS.get(stem.partition("-")[0].lower(), "train")
 
 
 def labelled(row: Mapping[str, Any]) -> dict[str, Any] | None:

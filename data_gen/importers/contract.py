@@ -8,7 +8,8 @@ from dataclasses import asdict
 
 from data_gen.importers.draft import Draft, Importer, Place, Row, SetApartError
 from data_gen.importers.raw import ending
-from minicrit.records import Example, labelled, split_of
+from minicrit.records import Example, labelled
+from minicrit.row_files import split_of
 
 
 def convert(row: Row, place: Place) -> list[Draft]:

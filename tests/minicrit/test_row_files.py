@@ -1,0 +1,30 @@
+"""Which files of a folder are read."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from minicrit.row_files import example_files
+
+
+def test_files_of_rows_that_are_passed_over_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half of a company's rows lay in a folder below, or had been saved by Windows."""
+    folder = tmp_path / ".kept" / "rows"  # a hidden folder above hides nothing
+    names = ("a.jsonl", "b.jsonl.gz", "a.rejected.jsonl", "removed.jsonl", ".b.jsonl", "notes.txt",
+             "a.jsonl.manifest.json", ".work/c.jsonl")  # fmt: skip
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    with caplog.at_level(logging.WARNING):
+        assert [file.name for file in example_files(folder)] == ["a.jsonl", "b.jsonl.gz"]
+    assert not caplog.messages
+    for name in ("2025/more.jsonl", "UP.JSONL", "rows.ndjson", "table.csv", "zip.CSV.gz"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    with caplog.at_level(logging.WARNING):
+        assert [file.name for file in example_files(folder)] == ["a.jsonl", "b.jsonl.gz"]
+    (said,) = caplog.messages
+    assert f"5 files of rows are passed over, such as {folder}/2025/more.jsonl; read are" in said
