@@ -347,7 +347,7 @@ def _holds_refused(path: Path) -> bool:
 def _judge(
     path: Path, bad: list[BadLine], other: tuple[int, int], max_bad: float, place: tuple[Path, str]
 ) -> None:
-    """Log what was refused; ValueError that shows it if too much was, or if nothing was good."""
+    """Log what was left out; ValueError that shows it if too much was, or if nothing was good."""
     total = len(bad) + sum(other)
     first = [str(line) for line in bad[:_FIRST]]
     got = f"{len(bad)} bad lines of {total}"
@@ -358,7 +358,9 @@ def _judge(
     elif len(bad) / total > max_bad:
         expected = f"at most {max_bad:.2%} bad lines"
     else:
-        for message in [*first, f"{path}: {got} set aside in {aside}"] if bad else ():
+        said = [*first, f"{path}: {got} set aside in {aside}"] if bad else []
+        said += [f"{path}: left out, as their label is null: {other[1]} rows"] if other[1] else []
+        for message in said:
             _log.warning("%s", message)
         return
     raise ValueError("\n".join([f"{path}: expected {expected}, got {got}; {remedy}", *first]))

@@ -218,14 +218,14 @@ def test_bad_lines_are_set_aside_counted_and_logged(
         7,
         1,
     )
-    assert len(caplog.messages) == 6
+    assert len(caplog.messages) == 7
     assert caplog.messages[0] == (
         f"{path}:3: expected each id once, got a; give every row its own id"
     )
-    assert (
-        caplog.messages[-1]
-        == f"{path}: 7 bad lines of 10 set aside in {tmp_path / 'x.rejected.jsonl'}"
-    )
+    assert caplog.messages[-2:] == [
+        f"{path}: 7 bad lines of 10 set aside in {tmp_path / 'x.rejected.jsonl'}",
+        f"{path}: left out, as their label is null: 1 rows",
+    ]
     rejected = [
         json.loads(line) for line in (tmp_path / "x.rejected.jsonl").read_text().splitlines()
     ]
