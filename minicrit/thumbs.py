@@ -30,6 +30,7 @@ from minicrit.plan import Group
 from minicrit.readout import branch_sums
 from minicrit.records import Preference
 from minicrit.reference import Reference
+from minicrit.taxonomy import DOMAINS
 
 _FIELDS = ("domain", "rationale", "text", "good", "group")
 
@@ -80,6 +81,8 @@ def _faults(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
                 yield "good as true or false", got, "write good so"
         elif not isinstance(value, str) or not value.strip():
             yield f"{name} as text", got, f"fill in {name}"
+        elif name == "domain" and value not in DOMAINS:
+            yield f"domain of {', '.join(DOMAINS)}", value, "take one of them"
 
 
 def read_thumbs(path: Path) -> list[Thumb]:

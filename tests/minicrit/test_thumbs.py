@@ -49,6 +49,7 @@ def test_thumbs_and_pairs_may_share_a_file(tmp_path):
         ({**UP, "good": None}, r"t.jsonl:2: expected good as true or false"),
         ({**UP, "text": " "}, r"t.jsonl:2: expected text as text, got text ' '; fill in text"),
         ({**UP, "group": 3}, r"t.jsonl:2: expected group as text, got group 3"),
+        ({**UP, "domain": "finance"}, r"t.jsonl:2: expected domain of trading, .*, got finance; "),
         (
             {"domain": "trading", "rationale": "It rose.", "critique": "Fine.", "good": "yes"},
             r"t.jsonl:2: expected no keys but domain, .* group, got critique; leave out critique\n"
