@@ -29,7 +29,7 @@ STDIN = "-"
 _BATCH = 8  # rationales written at once; answers appear after each batch
 _LONGEST = 1 << 20  # characters of one rationale that are shown or read
 _FIRST = 20  # of what is no use, as shown
-_TABLES = (".csv", ".tsv", ".ndjson", ".csv.gz")  # each row a text, and not the file one text
+_TABLES = (".csv", ".tsv", ".ndjson", ".json", ".csv.gz")  # each row a text, not the file one
 _DECIMALS = 6  # of p and threshold, at most
 _REASON = 300  # characters shown of why a critique is unparsed; it quotes the text
 Item = tuple[str, str]  # (domain, rationale)
@@ -166,15 +166,15 @@ def _refuse(faults: Sequence[str]) -> None:
 def _of_file(name: str, domain: str) -> Iterator[tuple[str, Item] | str]:
     """The rationales of a file; what is no use comes as what is wrong with it."""
     try:
-        if name.endswith((".jsonl", ".jsonl.gz")):
+        if name.lower().endswith((".jsonl", ".jsonl.gz")):
             lines = list(read_lines(name))
             if not lines:  # an exit status of 0 would be taken for nothing flawed
                 yield f"{name}:1: expected at least one rationale, got none; check the file"
             for line in lines:
                 yield _row(Path(name), line, domain)
         elif name.lower().endswith(_TABLES):
-            yield (f"{name}: expected a text, or rows as .jsonl, got a table; write each row as "
-                   '{"rationale": "...", "domain": "..."}')  # fmt: skip
+            yield (f"{name}: expected a text, or rows as .jsonl, got a table or other JSON; write "
+                   'each row as {"rationale": "...", "domain": "..."}')  # fmt: skip
         else:
             yield name, (domain, _checked(name, _read(name)))
     except ValueError as error:

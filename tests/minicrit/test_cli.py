@@ -262,6 +262,9 @@ def test_critique_of_standard_input(ask, monkeypatch):
     ("x.jsonl", b"\n\n", "x.jsonl:1: expected at least one rationale, got none"),
     ("x.csv", b"rationale\na\nb\n", "x.csv: expected a text, or rows as .jsonl, got a table"),
     ("x.TSV", b"rationale\na\n", "x.TSV: expected a text, or rows as .jsonl, got a table"),
+    ("x.json", b'[{"rationale": "a"}, {"rationale": "b"}]', "x.json: expected a text, or rows as "
+     ".jsonl, got a table or other JSON; write each row as"),
+    ("x.JSONL", b'{"rationale": "Buy."}\n{"rationale": 3}\n', "x.JSONL:2: expected a rationale"),
 ])  # fmt: skip
 def test_what_cannot_be_judged_is_named(capsys, name, content, message):
     if content is not None:
