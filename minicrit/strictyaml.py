@@ -110,7 +110,9 @@ def _scalar(path: Path, key: str, node: yaml.Node) -> Scalar:
 def _shown(node: yaml.Node) -> str:
     if node.tag not in _PLAIN_TAGS:
         return f"the tag {node.tag}"
-    return "a list" if isinstance(node, yaml.SequenceNode) else f"{node.value!r}"
+    if isinstance(node, yaml.CollectionNode):
+        return "a list" if isinstance(node, yaml.SequenceNode) else "keys with values"
+    return f"{node.value!r}"
 
 
 def _refused(path: Path, mark: yaml.Mark | None, expected: str, got: str) -> ValueError:

@@ -77,7 +77,7 @@ def test_an_empty_file_says_nothing(tmp_path, text):
     ("s: !!python/object/apply:os.system [touch evil]\n", 1, "the tag tag:yaml.org,2002:python"),
     ("s:\n  a: !!python/name:os.system ''\n", 2, "the tag tag:yaml.org,2002:python"),
     ("a: !!int 010\n", 1, "the tag tag:yaml.org,2002:int"),
-    ("s:\n- a: 1\n", 2, "expected one value for s, got"),
+    ("s:\n- a: 1\n", 2, "expected one value for s, got keys with values; write"),
     ("- 1\n", 1, "expected keys with values, got a list"),
     ("just words\n", 1, "expected keys with values, got 'just words'"),
     ("s:\n\ta: 1\n", 2, "expected YAML, got found character"),
