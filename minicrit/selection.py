@@ -10,6 +10,7 @@ import numpy as np
 
 from minicrit import tables
 from minicrit.files import sha256_file, sha256_folder, sha256_json
+from minicrit.jsonl import shown
 from minicrit.measure_config import BenchmarkConfig
 from minicrit.measures import Truth, plain
 from minicrit.records import SPLITS, Example, read_examples, read_folder
@@ -41,10 +42,12 @@ def of_split(paths: Sequence[Path], split: str, stage: str) -> tuple[list[Exampl
     if not chosen:
         raise ValueError(f"{named}: expected rows of split {split}, got none of {len(rows)}; "
                          f"change {stage}.split or {stage}.data")  # fmt: skip
-    twice = len(chosen) - len({e.id for e in chosen})
+    seen = Counter(e.id for e in chosen)
+    twice = [name for name, count in seen.items() if count > 1]
     if twice:
-        raise ValueError(f"{named}: expected each id once over all files, got {twice} twice; name "
-                         "each file once")  # fmt: skip
+        raise ValueError(f"{named}: expected each id once over all files, got {len(twice)} twice, "
+                         f"such as {shown(twice[0])}; name each file once, or put the name of the "
+                         "file before its ids")  # fmt: skip
     return chosen, len(rows) - len(chosen)
 
 
