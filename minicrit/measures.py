@@ -6,7 +6,7 @@ are the widest of its intervals, and `intervals` holds each of them. An undefine
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
@@ -156,11 +156,11 @@ def without(
     """Every metric with each cluster left out once; empty if there is only one."""
     codes = np.unique(clusters, return_inverse=True)[1]
     groups = int(codes.max()) + 1
-    return {} if groups == 1 else _under(p, truth, threshold, codes, leave_one_out(groups))
+    return {} if groups == 1 else _under(p, truth, threshold, codes, [leave_one_out(groups)])
 
 
 def _under(
-    p: Floats, truth: Truth, threshold: float, codes: Codes, counts: Counts
+    p: Floats, truth: Truth, threshold: float, codes: Codes, counts: Iterable[Counts]
 ) -> dict[str, Floats]:
     """Every metric where draw b takes cluster g counts[b, g] times."""
     columns = _columns(p, truth, threshold)

@@ -55,7 +55,7 @@ class Auroc:
 
 def metrics_under(
     columns: Mapping[str, Floats], p: Floats, flawed: Bools, threshold: float, codes: Codes,
-    counts: Counts,
+    counts: Iterable[Counts],
 ) -> dict[str, Floats]:  # fmt: skip
     """Each metric under each draw, (B,); nan where a draw leaves it undefined.
 
@@ -65,10 +65,10 @@ def metrics_under(
         flawed: (n,) the truth.
         threshold: of the judge.
         codes: (n,) cluster of each item, 0 to G-1.
-        counts: (B, G).
+        counts: (B, G) in parts, so that those of many groups are never in memory at once.
     """
     of_cluster = {
-        name: np.bincount(codes, weights=columns[name], minlength=counts.shape[1])
+        name: np.bincount(codes, weights=columns[name], minlength=int(codes.max()) + 1)
         for name in LINEAR
     }
     ordered = {
@@ -77,8 +77,8 @@ def metrics_under(
         "aurc": _aurc(p, flawed, threshold, codes),
     }
     parts = []
-    for rows in chunks(len(counts), len(codes)):
-        times = counts[rows].astype(np.float64)
+    for times in (some[rows].astype(np.float64) for some in counts
+                  for rows in chunks(len(some), len(codes))):  # fmt: skip
         sums = {name: times @ column for name, column in of_cluster.items()}
         parts.append(_ratios(sums) | {name: metric(times) for name, metric in ordered.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

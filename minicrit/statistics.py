@@ -224,11 +224,6 @@ def paired_bootstrap(
     return Difference(value, low, high, p, len(groups))
 
 
-def cluster_counts(clusters: int, draws: int, seed: int) -> Counts:
-    """(draws, clusters): G of the G clusters with replacement, the same for the same seed."""
-    return np.concatenate(list(_counts(clusters, draws, seed)))
-
-
 def drawn_sums(
     of_cluster: npt.NDArray[np.float64], draws: int, seed: int
 ) -> npt.NDArray[np.float64]:
@@ -236,7 +231,7 @@ def drawn_sums(
 
     Draws are those of `cluster_counts`; they are never in memory at once.
     """
-    parts = _counts(len(of_cluster), draws, seed)
+    parts = cluster_counts(len(of_cluster), draws, seed)
     return np.concatenate([times.astype(np.float64) @ of_cluster for times in parts])
 
 
@@ -246,7 +241,8 @@ def chunks(rows: int, width: int) -> Iterator[slice]:
     return (slice(at, min(at + step, rows)) for at in range(0, rows, step))
 
 
-def _counts(clusters: int, draws: int, seed: int) -> Iterator[Counts]:
+def cluster_counts(clusters: int, draws: int, seed: int) -> Iterator[Counts]:
+    """(some draws, clusters) after each other: G of the G clusters with replacement, by seed."""
     rng = np.random.default_rng(seed)
     for rows in chunks(draws, clusters):
         num = rows.stop - rows.start
@@ -270,7 +266,7 @@ def _bootstrap(
     codes = np.unique(groups, return_inverse=True)[1]
     if math.isnan(value) or codes.max() == 0:
         return value, np.full(draws, math.nan)
-    counts = _counts(int(codes.max()) + 1, draws, seed)
+    counts = cluster_counts(int(codes.max()) + 1, draws, seed)
     if isinstance(statistic, AtOnce):
         return value, statistic.under(codes, counts)
     weights = (row[codes].astype(np.float64) for times in counts for row in times)

@@ -1,14 +1,15 @@
 """All draws at once give what the pure scores give one by one."""
 
+import tracemalloc
 from dataclasses import astuple
 
 import numpy as np
 import pytest
 
-from minicrit import scores, selective
+from minicrit import scores, selective, statistics
 from minicrit.measures import Truth, draw, metrics, without
 from minicrit.resampling import Auroc, leave_one_out
-from minicrit.statistics import cluster_bootstrap, cluster_counts, drawn_sums
+from minicrit.statistics import Counts, cluster_bootstrap, cluster_counts, drawn_sums
 
 LIMIT = 0.6
 
@@ -24,13 +25,17 @@ def made(seed: int = 0, groups: int = 30) -> tuple[np.ndarray, Truth]:
     return p, truth
 
 
+def counts_of(clusters: int, draws: int, seed: int) -> Counts:
+    return np.concatenate(list(cluster_counts(clusters, draws, seed)))
+
+
 @pytest.mark.parametrize("unit", ["groups", "families"])
 def test_every_draw_equals_the_pure_scores(unit: str) -> None:
     p, truth = made()
     clusters = getattr(truth, unit)
     drawn = draw(p, truth, LIMIT, clusters, seed=5, draws=40)
     codes = np.unique(clusters, return_inverse=True)[1]
-    counts = cluster_counts(codes.max() + 1, 40, 5)
+    counts = counts_of(codes.max() + 1, 40, 5)
     at = {"f1": scores.f1, "fpr": scores.false_positive_rate, "recall": scores.recall,
           "precision": scores.precision, "accuracy": scores.accuracy,
           "aurc": selective.aurc}  # fmt: skip
@@ -76,9 +81,9 @@ def test_an_area_has_all_its_draws_at_once_as_called_for_each() -> None:
 
 
 def test_draws_are_those_of_the_seed_and_take_every_cluster_alike() -> None:
-    counts = cluster_counts(50, 4000, 1)
-    assert np.array_equal(counts, cluster_counts(50, 4000, 1))
-    assert not np.array_equal(counts, cluster_counts(50, 4000, 2))
+    counts = counts_of(50, 4000, 1)
+    assert np.array_equal(counts, counts_of(50, 4000, 1))
+    assert not np.array_equal(counts, counts_of(50, 4000, 2))
     assert np.all(counts.sum(axis=1) == 50)
     assert np.abs(counts.mean(axis=0) - 1).max() < 5 / 4000**0.5
     assert counts.var() == pytest.approx(1 - 1 / 50, rel=0.02)  # of a multinomial
@@ -86,7 +91,7 @@ def test_draws_are_those_of_the_seed_and_take_every_cluster_alike() -> None:
 
 def test_sums_of_draws_are_those_of_the_counts() -> None:
     held = np.random.default_rng(0).integers(0, 9, (3000, 2)).astype(np.float64)
-    expected = cluster_counts(3000, 400, 5).astype(np.float64) @ held  # in three parts
+    expected = counts_of(3000, 400, 5).astype(np.float64) @ held  # in three parts
     assert np.array_equal(drawn_sums(held, 400, 5), expected)
 
 
@@ -95,6 +100,18 @@ def test_many_clusters_are_left_out_in_blocks() -> None:
     assert kept.shape == (1000, 2500)
     assert np.all((kept == 0).sum(axis=0) == 1)
     assert set((kept == 0).sum(axis=1)) == {2, 3}
+
+
+def test_draws_of_many_groups_are_never_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 draws of 200,000 rows of one's own were 4 GB, twice over; here they would be 8 MB."""
+    monkeypatch.setattr(statistics, "_CELLS", 20_000)
+    rng, names = np.random.default_rng(0), np.arange(1000).astype(str)
+    truth = Truth(rng.random(1000) < 0.5, names, names, np.ones(1000))
+    tracemalloc.start()
+    draw(rng.random(1000), truth, LIMIT, names, seed=0, draws=4000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6e6
 
 
 def test_one_cluster_gives_no_draws() -> None:

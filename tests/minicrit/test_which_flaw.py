@@ -106,7 +106,8 @@ def test_every_draw_equals_sklearn_on_copies() -> None:
     drawn = _drawn(Named(true, given).columns(), groups, seed=4, draws=30)
     assert drawn is not None
     codes = np.unique(groups, return_inverse=True)[1]
-    for number, times in enumerate(cluster_counts(codes.max() + 1, 30, 4)):
+    (counts,) = cluster_counts(codes.max() + 1, 30, 4)
+    for number, times in enumerate(counts):
         rows = np.repeat(np.arange(24), times[codes])
         labels = sorted(set(copies(true, rows)) - {"valid"})
         expected = sk.f1_score(copies(true, rows), copies(given, rows), labels=labels,
