@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from minicrit.statistics import chunks
+
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 _Doubles = npt.NDArray[np.float64]
@@ -126,8 +128,11 @@ def chance_calibration_errors(p: Floats, *, seed: int, draws: int) -> Floats:
     bins = _equal_mass(p, np.ones(len(p)))
     order = np.argsort(bins, kind="stable")
     starts = np.flatnonzero(np.diff(bins[order], prepend=-1))
-    apart = (p - (rng.random((draws, len(p))) < p))[:, order]
-    return np.asarray(np.abs(np.add.reduceat(apart, starts, axis=1)).sum(axis=1) / len(p))
+    found = []
+    for rows in chunks(draws, len(p)):
+        apart = (p - (rng.random((rows.stop - rows.start, len(p))) < p))[:, order]
+        found.append(np.abs(np.add.reduceat(apart, starts, axis=1)).sum(axis=1) / len(p))
+    return np.concatenate(found)
 
 
 def _equal_mass(p: Floats, weights: Floats) -> npt.NDArray[np.intp]:

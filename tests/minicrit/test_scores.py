@@ -2,6 +2,7 @@
 
 # mypy: disable-error-code="import-untyped"
 import math
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from minicrit import scores
+from minicrit import scores, statistics
 
 Score = Callable[..., float]
 
@@ -127,6 +128,18 @@ def test_calibration_errors_by_chance_are_those_of_labels_drawn_from_p() -> None
     found = scores.chance_calibration_errors(p, seed=3, draws=20)
     drawn = np.random.default_rng(3).random((20, 70)) < p
     assert found == pytest.approx([scores.expected_calibration_error(p, row) for row in drawn])
+
+
+def test_draws_of_labels_come_after_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ones: those of 200,000 items were 5 GB at once."""
+    p = np.random.default_rng(2).random(900)
+    at_once = scores.chance_calibration_errors(p, seed=3, draws=400)
+    monkeypatch.setattr(statistics, "_CELLS", 10 * len(p))
+    tracemalloc.start()
+    assert np.array_equal(scores.chance_calibration_errors(p, seed=3, draws=400), at_once)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 400 * len(p) * 8  # of one of the three arrays that were there
 
 
 def test_calibration_error_of_one_value_is_its_bias() -> None:
