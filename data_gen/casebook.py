@@ -165,14 +165,14 @@ def _read_file(path: Path) -> Iterator[Case]:
 
 
 def _case(row: Mapping[str, Any]) -> Case:
-    _check_keys("a case", row, _FIELDS)
+    _check_keys("a case", row, _FIELDS, inner=(*_HALVES, "flawed", "sound"))
     for half in _HALVES:
         _check_keys(half, row[half], {"a", "b"})
         if row["text"].count("{" + half + "}") != 1:
             times = row["text"].count("{" + half + "}")
             raise ValueError(f"expected {{{half}}} once in the text, got it {times} times; "
                              "mend the text")  # fmt: skip
-    _check_keys("sound", row["sound"], {"aa", "bb"})
+    _check_keys("sound", row["sound"], {"aa", "bb"}, inner=("aa", "bb"))
     for said in row["sound"].values():
         _check_keys("a sound text", said, _SOUND)
     _check_flawed(row)
@@ -186,7 +186,7 @@ def _check_flawed(row: Mapping[str, Any]) -> None:
     if row["kind"] in _SOUND_KINDS:
         raise ValueError(f"expected the kind of the flawed texts, got {row['kind']}, which is one "
                          "of sound texts; name another")  # fmt: skip
-    _check_keys("flawed", row["flawed"], {"ab", "ba"}, nullable=True)
+    _check_keys("flawed", row["flawed"], {"ab", "ba"}, inner=("ab", "ba"))
     wrong = [said for said in row["flawed"].values() if said is not None]
     if not wrong:
         raise ValueError("expected a flawed text, got none; drop the case")
@@ -214,13 +214,13 @@ def _check_texts(texts: Sequence[Example]) -> None:
                              f"{text.evidence!r} {times} times; mend it")  # fmt: skip
 
 
-def _check_keys(what: str, value: Any, wanted: set[str], *, nullable: bool = False) -> None:
+def _check_keys(what: str, value: Any, wanted: set[str], *, inner: Sequence[str] = ()) -> None:
+    """Exactly these keys, with text in each but those of `inner`, which are checked themselves."""
     if not isinstance(value, dict) or set(value) != wanted:
         got = sorted(map(str, value)) if isinstance(value, dict) else type(value).__name__
         raise ValueError(f"expected {what} with {sorted(wanted)}, got {got}; mend it")
     for key, one in value.items():
-        fits = isinstance(one, (str, dict)) or (nullable and one is None)
-        if not fits or (isinstance(one, str) and not one.strip()):
+        if key not in inner and not (isinstance(one, str) and one.strip()):
             raise ValueError(f"expected text in {key}, got {one!r}; mend it")
 
 

@@ -142,6 +142,9 @@ def _checked(where: str, row: Row) -> Example:
 
 
 def _check_fields(where: str, row: Row, needed: set[str], optional: set[str]) -> None:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where}: expected the fields {sorted(needed)}, got {row!r}; mend the "
+                         "item")  # fmt: skip
     wrong = sorted((needed - set(row)) | (set(row) - needed - optional))
     wrong += [key for key, value in sorted(row.items())
               if not isinstance(value, list if key == "edits" else str)]  # fmt: skip

@@ -140,6 +140,7 @@ def test_mistakes_in_an_item_are_named(tmp_path, old, new, message):
     ("was: All", "was: None", r"item 2 \(y\): expected 'None' once .* got it 0 times"),
     ("now: Some", "now: All", r"item 2 \(y\): expected 'All' once and another text"),
     ("now: Some", "then: Some", r"item 2 \(y\): expected the fields"),
+    ("  - was: All\n    now: Some", "  - All", r"item 2 \(y\): expected the fields .*, got 'All'"),
     ("id: y", "id: x", "expected each id once"),
 ])  # fmt: skip
 def test_mistakes_in_a_twin_are_named(tmp_path, old, new, message):
