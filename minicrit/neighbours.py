@@ -17,9 +17,9 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
-from minicrit.jsonl import BadLine, read_lines
-from minicrit.records import Example
-from minicrit.row_files import example_files
+from minicrit.jsonl import BadLine, RefusedError, read_lines
+from minicrit.records import Example, labelled
+from minicrit.row_files import example_files, split_of, stem_of
 
 FEATURES = 1 << 18
 _BLOCK = 2048  # training texts that are in memory at once
@@ -101,9 +101,10 @@ def _blocks(training: Sequence[Path]) -> Iterator[list[dict[str, object]]]:
     for path in training:
         for file in example_files(path) if path.is_dir() else [path]:
             for found in read_lines(file):
-                if isinstance(found, BadLine) or not _is_training(found[1]):
+                row = None if isinstance(found, BadLine) else _training(found[1], file)
+                if row is None:
                     continue
-                block.append(found[1])
+                block.append(row)
                 if len(block) == _BLOCK:
                     yield block
                     block = []
@@ -111,9 +112,14 @@ def _blocks(training: Sequence[Path]) -> Iterator[list[dict[str, object]]]:
         yield block
 
 
-def _is_training(row: dict[str, object]) -> bool:
+def _training(given: dict[str, object], file: Path) -> dict[str, object] | None:
+    """The row under today's names; None if it is no example, or not for training."""
+    try:
+        row = labelled(given) or {}
+    except RefusedError:
+        return None
     whole = all(isinstance(row.get(name), str) for name in ("id", "label", "rationale"))
-    return whole and row.get("split", "train") == "train"
+    return row if whole and row.get("split", split_of(stem_of(file))) == "train" else None
 
 
 def taught_otherwise(example: Example, near: Sequence[Neighbour]) -> bool:

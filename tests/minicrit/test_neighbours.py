@@ -69,6 +69,16 @@ def test_what_is_not_for_training_is_no_neighbour(tmp_path):
     assert nearest([], [tmp_path], 5) == ([], 1)
 
 
+def test_rows_of_ones_own_are_of_the_split_of_their_file_and_under_todays_names(tmp_path):
+    """An item was its own nearest training row, and what was trained on under an old name none."""
+    row = {"id": "a", "domain": "general"}
+    for name, said in (("mine", {"input": "river bank", "is_valid": False}),
+                       ("test", {"rationale": "river", "label": "valid"})):  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({**row, **said}) + "\n")
+    found, count = nearest(["river"], [tmp_path], 5)
+    assert ([(n.rationale, n.label) for n in found[0]], count) == ([("river bank", "flawed")], 1)
+
+
 def test_taught_otherwise_if_all_of_them_say_so():
     item = example(0, "x", "valid")
     near = [Neighbour(0.9, "a", label, None, "x") for label in ("flawed", "flawed", "valid")]
