@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from data_gen.importers import IMPORTERS
 from data_gen.importers.draft import Draft, Importer, Place, SetApartError
@@ -95,7 +96,7 @@ def find(settings: ImportConfig) -> tuple[dict[str, list[Path]], dict[Path, str]
             passed[path] = str(error)
             continue
         if kind is None:
-            passed[path] = _why_not(path)
+            passed[path] = _why_not(path, kinds)
         else:
             fitting[kind].append(path)
     if not fitting:
@@ -126,10 +127,18 @@ def layout_of(path: Path, kinds: Sequence[str]) -> str | None:
     return None
 
 
-def _why_not(path: Path) -> str:
-    """The first fault of a file that fits nothing, as that may be why."""
-    faults = (str(r) for r in islice(records(path), _LOOKED_AT) if isinstance(r, BadLine))
-    return next(faults, "no layout that is asked for")
+def _why_not(path: Path, kinds: Sequence[str]) -> str:
+    """The first fault of a file that fits nothing, else what the first row lacks of the nearest."""
+    first: Mapping[str, Any] | None = None
+    for record in islice(records(path), _LOOKED_AT):
+        if isinstance(record, BadLine):
+            return str(record)
+        first = record[1] if first is None else first
+    if first is None:
+        return "no rows"
+    lacking = {kind: IMPORTERS[kind].lacks(first) for kind in kinds}
+    nearest = min(kinds, key=lambda kind: len(lacking[kind]))
+    return f"no layout that is asked for; to be of {nearest} it lacks {', '.join(lacking[nearest])}"
 
 
 def take(importer: Importer, files: Sequence[Path], settings: ImportConfig) -> Taken:
@@ -259,7 +268,9 @@ def _write(importer: Importer, taken: Taken, settings: ImportConfig) -> None:
     target, other = (zipped, plain) if settings.zip else (plain, zipped)
     rejected = settings.out / f"{importer.kind}.raw.rejected.jsonl"
     if taken.left:
-        write_rows(rejected, [{"file": bad.path.name, **bad.to_row()} for bad in taken.left])
+        write_rows(
+            rejected, [{"file": _name(bad.path, settings), **bad.to_row()} for bad in taken.left]
+        )
     else:
         rejected.unlink(missing_ok=True)  # of an earlier import
     _judge(importer, taken, settings.max_bad, rejected)

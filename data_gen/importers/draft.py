@@ -104,7 +104,11 @@ class Importer:
 
     def fits(self, row: Row) -> bool:
         """Whether a row looks like one of this set."""
-        return self.keys <= {self.older.get(key, key) for key in row}
+        return not self.lacks(row)
+
+    def lacks(self, row: Row) -> list[str]:
+        """The keys by which it would be recognised and that it does not have."""
+        return sorted(self.keys - {self.older.get(key, key) for key in row})
 
 
 def in_context(context: str, reasoning: str) -> str:

@@ -189,7 +189,7 @@ def test_files_of_no_known_layout_are_named(tmp_path, capsys):
     raw.write(tmp_path / "set/other.json", '{"files": [],\n"strict": true}')
     raw.run(tmp_path / "set", tmp_path / "out")
     out = capsys.readouterr().out
-    assert "k_shot_demo.json: no layout that is asked for" in out
+    assert "k_shot_demo.json: no layout that is asked for; to be of " in out
     assert "other.json:2: expected [, got t" in out
     assert ".git" not in out
 
@@ -307,6 +307,31 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert cli.main(["import"]) == cli.FAILED
     assert "imports.source: expected the folder" in capsys.readouterr().err
     assert cli.main(["import", "--imports.source", "nowhere"]) == cli.FAILED
+
+
+def test_a_row_that_lacks_a_key_is_told_which(tmp_path):
+    """Told was to check the path and the kind, which both were right."""
+    raw.write(tmp_path / "mine.csv", "rationale,label\nIt rose.,valid\n")
+    lacking = "no layout that is asked for; to be of example it lacks id$"
+    with pytest.raises(ValueError, match=lacking):
+        raw.run(tmp_path / "mine.csv", tmp_path / "out", kind="example")
+    raw.write(tmp_path / "mine.csv", "")
+    with pytest.raises(ValueError, match="expected a header"):
+        raw.run(tmp_path / "mine.csv", tmp_path / "out", kind="example")
+    raw.write(tmp_path / "mine.jsonl", "\n")
+    with pytest.raises(ValueError, match=r"mine.jsonl: no rows$"):
+        raw.run(tmp_path / "mine.jsonl", tmp_path / "out", kind="example")
+
+
+def test_a_row_that_is_set_aside_says_of_which_of_two_files_it_is(tmp_path):
+    for folder in ("2024", "2025"):
+        rows = [raw.example_row(id=f"{folder}/{n}", rationale=f"{folder}: {n} cases, so it is so.",
+                                evidence="so") for n in range(20)]  # fmt: skip
+        rows[0]["label"] = "Valid" if folder == "2025" else rows[0]["label"]
+        raw.write(tmp_path / f"set/{folder}/desk.jsonl", raw.lines(rows))
+    raw.run(tmp_path / "set", tmp_path / "out")
+    (left,) = raw.rejected(tmp_path / "out", "example")
+    assert (left["file"], left["line"]) == ("2025/desk.jsonl", 1)
 
 
 def test_a_file_that_names_its_own_fault_is_named_once(tmp_path):
