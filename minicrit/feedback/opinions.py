@@ -115,9 +115,12 @@ def agreement_among(votes: Votes) -> dict[str, Any]:
     ratings = np.array([len(one) for one in votes], dtype=np.float64)
     ones = np.ones(len(votes))
     several = int(np.sum(ratings > 1))
+    shared: dict[tuple[str, str], list[tuple[bool, bool]]] = {}
+    for one in votes:  # not every pair of all operators, of whom there may be hundreds
+        for pair in combinations(sorted(one), 2):
+            shared.setdefault(pair, []).append((one[pair[0]], one[pair[1]]))
     kappas = {}
-    for first, second in combinations(sorted({name for one in votes for name in one}), 2):
-        both = [(one[first], one[second]) for one in votes if first in one and second in one]
+    for (first, second), both in sorted(shared.items()):
         if len(both) >= LEAST_SHARED:
             a, b = (np.array(side) for side in zip(*both, strict=True))
             kappas[f"{first} / {second}"] = {"kappa": plain(cohen_kappa(a, b, np.ones(len(both)))),

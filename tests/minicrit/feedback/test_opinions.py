@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicrit.feedback.opinions import (
+    LEAST_SHARED,
     agreement_among,
     can_weigh,
     cases_of,
@@ -104,3 +105,24 @@ def test_a_record_is_held_against_the_others_alone():
     split = [{"a": True, "b": True, "c": False}, {"a": True, "b": False, "c": False, "d": False}]
     assert met(split) == {"a": (0, 1), "b": (1, 1), "c": (1, 2), "d": (1, 1)}
     assert not can_weigh(votes)
+
+
+def test_operators_who_share_nothing_are_not_held_against_each_other():
+    """Of 2,000 operators that would be two million pairs, each over all rationales."""
+    asked = []
+
+    class Votes(dict[str, bool]):
+        def __getitem__(self, name):
+            asked.append(name)
+            return super().__getitem__(name)
+
+        def __contains__(self, name):
+            asked.append(name)
+            return super().__contains__(name)
+
+    votes = [Votes({f"op {n}": True, f"op {n + 1}": False}) for n in range(0, 100, 2)]
+    votes += [Votes({"op 0": True, "op 1": n > 4}) for n in range(LEAST_SHARED - 1)]
+    found = agreement_among(votes)["kappa"]
+    assert list(found) == ["op 0 / op 1"]
+    assert found["op 0 / op 1"]["n"] == LEAST_SHARED
+    assert len(asked) == 2 * len(votes)
