@@ -65,6 +65,7 @@ def analyse_errors(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any
     _check(settings)
     service = _service(settings)  # now, not after the long writing
     examples, _ = of_split([settings.data], settings.split, "errors")
+    items = {settings.data.as_posix(): _hash(settings.data)}  # now: it may change meanwhile
     if settings.limit:
         examples = limited(examples, settings.limit, recipe.seed)
     judge = (load or partial(load_judge, base_folder=recipe.base.folder))(settings.model)
@@ -79,7 +80,7 @@ def analyse_errors(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any
                      )  # fmt: skip
     report = {
         "form": FORM,
-        **provenance(recipe.seed, settings, _inputs(settings)),
+        **provenance(recipe.seed, settings, items | _others(settings)),
         "critic": {name: getattr(judge, name)
                    for name in ("name", "identity", "adapter", "prompt_version", "threshold")},
         **report_of(found, bars, split=settings.split, least=settings.slice_items,
@@ -184,10 +185,14 @@ def _opinions(
     return ask_opinions(service, doubtful, control, journal, settings.threads)
 
 
-def _inputs(settings: ErrorsConfig) -> dict[str, str]:
-    """Hash of everything that was read, by path."""
-    paths = [settings.data, *_training(settings), *filter(None, [settings.opinions])]
-    return {p.as_posix(): sha256_folder(p) if p.is_dir() else sha256_file(p) for p in paths}
+def _others(settings: ErrorsConfig) -> dict[str, str]:
+    """Hash of what was read beside the items, by path."""
+    paths = [*_training(settings), *filter(None, [settings.opinions])]
+    return {path.as_posix(): _hash(path) for path in paths}
+
+
+def _hash(path: Path) -> str:
+    return sha256_folder(path) if path.is_dir() else sha256_file(path)
 
 
 def _write(settings: ErrorsConfig, report: dict[str, Any], found: Analysis, bars: Bars) -> None:

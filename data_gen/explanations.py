@@ -105,6 +105,7 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
     settings = recipe.explain
     limits.require("explain", settings)
     examples, _ = of_split([settings.data], settings.split, "explain")
+    inputs = {settings.data.as_posix(): _hash(settings.data)}  # now: it may change meanwhile
     if settings.limit:
         examples = limited(examples, settings.limit, recipe.seed)
     critic = (load or partial(Critic.load, base_folder=recipe.base.folder))(settings.model)
@@ -116,7 +117,7 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
     reads = [_read(e, p, critic, one) for (e, p), one in zip(known, found, strict=True)]
     report = {
         "form": FORM,
-        **provenance(recipe.seed, settings, {settings.data.as_posix(): _hash(settings.data)}),
+        **provenance(recipe.seed, settings, inputs),
         "critic": {name: getattr(critic, name)
                    for name in ("name", "identity", "adapter", "prompt_version", "threshold")},
         "split": settings.split, "n": len(reads), "unscored": dict(scored.unscored),

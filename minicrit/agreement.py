@@ -75,12 +75,13 @@ def agreement(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
         raise ValueError("agreement.log: expected a CSV of decisions, got none; give LOG=log.csv")
     raters.allowed_disagreements(0, settings.target)
     cases = read_decisions(settings.log, settings.valid, settings.flawed)
+    inputs = {settings.log.as_posix(): sha256_file(settings.log)}  # now: it may grow meanwhile
     judge = (load or partial(load_judge, base_folder=recipe.base.folder))(settings.model)
     scored = score_items(judge, cases, settings.out, batch_tokens=settings.batch_tokens)
     judged = _judged(cases, scored.p, judge.threshold)
     report = {
         "form": FORM,
-        **provenance(recipe.seed, settings, {settings.log.as_posix(): sha256_file(settings.log)}),
+        **provenance(recipe.seed, settings, inputs),
         "critic": {name: getattr(judge, name)
                    for name in ("name", "identity", "adapter", "prompt_version", "threshold")},
         "log": _log_facts(cases, scored.unscored, len(judged.cases)),

@@ -77,6 +77,8 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
     check_margin("benchmark.margin", settings.margin)
     limits.require("benchmark", settings)
     examples, left_out = select(settings, recipe.seed)
+    lessons = lessons_of(settings)
+    inputs = input_hashes(settings)  # of what was read: files may change while critics are asked
     truth = Truth.of(examples)
     _log.info("%s", versus.detectable_line(len(examples), settings.discordance))
     load = load or partial(load_judge, base_folder=recipe.base.folder)
@@ -84,14 +86,13 @@ def benchmark(recipe: Recipe, *, load: Load | None = None, draws: int = DRAWS) -
     for key, model in (("model_1", settings.model_1), ("model_2", settings.model_2)):
         if model:
             found[key] = _run_critic(model, load, examples, recipe)
-    lessons = lessons_of(settings)
     if lessons:
         found["words"] = _run_words(lessons, examples, recipe.seed)
     for key, outcome in tqdm(found.items(), unit="judge", desc="metrics and intervals"):
         _measure(key, outcome, examples, truth, seed=recipe.seed, draws=draws)
     report = {
         "form": tables.FORM,
-        **provenance(recipe.seed, settings, input_hashes(settings)),
+        **provenance(recipe.seed, settings, inputs),
         "draws": draws,
         "items": facts_of(examples, truth, lessons, left_out),
         "judges": {key: outcome.row for key, outcome in found.items()},

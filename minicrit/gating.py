@@ -63,6 +63,8 @@ def sharpe(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
     limits.require("sharpe", settings)  # now, not after minutes of reading
     trades = read_trades(settings.trades, settings.cost_bp)
     prices = read_prices(settings.prices) if settings.prices else None
+    files = [path for path in (settings.trades, settings.prices) if path]
+    inputs = {path.as_posix(): sha256_file(path) for path in files}  # now: they may grow meanwhile
     book = build_book(trades, settings.period, prices, str(settings.trades))
     if len(book.starts) < LEAST_PERIODS:
         raise ValueError(f"{settings.trades}: expected trades over at least {LEAST_PERIODS} periods"
@@ -75,8 +77,6 @@ def sharpe(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any]:
     judge = (load or partial(load_judge, base_folder=recipe.base.folder))(settings.model)
     scored = score_items(judge, trades, settings.out, batch_tokens=settings.batch_tokens)
     flagged = scored.p > judge.threshold  # what could not be read passes, and is counted
-    files = [path for path in (settings.trades, settings.prices) if path]
-    inputs = {path.as_posix(): sha256_file(path) for path in files}
     report = {
         "form": FORM,
         **provenance(recipe.seed, settings, inputs),

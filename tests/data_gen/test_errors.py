@@ -16,10 +16,11 @@ from minicrit.config import Recipe
 from minicrit.data_config import HardConfig
 from minicrit.encoding import Encoder, TooLongError
 from minicrit.errors_page import slices_line
+from minicrit.files import sha256_file
 from minicrit.records import Example, read_examples, write_examples
 from minicrit.taxonomy import FLAW_TYPES
 from tests.data_gen.scripted_server import ScriptedServer
-from tests.minicrit.benchmark_case import StandIn, twins
+from tests.minicrit.benchmark_case import StandIn, growing, twins
 
 #: p of the sound and of the flawed twin, as the critic says it.
 SAID = {0: (0.1, 0.9), 1: (0.95, 0.8), 2: (0.2, 0.02), 3: (0.3, 0.7), 4: (0.1, 0.9)}
@@ -381,3 +382,12 @@ def test_the_command_with_a_real_critic(tmp_path, tiny: Base, capsys):
     assert report["critic"]["name"] == "tiny"
     assert main([*command, "--errors.data", str(tmp_path / "none.jsonl")]) == 1
     assert "expected a file, got none" in capsys.readouterr().err
+
+
+def test_the_hash_of_the_items_is_that_of_what_was_read(tmp_path):
+    recipe = recipe_for(tmp_path)
+    path = tmp_path / "data.jsonl"
+    before = sha256_file(path)
+    report = analyse_errors(recipe, load=growing(path))
+    assert report["inputs"][path.as_posix()] == before != sha256_file(path)
+    assert set(report["inputs"]) == {path.as_posix(), recipe.errors.train}

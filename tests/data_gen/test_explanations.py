@@ -11,9 +11,10 @@ from data_gen.explanations import explain
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.encoding import TooLongError
+from minicrit.files import sha256_file
 from minicrit.records import Example, write_examples
 from minicrit.side_views import explained_view
-from tests.minicrit.benchmark_case import FLAWED, VALID, StandIn, twins
+from tests.minicrit.benchmark_case import FLAWED, VALID, StandIn, growing, twins
 
 #: What is wrong with the critique of the flawed text of each group, if anything is.
 CHANGES = {
@@ -208,3 +209,11 @@ def test_the_tiny_critic_by_the_command(tmp_path, capsys):
         assert report["n"] == 4
         assert report["figures"]["parsed"]["value"] == 0.0
     assert "# Whole critiques of tiny" in capsys.readouterr().out
+
+
+def test_the_hash_of_the_items_is_that_of_what_was_read(tmp_path):
+    recipe = recipe_for(tmp_path)
+    path = tmp_path / "data.jsonl"
+    before = sha256_file(path)
+    report = explain(recipe, load=growing(path, Writer))
+    assert report["inputs"] == {path.as_posix(): before} != {path.as_posix(): sha256_file(path)}

@@ -12,7 +12,8 @@ from minicrit.base import Base
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.decisions import read_decisions
-from tests.minicrit.benchmark_case import StandIn
+from minicrit.files import sha256_file
+from tests.minicrit.benchmark_case import StandIn, growing
 
 HEAD = "rationale,domain,operator,decision,request_id"
 #: p of critic a; what ann, bob and cy said (r reject, a accept, . nothing).
@@ -243,3 +244,12 @@ def test_a_word_for_a_verdict_may_be_spelt_either_way(tmp_path):
     for word in ("gu\u0308ltig", "g\u00fcltig"):
         cases = read_decisions(path, word, "flawed")
         assert [case.majority for case in cases] == [False, False]
+
+
+def test_the_hash_of_the_log_is_that_of_what_was_read(tmp_path: Path) -> None:
+    """Hashed at the end, a log that is written to all day vouched for what nobody had judged."""
+    recipe = made(tmp_path)
+    log = tmp_path / "log.csv"
+    before = sha256_file(log)
+    report = agreement(recipe, load=growing(log))
+    assert report["inputs"] == {log.as_posix(): before} != {log.as_posix(): sha256_file(log)}

@@ -13,8 +13,18 @@ import pytest
 from minicrit import tables
 from minicrit.benchmark import benchmark
 from minicrit.config import Recipe
+from minicrit.files import sha256_file
 from minicrit.report import write_report
-from tests.minicrit.benchmark_case import StandIn, changed, lasting, many, recipe, small, twins
+from tests.minicrit.benchmark_case import (
+    StandIn,
+    changed,
+    growing,
+    lasting,
+    many,
+    recipe,
+    small,
+    twins,
+)
 
 
 def run(made: Recipe, load: Callable[[str], Any] = StandIn, draws: int = 30) -> dict[str, Any]:
@@ -323,3 +333,11 @@ def test_with_a_real_critic(tmp_path: Path, tiny_folder: Path) -> None:
     assert (judge["n"], judge["name"], judge["threshold"]) == (8, "tiny", 0.5)
     assert report["measured"]["model_1"]["verdict_ms"]["p50"] > 0
     assert lasting(benchmark(made, draws=5)) == lasting(report)
+
+
+def test_the_hash_of_the_items_is_that_of_what_was_read(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    path = Path(made.benchmark.data)
+    before = sha256_file(path)
+    report = run(made, load=growing(path))
+    assert report["inputs"][path.as_posix()] == before != sha256_file(path)

@@ -12,11 +12,12 @@ import pytest
 from minicrit.base import Base
 from minicrit.cli import main
 from minicrit.config import Recipe
+from minicrit.files import sha256_file
 from minicrit.gate_facts import outcome_facts
 from minicrit.gating import block_of, sharpe
 from minicrit.targets import MIN_SHARPE, targets
 from minicrit.trades import Trade, read_trades
-from tests.minicrit.benchmark_case import StandIn
+from tests.minicrit.benchmark_case import StandIn, growing
 
 HEAD = ("date", "instrument", "side", "size", "return", "rationale", "label")
 
@@ -317,3 +318,11 @@ def test_closes_that_miss_a_split_are_told(tmp_path: Path) -> None:
     assert "Of 1 of them the closes leave more than 5 % of the position to the exit day" in page
     assert "most of that in line 42 (+51.0 %): are splits taken into account?" in page
     assert sharpe(made(tmp_path), load=StandIn)["trades"]["off_prices"] == {"n": 0, "line": None}
+
+
+def test_the_hash_of_the_trades_is_that_of_what_was_read(tmp_path: Path) -> None:
+    recipe = made(tmp_path)
+    path = tmp_path / "trades.csv"
+    before = sha256_file(path)
+    report = sharpe(recipe, load=growing(path))
+    assert report["inputs"] == {path.as_posix(): before} != {path.as_posix(): sha256_file(path)}
