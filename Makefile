@@ -316,7 +316,7 @@ SHRUNK := $(if $(MODEL),$(or $(call as_it_is,$(MODEL)),$(MODEL)/manifest.json),$
 SHRUNK_PROMISE := $(if $(filter $(SMALL),$(MODEL_USED)),,$(wildcard $(CALIBRATION)))
 modules = $(wildcard $(patsubst %,minicrit/%.py,$(1)))
 DATA_CODE := $(shell find data_gen -name '*.py' -o -name '*.yaml') \
-    $(call modules,records taxonomy data_config figures)
+    $(call modules,records row_files taxonomy data_config figures)
 READING := critic reader loading readout encoding prompts impostors calibrated recount sums \
     equations rates statement figures
 WRITING := decoding grounding spans pens sources
