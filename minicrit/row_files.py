@@ -1,6 +1,7 @@
 """Files of rows by their names: which of a folder are read, and of which split they are."""
 
 import logging
+import re
 from pathlib import Path
 
 #: Endings of the names of files of rows that are not to be used.
@@ -10,6 +11,8 @@ NAMED_SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "holdout"), "validation"),
     **dict.fromkeys(("test", "eval", "suite"), "test"), "calibration": "calibration",
 }  # fmt: skip
+_NAMES = {*NAMED_SPLITS, "train", "training"}
+_BETWEEN = re.compile(r"[-_. ]")
 _OF_ROWS = tuple(f"{ending}{zipped}" for ending in (".jsonl", ".ndjson", ".csv", ".tsv")
                  for zipped in ("", ".gz"))  # fmt: skip
 _log = logging.getLogger(__name__)
@@ -21,8 +24,13 @@ def stem_of(path: Path) -> str:
 
 
 def split_of(stem: str) -> str:
-    """The split that a file is named after, also with `-public` and the like behind it."""
-    return NAMED_SPLITS.get(stem.partition("-")[0].lower(), "train")
+    """The split that a file is named after: by its first word, as `test-public`, else by its last.
+
+    So the rows of `desk_test` are none to train on, but those of `train-test-2025` are.
+    """
+    words = _BETWEEN.split(stem.lower())
+    named = next((word for word in (words[0], words[-1]) if word in _NAMES), "train")
+    return NAMED_SPLITS.get(named, "train")
 
 
 def example_files(path: str | Path) -> list[Path]:

@@ -257,6 +257,7 @@ def test_a_file_of_that_name_that_holds_something_else_stays(tmp_path: Path) -> 
 @pytest.mark.parametrize(("name", "split"), [
     ("test", "test"), ("test-public", "test"), ("dev", "validation"), ("Validation", "validation"),
     ("calibration", "calibration"), ("desk", "train"), ("train", "train"), ("tests", "train"),
+    ("desk_test", "test"), ("test_2024", "test"), ("x.val", "validation"), ("train-test", "train"),
 ])  # fmt: skip
 def test_a_row_without_a_split_is_of_that_of_its_file(
     tmp_path: Path, name: str, split: str
