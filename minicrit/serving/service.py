@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 #: Another service of this store may have given an answer and not have written it yet; so long the
 #: answer is waited for before it is said not to be there. A few of its turns, see `recorder`.
 _UNWRITTEN_S = (0.1, 0.2)
+#: Of a hundred thousand decisions counting takes seconds, and every open page asks again and again:
+#: what took longer than the first, in seconds of a core, is told for so many times as long.
+_QUICK_S, _TOLD_FOR = 0.1, 10
 _SEEKING = 32  # callers that may wait for precedents; each costs a forward of a small model
 
 
@@ -60,6 +65,8 @@ class Service:
         # those who wait for precedents would keep feedback from the disk.
         self._seeker = ThreadPoolExecutor(1, thread_name_prefix="likeness")
         self._seeking = 0
+        self._counting = threading.Lock()
+        self._counted: tuple[float, dict[str, Any]] = (0.0, {})  # until when it is told
         instruments.waiting.set_function(lambda: panel.waiting)
         instruments.unrecorded.set_function(lambda: self.recorder.pending)
 
@@ -235,11 +242,20 @@ class Service:
         return await asyncio.to_thread(self._state)
 
     def _state(self) -> dict[str, Any]:
-        try:
-            critic, trial = self.panel.critic_of(), self.panel.trial
-            return {**self.store.state(critic, trial), "trial": self.panel.state(self.store)}
-        except UnavailableError as error:
-            raise _unavailable() from error
+        with self._counting:  # who comes meanwhile is told what the first one found
+            until, found = self._counted
+            if time.monotonic() < until:
+                return found
+            started = time.thread_time()
+            try:
+                critic, trial = self.panel.critic_of(), self.panel.trial
+                found = {**self.store.state(critic, trial), "trial": self.panel.state(self.store)}
+            except UnavailableError as error:
+                raise _unavailable() from error
+            spent = time.thread_time() - started
+            if spent > _QUICK_S:
+                self._counted = time.monotonic() + _TOLD_FOR * spent, found
+            return found
 
     @property
     def why_no_precedents(self) -> str | None:
