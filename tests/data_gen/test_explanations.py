@@ -82,7 +82,7 @@ def test_every_figure_by_hand(tmp_path):
         "flawed_right": (1 / 5, 5),
         "valid_right": (3 / 5, 5),
     }
-    assert "a miss in each row but that of the verdict." in explained_view(report)["about"]
+    assert "a miss in each row but that of the verdict, which" in explained_view(report)["about"]
     one = report["figures"]["verdict_right"]
     assert one["low"] < one["value"] <= one["high"]
     rows = [json.loads(x) for x in (tmp_path / "reports/explain.items.jsonl").open()]

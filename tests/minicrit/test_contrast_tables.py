@@ -38,12 +38,12 @@ def test_a_log_says_when_in_a_form_for_people() -> None:
 
 def test_a_judge_that_agrees_with_too_few_labels_is_said_to() -> None:
     """Of 41 of 55 it was said that 75% agree, and that 75% are needed."""
-    control = {"value": 41 / 55, "low": 0.6, "high": 0.85, "n": 55}
+    control = {"value": 41 / 55, "low": 0.6, "high": 0.85, "n": 55, "one_label": 30}
     doubtful = {"ids": [], "confident": 0.9, "by": "j", "trusted": False, "unanswered": 0,
                 "asked": 55, "control": control}  # fmt: skip
     said = errors_page.doubts({"doubtful": doubtful, "counts": {"label": {"count": 0}}})
     assert "It agrees with 74.5% [0.60, 0.85] of 55 labels" in said
-    assert "so it is not believed (needed: 75% of 10)" in said
+    assert "so it is not believed (needed: 75% of 10, and more than the 30 with which" in said
 
 
 def test_slices_of_errors() -> None:

@@ -47,7 +47,7 @@ def test_shows_every_part(page: str) -> None:
                  "Learning", "Domain: accuracy", "Flaw type: recall", "not released",
                  "0.0125 [0.000, 0.100]", ">513<", ">138<", "float for int8", "9.5",
                  "0.0592", ">947<", "2.35 x", "How to make this again", "bag of words",
-                 "always flawed", "must not move", "the widest of his and of by group", "flips too "
+                 "always flawed", "must not move", "the widest of Wilson's, by group", "flips too "
                  "many verdicts, or is not shown", "once it is proven, one-sided",
                  "macro F1 over sound items and flaws of known type"):  # fmt: skip
         # one flaw type is no comparison, and no item is a change of another
