@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from minicrit.fields import check_choice, check_filled, check_keys, check_text, number, refuse_all
 from minicrit.jsonl import BadLine, RefusedError, parse_line, raw_lines, write_rows
-from minicrit.row_files import example_files, split_of, stem_of
+from minicrit.row_files import example_files, split_of, split_word, stem_of
 from minicrit.taxonomy import (
     CHANGES,
     DOMAINS,
@@ -186,7 +186,7 @@ def read_examples(
     path = Path(path)
     examples: dict[str, Example] = {}
     bad: list[BadLine] = []
-    unlabelled = 0
+    unlabelled = unnamed = 0
     split = split_of(stem_of(path))
     names: Counter[str] = Counter()
     for line, raw in raw_lines(path):
@@ -199,6 +199,7 @@ def read_examples(
             if example.id in examples:
                 raise RefusedError("each id once", example.id, "give every row its own id")
             examples[example.id] = example
+            unnamed += "split" not in row
             names.update(renamed(row.get("flaw_type"), example.flaw_type))
         except RefusedError as error:
             bad.append(BadLine(path, line, error.expected, error.got, error.remedy, raw))
@@ -207,6 +208,10 @@ def read_examples(
     allow = f", or allow more ({setting})" if setting else ""
     place = (aside, f"mend them, all are in {aside}{allow}")
     _judge(path, bad, (len(examples), unlabelled), max_bad, place)
+    if unnamed and {split_word(stem_of(path))} == {e.label for e in examples.values()}:
+        _log.warning("%s: its name is taken for that of the split validation, not for the label of "
+                     "all its rows; where it is the label, rename the file or write the split into "
+                     "the rows", path)  # fmt: skip
     return Reading(list(examples.values()), len(bad), unlabelled, path, names)
 
 

@@ -28,9 +28,13 @@ def split_of(stem: str) -> str:
 
     So the rows of `desk_test` are none to train on, but those of `train-test-2025` are.
     """
+    return NAMED_SPLITS.get(split_word(stem), "train")
+
+
+def split_word(stem: str) -> str:
+    """The word of a file's name that says its split; `train` if there is none."""
     words = _BETWEEN.split(stem.lower())
-    named = next((word for word in (words[0], words[-1]) if word in _NAMES), "train")
-    return NAMED_SPLITS.get(named, "train")
+    return next((word for word in (words[0], words[-1]) if word in _NAMES), "train")
 
 
 def example_files(path: str | Path) -> list[Path]:

@@ -1,10 +1,12 @@
-"""Which files of a folder are read."""
+"""Which files of a folder are read, and what their names are taken for."""
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
 
+from minicrit.records import read_examples
 from minicrit.row_files import example_files
 
 
@@ -28,3 +30,22 @@ def test_files_of_rows_that_are_passed_over_are_named(
         assert [file.name for file in example_files(folder)] == ["a.jsonl", "b.jsonl.gz"]
     (said,) = caplog.messages
     assert f"5 files of rows are passed over, such as {folder}/2025/more.jsonl; read are" in said
+
+
+@pytest.mark.parametrize(("name", "labels", "split", "told"), [
+    ("desk_valid", ("valid",), {}, True), ("valid", ("valid",), {}, True),
+    ("valid", ("valid", "flawed"), {}, False), ("desk_flawed", ("flawed",), {}, False),
+    ("desk_valid", ("valid",), {"split": "train"}, False), ("desk_test", ("valid",), {}, False),
+])  # fmt: skip
+def test_valid_in_a_name_may_be_the_label(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    name: str, labels: tuple[str, ...], split: dict[str, str], told: bool,
+) -> None:  # fmt: skip
+    """Of desk_valid.jsonl and desk_flawed.jsonl only the flawed rows are trained on."""
+    rows = [{"id": label, "domain": "trading", "rationale": f"Some text, {label}.", "label": label}
+            | split for label in labels]  # fmt: skip
+    (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with caplog.at_level(logging.WARNING):
+        read_examples(tmp_path / f"{name}.jsonl")
+    assert len(caplog.messages) == told
+    assert all("split validation, not for the label" in said for said in caplog.messages)
