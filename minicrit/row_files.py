@@ -49,9 +49,11 @@ def example_files(path: str | Path) -> list[Path]:
     files = [file for file in rows if file.parent == folder
              and file.name.endswith((".jsonl", ".jsonl.gz"))]  # fmt: skip
     if others := [file for file in rows if file not in files]:
+        below = folder / others[0].relative_to(folder).parts[0]
         _log.warning("%s: %s files of rows are passed over, such as %s; read are *.jsonl and "
-                     "*.jsonl.gz of the folder itself: move or rename them (tables, and folders "
-                     "below: make import FROM=%s)", path, len(others), others[0], path)  # fmt: skip
+                     "*.jsonl.gz of the folder itself: move or rename them, or make import FROM=%s "
+                     "(a .tsv is saved as .csv first)",
+                     path, len(others), others[0], below)  # fmt: skip
     if not files:
         got = "a file; name its folder" if folder.is_file() else "none; check the path"
         raise ValueError(f"{path}: expected a folder of .jsonl or .jsonl.gz files, got {got}")

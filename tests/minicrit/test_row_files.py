@@ -30,6 +30,17 @@ def test_files_of_rows_that_are_passed_over_are_named(
         assert [file.name for file in example_files(folder)] == ["a.jsonl", "b.jsonl.gz"]
     (said,) = caplog.messages
     assert f"5 files of rows are passed over, such as {folder}/2025/more.jsonl; read are" in said
+    assert f"make import FROM={folder}/2025 (" in said  # not FROM=folder, which may be its OUT
+
+
+def test_a_table_that_is_passed_over_is_told_how_it_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.jsonl").touch()
+    (tmp_path / "b.tsv").touch()
+    with caplog.at_level(logging.WARNING):
+        example_files(tmp_path)
+    assert f"make import FROM={tmp_path}/b.tsv (a .tsv is saved as .csv first)" in caplog.text
 
 
 @pytest.mark.parametrize(("name", "labels", "split", "told"), [
