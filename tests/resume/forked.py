@@ -6,6 +6,7 @@
 What forks must have one thread and have used no thread pool of torch.
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -44,7 +45,7 @@ class Ended:
         seconds: it took.
         operations: file operations that it did, if it came to its end by itself.
         hung: whether it had to be killed.
-        said: the last of what it wrote.
+        said: the last of what it wrote; of one that hung, where each thread stood, too.
     """
 
     status: int
@@ -77,7 +78,7 @@ def run_forked(words: Sequence[str], folder: Path, harm: Harm | None = None) -> 
 
     watcher = threading.Thread(target=end)
     watcher.start()
-    said = _read(told)[-4000:].decode(errors="replace")
+    said = _read(told)[-12000:].decode(errors="replace")
     status = _awaited(child, over)
     watcher.join()
     seconds = time.monotonic() - started
@@ -140,6 +141,7 @@ def _command(harm: Harm | None, count: int) -> int:
     cli.load_recipe = lambda configs, flags: deepcopy(_parsed(tuple(configs), tuple(flags)))
     main = cli.main
     watch = Watch(harm)
+    faulthandler.dump_traceback_later(0.9 * PATIENCE)
     try:
         status = main()
     finally:

@@ -10,7 +10,7 @@ from data_gen.compose import compose
 from minicrit.records import write_examples
 from tests.data_gen.scripted_server import ScriptedServer
 from tests.resume.campaign import Record, course, judged, main, page, undisturbed
-from tests.resume.forked import Warm
+from tests.resume.forked import Ended, Warm
 from tests.resume.harm import EXPECTED, FULL, KINDS, MEMORY, Harm, drawn
 from tests.resume.stages import STAGES, differences, lay_out
 
@@ -50,6 +50,21 @@ def harmed(run, name: str, words: list[str], world: Path, folder: Path, moments)
     wrong = course(run, words, folder / "killed", harms, name, record)
     assert wrong + judged(stage, folder / "killed", whole) == []
     return record
+
+
+@pytest.mark.parametrize(("kind", "said", "failures"), [
+    (MEMORY, 'File "/lib/threading.py", line 969 in start\n', 0),
+    (MEMORY, 'File "/lib/threading.py", line 1002 in _bootstrap\n', 1),
+    ("SIGTERM", 'File "/lib/threading.py", line 969 in start\n', 1),
+])  # fmt: skip
+def test_what_hangs_is_a_failure_but_for_a_thread_that_python_could_not_begin(
+    kind, said, failures, tmp_path
+):
+    ends = iter([Ended(-9, 300.0, 0, hung=True, said=said), Ended(0, 1.0, 9, hung=False, said="")])
+    record = Record()
+    wrong = course(lambda *_: next(ends), [], tmp_path, [Harm(kind, seconds=0.1)], "sft", record)
+    assert len(wrong) == failures
+    assert record.kills == {("sft", kind): 1}
 
 
 @pytest.mark.slow
