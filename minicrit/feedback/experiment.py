@@ -40,7 +40,7 @@ import numpy.typing as npt
 from minicrit.feedback.evidence import METRICS, Evidence, gathered
 from minicrit.feedback.sequential import Floats, confidence_sequence, log_capital
 from minicrit.feedback.store import FeedbackStore
-from minicrit.files import open_alone, sha256_json, to_json, write_atomic
+from minicrit.files import folder_alone, open_alone, sha256_json, to_json, write_atomic
 from minicrit.jsonl import RefusedError, parse_line, shown
 from minicrit.measures import plain
 from minicrit.strictyaml import read_settings
@@ -207,7 +207,8 @@ class Experiment:
         if self.ended() is not None:
             return
         if self._served() is None:
-            with open_alone(self.log) as file:
+            # Of services that start at one time the second waits; beside a writer it is refused.
+            with folder_alone(self.log.parent), open_alone(self.log) as file:
                 if self._served() is None:
                     self._add(file, "served", "", critics)
         served = self._served() or {}
