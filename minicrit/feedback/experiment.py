@@ -202,7 +202,7 @@ class Experiment:
             critics: a hash of the one of each arm, as their folders may get other weights.
 
         Raises:
-            ValueError: if others have answered so far, and it is not over.
+            ValueError: if it was begun to be served with others, and is not over.
         """
         if self.ended() is not None:
             return
@@ -213,9 +213,9 @@ class Experiment:
                     self._add(file, "served", "", critics)
         served = self._served() or {}
         if arms := [arm for arm, one in critics.items() if served.get(arm) != one]:
-            raise ValueError(f"{self.path}: expected the critics that have answered so far, got "
-                             f"another {' and '.join(arms)}; put its weights and calibration back, "
-                             "or begin another experiment")  # fmt: skip
+            raise ValueError(f"{self.path}: expected the critics that it was first served with, "
+                             f"got another {' and '.join(arms)}; put its weights and calibration "
+                             "back, or begin another experiment")  # fmt: skip
 
     def _served(self) -> Mapping[str, str] | None:
         return next((row["evidence"] for row in self.entries() if row["event"] == "served"), None)

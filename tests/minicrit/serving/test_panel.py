@@ -160,8 +160,8 @@ def test_a_critic_that_was_trained_anew_meanwhile_does_not_go_on(critic, other, 
             pass
     other.identity = "of other weights"
     with (
-        pytest.raises(ValueError, match=r"e.yaml: expected the critics that have answered so far, "
-                      "got another treatment; put"),
+        pytest.raises(ValueError, match=r"e.yaml: expected the critics that it was first served "
+                      "with, got another treatment; put"),  # nobody was answered yet
         running(critic, tmp_path, experiment=found.path),
     ):  # fmt: skip
         pass
