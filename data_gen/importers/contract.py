@@ -5,6 +5,7 @@ label is set apart. In a table, which knows no null, an empty cell says nothing.
 """
 
 from dataclasses import asdict
+from pathlib import Path
 
 from data_gen.importers.draft import Draft, Importer, Place, Row, SetApartError
 from data_gen.importers.raw import ending
@@ -19,7 +20,8 @@ def convert(row: Row, place: Place) -> list[Draft]:
     found = labelled(row)
     if found is None or (table and "label" not in found):
         raise SetApartError("no label")
-    example = Example.from_row(row, source=place.stem, split=split_of(place.stem))
+    split = split_of(Path(place.path.name.removesuffix(".gz")).stem)  # of `desk.test.jsonl`, too
+    example = Example.from_row(row, source=place.stem, split=split)
     fields = {k: v for k, v in asdict(example).items() if k not in ("group", "split")}
     fields["flaw_type"] = row.get("flaw_type")  # as it was called, which is counted
     return [Draft(fields=fields, key=example.group, split=example.split, group=example.group)]

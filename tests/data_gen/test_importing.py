@@ -57,15 +57,16 @@ def test_a_benchmark_can_be_held_out_as_a_whole(tmp_path):
 
 
 def test_rows_that_name_no_split_are_of_that_of_their_file(tmp_path):
-    for name in ("train", "val", "test", "desk"):
+    names = ("train", "val", "test", "desk", "desk.test")
+    for name in names:
         row = raw.example_row(id=name, rationale=f"Of {name}: it rose, so it will.", group=name)
         row.pop("split")
         told = {**row, "id": f"{name}-told", "rationale": f"Told: {name}.", "split": "calibration"}
         raw.write(tmp_path / f"set/{name}.jsonl", raw.lines([row, {**told, "group": "told"}]))
     parts = {e.id: e.split for e in raw.imported(tmp_path / "set", "example")}
     assert parts == {"train": "train", "val": "validation", "test": "test", "desk": "train",
-                     **{f"{name}-told": "calibration" for name in ("train", "val", "test", "desk")},
-                     }  # fmt: skip
+                     "desk.test": "test",  # as where it is read itself
+                     **{f"{name}-told": "calibration" for name in names}}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "row", "evidence"), [
