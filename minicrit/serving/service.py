@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,7 +64,8 @@ class Service:
         # those who wait for precedents would keep feedback from the disk.
         self._seeker = ThreadPoolExecutor(1, thread_name_prefix="likeness")
         self._seeking = 0
-        self._counting = threading.Lock()
+        # Who waits for a count holds none of the threads that all share, as feedback needs them.
+        self._counting = asyncio.Lock()
         self._counted: tuple[float, dict[str, Any]] = (0.0, {})  # until when it is told
         instruments.waiting.set_function(lambda: panel.waiting)
         instruments.unrecorded.set_function(lambda: self.recorder.pending)
@@ -239,23 +239,23 @@ class Service:
 
     async def state(self) -> dict[str, Any]:
         """Counts, agreement, false positives, experiments."""
-        return await asyncio.to_thread(self._state)
+        async with self._counting:  # who comes meanwhile is told what the first one found
+            return await asyncio.to_thread(self._state)
 
     def _state(self) -> dict[str, Any]:
-        with self._counting:  # who comes meanwhile is told what the first one found
-            until, found = self._counted
-            if time.monotonic() < until:
-                return found
-            started = time.thread_time()
-            try:
-                critic, trial = self.panel.critic_of(), self.panel.trial
-                found = {**self.store.state(critic, trial), "trial": self.panel.state(self.store)}
-            except UnavailableError as error:
-                raise _unavailable() from error
-            spent = time.thread_time() - started
-            if spent > _QUICK_S:
-                self._counted = time.monotonic() + _TOLD_FOR * spent, found
+        until, found = self._counted
+        if time.monotonic() < until:
             return found
+        started = time.thread_time()
+        try:
+            critic, trial = self.panel.critic_of(), self.panel.trial
+            found = {**self.store.state(critic, trial), "trial": self.panel.state(self.store)}
+        except UnavailableError as error:
+            raise _unavailable() from error
+        spent = time.thread_time() - started
+        if spent > _QUICK_S:
+            self._counted = time.monotonic() + _TOLD_FOR * spent, found
+        return found
 
     @property
     def why_no_precedents(self) -> str | None:
