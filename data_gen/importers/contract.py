@@ -20,8 +20,8 @@ def convert(row: Row, place: Place) -> list[Draft]:
     found = labelled(row)
     if found is None or (table and "label" not in found):
         raise SetApartError("no label")
-    split = split_of(Path(place.path.name.removesuffix(".gz")).stem)  # of `desk.test.jsonl`, too
-    example = Example.from_row(row, source=place.stem, split=split)
+    stem = Path(place.path.name.removesuffix(".gz")).stem  # `desk.test` of `desk.test.jsonl`
+    example = Example.from_row(row, source=stem, split=split_of(stem))
     fields = {k: v for k, v in asdict(example).items() if k not in ("group", "split")}
     fields["flaw_type"] = row.get("flaw_type")  # as it was called, which is counted
     return [Draft(fields=fields, key=example.group, split=example.split, group=example.group)]

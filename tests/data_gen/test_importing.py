@@ -69,6 +69,17 @@ def test_rows_that_name_no_split_are_of_that_of_their_file(tmp_path):
                      **{f"{name}-told": "calibration" for name in names}}  # fmt: skip
 
 
+def test_rows_of_one_id_in_two_parts_are_not_taken_for_one_case(tmp_path, caplog):
+    """Both parts count from 1; of one source they were one group, and half was left out."""
+    for name in ("desk.train", "desk.test"):
+        row = raw.example_row(id="1", rationale=f"Of {name}: it rose, so it will.")
+        bare = {key: value for key, value in row.items() if key not in ("group", "source", "split")}
+        raw.write(tmp_path / f"set/{name}.jsonl", raw.lines([bare]))
+    (kept,) = raw.imported(tmp_path / "set", "example")
+    assert (kept.source, kept.split) == ("desk.test", "test")
+    assert "desk.train.jsonl:1: expected each id once, got 1" in caplog.text
+
+
 @pytest.mark.parametrize(("name", "row", "evidence"), [
     ("gsm8k.json", raw.processbench_row(problem="Is x = 2?", steps=["We try.", "x = 2", "So."],
                                         label=1), "We try.\n\nx = 2"),
