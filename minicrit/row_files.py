@@ -48,7 +48,7 @@ def example_files(path: str | Path) -> list[Path]:
             and not _is_aside(file.relative_to(folder))]  # fmt: skip
     files = [file for file in rows if file.parent == folder
              and file.name.endswith((".jsonl", ".jsonl.gz"))]  # fmt: skip
-    if others := [file for file in rows if file not in files]:
+    if others := sorted({*rows}.difference(files)):
         below = folder / others[0].relative_to(folder).parts[0]
         _log.warning("%s: %s files of rows are passed over, such as %s; read are *.jsonl and "
                      "*.jsonl.gz of the folder itself: move or rename them, or make import FROM=%s "
@@ -57,7 +57,8 @@ def example_files(path: str | Path) -> list[Path]:
     if not files:
         got = "a file; name its folder" if folder.is_file() else "none; check the path"
         raise ValueError(f"{path}: expected a folder of .jsonl or .jsonl.gz files, got {got}")
-    if twice := [f for f in files if f.suffix == ".gz" and f.with_suffix("") in files]:
+    plain = {f for f in files if f.suffix != ".gz"}
+    if twice := [f for f in files if f.with_suffix("") in plain]:
         raise ValueError(f"{twice[0]}: expected it plain or zipped, got both; remove one of them")
     return files
 
