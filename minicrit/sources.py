@@ -13,6 +13,10 @@ from minicrit.sums import stated_sums
 
 #: Digits as they stand in a text, parts of dates, times and versions among them.
 RUNS = re.compile(r"\d[\d,.:]*")
+#: The number of a line of a list, or of a step: it may be cited, but nothing is computed with it.
+_MARK = re.compile(
+    r"^[ \t]*(?:[-*] )?(?:step )?\(?\d{1,3}[.):](?=\s)", re.IGNORECASE | re.MULTILINE
+)
 _POINT = re.compile(r"(?<![\w.])\.\d+")
 #: Figures that need no source: the whole, and what rates are given per.
 CONSTANTS = frozenset({1.0, 100.0, 1000.0})
@@ -26,15 +30,19 @@ def sourced(text: str) -> frozenset[float]:
 
     Stated, following in one step, the chance of n even chances in a row, constants.
     """
+    stated, known = _stated(text), _stated(_MARK.sub("", text))
+    if len(known) > MANY:
+        return frozenset({*stated, *CONSTANTS})
+    rows = {100 * 0.5**n for n in known if n in range(1, 21)}
+    odds = {round(chance, digits) for chance in rows for digits in (0, 1, 2)}
+    return frozenset({*stated, *follow(known), *odds, *CONSTANTS})
+
+
+def _stated(text: str) -> set[float]:
     runs = (match.group().rstrip(".,:") for match in RUNS.finditer(text))
     values = {value_printed(run) for run in runs if NUMBER.fullmatch(run)}
     points = map(float, _POINT.findall(text))
-    stated = {v for v in (*figures(text), *values, *points) if math.isfinite(v)}
-    if len(stated) > MANY:
-        return frozenset({*stated, *CONSTANTS})
-    rows = {100 * 0.5**n for n in stated if n in range(1, 21)}
-    odds = {round(chance, digits) for chance in rows for digits in (0, 1, 2)}
-    return frozenset({*stated, *follow(stated), *odds, *CONSTANTS})
+    return {v for v in (*figures(text), *values, *points) if math.isfinite(v)}
 
 
 def unsourced(text: str) -> set[float]:

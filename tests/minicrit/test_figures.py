@@ -33,6 +33,23 @@ def test_from_many_figures_nothing_is_derived():
     assert sourced(more) == figures(more) | CONSTANTS
 
 
+@pytest.mark.parametrize("text", [
+    "1. Hello.\n2. One in 3 is a copy.\n3. Of these 95% are found.",
+    "Step 1: hello.\nStep 2: one in 3 is a copy.\nStep 3: of these 95% are found.",
+    "(1) Hello.\n- 2) One in 3 is a copy.\n3: Of these 95% are found.",
+])  # fmt: skip
+def test_numbers_of_a_list_may_be_cited_and_nothing_follows_from_them(text):
+    """Of 95 and the number of the second line it followed that 93 % of the alarms are real."""
+    found = sourced(text)
+    assert {1.0, 2.0, 3.0, 95.0} <= found
+    assert {92.0, 98.0} <= found  # one is 3 less, one more
+    assert found.isdisjoint({93.0, 94.0, 96.0})
+
+
+def test_a_figure_that_ends_its_line_is_no_number_of_a_list():
+    assert 93.0 in sourced("Of 95 we lost\n2.5 and 2. So it goes.")
+
+
 def test_nothing_follows_from_nothing_and_nothing_is_divided_by_zero():
     assert set(follow([])) == set()
     assert set(follow([0.0])) == {0.0, 100.0}
