@@ -24,7 +24,7 @@ from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.error_facts import FORM, Analysis, error_rows, report_of
 from minicrit.errors_page import errors_html, errors_markdown
-from minicrit.files import sha256_file, sha256_folder, write_atomic, write_json
+from minicrit.files import sha256_path, write_atomic, write_json
 from minicrit.jsonl import write_rows
 from minicrit.judging import (
     Item,
@@ -65,7 +65,7 @@ def analyse_errors(recipe: Recipe, *, load: Load | None = None) -> dict[str, Any
     _check(settings)
     service = _service(settings)  # now, not after the long writing
     examples, _ = of_split([settings.data], settings.split, "errors")
-    items = {settings.data.as_posix(): _hash(settings.data)}  # now: it may change meanwhile
+    items = {settings.data.as_posix(): sha256_path(settings.data)}  # now: it may change meanwhile
     if settings.limit:
         examples = limited(examples, settings.limit, recipe.seed)
     judge = (load or partial(load_judge, base_folder=recipe.base.folder))(settings.model)
@@ -188,11 +188,7 @@ def _opinions(
 def _others(settings: ErrorsConfig) -> dict[str, str]:
     """Hash of what was read beside the items, by path."""
     paths = [*_training(settings), *filter(None, [settings.opinions])]
-    return {path.as_posix(): _hash(path) for path in paths}
-
-
-def _hash(path: Path) -> str:
-    return sha256_folder(path) if path.is_dir() else sha256_file(path)
+    return {path.as_posix(): sha256_path(path) for path in paths}
 
 
 def _write(settings: ErrorsConfig, report: dict[str, Any], found: Analysis, bars: Bars) -> None:

@@ -27,7 +27,7 @@ from data_gen.oracle import gives_reasons
 from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.critic import Critic
-from minicrit.files import sha256_file, sha256_folder, write_atomic, write_json
+from minicrit.files import sha256_path, write_atomic, write_json
 from minicrit.jsonl import write_rows
 from minicrit.judging import item_of, one_by_one, remove_partial, score_items
 from minicrit.kept import in_passes
@@ -105,7 +105,7 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
     settings = recipe.explain
     limits.require("explain", settings)
     examples, _ = of_split([settings.data], settings.split, "explain")
-    inputs = {settings.data.as_posix(): _hash(settings.data)}  # now: it may change meanwhile
+    inputs = {settings.data.as_posix(): sha256_path(settings.data)}  # now: it may change meanwhile
     if settings.limit:
         examples = limited(examples, settings.limit, recipe.seed)
     critic = (load or partial(Critic.load, base_folder=recipe.base.folder))(settings.model)
@@ -169,10 +169,6 @@ def _write_some(
 def _read(example: Example, p: float, critic: Critic, found: Explanation) -> Read:
     right = (p > critic.threshold) == (example.label == "flawed")
     return Read(example, p, right, said_type(found.text), found)
-
-
-def _hash(path: Path) -> str:
-    return sha256_folder(path) if path.is_dir() else sha256_file(path)
 
 
 def _write(settings: ExplainConfig, report: dict[str, Any], reads: Sequence[Read]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minicrit.files import sha256_file, sha256_folder
+from minicrit.files import sha256_path
 from minicrit.jsonl import parse_object, shown
 from minicrit.manifest import check_outputs, read_manifest
 
@@ -111,7 +111,7 @@ def _inputs(
             found.absent.append(f"{made}: {name} ({path})")
             continue
         if path not in hashes:
-            hashes[path] = sha256_folder(path) if path.is_dir() else sha256_file(path)
+            hashes[path] = sha256_path(path)
             found.files += 1
         if hashes[path] == recorded:
             continue

@@ -102,6 +102,11 @@ def sha256_folder(path: str | Path) -> str:
     return sha256_json(folder_hashes(path))
 
 
+def sha256_path(path: Path) -> str:
+    """Hash of a file's bytes, or of a folder (`sha256_folder`)."""
+    return sha256_folder(path) if path.is_dir() else sha256_file(path)
+
+
 def write_atomic(path: str | Path, data: bytes | str) -> None:
     """Write a whole file at once: afterwards `path` holds the old bytes or the new ones."""
     with atomic_file(path) as file:

@@ -20,8 +20,8 @@ from minicrit.files import (
     FITTED,
     folder_hashes,
     sha256_file,
-    sha256_folder,
     sha256_json,
+    sha256_path,
     to_json,
     write_json,
 )
@@ -201,7 +201,7 @@ def _input(name: str, path: Path) -> dict[str, str]:
     inside = given.is_relative_to(here)
     return {
         "path": (given.relative_to(here) if inside else path).as_posix(),
-        "sha256": sha256_folder(path) if path.is_dir() else sha256_file(path),
+        "sha256": sha256_path(path),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minicrit import tables
-from minicrit.files import sha256_file, sha256_folder, sha256_json
+from minicrit.files import sha256_json, sha256_path
 from minicrit.jsonl import shown
 from minicrit.measure_config import BenchmarkConfig
 from minicrit.measures import Truth, plain
@@ -91,7 +91,7 @@ def input_hashes(settings: BenchmarkConfig) -> dict[str, str]:
     paths = data_paths(settings)
     if settings.words and settings.words_data:
         paths.append(settings.words_data)
-    return {p.as_posix(): sha256_folder(p) if p.is_dir() else sha256_file(p) for p in paths}
+    return {p.as_posix(): sha256_path(p) for p in paths}
 
 
 def facts_of(

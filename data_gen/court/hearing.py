@@ -37,7 +37,7 @@ from data_gen.court.qualification import examined
 from data_gen.court.verdicts import figures, to_read
 from data_gen.court.verdicts_page import verdicts_page
 from data_gen.court.writings import Writing, docket, write_about
-from minicrit.files import sha256_file, sha256_folder, sha256_json, write_atomic, write_json
+from minicrit.files import sha256_json, sha256_path, write_atomic, write_json
 from minicrit.jsonl import readable, write_rows
 from minicrit.judging import Judge, load_judge
 from minicrit.manifest import provenance
@@ -182,7 +182,7 @@ def _question(example: Example, one: Writing, two: Writing) -> Question | None:
 
 def _hashes(recipe: "Recipe") -> dict[str, str]:
     paths = data_paths(recipe.benchmark)
-    return {p.as_posix(): sha256_folder(p) if p.is_dir() else sha256_file(p) for p in paths}
+    return {p.as_posix(): sha256_path(p) for p in paths}
 
 
 def _items(chosen: list[Example], examples: list[Example], truth: Truth) -> dict[str, Any]:
