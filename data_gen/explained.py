@@ -1,21 +1,21 @@
 """Whether a written critique explains what it says: evidence, reasons, figures, sums.
 
 A figure may stand in the rationale or in the reference critique, be the result of a sum that the
-critique states, or follow from the figures of the rationale in one step of arithmetic: sum,
-difference, product, ratio, a share or a change in percent, a rate per 1,000, the chance of an even
-run (`sources.sourced`, by which grounded critics write, the oracle scores and the constitution
-goes). The reference is never shown to who writes; its figures count as it works out what takes more
-steps than one, as the share of real alarms at a base rate. With many figures in a text nearly
+critique states or of what else it works out in so many words (`derivations`), or follow from the
+figures of the rationale in one step of arithmetic: sum, difference, product, ratio, a share or a
+change in percent, a rate per 1,000, the chance of an even run (`sources.sourced`, by which grounded
+critics write, the oracle scores and the constitution goes). The reference is never shown to who
+writes; its figures count as it may take more steps than one. With many figures in a text nearly
 anything follows from some two of them, so few are called stray, and those surely are; with more
-than 40, nothing is taken to follow.
+than 40, nothing is taken to follow. Whether a figure with a source is the right one is known of
+sums and derivations.
 """
 
-from data_gen.oracle import given, prose_of, score
+from data_gen.oracle import prose_of, score, stray
+from minicrit.derivations import untrue
 from minicrit.misses import Explanation
 from minicrit.prompts import UnparsedError, parse_critique
 from minicrit.records import Example
-from minicrit.sources import unsourced
-from minicrit.sums import stated_sums
 from minicrit.written import is_verbatim
 
 
@@ -45,8 +45,8 @@ def explanation_of(
         overlap=parts.get("evidence"),
         verbatim=is_verbatim(example, critique.evidence) if critique.evidence else None,
         reasons=parts.get("content"),
-        stray=tuple(sorted(unsourced(prose) - given(example))),
-        miscounted=tuple(one.text for one in stated_sums(prose) if not one.holds),
+        stray=tuple(sorted(stray(example, prose))),
+        miscounted=tuple(untrue(example.rationale, prose)),
     )
 
 

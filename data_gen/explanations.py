@@ -40,13 +40,13 @@ from minicrit.records import Example
 from minicrit.selection import limited, of_split
 from minicrit.tables import cell, left_out
 
-FORM = "explanations-4"
+FORM = "explanations-5"
 #: Name of each figure, over which items it goes, and what it says.
 FIGURES = {
     "parsed": "of all: complete and in the fixed form",
     "verdict_right": "of all: the verdict of the readout is that of the label",
     "no_invented_figure": "of all: figures stand in text or reference, or follow from the text",
-    "no_false_sum": "of all: every sum that is stated comes to what is said",
+    "no_false_sum": "of all: sums, and what else it says to have worked out, come to what is said",
     "flaw_type_right": "of flawed whose flaw is known: it names the flaw",
     "evidence_overlap": "of flawed: F1 over the characters of the evidence, 0 without any",
     "evidence_verbatim": "of flawed: the evidence stands in the text word for word",

@@ -2,23 +2,24 @@
 
 The verdict decides: a critique with the wrong one scores 0, with the right one at least 1/2, and
 the rest says how well it is argued: above all whether it names the flaw and gives the reasons that
-the reference gives (`reasons`). One that states a sum which does not hold is worth its verdict
-alone. Words are never searched for a verdict; see `prompts`.
+the reference gives (`reasons`). One that states a sum which does not hold, or works out what does
+not come to what it says, is worth its verdict alone. Words are never searched for a verdict; see
+`prompts`.
 """
 
 import re
 from dataclasses import dataclass
 
 from data_gen.reasons import reasons_f1, stems
+from minicrit.derivations import Derivations, untrue
 from minicrit.figures import figures
 from minicrit.prompts import Critique, UnparsedError, parse_critique
 from minicrit.records import Example
 from minicrit.sources import sourced, unsourced
-from minicrit.sums import stated_sums
 from minicrit.written import evidence_f1
 
 #: Raise it with any change of a score: what was selected by another version is selected anew.
-VERSION = "5"
+VERSION = "6"
 #: What each part counts among those that apply.
 WEIGHTS = {
     "flaw_type": 3.0, "content": 3.0, "evidence": 2.0, "severity": 0.5, "figures": 1.0,
@@ -66,7 +67,7 @@ def score(example: Example, text: str, *, whole: bool = True) -> Score:
     if critique.label != example.label:
         return Score(0.0, {"verdict": 0.0})
     parts = _parts(example, critique)
-    if any(not one.holds for one in stated_sums(prose_of(critique))):
+    if untrue(example.rationale, prose_of(critique)):
         return Score(VERDICT, {"verdict": 1.0, **parts, "figures": 0.0})
     weight = sum(WEIGHTS[name] for name in parts)
     argued = sum(WEIGHTS[name] * value for name, value in parts.items()) / weight
@@ -109,16 +110,19 @@ def prose_of(said: Example | Critique) -> str:
     return " ".join(filter(None, (said.strengths, said.critique, said.fix)))
 
 
-def given(example: Example) -> frozenset[float]:
-    """Figures that a critique may cite: of the rationale and what follows, of its reference."""
-    return sourced(example.rationale) | figures(prose_of(example))
+def stray(example: Example, prose: str) -> set[float]:
+    """Figures of a critique without a source.
+
+    They neither stand in the rationale or the reference, nor follow, nor are worked out rightly.
+    """
+    known = sourced(example.rationale) | figures(prose_of(example))
+    return unsourced(prose) - known - Derivations(example.rationale).right(prose)
 
 
 def _figures_right(example: Example, prose: str) -> float:
     """Share of the figures cited that have a source."""
     cited = figures(prose)
-    stray = unsourced(prose) - given(example)
-    return len(cited - stray) / len(cited) if cited else 1.0
+    return 1 - len(stray(example, prose)) / len(cited) if cited else 1.0
 
 
 def _complete(critique: Critique) -> float:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from data_gen.oracle import QUOTED, given
+from data_gen.oracle import QUOTED, stray
 from minicrit.prompts import FIELDS, Critique
 from minicrit.records import Example
-from minicrit.sources import unsourced
 from minicrit.strictyaml import read_settings
 from minicrit.written import is_verbatim
 
@@ -123,8 +122,7 @@ def _quoted(example: Example, critique: Critique) -> str | None:
 
 def _figures(example: Example, critique: Critique) -> str | None:
     """Figures that the reference works out follow from the text, too, so they may be cited."""
-    known = given(example)
-    wrong = (field for field, text in _prose(critique) if unsourced(text) - known)
+    wrong = (field for field, text in _prose(critique) if stray(example, text))
     return next(wrong, _KEPT)
 
 

@@ -4,9 +4,10 @@ Left to itself a critic misquotes by a word, prints figures that stand nowhere, 
 names a flaw that there is not. Here it writes greedily with three restrictions. Where it opens a
 quotation, the span is read off likelihoods (`spans`), word for word from the rationale. A figure is
 written only if it stands in the rationale or follows from figures there in one step of arithmetic
-(`figures.follow`), and as result of a sum that the text has begun only if it is the right one
-(`sums`). And flaw and severity are of those that there are (`taxonomy`). Else the next likeliest
-token is taken. That a figure has a source does not make it the one that matters.
+(`figures.follow`), and as result of a sum that the text has begun, or of what else it works out in
+so many words, only if it is the right one (`sums`, `derivations`). And flaw and severity are of
+those that there are (`taxonomy`). Else the next likeliest token is taken. That any other figure has
+a source does not make it the one that matters.
 """
 
 import re
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 from minicrit.accepting import Greedy, Rule
+from minicrit.derivations import Derivations, wrong_turn
 from minicrit.encoding import Encoder
 from minicrit.figures import NUMBER, figures, value_printed
 from minicrit.packing import Tree
@@ -31,7 +33,7 @@ from minicrit.taxonomy import FLAW_TYPES, SEVERITIES
 
 #: Names this way of writing; changes whenever another text may come of it, but for the rules of
 #: sums (`recount.RULES`).
-MANNER = "grounded-6"
+MANNER = "grounded-7"
 #: What stands before a quotation in a critique, see `prompts.render_critique`.
 MARK = '\nEvidence: "'
 #: What may stand behind the headings that have only so many answers.
@@ -53,6 +55,10 @@ class Sources:
         return sourced(self.rationale)
 
     @cached_property
+    def _derivations(self) -> Derivations:
+        return Derivations(self.rationale)
+
+    @cached_property
     def _runs(self) -> frozenset[str]:
         """Digits as they stand in the rationale, dates, times and versions among them."""
         return frozenset(m.group().rstrip(".,:") for m in RUNS.finditer(self.rationale))
@@ -72,9 +78,10 @@ class Sources:
         last = _RUN.search(text)
         done = text[: last.start()] if last else text
         said = before[: found.start()] if (found := _RUN.search(before)) else before
-        if _false(done) > _false(said) or any(
-            value not in self.values for value in unsourced(done) - figures(said)
-        ):
+        if self._false(done) > self._false(said):
+            return False
+        known = self._derivations.right(done)
+        if any(value not in self.values for value in unsourced(done) - figures(said) - known):
             return False
         return last is None or self._begins(done, last.group())
 
@@ -83,13 +90,22 @@ class Sources:
         last = _RUN.search(text)
         if last is None:
             return True
-        called = called_for(text[: last.start()])
+        called = self._called_for(text[: last.start()])
         return all(value_printed(m.group()) in (self.values if called is None else called)
                    for m in NUMBER.finditer(last.group()))  # fmt: skip
 
+    def _called_for(self, text: str) -> frozenset[float] | None:
+        called = called_for(text)
+        return self._derivations.called_for(text) if called is None else called
+
+    def _false(self, text: str) -> int:
+        """So many sums do not hold, and so much was not worked out rightly."""
+        sums = sum(not one.holds for one in stated_sums(text))
+        return sums + len(self._derivations.untrue(text))
+
     def _begins(self, done: str, run: str) -> bool:
         """Whether a figure that may stand after `done` begins so."""
-        called = called_for(done)
+        called = self._called_for(done)
         values = self.values if called is None else called
         forms = self._forms if called is None else sorted(_printed(called))
         bare = run.rstrip(".,:")
@@ -119,10 +135,6 @@ def _are_named(text: str) -> bool:
         if there and not (name in names if ended else any(n.startswith(name) for n in names)):
             return False
     return True
-
-
-def _false(text: str) -> int:
-    return sum(not one.holds for one in stated_sums(text))
 
 
 class Grounded(Greedy):
@@ -182,7 +194,7 @@ class Grounded(Greedy):
         text = self._said([token])
         if self.quotes and MARK in text and not text.endswith(MARK):
             return False  # the quote and what follows it in one token
-        return self.sources.lets(self._text, text) and _are_named(text)
+        return self.sources.lets(self._text, text) and _are_named(text) and not wrong_turn(text)
 
     def _said(self, more: list[int]) -> str:
         return str(self.encoder.tokenizer.decode(self._ids + more))

@@ -59,7 +59,8 @@ class Explanation:
             where the reference gives none.
         stray: figures that stand neither in the rationale nor in its reference, nor follow from
             the rationale.
-        miscounted: sums as stated whose result is not theirs, see `sums`.
+        miscounted: sums and what else is worked out, as stated, that come to something else, see
+            `derivations.untrue`.
     """
 
     text: str

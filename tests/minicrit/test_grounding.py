@@ -66,6 +66,19 @@ def test_a_sum_comes_to_what_it_makes(begin, right, wrong):
     assert passes(sources, begin.rstrip(" ") + " about ", wrong)  # that states no sum
 
 
+def test_what_is_worked_out_comes_to_what_it_makes():
+    """Whatever figures have a source: 95% and 18 do."""
+    sources = Sources("One in 2,000 cups is bad. A ring comes with 90% of them, and 5% of the rest."
+                      " The hall saw 18 falls in 1,000 days and the yard 6 in 14,000.")  # fmt: skip
+    case = "With one true case in 2,000, 90% of them caught and 5% of the rest flagged too, "
+    rates = "Per 1,000 days the yard had "
+    for begin, right, wrong in ((case, "0.9%", "95%"), (rates, "0.43", "18"),
+                                ("At one in ", "2,000", "18")):  # fmt: skip
+        assert passes(sources, begin, right)
+        assert not passes(sources, begin, wrong)
+    assert not passes(Sources("It rang 9 times."), case, "95%")  # whatever the text says of it
+
+
 def test_the_critiques_that_are_taught_state_no_false_sum():
     said = 0
     for example in (c.example for c in compose(400, 3, "train")):

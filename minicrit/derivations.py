@@ -1,0 +1,240 @@
+"""What a critique works out of its rationale in so many words, and what that comes to.
+
+`With one true case in 2,000, 98% of them caught and 3% of the rest flagged too, 2% of the alarms
+are real`: language models begin such a sentence well and end it with any figure at hand. Sums that
+state all their terms and take one step are `sums`; here more than one step leads to the figure, or
+the terms stand in the rationale alone, as of a rate per 1,000. What a figure has to be is worked
+out from what stands before it, whether the critique is being written (`grounding`) or judged. Where
+the rationale does not say clearly what belongs together, nothing is asked of the figure.
+
+Apart from `recount`, as no verdict depends on it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+from minicrit.figures import NUMBER, agree, figures, rounded, value_printed
+from minicrit.sums import stated_sums
+
+_N = r"(\d+(?:,\d{3})*(?:\.\d+)?)"
+_MONEY = "[$\u20ac\u00a3]?"
+_STOP = re.compile(r"[.!?](?=\s|$)|\n")
+_ONE_IN = re.compile(rf"\b(?:one|1) (?:in|out of) (?:every )?{_N}", re.IGNORECASE)
+_PERCENT = re.compile(rf"(?<![\w.,:]){_N}(?:%| per ?cent)")
+#: So much is read of a critique before a figure.
+_LONGEST = 240
+
+# How critiques lead up to a figure. Of alarms, on which there is a true case among so many:
+_CASE = r"\b[Ww]ith one true case in "
+_CAUGHT = rf"{_CASE}{_N}, "
+_FLAGGED = rf"{_CAUGHT}{_N}% of them caught and "
+_SHARE = rf"{_FLAGGED}{_N}% of the rest flagged too, (?:only )?"
+_AT = r"\bAt one in "
+_REAL = rf"{_AT}{_N}, (?:only )?"
+# Of what is still to be paid and what it brings:
+_SPENT = rf"\bWhat is spent, {_MONEY}"
+_REST = rf"\bFrom here on {_MONEY}"
+_BUYS = rf"{_REST}{_N}(?P<unit>[^\d.,;]{{0,30}}?) buys (?:only )?{_MONEY}"
+_TURN = rf"{_BUYS}{_N}(?P=unit), a (?P<turn>gain|loss)"
+_BALANCE = rf"{_TURN} of {_MONEY}"
+# Of two rates:
+_PER = rf"\bPer {_N} "
+_RATE = rf"{_PER}(?P<name>[^.;:\d]{{1,80}}?) had "
+_OTHER_RATE = rf"{_RATE}{_N}[^.;\d]{{0,60}}? and [^.;\d]{{1,60}}? "
+_EITHER = rf"{_PER}(?:[^.;:\d]{{1,40}}? )?it is "
+_AGAINST = rf"{_EITHER}{_N} against "
+
+#: What a figure may be: a few values, or None where there is no telling.
+Values = tuple[float, ...] | None
+
+
+class Derivations:
+    """What critiques of one rationale may say that they have worked out."""
+
+    def __init__(self, rationale: str) -> None:
+        self.stated = tuple(figures(rationale))
+        self.cases = tuple(value_printed(found[1]) for found in _ONE_IN.finditer(rationale))
+        self.hits = _hits(rationale)
+        self.rates = _Rates.of(rationale)
+
+    def called_for(self, text: str) -> frozenset[float] | None:
+        """What a figure that follows has to be, rounded to no, one or two decimals.
+
+        Args:
+            text: what stands before it.
+
+        Returns:
+            The values, or None if the text leads up to no figure that is known.
+        """
+        values = self._values(text)
+        if values is None:
+            return None
+        return frozenset(one for value in values for one in rounded(value) if one or not value)
+
+    def untrue(self, text: str) -> list[str]:
+        """What a critique says that it has worked out, and that comes to something else."""
+        led = [_upto(text, figure) for figure, holds in self._led_up_to(text) if not holds]
+        return led + [found.group() for found in _TURNS.finditer(text) if _is_wrong(found)]
+
+    def right(self, text: str) -> set[float]:
+        """The figures of a critique that it has worked out rightly."""
+        return {value_printed(one.group()) for one, holds in self._led_up_to(text) if holds}
+
+    def _led_up_to(self, text: str) -> Iterator[tuple[re.Match[str], bool]]:
+        """The figures that a text leads up to, and whether they are what they have to be."""
+        for figure in NUMBER.finditer(text):
+            values = self._values(text[: figure.start()])
+            if values is not None:
+                said = figure.group().rstrip("%")
+                decimals = len(said.partition(".")[2])
+                yield figure, any(agree(v, value_printed(said), decimals=decimals) for v in values)
+
+    def _values(self, text: str) -> Values:
+        before = text[-_LONGEST:]
+        for leads, values in _LEADS:
+            if found := leads.search(before):
+                return values(self, found)
+        return None
+
+
+def wrong_turn(text: str) -> bool:
+    """Whether a text ends in a gain that is a loss by its own figures, or in a loss, a gain."""
+    found = _TURNED.search(text[-_LONGEST:]) if text.endswith(("gain", "loss")) else None
+    return found is not None and _is_wrong(found)
+
+
+def untrue(rationale: str, text: str) -> list[str]:
+    """All that a critique says it has counted or worked out, and that comes to something else."""
+    false = [one.text for one in stated_sums(text) if not one.holds]
+    return false + Derivations(rationale).untrue(text)
+
+
+def _upto(text: str, figure: re.Match[str]) -> str:
+    """The sentence of a figure up to it."""
+    start = max((stop.end() for stop in _STOP.finditer(text, 0, figure.start())), default=0)
+    return text[start : figure.end()].strip()
+
+
+_TURNS, _TURNED = re.compile(_TURN), re.compile(rf"{_TURN}\Z")
+
+
+def _is_wrong(found: re.Match[str]) -> bool:
+    gain = value_printed(found[3]) - value_printed(found[1])
+    return gain < 0 if found["turn"] == "gain" else gain > 0
+
+
+def _hits(rationale: str) -> tuple[float, float] | None:
+    """In percent, how much of the true cases is caught and how much of the others is flagged.
+
+    They stand in the sentence that says how rare these are, or next to it; None if it is not clear.
+    """
+    single = _sentences(rationale)
+    places = [place for place, text in enumerate(single) if _ONE_IN.search(text)]
+    if len(places) != 1:
+        return None
+    near = single[max(0, places[0] - 1) : places[0] + 2]
+    found = [{value_printed(one[1]) for one in _PERCENT.finditer(text)} for text in near]
+    pairs = [those for those in found if len(those) == 2] or [set().union(*found)]  # noqa: PLR2004
+    return (max(pairs[0]), min(pairs[0])) if len(pairs) == 1 and len(pairs[0]) == 2 else None  # noqa: PLR2004
+
+
+def _sentences(text: str) -> list[str]:
+    ends = [0, *(found.end() for found in _STOP.finditer(text)), len(text)]
+    return [text[start:end] for start, end in pairwise(ends)]
+
+
+class _Rates:
+    """Two counts of events, each with what it was counted in, in one sentence or two."""
+
+    def __init__(self, sentence: str, quantities: list[re.Match[str]]) -> None:
+        """Of a sentence and its four figures; `given` tells whether they are two such counts."""
+        values = [value_printed(one.group()) for one in quantities]
+        pairs = (values[:2], values[2:])
+        self.given = all(0 <= min(pair) < max(pair) for pair in pairs) and (
+            (pairs[0][0] < pairs[0][1]) == (pairs[1][0] < pairs[1][1])
+        )
+        self.values = tuple(min(pair) / max(pair) if self.given else 0.0 for pair in pairs)
+        self._words, self._turn = sentence.lower(), quantities[1].start()
+
+    @classmethod
+    def of(cls, rationale: str) -> "_Rates | None":
+        """Those of a rationale; None if there are none, or several."""
+        single = _sentences(rationale)
+        for places in (single, [one + other for one, other in pairwise(single)]):
+            found = [rates for text in places if (rates := cls._read(text))]
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
+
+    @classmethod
+    def _read(cls, text: str) -> "_Rates | None":
+        quantities = [one for one in NUMBER.finditer(text) if not one.group().endswith("%")]
+        if len(quantities) != 4:  # noqa: PLR2004
+            return None
+        rates = cls(text, quantities)
+        return rates if rates.given else None
+
+    def named(self, name: str) -> tuple[float, ...]:
+        """Of whom a phrase names at its end: by the longest end of it that stands here."""
+        words = name.lower().split()
+        for first in range(len(words)):
+            at = self._words.find(" ".join(words[first:]))
+            if at >= 0:
+                return (self.values[at > self._turn],)
+        return self.values
+
+
+def _share(n: float, caught: float, flagged: float) -> Values:
+    """Of alarms those that are real, in percent, at one true case in n (Bayes)."""
+    alarms = caught + flagged * (n - 1)
+    return (100 * caught / alarms,) if alarms > 0 else None
+
+
+def _real(about: Derivations, found: re.Match[str]) -> Values:
+    return _share(value_printed(found[1]), *about.hits) if about.hits else None
+
+
+def _rate(about: Derivations, found: re.Match[str]) -> Values:
+    if about.rates is None:
+        return None
+    per = value_printed(found[1])
+    return tuple(per * one for one in about.rates.named(found["name"]))
+
+
+def _either(about: Derivations, found: re.Match[str]) -> Values:
+    if about.rates is None:
+        return None
+    return tuple(value_printed(found[1]) * one for one in about.rates.values)
+
+
+def _other(about: Derivations, found: re.Match[str]) -> Values:
+    """The rate that was not said first."""
+    both, said = _either(about, found), found[found.re.groups]
+    if both is None:
+        return None
+    decimals = len(said.partition(".")[2])
+    was = [agree(value, value_printed(said), decimals=decimals) for value in both]
+    return tuple(value for value, other in zip(both, reversed(was), strict=True) if other) or both
+
+
+#: What leads up to a figure, and what that figure may be.
+_LEADS: tuple[tuple[re.Pattern[str], Callable[[Derivations, re.Match[str]], Values]], ...] = tuple(
+    (re.compile(rf"{leads}\Z"), values)
+    for leads, values in (
+        (_SHARE, lambda _, found: _share(*map(value_printed, found.groups()))),
+        (_FLAGGED, lambda about, _: about.hits and about.hits[1:]),
+        (_CAUGHT, lambda about, _: about.hits and about.hits[:1]),
+        (_REAL, _real),
+        (_CASE, lambda about, _: about.cases or None),
+        (_AT, lambda about, _: about.cases or None),
+        (_BALANCE, lambda _, found: (abs(value_printed(found[3]) - value_printed(found[1])),)),
+        (_BUYS, lambda about, _: about.stated),
+        (_REST, lambda about, _: about.stated),
+        (_SPENT, lambda about, _: about.stated),
+        (_AGAINST, _other),
+        (_OTHER_RATE, _other),
+        (_EITHER, _either),
+        (_RATE, _rate),
+    )
+)

@@ -1,0 +1,111 @@
+"""What critiques work out: Bayes, balances and rates by hand, and where nothing is asked."""
+
+from dataclasses import replace
+
+import pytest
+
+from data_gen.compose import compose
+from data_gen.oracle import VERDICT, prose_of, score, stray
+from minicrit.derivations import Derivations, untrue, wrong_turn
+from minicrit.prompts import critique_of, render_critique
+from minicrit.records import Example
+
+ALARMS = "One out of 500 cups is cracked. We get a ring for 98% of those and for 3% of the others."
+JOBS = ("Yesterday 40 of us met. The old cluster had 18 failed jobs in 1,000 jobs, the new cluster "
+        "36 in 14,000. Rest.")  # fmt: skip
+COSTS = "So far 600k has gone into it. It needs 130k more and will then return 90k."
+#: What comes of it is 100 * 98 / (98 + 3 * 499) = 6.144.
+CASE = "With one true case in 500, 98% of them caught and 3% of the rest flagged too, "
+
+
+@pytest.mark.parametrize(("rationale", "before", "called"), [
+    (ALARMS, CASE, {6, 6.1, 6.14}),
+    (ALARMS, CASE + "only ", {6, 6.1, 6.14}),
+    (ALARMS, "At one in 500, only ", {6, 6.1, 6.14}),
+    (ALARMS, "With one true case in ", {500}),
+    (ALARMS, "At one in ", {500}),
+    (ALARMS, "With one true case in 500, ", {98}),
+    (ALARMS, "With one true case in 500, 98% of them caught and ", {3}),
+    # from what the critique says itself, whatever the text has
+    ("Nothing.", "With one true case in 3, 92% of them caught and 4% of the rest flagged too, ",
+     {92}),
+    ("One in 2 is ill, and 5% of the well ring the bell. The ill ring it in 95% of cases.",
+     "At one in 2, ", {95}),
+    (JOBS, "Per 1,000 jobs the old cluster had ", {18}),
+    (JOBS, "Per 1,000 jobs the new cluster had ", {3, 2.6, 2.57}),
+    (JOBS, "Per 1,000 jobs the old cluster had 18 failed jobs and the new cluster ",
+     {3, 2.6, 2.57}),
+    (JOBS, "Per 1,000 jobs the new cluster had 2.57 failed jobs and the other had ", {18}),
+    (JOBS, "Per 1,000 it is ", {18, 3, 2.6, 2.57}),
+    (JOBS, "Per 1,000 it is 18 against ", {3, 2.6, 2.57}),
+    (JOBS, "Per 100 it is 0.26 against ", {2, 1.8}),
+    (JOBS, "Per 1,000 jobs the team had ", {18, 3, 2.6, 2.57}),  # nobody knows which
+    ("In 9,000 calls the east net had 18 lost; in 2,000 calls the west net had 2.",
+     "Per 1,000 calls the west net had ", {1}),
+    ("The hall saw 3 falls in 100 days. The yard saw 8 in 4,000.", "Per 1,000 it is 2 against ",
+     {30}),
+    (COSTS, "From here on 130k buys only 90k, a loss of ", {40}),
+    (COSTS, "What is spent, ", {600, 130, 90}),
+    ("It cost $5.", "From here on $1,500 buys $2,000, a gain of $", {500}),
+])  # fmt: skip
+def test_what_a_figure_has_to_be(rationale, before, called):
+    assert Derivations(rationale).called_for(before) == called
+
+
+@pytest.mark.parametrize(("rationale", "before"), [
+    (ALARMS, "It is "),
+    (ALARMS, "In 2024 at one in 500, only "),  # no beginning of a sentence as they are taught
+    (ALARMS + " Of 40 saucers, one in 9 is chipped.", "At one in 500, only "),
+    ("One in 500 cups is cracked. 98% ring, 3% do not, 40% are blue.", "At one in 500, only "),
+    ("No rates at all.", "At one in "),
+    ("No rates at all.", "Per 1,000 it is "),
+    ("1 of 20 here, 3 of 40 there. And 5 of 60 up, 7 of 80 down.", "Per 1,000 it is "),
+    ("9 lost in 2,000 here, and in 1,000 there 4.", "Per 1,000 it is "),  # which is of which?
+    (COSTS, "From here on 130k buys only 90m, a loss of "),  # units differ
+])  # fmt: skip
+def test_where_it_is_not_clear_nothing_is_asked(rationale, before):
+    assert Derivations(rationale).called_for(before) is None
+
+
+def test_what_is_not_worked_out_rightly_is_found_with_its_sentence():
+    right = f"It rings. {CASE}6% of the alarms are real. At one in 500, only 6.1% of alarms are."
+    assert untrue(ALARMS, right) == []
+    wrong = right.replace(" 6% ", " 99% ").replace("6.1%", "98%")
+    assert untrue(ALARMS, wrong) == [f"{CASE}99%", "At one in 500, only 98%"]
+    other = f"{CASE.replace('500', '3')}94% of the alarms are real."  # right, of other cases
+    assert untrue(ALARMS, other) == ["With one true case in 3"]
+    assert untrue("", "In all 2 times 4 is 9.") == ["2 times 4 is 9"]
+
+
+def test_a_gain_that_is_a_loss_is_untrue_and_not_written():
+    said = "From here on 130k buys only 90k, a {} of 40k."
+    assert untrue(COSTS, said.format("loss")) == []
+    assert untrue(COSTS, said.format("gain")) == ["From here on 130k buys only 90k, a gain"]
+    assert wrong_turn(said.partition("{")[0] + "gain")
+    assert not wrong_turn(said.partition("{")[0] + "loss")
+    assert not wrong_turn("a gain")
+
+
+def test_what_is_worked_out_rightly_has_a_source_and_what_is_not_costs_all_but_the_verdict():
+    item = Example(
+        id="a", domain="general", group="g", source="s", split="train", label="flawed",
+        rationale=ALARMS, flaw_type="base_rate_neglect", severity="high", evidence="One out of 500",
+        critique="It is rare.", fix="Count the cups.",
+    )  # fmt: skip
+    assert stray(item, f"{CASE}6.14% of the alarms are real.") == set()
+    assert stray(item, "In all 6.14% of the alarms are real.") == {6.14}
+    said = critique_of(item)
+    texts = [render_critique(replace(said, critique=f"{CASE}{n}% are real.")) for n in (6, 98)]
+    right, wrong = (score(item, text).total for text in texts)
+    assert right is not None
+    assert wrong == VERDICT < right
+
+
+def test_what_is_taught_is_worked_out_rightly_and_all_of_it_is_known():
+    """Of every reference: no figure is untrue, and what is not stated is a sum or a derivation."""
+    known = 0
+    for one in (c.example for c in compose(1200, 7, "train")):
+        about, prose = Derivations(one.rationale), prose_of(one)
+        assert untrue(one.rationale, prose) == [], one.id
+        known += len(about.right(prose))
+    assert known > 200
