@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from minicrit.figures import NUMBER, agree, figures, rounded, value_printed
-from minicrit.sums import stated_sums
+from minicrit.figures import NUMBER, figures, rounded, value_printed
+from minicrit.sums import behind, stated_sums
 
 _N = r"(\d+(?:,\d{3})*(?:\.\d+)?)"
 _MONEY = "[$\u20ac\u00a3]?"
@@ -24,6 +24,8 @@ _ONE_IN = re.compile(rf"\b(?:one|1) (?:in|out of) (?:every )?{_N}", re.IGNORECAS
 _PERCENT = re.compile(rf"(?<![\w.,:]){_N}(?:%| per ?cent)")
 #: So much is read of a critique before a figure.
 _LONGEST = 240
+#: What is worked out is written no more roughly than this, as a share of it.
+_ROUGH = 0.06
 
 # How critiques lead up to a figure. Of alarms, on which there is a true case among so many:
 _CASE = r"\b[Ww]ith one true case in "
@@ -59,7 +61,7 @@ class Derivations:
         self.rates = _Rates.of(rationale)
 
     def called_for(self, text: str) -> frozenset[float] | None:
-        """What a figure that follows has to be, rounded to no, one or two decimals.
+        """What a figure that follows has to be.
 
         Args:
             text: what stands before it.
@@ -67,10 +69,8 @@ class Derivations:
         Returns:
             The values, or None if the text leads up to no figure that is known.
         """
-        values = self._values(text)
-        if values is None:
-            return None
-        return frozenset(one for value in values for one in rounded(value) if one or not value)
+        _, values = self._values(text)
+        return None if values is None else frozenset(one for v in values for one in _written(v))
 
     def untrue(self, text: str) -> list[str]:
         """What a critique says that it has worked out, and that comes to something else."""
@@ -84,18 +84,18 @@ class Derivations:
     def _led_up_to(self, text: str) -> Iterator[tuple[re.Match[str], bool]]:
         """The figures that a text leads up to, and whether they are what they have to be."""
         for figure in NUMBER.finditer(text):
-            values = self._values(text[: figure.start()])
+            percent, values = self._values(text[: figure.start()])
             if values is not None:
-                said = figure.group().rstrip("%")
-                decimals = len(said.partition(".")[2])
-                yield figure, any(agree(v, value_printed(said), decimals=decimals) for v in values)
+                is_one = "%" in figure.group() or behind(text, figure.end()) > figure.end()
+                yield figure, percent == is_one and bool(_among(figure.group(), values))
 
-    def _values(self, text: str) -> Values:
+    def _values(self, text: str) -> tuple[bool, Values]:
+        """Whether the figure that a text leads up to is in percent, and what it may be."""
         before = text[-_LONGEST:]
-        for leads, values in _LEADS:
+        for leads, percent, values in _LEADS:
             if found := leads.search(before):
-                return values(self, found)
-        return None
+                return percent, values(self, found)
+        return False, None
 
 
 def wrong_turn(text: str) -> bool:
@@ -108,6 +108,19 @@ def untrue(rationale: str, text: str) -> list[str]:
     """All that a critique says it has counted or worked out, and that comes to something else."""
     false = [one.text for one in stated_sums(text) if not one.holds]
     return false + Derivations(rationale).untrue(text)
+
+
+def _written(value: float) -> Iterator[float]:
+    """As what a value may be written: rounded by little of it, or as it is if that is short."""
+    yield from (one for one in rounded(value) if abs(one - value) <= _ROUGH * value)
+    if value == round(value, 4):
+        yield value
+
+
+def _among(said: str, values: tuple[float, ...]) -> list[int]:
+    """Which of the values a figure is, to the decimals printed."""
+    half = 0.5001 * 10 ** -len(said.rstrip("%").partition(".")[2])
+    return [at for at, one in enumerate(values) if abs(one - value_printed(said)) <= half]
 
 
 def _upto(text: str, figure: re.Match[str]) -> str:
@@ -210,17 +223,17 @@ def _either(about: Derivations, found: re.Match[str]) -> Values:
 
 def _other(about: Derivations, found: re.Match[str]) -> Values:
     """The rate that was not said first."""
-    both, said = _either(about, found), found[found.re.groups]
+    both = _either(about, found)
     if both is None:
         return None
-    decimals = len(said.partition(".")[2])
-    was = [agree(value, value_printed(said), decimals=decimals) for value in both]
-    return tuple(value for value, other in zip(both, reversed(was), strict=True) if other) or both
+    said = _among(found[found.re.groups], both)
+    return tuple(both[1 - at] for at in said) or both
 
 
-#: What leads up to a figure, and what that figure may be.
-_LEADS: tuple[tuple[re.Pattern[str], Callable[[Derivations, re.Match[str]], Values]], ...] = tuple(
-    (re.compile(rf"{leads}\Z"), values)
+_Act = Callable[[Derivations, re.Match[str]], Values]
+#: What leads up to a figure, whether that is in percent, and what it may be.
+_LEADS: tuple[tuple[re.Pattern[str], bool, _Act], ...] = tuple(
+    (re.compile(rf"{leads}\Z"), leads in (_SHARE, _FLAGGED, _CAUGHT, _REAL), values)
     for leads, values in (
         (_SHARE, lambda _, found: _share(*map(value_printed, found.groups()))),
         (_FLAGGED, lambda about, _: about.hits and about.hits[1:]),

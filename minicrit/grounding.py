@@ -90,13 +90,17 @@ class Sources:
         last = _RUN.search(text)
         if last is None:
             return True
-        called = self._called_for(text[: last.start()])
-        return all(value_printed(m.group()) in (self.values if called is None else called)
+        called, _ = self._called_for(text[: last.start()])
+        return all(value_printed(m.group()) in called
                    for m in NUMBER.finditer(last.group()))  # fmt: skip
 
-    def _called_for(self, text: str) -> frozenset[float] | None:
-        called = called_for(text)
-        return self._derivations.called_for(text) if called is None else called
+    def _called_for(self, text: str) -> tuple[frozenset[float], list[str]]:
+        """What a figure that follows a text may be, and the ways in which it may be printed."""
+        if (called := called_for(text)) is not None:
+            return called, sorted(_printed(called))
+        if (called := self._derivations.called_for(text)) is not None:
+            return called, sorted(_printed(called, padded=False))
+        return self.values, self._forms
 
     def _false(self, text: str) -> int:
         """So many sums do not hold, and so much was not worked out rightly."""
@@ -105,23 +109,24 @@ class Sources:
 
     def _begins(self, done: str, run: str) -> bool:
         """Whether a figure that may stand after `done` begins so."""
-        called = self._called_for(done)
-        values = self.values if called is None else called
-        forms = self._forms if called is None else sorted(_printed(called))
+        values, forms = self._called_for(done)
         bare = run.rstrip(".,:")
         if bare != run:  # the stop of a sentence
             sourced = NUMBER.fullmatch(bare) and value_printed(bare) in values
-            if sourced or (called is None and bare in self._runs):
+            if sourced or (forms is self._forms and bare in self._runs):
                 return True
         at = bisect_left(forms, run)
         return at < len(forms) and forms[at].startswith(run)
 
 
-def _printed(values: Iterable[float]) -> Iterator[str]:
-    """The ways in which values may be printed: with and without commas, to two decimals at most."""
+def _printed(values: Iterable[float], *, padded: bool = True) -> Iterator[str]:
+    """The ways in which values may be printed: with and without commas, to two decimals at most.
+
+    `padded`: with zeros at the end, too.
+    """
     for value in values:
         exact = np.format_float_positional(value, trim="-")
-        for form in (exact, f"{value:.1f}", f"{value:.2f}"):
+        for form in (exact, f"{value:.1f}", f"{value:.2f}") if padded else (exact,):
             if value_printed(form) == value:
                 yield form
                 yield f"{int(value):,}{form.removeprefix(str(int(value)))}"

@@ -32,20 +32,21 @@ CASE = "With one true case in 500, 98% of them caught and 3% of the rest flagged
     ("One in 2 is ill, and 5% of the well ring the bell. The ill ring it in 95% of cases.",
      "At one in 2, ", {95}),
     (JOBS, "Per 1,000 jobs the old cluster had ", {18}),
-    (JOBS, "Per 1,000 jobs the new cluster had ", {3, 2.6, 2.57}),
+    (JOBS, "Per 1,000 jobs the new cluster had ", {2.6, 2.57}),
     (JOBS, "Per 1,000 jobs the old cluster had 18 failed jobs and the new cluster ",
-     {3, 2.6, 2.57}),
+     {2.6, 2.57}),
     (JOBS, "Per 1,000 jobs the new cluster had 2.57 failed jobs and the other had ", {18}),
-    (JOBS, "Per 1,000 it is ", {18, 3, 2.6, 2.57}),
-    (JOBS, "Per 1,000 it is 18 against ", {3, 2.6, 2.57}),
-    (JOBS, "Per 100 it is 0.26 against ", {2, 1.8}),
-    (JOBS, "Per 1,000 jobs the team had ", {18, 3, 2.6, 2.57}),  # nobody knows which
+    (JOBS, "Per 1,000 it is ", {18, 2.6, 2.57}),
+    (JOBS, "Per 1,000 it is 18 against ", {2.6, 2.57}),
+    (JOBS, "Per 100 it is 0.26 against ", {1.8}),
+    (JOBS, "Per 1,000 jobs the team had ", {18, 2.6, 2.57}),  # nobody knows which
     ("In 9,000 calls the east net had 18 lost; in 2,000 calls the west net had 2.",
      "Per 1,000 calls the west net had ", {1}),
     ("The hall saw 3 falls in 100 days. The yard saw 8 in 4,000.", "Per 1,000 it is 2 against ",
      {30}),
     (COSTS, "From here on 130k buys only 90k, a loss of ", {40}),
     (COSTS, "What is spent, ", {600, 130, 90}),
+    ("It took 1.125k of 2.5k.", "What is spent, ", {1.1, 1.12, 1.125, 2.5}),
     ("It cost $5.", "From here on $1,500 buys $2,000, a gain of $", {500}),
 ])  # fmt: skip
 def test_what_a_figure_has_to_be(rationale, before, called):
@@ -72,6 +73,7 @@ def test_what_is_not_worked_out_rightly_is_found_with_its_sentence():
     assert untrue(ALARMS, right) == []
     wrong = right.replace(" 6% ", " 99% ").replace("6.1%", "98%")
     assert untrue(ALARMS, wrong) == [f"{CASE}99%", "At one in 500, only 98%"]
+    assert untrue(ALARMS, right.replace("6%", "6")) == [f"{CASE}6"]  # a share is in percent
     other = f"{CASE.replace('500', '3')}94% of the alarms are real."  # right, of other cases
     assert untrue(ALARMS, other) == ["With one true case in 3"]
     assert untrue("", "In all 2 times 4 is 9.") == ["2 times 4 is 9"]
