@@ -34,6 +34,20 @@ def test_returns_by_hand(tmp_path: Path) -> None:
     assert trades[0].domain == "trading"
 
 
+def test_prices_below_one_and_a_whole_loss_are_prices(tmp_path: Path) -> None:
+    """A currency at 0.85, a position of ten times the capital, and what is worth nothing now."""
+    trades = read_trades(written(
+        tmp_path, GOOD.replace("XOM,long,0.1", "EUR,long,10").replace("100,103", "0.85,0.884"),
+        GOOD.replace("100,103", "0.5,0"), GOOD.replace("100,103,,", ",,10,"),
+        GOOD.replace("100,103,,", "100,103,-0.01,"),
+    ))  # fmt: skip
+    assert [t.gain for t in trades] == pytest.approx([0.04, -1.0, 10.0, -0.01])
+    assert trades[0].size == 10
+    path = tmp_path / "prices.csv"
+    path.write_text("date,instrument,close\n2024-01-02,EUR,0.85\n")
+    assert read_prices(path) == {"EUR": {date(2024, 1, 2): 0.85}}
+
+
 @pytest.mark.parametrize(("line", "message"), [
     (GOOD.replace("2024-01-02", "02.01.2024"), "expected date as YYYY-MM-DD, got 02.01.2024"),
     (GOOD.replace("2024-01-05", "2024-01-01"), "expected exit_date on or after date"),
@@ -44,6 +58,7 @@ def test_returns_by_hand(tmp_path: Path) -> None:
     (GOOD.replace("100,103", "100,"), "expected return, or entry and exit, got none"),
     (GOOD.replace("100,103", "0,103"), "expected entry above 0 and exit not below, got 0 and 103"),
     (GOOD.replace("103,,", "103,0.3,"), "expected return within 0.05 of entry and exit (0.0300)"),
+    (GOOD.replace("103,,", "103,-0.3,"), "expected return within 0.05 of entry and exit (0.0300)"),
     (GOOD.replace("100,103,,", ",,12.5,"), "expected return as a share of the position, got 12.5"),
     (GOOD.replace("100,103,,", ",,nan,"), "expected return as a finite number, got nan"),
     (GOOD.replace("because", " "), "expected rationale with something in it, got nothing"),
