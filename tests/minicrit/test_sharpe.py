@@ -110,3 +110,15 @@ def test_the_deflated_ratio_of_the_best_of_worthless_trials_is_seldom_high() -> 
     assert sharpe.deflated_sharpe(returns, 9, 0.05) == pytest.approx(
         sharpe.probabilistic_sharpe(returns, sharpe.best_of_trials(9, 0.05))
     )
+
+
+def test_the_spread_of_trials_that_nobody_gives_is_that_of_the_error() -> None:
+    """Skew 0, kurtosis 2, ratio 1: T Var is 1.25, so of 16 days sqrt(1.25 / 15) = 0.288675.
+
+    Best of five: 0.4228 z(0.8) + 0.5772 z(1 - 1 / 5e) = 1.192594 of those; (1 - 0.344272) sqrt(15)
+    over the root of 1.25 is 2.271508, and its probability 0.988442.
+    """
+    returns = math.sqrt(2) + np.tile([-2.0, 0.0, 0.0, 2.0], 4)  # deviation sqrt(2)
+    assert sharpe.sharpe_ratio(returns) == pytest.approx(1)
+    assert sharpe.best_of_trials(5, 1.0) == pytest.approx(1.192594, abs=1e-6)
+    assert sharpe.deflated_sharpe(returns, 5) == pytest.approx(0.988442, abs=1e-6)
