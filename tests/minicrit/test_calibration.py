@@ -103,6 +103,14 @@ def test_families_by_hand() -> None:
     assert science.family_shift(p[:40], names[:40], ALPHA, DELTA)["mean"] == {"value": None}
 
 
+def test_the_interval_of_the_mean_over_families_is_students() -> None:
+    """Above the limit 4, 5 and 6 of 40: mean 1/8, deviation 1/40, t(2) = 4.302653 over sqrt(3)."""
+    p = np.concatenate([np.where(np.arange(40) < k, 0.9, 0.1) for k in (4, 5, 6)])
+    shift = science.family_shift(p, np.repeat(["a", "b", "c"], 40), 0.3, DELTA)
+    assert [row["fpr"] for row in shift["families"].values()] == [0.1, 0.125, 0.15]
+    assert list(shift["mean"].values()) == pytest.approx([0.125, 0.062897, 0.187103], abs=1e-6)
+
+
 def test_threshold_by_hand() -> None:
     """60 items allow k = 1: the second largest is the threshold, and one item lies above it."""
     p = np.random.default_rng(4).permutation(np.arange(60) / 100)
@@ -271,6 +279,17 @@ def test_a_domain_gets_its_own_temperature_only_with_enough_items() -> None:
     z[600:] += 3 * 0.5  # the second says `flawed` too readily
     _, own = science.fit_scales(z, flawed, domains, families, 100, shifted=True)
     assert (own["a"].shift, own["b"].shift) == (0.0, pytest.approx(-0.5, abs=0.25))
+
+
+def test_a_domain_with_few_items_of_one_label_has_no_temperature_of_its_own() -> None:
+    """Ten flawed ones and ten valid ones are enough of ten; the rarer label decides."""
+    z, flawed = logits(1.0, 100)
+    families, domains = np.tile(["f", "g", "h", "i"], 25), np.repeat("a", 100)
+    for label in (flawed, ~flawed):
+        rows = np.sort(np.concatenate([np.flatnonzero(label)[:10], np.flatnonzero(~label)[:30]]))
+        some = z[rows], flawed[rows], domains[rows], families[rows]
+        assert science.fit_scales(*some, 11)[1] == {}
+        assert list(science.fit_scales(*some, 10)[1]) == ["a"]
 
 
 def test_one_row_of_each_group() -> None:
