@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minicrit.records import Example
-from minicrit.slices import slice_rates
+from minicrit.slices import operating_point, reliability, roc, slice_rates
+from minicrit.statistics import wilson
 
 
 def item(source: str, label: str) -> Example:
@@ -28,3 +29,39 @@ def test_items_of_the_suite_are_sliced_by_part_and_origin_and_others_are_not() -
     assert {k: v["accuracy"]["value"] for k, v in found["suite_origin"].items()} == {
         "hand": 0, "instruction": 0, "paraphrase": 1}  # fmt: skip
     assert set(found["mechanism"]) == {"sampling"}
+
+
+def test_what_has_no_verdict_is_in_no_slice() -> None:
+    examples = [item(f"set/{n}", label) for n, label in enumerate(("valid", "flawed", "flawed"))]
+    found = slice_rates(np.array([0.1, np.nan, 0.2]), examples, 0.5)["source"]["set"]
+    assert (found["n"], found["recall"]["n"], found["recall"]["value"]) == (2, 1, 0)
+    assert (found["fpr"]["n"], found["fpr"]["value"], found["accuracy"]["value"]) == (1, 0, 0.5)
+
+
+def test_the_roc_curve_by_hand() -> None:
+    """At 0.9 one of two flawed and one of four valid are flagged, at 0.5 both and one, then all."""
+    p, flawed = np.array([0.9, 0.9, 0.5, 0.1, 0.1, 0.1]), np.array([1, 0, 1, 0, 0, 0], dtype=bool)
+    assert roc(p, flawed) == [[0, 0], [0.25, 0.5], [0.25, 1], [1, 1]]
+    assert roc(p, flawed | True) == roc(p, flawed & False) == []
+    many = np.random.default_rng(0).random(3000)
+    curve = roc(many, many > 0.3)
+    assert (len(curve), curve[0], curve[-1]) == (101, [0, 0], [1, 1])
+
+
+def test_the_operating_point_by_hand() -> None:
+    """Above 0.5, not at it: one of three valid, one of two flawed."""
+    p, flawed = np.array([0.9, 0.5, 0.1, 0.7, 0.5]), np.arange(5) > 2
+    found = operating_point(p, flawed, 0.5)
+    assert (found["fpr"]["n"], found["fpr"]["value"]) == (3, pytest.approx(1 / 3, abs=1e-6))
+    assert (found["recall"]["n"], found["recall"]["value"]) == (2, 0.5)
+    assert operating_point(p[:3], flawed[:3], 0.5)["recall"] is None
+
+
+def test_bins_of_reliability_by_hand() -> None:
+    """0 and 0.05 lie in the first, 0.25 in the third, 0.95 and 1 in the last; others are out."""
+    p = np.array([0.0, 0.95, 0.25, 0.05, 1.0])
+    first, third, last = reliability(p, np.array([False, True, False, True, True]))
+    for row, mean, hits, n in ((first, 0.025, 1, 2), (third, 0.25, 0, 1), (last, 0.975, 2, 2)):
+        share = wilson(hits, n)
+        assert (row["mean_p"], row["value"], row["n"]) == (mean, hits / n, n)
+        assert (row["low"], row["high"]) == pytest.approx((share.low, share.high), abs=1e-6)
