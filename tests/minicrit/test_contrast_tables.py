@@ -5,7 +5,15 @@ from typing import Any
 from data_gen.court.verdicts_page import verdicts_page
 from data_gen.injection import page as injections_page
 from minicrit import adapter_page, errors_page, experiments_page, gate_page
-from minicrit.contrast_tables import chance, foreseen, said_p
+from minicrit.contrast_tables import (
+    chance,
+    difference_rows,
+    foreseen,
+    pair_rows,
+    said_p,
+    slice_rows,
+    violation_rows,
+)
 from minicrit.feedback import ab_page
 from minicrit.targets import targets
 
@@ -18,6 +26,48 @@ def test_a_chance_for_people() -> None:
     assert [chance(p) for p in (None, 0.0, TINY, 0.0001, 0.25)] == ["-", LESS, LESS, "0.0001",
                                                                     "0.2500"]  # fmt: skip
     assert [said_p(p) for p in (TINY, 0.25)] == ["p < 0.0001", "p=0.2500"]
+
+
+def contrasted() -> dict[str, Any]:
+    """Two judges, of which the first finds more and is not shown to raise no more false alarms."""
+    sure = {"value": 0.1, "low": 0.05, "high": 0.15, "p": 0.001}
+    gaps = {"f1": sure | {"p_below": 0.002, "p_above": 0.9, "p_apart": 0.91},
+            "fpr": {"value": -0.01, "low": None, "high": None, "p": None, "p_below": 0.3,
+                    "p_above": 0.04, "p_apart": 0.31},
+            "auroc": {"value": None, "low": None, "high": None, "p": None}}  # fmt: skip
+    slices = [{"axis": axis, "slice": name, "n": 9, "only_a_right": 5, "only_b_right": 2,
+               "mcnemar_p": p, "holm_p": min(1.0, 3 * p)}
+              for axis, name, p in (("kind", "plain", 0.5), ("domain", "x", 0.5),
+                                    ("domain", "y", 0.25))]  # fmt: skip
+    pair = {"a": "m1", "b": "m2", "n": 90, "only_a_right": 8, "only_b_right": 3, "mcnemar_p": TINY,
+            "detectable": None, "differences": gaps, "margin": 0.02, "slices": slices,
+            "metamorphic": {"n": 40, "only_a_moved": 6, "only_b_moved": 1, "mcnemar_p": 0.125},
+            }  # fmt: skip
+    return {"judges": {"m1": {"name": "one"}, "m2": {"name": "two"}}, "pairs": [pair]}
+
+
+def test_two_judges_in_tables() -> None:
+    """Of F1 less is worse, of false positives more; slices by p, then by name, at most eight."""
+    report, named = contrasted(), "one against two"
+    assert pair_rows(report)[1] == [(named, "90", "8", "3", LESS, "-")]
+    head, rows = difference_rows(report)
+    assert head == ("A - B", named)
+    assert rows == [
+        ("F1", "+0.100 [+0.050, +0.150] p=0.0010"), ("F1: A worse by 0.02, p", "0.0020"),
+        ("F1: apart by 0.02, p", "0.9100"), ("false-positive rate", "-0.010"),
+        ("false-positive rate: A worse by 0.02, p", "0.0400"),
+        ("false-positive rate: apart by 0.02, p", "0.3100"), ("AUROC", "-"),
+    ]  # fmt: skip
+    head, rows = slice_rows(report)
+    assert rows == [("Domain", "y", "9", "5", "2", "0.2500", "0.7500"),
+                    ("Domain", "x", "9", "5", "2", "0.5000", "1.0000"),
+                    ("Kind", "plain", "9", "5", "2", "0.5000", "1.0000")]  # fmt: skip
+    assert violation_rows(report)[1] == [(named, "40", "6", "1", "0.1250")]
+    report["pairs"][0]["slices"] *= 3
+    assert len(slice_rows(report)[1]) == 8
+    report["pairs"][0] |= {"slices": [], "metamorphic": None}
+    assert slice_rows(report) is violation_rows(report) is None
+    assert difference_rows({"pairs": []})[1] == []
 
 
 def test_shares_are_told_as_they_were_set() -> None:
