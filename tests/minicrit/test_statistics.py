@@ -282,6 +282,13 @@ def test_bounds_among_a_finite_whole_cover(kind):
     assert inside >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 2000)
 
 
+def test_bounds_among_a_finite_whole_are_no_wider_than_the_test_leaves_them():
+    """Five of ten are drawn: none is of the kind with 21 / 252 if three are, 6 / 252 if four."""
+    assert among(0, 5, 10) == (0, 3)
+    assert among(5, 5, 10) == (7, 10)
+    assert among(0, 5, 10, level=0.96) == (0, 4)
+
+
 def test_bounds_among_all_are_exact():
     assert among(3, 10, 10) == (3, 3)
     assert among(0, 0, 7) == (0, 7)
