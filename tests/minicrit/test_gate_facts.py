@@ -11,6 +11,7 @@ from scipy import sparse
 from minicrit.book import Book
 from minicrit.gate_config import SharpeConfig
 from minicrit.gate_facts import book_facts, difference_facts, verdict_facts
+from minicrit.gating import _against
 from minicrit.sharpe import best_of_trials, probabilistic_sharpe
 
 #: Of two trades in four quarters of two years; the second is open in one of them.
@@ -75,3 +76,12 @@ def test_what_could_not_be_read_passed_and_has_no_place_among_the_probabilities(
     assert (found["fpr"]["value"], found["fpr"]["n"]) == (0.25, 4)
     unread = verdict_facts(np.full(2, np.nan), np.zeros(2, dtype=bool), np.array([True, False]))
     assert (unread["auroc"], unread["recall"]["value"], unread["fpr"]["value"]) == (None, 0, 0)
+
+
+def test_a_gate_against_random_ones_by_hand() -> None:
+    """Ratios of 0 to 4 a quarter, twice as much a year; 4 and what is undefined are as good."""
+    found = _against(np.array([3.0, math.nan, 0.0, 4.0, 1.0, 2.0]), 4.0, 2.0)
+    assert [found[key] for key in ("low", "median", "high", "gain", "draws")] == (
+        pytest.approx([0.2, 4, 7.8, 4, 6])
+    )
+    assert found["p"] == pytest.approx(3 / 7)
