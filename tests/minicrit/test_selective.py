@@ -69,6 +69,24 @@ def test_band_leaves_out_what_is_wrong_near_the_threshold() -> None:
     assert abstain_band(p, ~flawed, 0.5, 0.05) is None
 
 
+def test_a_band_lies_around_the_threshold_wherever_that_is() -> None:
+    """Threshold 0.8, log-odds 1.3863; 0.81 is 0.064 away: 1.3863 -+ 0.1 are 0.7835 and 0.8155.
+
+    Of sixty on the threshold itself, which are not flagged, a quarter is wrong.
+    """
+    p = np.repeat([0.1, 0.99, 0.81, 0.8], (100, 100, 40, 60))
+    flawed = np.concatenate([np.arange(200) >= 100, np.arange(40) % 2 == 0, np.arange(60) < 15])
+    band = abstain_band(p, flawed, 0.8, 0.05)
+    assert band is not None
+    assert (band["low"], band["high"]) == pytest.approx((0.783519, 0.815521), abs=1e-6)
+    assert (band["n"], band["risk"]) == (200, 0)
+    found = outside(p, flawed, 0.8, (0.0, 0.8))
+    assert (found["wrong"]["n"], found["wrong"]["value"]) == (200, pytest.approx(35 / 200))
+    at = abstain_band(np.full(99, 0.8), np.zeros(99, dtype=bool), 0.8, 0.05)
+    assert at is not None
+    assert (at["coverage"], at["risk"]) == (1, 0)
+
+
 def test_no_band_is_needed_where_nothing_is_wrong() -> None:
     p = np.repeat([0.02, 0.98], 100)
     band = abstain_band(p, p > 0.5, 0.5, 0.05)
