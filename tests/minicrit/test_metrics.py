@@ -152,6 +152,15 @@ def test_flaw_type_f1_equals_the_plain_score_and_sklearn() -> None:
     assert int(whole.confusion[:, -1].sum()) == missed
 
 
+def test_flaw_type_f1_takes_every_type_at_once_and_one_that_comes_once() -> None:
+    """All right, then one of the second called the first: 2 / 3 for both, 1 for the others."""
+    metric, names = FlawTypeF1(), list(FLAW_TYPES)
+    metric.update(names, names)
+    assert float(metric.compute()) == 1
+    metric.update([names[0]], [names[1]])
+    assert float(metric.compute()) == pytest.approx(1 - 2 / 3 / len(names))
+
+
 def test_flaw_type_f1_refuses_and_takes_empty_batches() -> None:
     """A batch without flawed items adds nothing; unknown truth is an error, not a guess."""
     metric = FlawTypeF1()
