@@ -33,7 +33,7 @@ def test_items_of_the_suite_are_sliced_by_part_and_origin_and_others_are_not() -
 
 def test_what_has_no_verdict_is_in_no_slice() -> None:
     examples = [item(f"set/{n}", label) for n, label in enumerate(("valid", "flawed", "flawed"))]
-    found = slice_rates(np.array([0.1, np.nan, 0.2]), examples, 0.5)["source"]["set"]
+    found = slice_rates(np.array([0.1, np.nan, 0.5]), examples, 0.5)["source"]["set"]
     assert (found["n"], found["recall"]["n"], found["recall"]["value"]) == (2, 1, 0)
     assert (found["fpr"]["n"], found["fpr"]["value"], found["accuracy"]["value"]) == (1, 0, 0.5)
 
@@ -58,10 +58,11 @@ def test_the_operating_point_by_hand() -> None:
 
 
 def test_bins_of_reliability_by_hand() -> None:
-    """0 and 0.05 lie in the first, 0.25 in the third, 0.95 and 1 in the last; others are out."""
-    p = np.array([0.0, 0.95, 0.25, 0.05, 1.0])
-    first, third, last = reliability(p, np.array([False, True, False, True, True]))
-    for row, mean, hits, n in ((first, 0.025, 1, 2), (third, 0.25, 0, 1), (last, 0.975, 2, 2)):
+    """0 and 0.05 lie in the first bin, 0.25 and 0.85 alone, 0.95 and 1 in the last."""
+    p = np.array([0.0, 0.95, 0.25, 0.05, 1.0, 0.85])
+    rows = reliability(p, np.array([False, True, False, True, True, False]))
+    wanted = ((0.025, 1, 2), (0.25, 0, 1), (0.85, 0, 1), (0.975, 2, 2))
+    for row, (mean, hits, n) in zip(rows, wanted, strict=True):
         share = wilson(hits, n)
         assert (row["mean_p"], row["value"], row["n"]) == (mean, hits / n, n)
         assert (row["low"], row["high"]) == pytest.approx((share.low, share.high), abs=1e-6)
