@@ -4,7 +4,9 @@
 
 A right verdict is not yet a right critique. Of every item the whole text is written, beginning with
 the readout's verdict as operators get it, and held against the reference: flaw type, evidence by
-its characters, reasons by their content words, and every figure recomputed (see `explained`). What
+its characters, reasons by their content words, and every figure recomputed (see `explained`). Words
+are no reading: beside the reasons stands what the references of other items of the same kind get
+for them (`elsewhere`), which is what a text is worth that knows the kind and nothing else. What
 is cut off, does not parse, or has no room behind its text is a miss in each share but that of the
 verdict, which is the readout's whatever the text. Writes `<out>.items.jsonl` (every text with what
 was found), `<out>.md` and, last, `<out>.json`. A killed run goes on.
@@ -12,18 +14,20 @@ was found), `<out>.md` and, last, `<out>.json`. A killed run goes on.
 
 import logging
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import mean
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from data_gen.explained import explanation_of, said_type
-from data_gen.oracle import gives_reasons
+from data_gen.oracle import gives_reasons, prose_of
+from data_gen.reasons import reasons_f1
 from minicrit import limits
 from minicrit.config import Recipe
 from minicrit.critic import Critic
@@ -38,37 +42,52 @@ from minicrit.misses import Explanation
 from minicrit.precision import settled
 from minicrit.records import Example
 from minicrit.selection import limited, of_split
+from minicrit.slices import mechanism_of
 from minicrit.tables import cell, left_out
 
-FORM = "explanations-5"
+FORM = "explanations-6"
 #: Name of each figure, over which items it goes, and what it says.
 FIGURES = {
-    "parsed": "of all: complete and in the fixed form",
+    "parsed": "of all: in the fixed form, to its end",
     "verdict_right": "of all: the verdict of the readout is that of the label",
     "no_invented_figure": "of all: figures stand in text or reference, or follow from the text",
     "no_false_sum": "of all: sums, and what else it says to have worked out, come to what is said",
     "flaw_type_right": "of flawed whose flaw is known: it names the flaw",
     "evidence_overlap": "of flawed: F1 over the characters of the evidence, 0 without any",
-    "evidence_verbatim": "of flawed: the evidence stands in the text word for word",
-    "reasons": "of flawed: share of the reference's reasons that is given",
-    "flawed_right": "of flawed: verdict, type, place, figures and sums all right",
-    "valid_right": "of valid: verdict, figures and sums right",
+    "evidence_verbatim": "of flawed: evidence stands in the text; all that are flagged if grounded",
+    "reasons": "of flawed: F1 of its content words with the reference's, whatever their order",
+    "reasons_elsewhere": "of flawed: the same of references of other items of its kind",
+    "valid_reasons": "of valid: F1 of its content words with the reference's",
+    "valid_reasons_elsewhere": "of valid: the same of references of other items of its kind",
+    "flawed_right": "of flawed: verdict, type, place, figures, sums right; some of the reasons",
+    "valid_right": "of valid: verdict, figures and sums right; some of the reasons",
 }
 
 _log = logging.getLogger(__name__)
 
 
+class Bars(Protocol):
+    """From which F1 of the evidence, and of the reasons, a critique may be right."""
+
+    overlap: float
+    reasons: float
+
+
 @dataclass(frozen=True)
 class Read:
-    """An item, p(flawed), whether the verdict is right, and what the text is worth."""
+    """An item, p(flawed), whether the verdict is right, and what the text is worth.
+
+    `elsewhere`: the `reasons` that references of other items of its kind get; None without any.
+    """
 
     example: Example
     p: float
     verdict_right: bool
     said_type: str | None
     explanation: Explanation
+    elsewhere: float | None = None
 
-    def figures(self, overlap: float) -> dict[str, float]:
+    def figures(self, bars: Bars) -> dict[str, float]:
         """What counts of it, 0 to 1, by the names of `FIGURES`; only what applies."""
         found = self.explanation
         whole = found.broken is None
@@ -77,7 +96,8 @@ class Read:
         every = {"parsed": whole, "verdict_right": self.verdict_right,
                  "no_invented_figure": sourced, "no_false_sum": summed}  # fmt: skip
         if self.example.label == "valid":
-            return _numbers({**every, "valid_right": self.verdict_right and sober})
+            right = self.verdict_right and sober and self._reasoned(bars)
+            return _numbers({**every, "valid_right": right}) | self._reasons("valid_reasons")
         part = _numbers({**every, "evidence_verbatim": bool(found.verbatim)})
         named = whole
         if self.example.flaw_type:
@@ -86,10 +106,20 @@ class Read:
         there = bool(self.example.evidence)
         if there:
             part["evidence_overlap"] = found.overlap or 0.0
-        if gives_reasons(self.example):  # of a wrong verdict too: it gives none
-            part["reasons"] = found.reasons or 0.0
-        placed = not there or part["evidence_overlap"] >= overlap
-        return part | _numbers({"flawed_right": self.verdict_right and named and sober and placed})
+        placed = not there or part["evidence_overlap"] >= bars.overlap
+        right = self.verdict_right and named and sober and placed and self._reasoned(bars)
+        return part | _numbers({"flawed_right": right}) | self._reasons("reasons")
+
+    def _reasoned(self, bars: Bars) -> bool:
+        """Whether it gives more than hardly one of the reasons, as `errors` has it."""
+        return not gives_reasons(self.example) or (self.explanation.reasons or 0.0) >= bars.reasons
+
+    def _reasons(self, name: str) -> dict[str, float]:
+        """Of a wrong verdict, too: it gives none."""
+        if not gives_reasons(self.example):
+            return {}
+        beside = {} if self.elsewhere is None else {f"{name}_elsewhere": self.elsewhere}
+        return {name: self.explanation.reasons or 0.0, **beside}
 
 
 def _numbers(found: dict[str, bool]) -> dict[str, float]:
@@ -114,7 +144,9 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
     texts = _texts(critic, known, settings)
     found = [explanation_of(e, text, ended=tokens < settings.max_new_tokens, lost=why)
              for (e, _), (text, tokens, why) in zip(known, texts, strict=True)]  # fmt: skip
-    reads = [_read(e, p, critic, one) for (e, p), one in zip(known, found, strict=True)]
+    control = elsewhere([e for e, _ in known])
+    reads = [_read(e, p, critic, one, other)
+             for (e, p), one, other in zip(known, found, control, strict=True)]  # fmt: skip
     report = {
         "form": FORM,
         **provenance(recipe.seed, settings, inputs),
@@ -122,15 +154,15 @@ def explain(recipe: Recipe, *, load: Callable[[Path], Critic] | None = None) -> 
                    for name in ("name", "identity", "adapter", "prompt_version", "threshold")},
         "split": settings.split, "n": len(reads), "unscored": dict(scored.unscored),
         "unwritten": dict(Counter(why for *_, why in texts if why)),
-        "figures": figures_of(reads, settings.overlap, recipe.seed),
+        "figures": figures_of(reads, settings, recipe.seed),
     }  # fmt: skip
     _write(settings, report, reads)
     return report
 
 
-def figures_of(reads: Sequence[Read], overlap: float, seed: int) -> dict[str, dict[str, Any]]:
+def figures_of(reads: Sequence[Read], bars: Bars, seed: int) -> dict[str, dict[str, Any]]:
     """Each figure with n and its intervals, of which the widest counts (`measures.mean_of`)."""
-    rows = [(read.example, read.figures(overlap)) for read in reads]
+    rows = [(read.example, read.figures(bars)) for read in reads]
     found = {}
     for name in FIGURES:
         those = [(example, row[name]) for example, row in rows if name in row]
@@ -138,6 +170,27 @@ def figures_of(reads: Sequence[Read], overlap: float, seed: int) -> dict[str, di
             truth = Truth.of([example for example, _ in those])
             found[name] = mean_of(np.array([v for _, v in those], dtype=float), truth, seed=seed)
     return found
+
+
+def elsewhere(examples: Sequence[Example]) -> list[float | None]:
+    """What the references of other groups' items of its kind get for the reasons of each.
+
+    The mean over them. Of one kind are items of one mechanism, if that is known, and one flaw, or
+    one strength.
+    """
+    kinds = defaultdict(list)
+    for example in examples:
+        kinds[_kind(example)].append(example)
+    found: list[float | None] = []
+    for example in examples:
+        said = [reasons_f1(prose_of(example), prose_of(other), example.rationale)
+                for other in kinds[_kind(example)] if other.group != example.group]  # fmt: skip
+        found.append(mean(said) if said else None)
+    return found
+
+
+def _kind(example: Example) -> tuple[str | None, ...]:
+    return (mechanism_of(example), example.label, example.flaw_type or example.strengths)
 
 
 def _texts(
@@ -166,16 +219,19 @@ def _write_some(
     return one_by_one(write, rows, lambda why: ("", 0, why))
 
 
-def _read(example: Example, p: float, critic: Critic, found: Explanation) -> Read:
+def _read(
+    example: Example, p: float, critic: Critic, found: Explanation, other: float | None
+) -> Read:
     right = (p > critic.threshold) == (example.label == "flawed")
-    return Read(example, p, right, said_type(found.text), found)
+    return Read(example, p, right, said_type(found.text), found, other)
 
 
 def _write(settings: ExplainConfig, report: dict[str, Any], reads: Sequence[Read]) -> None:
     out = settings.out
     write_rows(f"{out}.items.jsonl", (
         {"id": r.example.id, "group": r.example.group, "label": r.example.label, "p": r.p,
-         "verdict_right": r.verdict_right, "said_type": r.said_type, **asdict(r.explanation)}
+         "verdict_right": r.verdict_right, "said_type": r.said_type, **asdict(r.explanation),
+         "elsewhere": r.elsewhere}
         for r in reads
     ))  # fmt: skip
     page = markdown(report)

@@ -24,7 +24,8 @@ _ABOVE_ZERO = {"beta", "body_s", "clip", "drain_s", "gain", "learning_rate", "lo
                "verdict_weight"}  # fmt: skip
 _SHARES = {
     "ab.alpha", "bar", "calibrate.alpha", "casebook", "certain", "changed", "confident", "delta",
-    "discordance", "dropout", "errors.reasons", "explained", "feedback.validation", "final_rate",
+    "discordance", "dropout", "errors.reasons", "explain.reasons", "explained",
+    "feedback.validation", "final_rate",
     "flawed", "floor", "least_accuracy", "least_agreement", "least_injection", "least_length",
     "least_parsed", "least_right", "max_bad", "max_risk", "max_unscored", "most_flips", "near",
     "overlap", "quantize.margin", "rate", "share", "sure", "target", "temperature_share", "terse",

@@ -274,6 +274,7 @@ class ExplainConfig:
         grounded: whether evidence and figures are held to the rationale, as in use; false shows
             what the critic writes when left to itself.
         overlap: least F1 (characters) of the evidence with the reference's for a right critique.
+        reasons: least overlap with the reference's reasons for one, in content words, 0 to 1.
         out: report without ending; .json, .md and .items.jsonl are written.
     """
 
@@ -287,6 +288,7 @@ class ExplainConfig:
     dtype: Literal["auto", "bfloat16", "float32"] | None = None
     grounded: bool = True
     overlap: float = 0.6
+    reasons: float = 0.25
     out: Path = Path("reports/cpu/explain")
 
 

@@ -46,16 +46,19 @@ KINDS = {
     "harness": "harness: unparsed or cut off",
 }
 EXPLAINED = {
-    "parsed": "complete, in the fixed form",
+    "parsed": "in the fixed form, to its end",
     "verdict_right": "verdict right",
     "no_invented_figure": "no invented figure",
     "no_false_sum": "no false sum",
     "flaw_type_right": "flawed: names the flaw",
     "evidence_overlap": "flawed: evidence, F1 over characters",
     "evidence_verbatim": "flawed: evidence word for word",
-    "reasons": "flawed: reasons given",
-    "flawed_right": "flawed: verdict, type, place, figures and sums right",
-    "valid_right": "valid: verdict, figures and sums right",
+    "reasons": "flawed: content words of the reference's reasons, F1",
+    "reasons_elsewhere": "flawed: those of other references of its kind",
+    "valid_reasons": "valid: content words of the reference's reasons, F1",
+    "valid_reasons_elsewhere": "valid: those of other references of its kind",
+    "flawed_right": "flawed: verdict, type, place, figures, sums and some reasons",
+    "valid_right": "valid: verdict, figures, sums and some reasons",
 }
 ARM_FIGURES = {"accuracy": "accuracy", "f1": "F1", "fpr": "false positives", "auroc": "AUROC",
                "verdict_right": "verdict right", "parsed": "parsed"}  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_gen.explanations import explain
+from data_gen.explanations import elsewhere, explain
 from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.encoding import TooLongError
@@ -79,6 +79,9 @@ def test_every_figure_by_hand(tmp_path):
         "evidence_overlap": (3 / 5, 5),
         "evidence_verbatim": (4 / 5, 5),
         "reasons": (pytest.approx(3 / 5, abs=0.1), 5),
+        "reasons_elsewhere": (1.0, 5),
+        "valid_reasons": (pytest.approx(3 / 5, abs=0.25), 5),
+        "valid_reasons_elsewhere": (1.0, 5),
         "flawed_right": (1 / 5, 5),
         "valid_right": (3 / 5, 5),
     }
@@ -93,6 +96,46 @@ def test_every_figure_by_hand(tmp_path):
     page = (tmp_path / "reports/explain.md").read_text()
     assert "| flawed right | 0.200" in page
     assert "figures stand in text or reference, or follow from the text |" in page
+
+
+def kinds(*said: str) -> list[Example]:
+    """Flawed items of one kind with these reference critiques, and no fix."""
+    flawed = [twins(n, (0.1, 0.9), (0, 0))[1] for n in range(len(said))]
+    return [replace(e, critique=text, fix=None) for e, text in zip(flawed, said, strict=True)]
+
+
+def test_what_references_of_other_items_get_for_the_reasons():
+    """1 of 2 and 2 words are shared by the first two: 2 / 4 each; of a kind of its own, none."""
+    a, b, c = kinds("Lactate falls.", "Lactate rises.", "Lactate falls.")
+    assert elsewhere([a, b]) == [0.5, 0.5]
+    assert elsewhere([a, b, c]) == [0.75, 0.5, 0.75]
+    assert elsewhere([a, replace(b, group=a.group)]) == [None, None]
+    assert elsewhere([a, replace(b, flaw_type="sunk_cost")]) == [None, None]
+    assert elsewhere([a, replace(b, source="composer/trading/family_1/base_rate")]) == [None, None]
+
+
+@pytest.mark.parametrize(("reference", "right"), [
+    ("Three dips are few, the coin shows that by luck.", 0.0), ("Three cases.", 1.0)])  # fmt: skip
+def test_a_critique_that_gives_none_of_the_reasons_is_not_right(tmp_path, reference, right):
+    recipe = recipe_for(tmp_path)
+    recipe.explain.reasons = 0.5
+    rows = [replace(e, critique=reference if e.label == "flawed" else "It follows.", fix=None)
+            for e in twins(0, (0.1, 0.9), (0, 0))]  # fmt: skip
+    write_examples(tmp_path / "data.jsonl", rows)
+    found = explain(recipe, load=lambda _: Writer("a"))["figures"]
+    assert found["flawed_right"]["value"] == right
+
+
+def test_a_verdict_alone_is_no_right_critique(tmp_path):
+    """It parses, and has no false figure."""
+
+    class Bare(Writer):
+        def _text(self, rationale: str, label: str) -> tuple[str, int]:
+            return f"Verdict: {label}", 10
+
+    found = explain(recipe_for(tmp_path), load=lambda _: Bare("a"))["figures"]
+    assert found["parsed"]["value"] == 1.0
+    assert found["valid_right"]["value"] == found["valid_reasons"]["value"] == 0.0
 
 
 def test_a_flaw_that_was_missed_gives_no_reasons(tmp_path):
@@ -187,6 +230,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     ("name", "value", "words"),
     [("batch", 0, "explain.batch: expected 1 or more, got 0"),
      ("overlap", 2.0, "explain.overlap: expected a share from 0 to 1, got 2.0"),
+     ("reasons", 2.0, "explain.reasons: expected a share from 0 to 1, got 2.0"),
      ("split", "train", "expected rows of split train, got none of 10")],
 )  # fmt: skip
 def test_settings_that_will_not_do(tmp_path, name, value, words):

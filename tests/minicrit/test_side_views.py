@@ -84,7 +84,7 @@ def test_whole_critiques_by_figure() -> None:
         "odd": {**rate(0.2), "n": 4}}})  # fmt: skip
     assert view["figures"][1] == [
         ("no false sum", "0.900 [0.850, 0.950]", "4"),
-        ("flawed: reasons given", "0.500 [0.450, 0.550]", "2"),
+        ("flawed: content words of the reference's reasons, F1", "0.500 [0.450, 0.550]", "2"),
         ("odd", "0.200 [0.150, 0.250]", "4"),
     ]
     # as `test_every_figure_by_hand` has it: 9 of 10 verdicts right where two texts are cut off
