@@ -1,6 +1,7 @@
 """The firewall on composed items: what is caught, and that stock phrases are not."""
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def caught(text: str, firewall: Firewall = FIREWALL) -> str | None:
     str, str.upper, lambda t: t.replace(".", ";").replace(",", " -"),
     lambda t: "\n".join(t.split()), AROUND.format, lambda t: AROUND.format(t.upper()),
     lambda t: AROUND.format(t.replace("e", "e\u00ad\u200b")),
+    lambda t: AROUND.format(re.sub(r"(?<=[a-z]\.)\s+", "\n7. ", t)),
+    lambda t: AROUND.format(re.sub(r"(?<=[a-z]\.)\s+", "\n> ", t)),
 ])  # fmt: skip
 def test_an_item_in_a_training_row_is_caught(change):
     rows = NOISE + [change(item.rationale) for item in ITEMS]

@@ -22,6 +22,8 @@ def grams_of(text: str, n: int) -> list[tuple[str, ...]]:
     ("Up 3 %, so (I think) BUY!", ["up", "3", "so", "i", "think", "buy"]),
     ("[ { } ]", ["[", "{", "}", "]"]), ("2*x = 4", ["2", "*", "x", "=", "4"]),
     ("\uff22\uff35\uff39 snake_case", ["buy", "snake", "case"]), ("...", ["..."]), ("", [""]),
+    ("1. Up\n> 2) is 2*x\n 12. go", ["up", "is", "2", "*", "x", "go"]),
+    ("1. Up. 2. It was 3. Go", ["up", "it", "was", "3", "go"]), ("> x\n| y", ["x", "y"]),
     ("\ufeffvol\u00adume \u200brose\u2060 \u2013 a\u200c\u200dgain", ["volume", "rose", "again"]),
 ])  # fmt: skip
 def test_words_are_folded_and_signs_count(text, words):
