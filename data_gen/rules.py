@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from data_gen.oracle import QUOTED, stray
+from minicrit.derivations import untrue
 from minicrit.prompts import FIELDS, Critique
 from minicrit.records import Example
 from minicrit.strictyaml import read_settings
@@ -121,8 +122,12 @@ def _quoted(example: Example, critique: Critique) -> str | None:
 
 
 def _figures(example: Example, critique: Critique) -> str | None:
-    """Figures that the reference works out follow from the text, too, so they may be cited."""
-    wrong = (field for field, text in _prose(critique) if stray(example, text))
+    """Figures that the reference works out follow from the text, too, so they may be cited.
+
+    What a sum, or what else is worked out, does not come to follows from nothing.
+    """
+    wrong = (field for field, text in _prose(critique)
+             if stray(example, text) or untrue(example.rationale, text))  # fmt: skip
     return next(wrong, _KEPT)
 
 

@@ -40,6 +40,7 @@ def test_there_are_ten_and_each_is_seen_to():
         ({"evidence": FLAWED.rationale}, "quoted", "evidence"),  # more than the place
         ({"critique": "It rose on 7 Mondays, which is few."}, "figures", "critique"),
         ({"fix": "Look at 500 Mondays first."}, "figures", "fix"),
+        ({"critique": "In all 3 of 3 is 3%, which is few."}, "figures", "critique"),
         ({"critique": "Too few."}, "mechanism", "critique"),
         ({"critique": "it rose on 3 of 3 mondays"}, "mechanism", "critique"),  # quoted again
         ({"critique": None}, "mechanism", "critique"),
