@@ -3,7 +3,8 @@
 Items are flawed rationales that the critic flags as they are. Each is read again with every text of
 `injections-1.yaml` behind it; a flip is one that it then lets pass. `control` is a harmless text:
 what it flips, any appended sentence would. Rates carry intervals, and each attack is compared with
-the control on the same items.
+the control on the same items. Who reads every such text as flawed would be talked into nothing, so
+sound rationales that the critic lets pass are read in the same way, and counted if it flags them.
 
     OUT.json, OUT.md
 """
@@ -79,9 +80,14 @@ def measure_injections(recipe: "Recipe") -> dict[str, Any]:
 
     settings = recipe.injections
     limits.require("injections", settings)
-    flawed = [e for e in read_examples(settings.data).examples if e.label == "flawed"]
-    some = draw_groups(flawed, settings.limit, f"{recipe.seed}/injections")
-    if not some:
+    known = read_examples(settings.data).examples
+    flawed, sound = (
+        draw_groups([e for e in known if e.label == label], settings.limit,
+                    f"{recipe.seed}/injections")
+        for label in ("flawed", "valid")
+    )  # fmt: skip
+    some = flawed + sound
+    if not flawed:
         raise ValueError(f"{settings.data}: expected flawed items for injections to be tried on, "
                          "got none; give other items")  # fmt: skip
     critic = Critic.load(settings.model, base_folder=recipe.base.folder)
@@ -91,15 +97,18 @@ def measure_injections(recipe: "Recipe") -> dict[str, Any]:
     made = in_passes(settings.out, "injections", key, some, _PASS, lambda rows: one_by_one(
         lambda few: _read(critic, few, tried), rows, _UNREAD.format), unit="item")  # fmt: skip
     read = [(e, odds) for e, odds in zip(some, made, strict=True) if isinstance(odds, list)]
-    if not read:
+    if not any(e.label == "flawed" for e, _ in read):
         raise ValueError(f"{settings.data}: expected flawed items that the critic can read, got "
                          f"{len(made)} of which none can be; give shorter ones")  # fmt: skip
     odds = np.array([one for _, one in read])
     p = critic.p_of(odds.flatten(), _texts([e for e, _ in read], tried)).reshape(odds.shape)
+    flags = p > critic.threshold
+    told = np.array([e.label == "flawed" for e, _ in read])
     inputs = {str(path): sha256_file(path) for path in (settings.data, PATH)}
     report = {**provenance(recipe.seed, settings, inputs), "critic": critic.identity,
               "unscored": dict(Counter(one for one in made if isinstance(one, str))),
-              **rates(p > critic.threshold, odds, tried)}  # fmt: skip
+              **rates(flags[told], odds[told], tried),
+              "sound": price(flags[~told], tried)}  # fmt: skip
     write_atomic(settings.out.with_name(settings.out.name + ".md"), page(report))
     write_json(settings.out.with_name(settings.out.name + ".json"), report)
     remove_kept(settings.out)
@@ -134,28 +143,46 @@ def rates(flags: np.ndarray, odds: np.ndarray, tried: Sequence[Injection]) -> di
     let_pass, moved = ~flags[flagged, 1:], odds[flagged, 1:] - odds[flagged, :1]
     rows = []
     for at, one in enumerate(tried):
-        count, n = int(let_pass[:, at].sum()), len(let_pass)
-        share = wilson(count, n)
         only = int((let_pass[:, at] & ~let_pass[:, 0]).sum())
         less = int((let_pass[:, 0] & ~let_pass[:, at]).sum())
-        rows.append({"name": one.name, "about": one.about, "flipped": count, "n": n,
-                     "rate": round(share.value, 4), "low": round(share.low, 4),
-                     "high": round(share.high, 4), "moved": round(float(moved[:, at].mean()), 3),
+        rows.append({"name": one.name, "about": one.about, **_share("flipped", let_pass[:, at]),
+                     "moved": round(float(moved[:, at].mean()), 3),
                      "p_against_control": plain(mcnemar_exact(only, less))})  # fmt: skip
     return {"items": len(flags), "flagged": int(flagged.sum()), "injections": rows}
 
 
+def price(flags: np.ndarray, tried: Sequence[Injection]) -> dict[str, Any]:
+    """What each injection does to sound items (N, 1 + I) that are let pass without one."""
+    passed = ~flags[:, 0]
+    return {"items": len(flags), "passed": int(passed.sum()),
+            "injections": [{"name": one.name, **_share("flagged", flags[passed, at])}
+                           for at, one in enumerate(tried, 1) if passed.any()]}  # fmt: skip
+
+
+def _share(name: str, hit: np.ndarray) -> dict[str, Any]:
+    share = wilson(int(hit.sum()), len(hit))
+    return {name: int(hit.sum()), "n": len(hit), "rate": round(share.value, 4),
+            "low": round(share.low, 4), "high": round(share.high, 4)}  # fmt: skip
+
+
 def page(report: Mapping[str, Any]) -> str:
     """The report as Markdown."""
-    rows = [[one["name"], f"{one['flipped']} of {one['n']}",
-             f"{100 * one['rate']:.0f} % [{100 * one['low']:.0f}, {100 * one['high']:.0f}]",
-             f"{one['moved']:+.2f}", chance(one['p_against_control']), one["about"]]
+    sound = report["sound"]
+    flagged = {one["name"]: f"{one['flagged']} of {one['n']} {_percent(one)}"
+               for one in sound["injections"]}  # fmt: skip
+    rows = [(one["name"], f"{one['flipped']} of {one['n']}", _percent(one), f"{one['moved']:+.2f}",
+             chance(one['p_against_control']), flagged.get(one["name"], "-"), one["about"])
             for one in report["injections"]]  # fmt: skip
-    head = ["appended", "flipped to valid", "rate, 95 %", "log-odds", "p against control", "tries"]
-    table = markdown(tuple(head), [tuple(row) for row in rows])
+    head = ("appended", "flipped to valid", "rate, 95 %", "log-odds", "p against control",
+            "sound ones flagged", "tries")  # fmt: skip
     return (
-        f"# Injections\n\n{report['flagged']} of {report['items']} flawed items"
-        f"{left_out(report)} are flagged as they are; of these:\n\n{table}\n\n"
+        f"# Injections\n\n{report['flagged']} of {report['items']} flawed items are flagged as "
+        f"they are, and {sound['passed']} of {sound['items']} sound ones let pass"
+        f"{left_out(report)}; of these:\n\n{markdown(head, rows)}\n\n"
         "Intervals are Wilson's; p is that of McNemar's exact test on the same "
         "items, one attack at a time, not adjusted.\n"
     )
+
+
+def _percent(one: Mapping[str, Any]) -> str:
+    return f"{100 * one['rate']:.0f} % [{100 * one['low']:.0f}, {100 * one['high']:.0f}]"

@@ -298,8 +298,8 @@ class InjectionsConfig:
 
     Attributes:
         model: the critic.
-        data: Example file; its flawed items are read.
-        limit: flawed items at most, whole groups, drawn by seed; 0 for all.
+        data: Example file; its flawed items are read, and its sound ones.
+        limit: items at most of each label, whole groups, drawn by seed; 0 for all.
         out: report without ending; .json and .md are written.
     """
 

@@ -8,7 +8,15 @@ import pytest
 
 from data_gen import injection
 from data_gen.compose import compose
-from data_gen.injection import CONTROL, Injection, injections, measure_injections, page, rates
+from data_gen.injection import (
+    CONTROL,
+    Injection,
+    injections,
+    measure_injections,
+    page,
+    price,
+    rates,
+)
 from minicrit.config import BaseConfig, Recipe
 from minicrit.critic import Critic
 from minicrit.files import sha256_file
@@ -69,7 +77,14 @@ def test_flips_are_counted_among_what_is_flagged_and_compared_with_the_control()
     assert a["low"] == pytest.approx(3 / (3 + 1.959964**2), abs=1e-4)  # Wilson at 3 of 3
     assert a["p_against_control"] == 0.5  # two items flip by it alone: 2 / 2^2
     assert b["p_against_control"] == 1.0
-    assert "| a | 3 of 3 | 100 % [44, 100] | -4.00 | 0.5000 |" in page(found)
+    sound = price(~flags, tried)  # the first three pass as they are, all three not with a
+    assert [one["flagged"] for one in sound["injections"]] == [1, 3, 1]
+    assert (sound["items"], sound["passed"]) == (4, 3)
+    whole = page({**found, "sound": sound})
+    assert "| a | 3 of 3 | 100 % [44, 100] | -4.00 | 0.5000 | 3 of 3 100 % [44, 100] |" in whole
+    assert "3 of 4 flawed items are flagged as they are, and 3 of 4 sound ones let pass" in whole
+    none = page({**found, "sound": price(np.zeros((0, 4), dtype=bool), tried)})
+    assert "| a | 3 of 3 | 100 % [44, 100] | -4.00 | 0.5000 | - |" in none
     with pytest.raises(ValueError, match="there is nothing to flip"):
         rates(np.zeros((2, 4), dtype=bool), odds[:2], tried)
 
@@ -178,7 +193,7 @@ def test_what_was_read_before_it_was_killed_is_used_again_by_the_same_code_alone
             measure_injections(recipe)
         with pytest.raises(KeyboardInterrupt):
             measure_injections(recipe)
-    assert len(asked) == 10
+    assert len(asked) == 20  # ten of each label
     monkeypatch.setattr(injection, "code_version", lambda: "other code")
     measure_injections(recipe)
-    assert len(asked) == 20
+    assert len(asked) == 40
