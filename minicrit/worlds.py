@@ -49,11 +49,14 @@ def exchange(flagged: Bools, blocks: Sequence[str], draws: int, rng: np.random.G
     its days and its overlaps as they were.
     """
     names = np.unique(np.array(blocks), return_inverse=True)[1]
-    keys = names[:, None] + rng.random((len(flagged), draws))
-    order = np.argsort(keys, axis=0)  # trades of a block stay together, shuffled
+    keys = rng.random((len(flagged), draws))
+    keys += names[:, None]
     home = np.argsort(names, kind="stable")
     found = np.empty((len(flagged), draws), dtype=np.bool_)
-    found[home] = flagged[order]
+    for at in range(0, draws, _CHUNK):  # sorting all at once takes as much memory again
+        some = slice(at, at + _CHUNK)
+        order = np.argsort(keys[:, some], axis=0)  # trades of a block stay together, shuffled
+        found[home, some] = flagged[order]
     return found
 
 
