@@ -69,9 +69,9 @@ def read_public(
         count = Counter(unlabelled=reading.unlabelled, bad=reading.bad)
         labels = public.kept.setdefault(name, {})
         for split, rows in _by_split(reading).items():
-            drawn = draw_groups(rows, limit, str(seed))
-            kept = [e for e in drawn if public.fits(e)]
-            count.update(over_limit=len(rows) - len(drawn), too_long=len(drawn) - len(kept))
+            fitting = [e for e in rows if public.fits(e)]
+            kept = draw_groups(fitting, limit, str(seed))
+            count.update(too_long=len(rows) - len(fitting), over_limit=len(fitting) - len(kept))
             count.update(kept=len(kept))
             _refuse_known(kept, reading.path, origins)
             labels[split] = Counter(e.label for e in kept)

@@ -155,6 +155,16 @@ def test_public_rows_keep_their_split_and_what_goes_is_counted(tmp_path: Path) -
     assert public.kept["set"] == {"train": {"valid": 8}, "test": {"valid": 4}}
 
 
+def test_a_limit_is_of_rows_that_fit(tmp_path: Path) -> None:
+    """What was too long had taken a place, so that a limit of 3 gave fewer though 4 fit."""
+    rows = [row(n, "train", **({"rationale": "long " * 50} if n % 2 else {})) for n in range(8)]
+    rows = [{**one, "group": f"g{n}"} for n, one in enumerate(rows)]
+    folder = write_set(tmp_path / "sets", rows)
+    public = read_public(folder, length=lambda e: len(e.rationale), max_tokens=100, limit=3)
+    assert len(public.splits["train"]) == 3
+    assert public.counts["set"] == Counter(kept=3, too_long=4, over_limit=1)
+
+
 def test_a_limit_takes_whole_groups() -> None:
     examples = [example(n) for n in range(40)]
     drawn = draw_groups(examples, 11, "0")
