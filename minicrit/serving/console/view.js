@@ -127,6 +127,9 @@ function drawScale({ p_flawed: p, threshold, certificate }) {
 /** What the threshold promises, in words. */
 export function promise(result) {
   const found = result.certificate;
+  if (!found && result.calibrated) { // a router's general adapter, of what no specialist takes
+    return "The threshold carries no certificate for texts like this one; p(flawed) is calibrated.";
+  }
   if (!found) {
     return "This critic is not calibrated: the threshold carries no certificate, and p(flawed) is "
       + "as the model says it.";

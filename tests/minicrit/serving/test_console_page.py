@@ -148,6 +148,14 @@ def test_a_certificate_promises_no_more_than_it_says(console, facts, words):
     assert ("Between" in console.text("#certificate")) is ("abstain" not in facts)
 
 
+def test_what_is_calibrated_without_a_certificate_is_not_called_uncalibrated(console):
+    """Of a router's general adapter it said that p(flawed) is as the model says it."""
+    put(console.service, TWIN, p=0.65, calibrated=True)
+    console.open()
+    words = "carries no certificate for texts like this one; p(flawed) is calibrated."
+    assert words in console.text("#certificate")
+
+
 @pytest.mark.parametrize(("p", "threshold", "words"), [
     (0.5312, 0.5308, "p(flawed) 0.5312, above the threshold 0.5308"),
     (0.5312, 0.5, "p(flawed) 0.531, above the threshold 0.50"),
