@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minicrit.records import read_examples
+from minicrit.records import read_examples, read_folder
 from minicrit.row_files import example_files
 
 
@@ -60,3 +60,16 @@ def test_valid_in_a_name_may_be_the_label(
         read_examples(tmp_path / f"{name}.jsonl")
     assert len(caplog.messages) == told
     assert all("split validation, not for the label" in said for said in caplog.messages)
+
+
+def test_valid_beside_flawed_is_the_label_and_no_split(tmp_path: Path) -> None:
+    """What was said of it went by among other lines, and the flawed rows alone were trained on."""
+    for label in ("valid", "flawed"):
+        row = {"id": label, "domain": "trading", "rationale": f"Some {label}.", "label": label}
+        (tmp_path / f"desk_{label}.jsonl").write_text(json.dumps(row) + "\n")
+    told = "the label of all its rows, as of desk_flawed.jsonl beside it; rename it, or write"
+    with pytest.raises(ValueError, match=told):
+        read_folder(tmp_path)
+    (tmp_path / "desk_valid.jsonl").rename(tmp_path / "desk_sound.jsonl")
+    found = [example.split for one in read_folder(tmp_path) for example in one.examples]
+    assert found == ["train", "train"]
