@@ -72,6 +72,7 @@ def write_manifest(
     inputs: Mapping[str, Path],
     settings: Mapping[str, Any],
     facts: Mapping[str, Any],
+    hashes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Describe a finished folder or file, and return the description as it is read back.
 
@@ -81,10 +82,12 @@ def write_manifest(
         inputs: files and folders it was made from, by the name the stage knows them by.
         settings: what was asked for (recipe, seed, ...); JSON values.
         facts: what is true of it (prompt version, base identity, counts, metrics); JSON values.
+        hashes: of inputs as they were when they were read, by name; of others, as they are now.
     """
+    known = hashes or {}
     manifest = {
         "stage": stage,
-        "inputs": {name: _input(name, Path(path)) for name, path in inputs.items()},
+        "inputs": {n: _input(n, Path(path), known.get(n)) for n, path in inputs.items()},
         "settings": dict(settings),
         "facts": dict(facts),
         "outputs": _outputs(target),
@@ -194,14 +197,14 @@ def _outputs(target: Path) -> dict[str, str]:
     return {target.name: sha256_file(target)}
 
 
-def _input(name: str, path: Path) -> dict[str, str]:
-    if not path.exists():
+def _input(name: str, path: Path, digest: str | None) -> dict[str, str]:
+    if digest is None and not path.exists():
         raise ValueError(f"{path}: expected the input {name}, got none; check the path")
     given, here = path.absolute(), Path.cwd()
     inside = given.is_relative_to(here)
     return {
         "path": (given.relative_to(here) if inside else path).as_posix(),
-        "sha256": sha256_path(path),
+        "sha256": digest or sha256_path(path),
     }
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,12 +88,16 @@ class Run:
         """
         return goal_of(self.stage, self.settings)
 
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Of the files that are there, by name, as they first were: they may change meanwhile."""
+        return {n: sha256_file(path) for n, path in self.files.items() if path.is_file()}
+
     @property
     def fingerprint(self) -> str:
         """Hash of all that decides the outcome: settings, base, data, prompt."""
-        data = {name: sha256_file(path) for name, path in self.files.items()}
         versions = [PROMPT_VERSION, CRITIQUE_VERSION]
-        return sha256_json([self.relevant, self.base.identity, data, *versions])
+        return sha256_json([self.relevant, self.base.identity, self.hashes, *versions])
 
     @property
     def relevant(self) -> dict[str, Any]:
@@ -115,7 +120,7 @@ class Run:
 
         Then nothing else is: what a kill after the last step has left beside it goes.
         """
-        out = self.settings.out
+        out, _ = self.settings.out, self.hashes  # of what is read next
         recover_folder(out)
         if not (out / "manifest.json").is_file():
             return False

@@ -116,7 +116,8 @@ def save_trained(run: Run, critic: Critic, weights: Tensors, known: dict[str, An
             **known,
             **({"trained_on": inherited({"start": read_manifest(start)})} if start else {}),
         }
-        write_manifest(box, stage=run.stage, inputs=run.files, settings=run.relevant, facts=facts)
+        write_manifest(box, stage=run.stage, inputs=run.files, settings=run.relevant, facts=facts,
+                       hashes=run.hashes)  # fmt: skip
 
 
 def _save_whole(run: Run, critic: Critic, weights: Tensors, box: Path) -> dict[str, Any]:

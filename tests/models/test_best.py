@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from data_gen.compose import compose
 from minicrit.config import BaseConfig, Recipe
 from minicrit.data_config import DataConfig
-from minicrit.files import folder_hashes
+from minicrit.files import folder_hashes, sha256_file
 from minicrit.jsonl import read_lines
 from minicrit.manifest import read_manifest
 from minicrit.records import write_examples
@@ -33,6 +33,26 @@ def recipe(tiny, tmp_path):
                       batch_examples=2, validate_every=1, save_every=2, samples=0,
                       best="val/perplexity", patience=2),
     )  # fmt: skip
+
+
+def test_what_is_written_anew_while_it_trains_is_not_what_it_was_trained_on(recipe, monkeypatch):
+    """The hashes were taken in the end: it was up to date with data that it had never read."""
+    from minicrit.trainee import trainee
+
+    train = recipe.data.folder / "train.jsonl"
+    read = sha256_file(train)
+
+    def later(run):
+        write_examples(train, [c.example for c in compose(12, 1, "train")])
+        return trainee(run)
+
+    monkeypatch.setattr("minicrit.train.trainee", later)
+    settings = replace(recipe.sft, best=None, patience=0, batch_examples=6)
+    out = train_sft(replace(recipe, sft=settings))
+    assert read_manifest(out)["inputs"]["train"]["sha256"] == read
+    assert not run_of(recipe, "sft", settings, train).finished
+    write_examples(train, [c.example for c in compose(12, 0, "train")])
+    assert run_of(recipe, "sft", settings, train).finished
 
 
 def scripted(monkeypatch, values):
