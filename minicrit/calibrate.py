@@ -56,6 +56,7 @@ def calibrate(recipe: Recipe, lender: Path | None = None) -> dict[str, Any]:
     record = _record(settings.model)
     work = settings.model.with_name(f".{settings.model.name}.calibration")
     lent = read_calibration(lender) if lender else None
+    apart, digest = firewalled(settings.data, record), sha256_file(settings.data)  # as now read
     found, critic, examples = fit(
         settings, recipe.seed, record,
         lambda: Critic.load(settings.model, base_folder=recipe.base.folder, calibrated=False), work,
@@ -64,8 +65,8 @@ def calibrate(recipe: Recipe, lender: Path | None = None) -> dict[str, Any]:
     inputs = {"critic": settings.model, "data": settings.data}
     if lender and lent:
         inputs["scale"] = lender / CALIBRATION
-    facts = {**critic.fitted_to, "firewalled": firewalled(settings.data, record)}
-    write_calibration(settings, recipe.seed, found, examples, facts, inputs)
+    facts = {**critic.fitted_to, "firewalled": apart}
+    write_calibration(settings, recipe.seed, found, examples, facts, inputs, digest)
     remove_partial(work)
     sys.stdout.write(lines(found) + f"written: {settings.model / CALIBRATION}\n")
     return found
@@ -310,15 +311,15 @@ def _by_family(
 
 def write_calibration(
     settings: CalibrateConfig, seed: int, found: dict[str, Any], examples: Sequence[Example],
-    facts: dict[str, Any], inputs: dict[str, Path],
+    facts: dict[str, Any], inputs: dict[str, Path], digest: str,
 ) -> None:  # fmt: skip
-    """The file in the folder `settings.model`, and its manifest."""
+    """The file in the folder `settings.model`, and its manifest; `digest`: of the data as read."""
     target = settings.model / CALIBRATION
     asked = {k: v for k, v in asdict(settings).items() if k not in ("model", "data")}
     write_json(target, found)
     facts = {**facts, "rows": sha256_json([e.to_row() for e in examples])}
     write_manifest(target, stage="calibrate", inputs=inputs, settings={**asked, "seed": seed},
-                   facts=facts)  # fmt: skip
+                   facts=facts, hashes={"data": digest})  # fmt: skip
 
 
 def firewalled(data: Path, record: dict[str, Any]) -> bool:

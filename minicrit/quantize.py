@@ -138,9 +138,10 @@ def _critics(recipe: Recipe, box: Path) -> tuple[Critic, Critic]:
     asked = replace(asked, model=box)
     record = read_manifest(settings.model)
     work = settings.report.with_name(f".{settings.report.name}")
+    apart, digest = firewalled(asked.data, record), sha256_file(asked.data)  # as now read
     found, small, rows = fit(asked, seed, record, lambda: Critic.load(box, calibrated=False), work)
-    facts = {**small.fitted_to, "firewalled": firewalled(asked.data, record)}
-    write_calibration(asked, seed, found, rows, facts, {"data": asked.data})
+    facts = {**small.fitted_to, "firewalled": apart}
+    write_calibration(asked, seed, found, rows, facts, {"data": asked.data}, digest)
     floating = load_float(settings.model, recipe.base.folder, calibrated=alike)
     if not alike:
         found, _, _ = fit(asked, seed, record, lambda: floating, float_work(settings.report))
