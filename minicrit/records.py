@@ -209,14 +209,19 @@ def read_examples(
     place = (aside, f"mend them, all are in {aside}{allow}")
     _judge(path, bad, (len(examples), unlabelled), max_bad, place)
     if unnamed and {split_word(stem_of(path))} == {e.label for e in examples.values()}:
-        if (beside := path.with_name(path.name.replace("valid", "flawed"))).is_file():
-            raise ValueError(f"{path}: expected a name that is not that of the split validation, "
-                             f"got the label of all its rows, as of {beside.name} beside it; "
-                             "rename it, or write the split into the rows")  # fmt: skip
-        _log.warning("%s: its name is taken for that of the split validation, not for the label of "
-                     "all its rows; where it is the label, rename the file or write the split into "
-                     "the rows", path)  # fmt: skip
+        _doubt_name(path)
     return Reading(list(examples.values()), len(bad), unlabelled, path, names)
+
+
+def _doubt_name(path: Path) -> None:
+    """Valid is its split by its name, but may be the label of all its rows."""
+    if (beside := path.with_name(path.name.replace("valid", "flawed"))).is_file():
+        raise ValueError(f"{path}: expected a name that is not that of the split validation, "
+                         f"got the label of all its rows, as of {beside.name} beside it; "
+                         "rename it, or write the split into the rows")  # fmt: skip
+    _log.warning("%s: its name is taken for that of the split validation, not for the label of "
+                 "all its rows; where it is the label, rename the file or write the split into "
+                 "the rows", path)  # fmt: skip
 
 
 def read_folder(path: str | Path, **told: Any) -> list[Reading]:
