@@ -222,15 +222,23 @@ def _against(ratios: npt.NDArray[np.float64], ratio: float, annual: float) -> di
 def _capture(gate: dict[str, Any] | None, oracle: dict[str, Any] | None) -> dict[str, Any]:
     """Which share of the oracle's gain over random gates the gate gets; None if that is not sure.
 
-    Each is held against gates that flag as many trades as it does.
+    Each is held against gates that flag as many trades as it does. The bounds are those of the
+    gate's gain, by the spread of random gates: where these get a large share by luck, so may it.
     """
     if gate is None or oracle is None:
-        return {"value": None, "why": "all trades or none are flagged, or labelled flawed"}
+        return _no_share("all trades or none are flagged, or labelled flawed")
     if oracle["p"] > worlds.SURE:
-        return {"value": None, "why": "the oracle's own gain over random gates is not sure"}
+        return _no_share("the oracle's own gain over random gates is not sure")
     if gate.get("gain") is None:
-        return {"value": None, "why": "the gated book has no Sharpe ratio"}
-    return {"value": plain(gate["gain"] / oracle["gain"]), "why": None}
+        return _no_share("the gated book has no Sharpe ratio")
+    gain, whole = gate["gain"], oracle["gain"]
+    low, high = (gain + gate["median"] - gate[end] for end in ("high", "low"))
+    return {**plain_row({"value": gain / whole, "low": low / whole, "high": high / whole}),
+            "why": None}  # fmt: skip
+
+
+def _no_share(why: str) -> dict[str, Any]:
+    return {"value": None, "low": None, "high": None, "why": why}
 
 
 def _curves(book: Book, curves: dict[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def test_books_by_hand(case: tuple[Recipe, dict]) -> None:
 def test_a_gate_that_is_always_right_is_the_oracle(case: tuple[Recipe, dict]) -> None:
     _, report = case
     assert report["books"]["after"] == report["books"]["oracle"]
-    assert report["capture"] == {"value": 1.0, "why": None}
+    assert report["capture"]["value"] == 1.0
+    assert report["capture"]["low"] > 0
     assert (report["verdicts"]["f1"], report["verdicts"]["auroc"]) == (1, 1)
     assert report["verdicts"]["fpr"]["value"] == 0
     assert report["placebo"]["p"] == pytest.approx(0.01)
@@ -212,6 +213,12 @@ def test_a_gate_by_lot_on_a_losing_book_earns_nothing(tmp_path: Path) -> None:
     gains = [report[key]["gain"] for key in ("placebo", "oracle_placebo")]
     assert report["capture"]["value"] == pytest.approx(gains[0] / gains[1], abs=1e-5)
     assert abs(report["capture"]["value"]) < 0.35
+    spread = [report["placebo"][end] - report["placebo"]["median"] for end in ("high", "low")]
+    assert [report["capture"][end] for end in ("low", "high")] == pytest.approx(
+        [(gains[0] - one) / gains[1] for one in spread], abs=1e-5)  # fmt: skip
+    assert report["capture"]["low"] < 0 < report["capture"]["high"]
+    share = f"{report['capture']['value']:.2f} [{report['capture']['low']:.2f}, "
+    assert share in Path(f"{recipe.sharpe.out}.md").read_text()
 
 
 def test_without_labels_there_is_no_oracle(tmp_path: Path) -> None:
