@@ -6,6 +6,8 @@ two tests: exact McNemar on right verdicts at p = 0.5 (items as independent), an
 AUROC, which no threshold moves, resampled by twin group and by family (the less sure counts). All p
 values of the matrix are adjusted together (Holm), or one cell in twenty would differ by chance. A
 test that so few families can never decide is none of them: it would only take from the others.
+Accuracy at 0.5 alone tells little: a critic whose log-odds are all moved by a constant is another
+one there, and the same once both are calibrated, so `says` has a word for it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +28,7 @@ from minicrit.versus import compare, fewer_of_either
 Floats = npt.NDArray[np.float64]
 SHOWN = ("accuracy", "fpr", "recall", "auroc")
 LEVEL = 0.05
+AT_HALF = " at 0.5"  # what accuracy alone says
 MARGIN = 0.02  # of accuracy and the like; the matrix only tests for differences
 
 
@@ -152,8 +155,14 @@ def _adjust(cells: Sequence[dict[str, Any]]) -> None:
 
 
 def _says(tests: Sequence[tuple[float | None, float | None]]) -> str:
-    """`better`, `worse`, `mixed`, or `open` where neither test tells the two apart."""
-    signs = {gap > 0 for p, gap in tests if p is not None and p <= LEVEL and gap}
+    """`better`, `worse`, `mixed`, or `open` where neither test tells the two apart.
+
+    Args:
+        tests: p and difference of accuracy, then of AUROC; where the first alone tells, `at 0.5`.
+    """
+    accuracy, auroc = ([gap > 0] if p is not None and p <= LEVEL and gap else []
+                       for p, gap in tests)  # fmt: skip
+    signs = {*accuracy, *auroc}
     if len(signs) != 1:
         return "mixed" if signs else "open"
-    return "better" if signs.pop() else "worse"
+    return ("better" if signs.pop() else "worse") + ("" if auroc else AT_HALF)

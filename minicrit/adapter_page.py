@@ -27,7 +27,8 @@ ABOUT_TESTS = (
     "Each specialist minus the general adapter on the same items: accuracy by exact McNemar, AUROC "
     "with its 95 % by twin group and by family, the wider. Holm: over both tests of all cells; G "
     "groups or families give no p below 2^(1 - G), so fewer than six cannot be tested. Open: not "
-    "told apart."
+    "told apart. At 0.5: accuracy alone tells, whose test counts items as independent, and which "
+    "log-odds that are all moved by a constant change as well; a calibration takes that away."
 )
 
 

@@ -64,10 +64,20 @@ def test_a_specialist_that_hurts_elsewhere_is_seen(matrix):
     assert (away["only_it_right"], away["only_general_right"]) == (0, 20)
     assert home["accuracy"] == -away["accuracy"] == pytest.approx(20 / 24, abs=1e-6)
     assert home["mcnemar_p"] == pytest.approx(mcnemar_exact(20, 0), abs=1e-6)
-    assert (home["says"], away["says"]) == ("better", "worse")
+    assert (home["says"], away["says"]) == ("better at 0.5", "worse at 0.5")
     assert home["auroc"]["value"] == pytest.approx(1 - 44 / 144, abs=1e-6)
     assert min(home["auroc"]["p"], away["auroc"]["p"]) >= 1 / 16
     assert home["auroc"]["low"] == 0 == away["auroc"]["high"]
+
+
+def test_log_odds_that_are_all_moved_alike_are_no_better_critic():
+    """The general adapter is four too low throughout; once both are calibrated they are one."""
+    odds = np.random.default_rng(1).normal(size=len(EXAMPLES))
+    odds += [2.0 if e.label == "flawed" else -2.0 for e in EXAMPLES]
+    p = {FALLBACK: 1 / (1 + np.exp(4 - odds)), "trading": 1 / (1 + np.exp(-odds))}
+    told = matrix_of(p, EXAMPLES, draws=300)["trading"]["trading"]["against"]
+    assert (told["auroc"]["value"], told["mcnemar_holm_p"] <= LEVEL) == (0.0, True)
+    assert told["says"] == "better at 0.5"
 
 
 def test_the_same_verdicts_are_open(matrix):
@@ -123,7 +133,8 @@ def test_unscored_items_are_left_out():
 
 
 @pytest.mark.parametrize(("tests", "said"), [
-    ([(0.01, 0.1), (0.9, -0.1)], "better"), ([(0.9, 0.1), (0.05, -0.1)], "worse"),
+    ([(0.01, 0.1), (0.9, -0.1)], "better at 0.5"), ([(0.9, 0.1), (0.05, -0.1)], "worse"),
+    ([(0.01, -0.1), (None, None)], "worse at 0.5"), ([(0.01, 0.1), (0.01, 0.1)], "better"),
     ([(0.01, 0.1), (0.01, -0.1)], "mixed"), ([(0.06, 0.1), (None, None)], "open"),
     ([(0.01, 0.0), (1.0, 0.0)], "open"),
 ])  # fmt: skip
@@ -154,7 +165,7 @@ def test_the_page_marks_who_is_at_home(found):
     assert [cell.endswith("*") for cell in rows[1][1:]] == [True, False]
     told = {row[:2]: row for row in against_rows(found)[1]}
     assert told[("trading*", "trading")][2:4] == ("+0.833", "20 : 0")
-    assert told[("trading", "medical")][-1] == "worse"
+    assert told[("trading", "medical")][-1] == "worse at 0.5"
     text = page(found)
     assert "general 2.0, trading 1.0" in text
     assert "5 to the right specialist, 1 to a wrong one, 42 to the general adapter" in text
