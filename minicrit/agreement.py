@@ -27,7 +27,14 @@ from minicrit.files import sha256_file, write_atomic, write_json
 from minicrit.judging import Judge, load_judge, remove_partial, score_items
 from minicrit.manifest import provenance
 from minicrit.measures import entry, plain
-from minicrit.statistics import Interval, clopper_pearson, cluster_bootstrap, mean_over, wilson
+from minicrit.statistics import (
+    Interval,
+    clopper_pearson,
+    cluster_bootstrap,
+    mcnemar_exact,
+    mean_over,
+    wilson,
+)
 from minicrit.tabular import inert, write_table
 
 Floats = npt.NDArray[np.float64]
@@ -133,7 +140,7 @@ def _compared(judged: Compared, target: float, recipe: Recipe) -> dict[str, Any]
             for b, decided in ((False, "valid"), (True, "flawed"))
         },
         **_rates(judged, recipe),
-        "proof": _proof(len(judged.cases), int(np.sum(~judged.agree)), target),
+        "proof": _proof(judged, target),
         "coverage": _coverage(judged),
         "domains": {str(domain): _rates(judged.only(domains == domain), recipe)
                     for domain in np.unique(domains)},
@@ -156,9 +163,18 @@ def _rates(judged: Compared, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _proof(n: int, disagreements: int, target: float) -> dict[str, Any]:
-    """What would prove the target rate, one-sided at 95 %, and whether these decisions do."""
+def _proof(judged: Compared, target: float) -> dict[str, Any]:
+    """What would prove the target rate, one-sided at 95 %, and whether these decisions do.
+
+    `constant` is who says of every rationale what operators say of most: where they call few
+    flawed, that proves the rate as well, and only who is right more often (McNemar) has read them.
+    """
+    n, disagreements = len(judged.cases), int(np.sum(~judged.agree))
     allowed = raters.allowed_disagreements(n, target)
+    flawed = int(judged.operators.sum()) * 2 > n
+    same = judged.operators == flawed
+    won, lost = int(np.sum(judged.agree & ~same)), int(np.sum(same & ~judged.agree))
+    p = mcnemar_exact(won, lost)
     return {
         "target": target,
         "n": n,
@@ -166,6 +182,13 @@ def _proof(n: int, disagreements: int, target: float) -> dict[str, Any]:
         "allowed": allowed,
         "proven": disagreements <= allowed,
         "needed": raters.decisions_needed(disagreements, target),
+        "constant": {
+            "verdict": "flawed" if flawed else "valid",
+            "disagreements": int(np.sum(~same)),
+            "proven": int(np.sum(~same)) <= allowed,
+            "p": plain(p),
+            "beaten": won > lost and p <= raters.LEVEL,
+        },
     }
 
 

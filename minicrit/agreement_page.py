@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minicrit import plots
+from minicrit.contrast_tables import said_p
 from minicrit.pages import render
 from minicrit.plots import Dot, Line
 from minicrit.tables import Row, cell, markdown, number
@@ -22,7 +23,10 @@ READ = (
     "where several decided, the wider of that and of Wilson's for so many rationales. Kappa falls "
     "where one verdict is rare; the prevalence-adjusted one does not. What operators say of each "
     "other is the ceiling: nobody can agree with people who do not agree. Beside it, and for each "
-    "operator, all rationales that the critic could read count, those with a tie as well."
+    "operator, all rationales that the critic could read count, those with a tie as well. A proof "
+    "holds for one look at a log whose size was set before: of critics that are just at 98 %, 24 % "
+    "are proven at some time by who looks after each of 3,000 rationales. Operators who saw the "
+    "verdict before they decided are drawn to it; the log does not say who did."
 )
 
 
@@ -83,7 +87,24 @@ def about(report: Report) -> str:
 
 
 def proof(report: Report) -> str:
-    """Whether the target is proven, and what would prove it."""
+    """Whether the target is proven, what would prove it, and who reads nothing beside it."""
+    return " ".join(filter(None, [_proof(report), _constant(report["proof"].get("constant"))]))
+
+
+def _constant(found: Report | None) -> str:
+    """Who says the same of every rationale; nothing in reports from before had it."""
+    if not found:
+        return ""
+    told = (f"Who says {found['verdict']} of every rationale has {found['disagreements']} "
+            "disagreements")  # fmt: skip
+    if not found["proven"]:
+        return f"{told}."
+    more = "more" if found["beaten"] else "no more"
+    return (f"{told}, which proves it as well; the critic agrees {more} than that beyond chance "
+            f"(McNemar, {said_p(found['p'])}).")  # fmt: skip
+
+
+def _proof(report: Report) -> str:
     facts = report["proof"]
     target = f"{100 * facts['target']:g} %"
     if facts["proven"]:
@@ -93,7 +114,8 @@ def proof(report: Report) -> str:
     room = "none would be few enough" if facts["allowed"] < 0 else f"{facts['allowed']} allowed"
     return (f"An agreement of at least {target} is not proven (one-sided 95 %): "
             f"{facts['disagreements']} disagreements of {facts['n']}, {room}. So many "
-            f"disagreements would prove it among {facts['needed']} rationales.")  # fmt: skip
+            f"disagreements of a new log would prove it among {facts['needed']} rationales."
+            )  # fmt: skip
 
 
 def rate_rows(report: Report) -> tuple[Row, list[Row]]:

@@ -108,20 +108,26 @@ def _machine(report: Report, device: str | None) -> str:
 
 
 def _agreement(report: Report | None, benchmark: Report | None) -> Card:
-    """Met is what the operators' page calls proven; missed is what the interval rules out."""
+    """Met is what the operators' page calls proven; missed is what the interval rules out.
+
+    What who says the same of every rationale proves as well is open until the critic does better.
+    """
     if not report:
         goal = f"{100 * MIN_AGREEMENT:.0f} %"
         return _missing("Operator agreement", goal, "make agreement LOG=...")
     rate, proof = report["agreement"], report["proof"]
     status = _status(rate["value"], rate["low"], rate["high"], proof["target"], below=False)
     said = "proven" if proof["proven"] else "not proven"
+    constant = proof.get("constant") or {}
+    blind = proof["proven"] and constant.get("proven") and not constant["beaten"]
+    as_well = f", as of who always says {constant['verdict']}" if blind else ""
     return {
         "name": "Operator agreement",
         "value": _percent(rate["value"]),
         "detail": f"95 %: {_percent(rate['low'])} to {_percent(rate['high'])}, {rate['n']} "
-        f"rationales; {said} one-sided at 95 %" + _other_critic(report, benchmark),
+        f"rationales; {said} one-sided at 95 %{as_well}" + _other_critic(report, benchmark),
         "target": f"{100 * proof['target']:g} %",
-        "status": MET if proof["proven"] else MISSED if status == MISSED else OPEN,
+        "status": MET if proof["proven"] and not blind else MISSED if status == MISSED else OPEN,
     }
 
 

@@ -13,6 +13,7 @@ from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.decisions import read_decisions
 from minicrit.files import sha256_file
+from minicrit.targets import targets
 from tests.minicrit.benchmark_case import StandIn, growing
 
 HEAD = "rationale,domain,operator,decision,request_id"
@@ -60,7 +61,9 @@ def test_rates_by_hand(case: tuple[Recipe, dict]) -> None:
     assert report["kappa"]["value"] == report["adjusted_kappa"]["value"] == 0.5
     assert report["adjusted_kappa"]["low"] == pytest.approx(2 * 0.349142 - 1, abs=1e-5)
     assert report["proof"] | {"needed": 0} == {
-        "target": 0.98, "n": 8, "disagreements": 2, "allowed": -1, "proven": False, "needed": 0
+        "target": 0.98, "n": 8, "disagreements": 2, "allowed": -1, "proven": False, "needed": 0,
+        "constant": {"verdict": "valid", "disagreements": 4, "proven": False, "p": 0.625,
+                     "beaten": False},
     }  # fmt: skip
     assert report["domains"]["trading"]["agreement"]["n"] == 3
 
@@ -142,6 +145,28 @@ def test_perfect_agreement_of_200_proves_98_percent(tmp_path: Path) -> None:
     assert report["proof"]["proven"]
     assert report["operators"]["among"]["alpha"]["value"] is None
     assert "is proven" in Path(f"{settings.out}.md").read_text()
+
+
+@pytest.mark.parametrize(("p_of_flawed", "beaten", "said"), [
+    (0.1, False, "agrees no more than that beyond chance"), (0.9, True, "agrees more than that"),
+])  # fmt: skip
+def test_who_says_valid_of_everything_stands_beside_the_proof(
+    tmp_path: Path, p_of_flawed: float, beaten: bool, said: str
+) -> None:
+    """Operators call 6 of 700 flawed, and so few disagreements prove 98 %."""
+    recipe = made(tmp_path)
+    rows = [f"Case {n} a={p_of_flawed if n < 6 else 0.1} .,general,ann,"
+            f"{'reject' if n < 6 else 'accept'}," for n in range(700)]  # fmt: skip
+    recipe.agreement.log.write_text("\n".join([HEAD, *rows]))
+    recipe.agreement.draws = 20
+    report = agreement(recipe, load=StandIn)
+    constant = report["proof"]["constant"]
+    assert report["proof"]["proven"]
+    assert (constant["verdict"], constant["disagreements"]) == ("valid", 6)
+    assert constant["proven"]
+    assert constant["beaten"] is beaten
+    assert said in Path(f"{recipe.agreement.out}.md").read_text()
+    assert targets(None, None, report)[2]["status"] == ("met" if beaten else "open")
 
 
 def test_certainty_counts_from_the_threshold_in_log_odds() -> None:
