@@ -42,15 +42,21 @@ READ = (
     "Gains are treatment minus control, better above zero. Bounds hold at all times and for all "
     "metrics at once, whenever and however often one looks; p is valid in the same way. They count "
     "operators' first decisions on rationales drawn for the audit, not those that somebody picked. "
-    "Outcomes are those of any rationale, in the units in which they were reported. "
-    "Operators see the verdict while they decide, which may draw them to it, in both arms."
+    "Outcomes are those of any rationale, in the units in which they were reported."
 )
+#: Whose verdict operators see while they decide, by whether the treatment is in shadow.
+SEEN = {
+    True: "Operators see control's verdict alone while they decide. Where that draws them to it, "
+    "control gains and treatment loses: a better one may look worse, or not worth having.",
+    False: "Operators see the verdict while they decide, which may draw them to it, in both arms: "
+    "gains look smaller than they are.",
+}
 
 
 def ab_markdown(report: Report) -> str:
     """The state for the terminal."""
     parts = [f"# Experiment {report['name']}", about(report), markdown(*metric_rows(report)),
-             standing(report), READ]  # fmt: skip
+             standing(report), read(report)]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
 
@@ -58,11 +64,16 @@ def ab_html(report: Report) -> str:
     """One page without scripts and requests."""
     return render(
         "ab.html", title=f"experiment {report['name']}", report=report, about=about(report),
-        standing=standing(report), metrics=metric_rows(report), read=READ,
+        standing=standing(report), metrics=metric_rows(report), read=read(report),
         plots=[(LABELS[name], _plot(metric["series"]))
                for name, metric in report["metrics"].items() if len(metric["series"]) > 1],
         log=log_rows(report), mismatch=said_p(report["mismatch_p"]),
     )  # fmt: skip
+
+
+def read(report: Report) -> str:
+    """How to read the figures."""
+    return f"{READ} {SEEN[report['shadow']]}"
 
 
 def about(report: Report) -> str:

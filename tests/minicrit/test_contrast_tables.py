@@ -126,6 +126,13 @@ def test_metrics_of_an_experiment() -> None:
     assert found[-2] == LESS
 
 
+def test_in_shadow_operators_see_one_verdict_alone() -> None:
+    """It was said that they are drawn to what they see in both arms."""
+    assert "control's verdict alone" in ab_page.read({"shadow": True})
+    assert "in both arms" not in ab_page.read({"shadow": True})
+    assert "in both arms" in ab_page.read({"shadow": False})
+
+
 def judged(p: float) -> dict[str, Any]:
     """The parts of a judge's report that its page reads."""
     names = ("flips", "leaning", "tie", "identical", "unscored", "judge_agrees_with_label")
