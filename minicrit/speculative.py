@@ -262,7 +262,9 @@ def _checked(
 def _batches(
     critic: Critic, draft: Critic | None, examples: Sequence[Example], settings: SpeculativeConfig
 ) -> list[dict[str, Any]]:
-    """Processor seconds a critique, plain and with the last arm's drafts, so many at a time.
+    """Processor seconds a critique, greedy and with the last arm's drafts, so many at a time.
+
+    Greedy is what a batch is written by without drafts, not the scribe that drafts nothing.
 
     Each number has a book of its own: what a scribe has written itself it drafts without a fault.
     """

@@ -63,6 +63,8 @@ def test_the_report_has_speed_acceptance_identity_and_break_even(recipe, tmp_pat
     assert report["identity"]["plain"]["identical"] == 2
     page = (out / "speculative.md").read_text()
     assert "| both | 5 of 5 | 45.07% |" in page
+    assert "| together | s greedy |" in page  # the table above is against `plain`
+    assert "Each was measured once." in page
     assert set(report["inputs"]) == {str(tmp_path / f"{s}.jsonl") for s in ("test", "train")}
 
 
