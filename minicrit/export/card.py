@@ -7,7 +7,7 @@ from typing import Any
 from minicrit.calibrated import read_calibration
 from minicrit.jsonl import parse_object, shown
 from minicrit.prompts import LEAD_IN, VERDICT_WORDS, render_prompt
-from minicrit.tables import where
+from minicrit.tables import known_items, where
 from minicrit.taxonomy import DOMAINS, FLAW_TYPES
 
 _METRICS = ("f1", "fpr", "recall", "accuracy", "auroc", "ece")
@@ -136,15 +136,16 @@ families. {held} Everything else is in `calibration.json`.
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
-    """The judges of a benchmark's report; ValueError, with the file, if it is none."""
+    """A benchmark's report, with its judges; ValueError, with the file, if it is none."""
     try:
-        judges = parse_object(path.read_bytes()).get("judges")
+        report = parse_object(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    judges = report.get("judges")
     if not isinstance(judges, dict) or not all(isinstance(j, dict) for j in judges.values()):
         raise ValueError(f"{path}: expected the report of a benchmark, got other JSON; name one, "
                          "like reports/RUN/benchmark.json")  # fmt: skip
-    return judges
+    return report
 
 
 def figures_of(benchmark: Path | None, adapter: str | None, identity: str) -> str:
@@ -158,7 +159,8 @@ def figures_of(benchmark: Path | None, adapter: str | None, identity: str) -> st
     """
     if benchmark is None:
         return ""
-    judges = read_benchmark(benchmark)
+    report = read_benchmark(benchmark)
+    judges, items = report["judges"], report.get("items") or {}
     key, own = ("adapter", adapter) if adapter else ("identity", identity)
     alike = [j for j in judges.values() if _is_of(str(j.get("identity")), adapter, identity)]
     # Two stages may have the same adapter, each with a calibration of its own.
@@ -169,9 +171,12 @@ def figures_of(benchmark: Path | None, adapter: str | None, identity: str) -> st
     found = {name: row["metrics"].get(name, {}) for name in _METRICS}
     lines = [f"| {name} | {m['value']:.3f} | {m['low']:.3f} to {m['high']:.3f} |"
              for name, m in found.items() if m.get("low") is not None]  # fmt: skip
-    return "\n".join([f"## Measured\n\nThe float critic, n = {row['n']}, threshold "
-                      f"{row['threshold']:.4f}; 95 % intervals.\n", "| | | |", "|---|---|---|",
-                      *lines, ""])  # fmt: skip
+    share = items.get("prevalence")
+    flawed = "" if share is None else f" ({100 * share:.0f} % flawed)"
+    known = [f"{said}\n"] if (said := known_items(items.get("known") or {})) else []
+    return "\n".join([f"## Measured\n\nThe float critic, n = {row['n']}{flawed}, threshold "
+                      f"{row['threshold']:.4f}; 95 % intervals.\n", *known,
+                      "| | | |", "|---|---|---|", *lines, ""])  # fmt: skip
 
 
 def _is_of(said: str, adapter: str | None, identity: str) -> bool:

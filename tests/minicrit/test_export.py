@@ -201,8 +201,14 @@ def test_figures_of_the_benchmark_go_into_the_card_if_they_are_its_own(root, cri
         export(recipe)
     assert read_manifest(root / "measured") == before  # the old folder stays as it is
     assert not list(root.glob(".measured*"))
-    report.write_text(json.dumps({"judges": {"model_1": {**row, "identity": "i" * 64}}}))
+    whole = {"judges": {"model_1": {**row, "identity": "i" * 64}}}
+    report.write_text(json.dumps(whole))
     assert "n = 40" in figures_of(report, None, "i" * 64)  # a critic that is whole has no adapter
+    items = {"prevalence": 0.95, "known": {"calibration": 40}}
+    report.write_text(json.dumps({**whole, "items": items}))
+    told = figures_of(report, None, "i" * 64)
+    assert "n = 40 (95 % flawed)" in told  # who always says flawed has an F1 of 0.974 there
+    assert "Known items: 40 of split calibration." in told
 
 
 def test_figures_of_a_smaller_copy_are_not_those_of_the_float_critic(tmp_path):

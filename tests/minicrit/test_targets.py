@@ -65,6 +65,18 @@ def test_status_asks_the_whole_interval() -> None:
     assert statuses(benchmark((0.20, 0.08, 0.30), 31, 40), *some)[::4] == ["missed", "missed"]
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "calibration"])
+def test_what_known_items_show_is_not_met(split: str) -> None:
+    """The threshold is chosen so that the calibration items themselves stay under the limit."""
+    found = benchmark((0.02, 0.01, 0.07), 10, 29)
+    found["items"]["known"] = {split: 400}
+    assert statuses(found)[:2] == ["open", "open"]
+    assert f"; known items: 400 of split {split}" in targets(found)[0]["detail"]
+    found = benchmark((0.20, 0.18, 0.30), 10, 29)
+    found["items"]["known"] = {split: 400}
+    assert statuses(found)[0] == "missed"  # not even there
+
+
 @pytest.mark.parametrize(
     ("rate", "status"),
     [
