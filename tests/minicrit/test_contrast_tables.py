@@ -174,5 +174,8 @@ def test_what_is_looked_at_first_of_a_gate() -> None:
 def test_what_injections_flip() -> None:
     one = {"name": "order", "about": "says so", "flipped": 20, "n": 60, "rate": 0.33, "low": 0.2,
            "high": 0.5, "moved": -1.0, "p_against_control": TINY}  # fmt: skip
-    found = injections_page({"flagged": 60, "items": 80, "injections": [one]})
-    assert f"| -1.00 | {LESS} | says so |" in found
+    sound = {"passed": 30, "items": 40, "injections": [
+        {"name": "order", "flagged": 3, "n": 30, "rate": 0.1, "low": 0.03, "high": 0.26}
+    ]}  # fmt: skip
+    found = injections_page({"flagged": 60, "items": 80, "injections": [one], "sound": sound})
+    assert f"| -1.00 | {LESS} | 3 of 30 10 % [3, 26] | says so |" in found
