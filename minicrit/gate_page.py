@@ -20,7 +20,7 @@ _BOOK_LINES = (
     ("trades", "trades", 1.0, 0),
     ("Sharpe ratio, annual", "sharpe", 1.0, 2),
     ("P(Sharpe > 0)", "psr", 1.0, 3),
-    ("P(Sharpe > best of worthless trials)", "dsr", 1.0, 3),
+    ("P(Sharpe > best of so many worthless trials: {trials})", "dsr", 1.0, 3),
     ("mean return a year, % of capital", "mean", 100.0, 2),
     ("volatility a year, %", "volatility", 100.0, 2),
     ("total return, %", "total", 100.0, 1),
@@ -93,10 +93,11 @@ def about(report: Report) -> str:
 
 def book_rows(report: Report) -> tuple[Row, list[Row]]:
     """Head and rows of the books side by side."""
-    books = report["books"]
+    books, trials = report["books"], report["settings"]["trials"]
     rows = [
-        (label, *(number(None if book[key] is None else scale * book[key], digits)
-                  for book in books.values()))
+        (label.format(trials=trials),
+         *(number(None if book[key] is None else scale * book[key], digits)
+           for book in books.values()))
         for label, key, scale, digits in _BOOK_LINES
     ]  # fmt: skip
     return ("book", *(BOOKS[name] for name in books)), rows

@@ -14,6 +14,7 @@ from minicrit.cli import main
 from minicrit.config import Recipe
 from minicrit.files import sha256_file
 from minicrit.gate_facts import outcome_facts
+from minicrit.gate_page import gate_markdown
 from minicrit.gating import block_of, sharpe
 from minicrit.targets import MIN_SHARPE, targets
 from minicrit.trades import Trade, read_trades
@@ -71,6 +72,8 @@ def test_books_by_hand(case: tuple[Recipe, dict]) -> None:
     )
     assert gap["low"] < gap["value"] < gap["high"]
     assert report["books"]["after"]["trades"] == 150 - report["flagged"]
+    assert report["books"]["after"]["psr"] == report["books"]["after"]["dsr"]  # of one trial,
+    assert "worthless trials: 1)" in gate_markdown(report)  # which the page has to say
     assert report["books"]["after"]["turnover"] < report["books"]["before"]["turnover"]
 
 
