@@ -22,6 +22,9 @@ _MONEY = "[$\u20ac\u00a3]?"
 _STOP = re.compile(r"[.!?](?=\s|$)|\n")
 _ONE_IN = re.compile(rf"\b(?:one|1) (?:in|out of) (?:every )?{_N}", re.IGNORECASE)
 _PERCENT = re.compile(rf"(?<![\w.,:]){_N}(?:%| per ?cent)")
+#: Where percentages may be of what is rightly not flagged.
+_CLEARED = re.compile(r"\b(?:specificity|negatives?)\b", re.IGNORECASE)
+_HALF = 50
 #: So much is read of a critique before a figure.
 _LONGEST = 240
 #: What is worked out is written no more roughly than this, as a share of it.
@@ -147,9 +150,14 @@ def _hits(rationale: str) -> tuple[float, float] | None:
     if len(places) != 1:
         return None
     near = single[max(0, places[0] - 1) : places[0] + 2]
-    found = [{value_printed(one[1]) for one in _PERCENT.finditer(text)} for text in near]
+    cases = [value_printed(one[1]) for one in _ONE_IN.finditer(single[places[0]])]
+    rare = {share for n in cases if n for share in rounded(100 / n)}  # `one in 50 (2%)`
+    found = [{value_printed(one[1]) for one in _PERCENT.finditer(text)} - rare for text in near]
     pairs = [those for those in found if len(those) == 2] or [set().union(*found)]  # noqa: PLR2004
-    return (max(pairs[0]), min(pairs[0])) if len(pairs) == 1 and len(pairs[0]) == 2 else None  # noqa: PLR2004
+    if len(pairs) > 1 or len(pairs[0]) != 2 or _CLEARED.search("".join(near)):  # noqa: PLR2004
+        return None
+    caught, flagged = max(pairs[0]), min(pairs[0])
+    return (caught, flagged) if flagged < _HALF else None
 
 
 def _sentences(text: str) -> list[str]:

@@ -33,7 +33,7 @@ from minicrit.taxonomy import FLAW_TYPES, SEVERITIES
 
 #: Names this way of writing; changes whenever another text may come of it, but for the rules of
 #: sums (`recount.RULES`).
-MANNER = "grounded-7"
+MANNER = "grounded-8"
 #: What stands before a quotation in a critique, see `prompts.render_critique`.
 MARK = '\nEvidence: "'
 #: What may stand behind the headings that have only so many answers.

@@ -63,9 +63,22 @@ def test_what_a_figure_has_to_be(rationale, before, called):
     ("1 of 20 here, 3 of 40 there. And 5 of 60 up, 7 of 80 down.", "Per 1,000 it is "),
     ("9 lost in 2,000 here, and in 1,000 there 4.", "Per 1,000 it is "),  # which is of which?
     (COSTS, "From here on 130k buys only 90m, a loss of "),  # units differ
+    ("One in 1,000 has it. It has 90% sensitivity and 95% specificity.", "At one in 1,000, "),
 ])  # fmt: skip
 def test_where_it_is_not_clear_nothing_is_asked(rationale, before):
     assert Derivations(rationale).called_for(before) is None
+
+
+@pytest.mark.parametrize(("rationale", "critique"), [
+    ("One in 1,000 has it. The test has 90% sensitivity and 95% specificity.",
+     "At one in 1,000, only 1.8% of positives are real."),
+    ("One in 1,000 has it. The test catches 97% and clears 95% of the others.",
+     "At one in 1,000, only 1.9% of positives are real."),
+    ("One in 50 payments (2%) is a fraud. It catches 90% of those. It flags 5% of the others.",
+     "At one in 50, only 26.9% of flags are real."),
+])  # fmt: skip
+def test_right_critiques_of_texts_as_people_write_them_are_not_untrue(rationale, critique):
+    assert untrue(rationale, critique) == []
 
 
 def test_what_is_not_worked_out_rightly_is_found_with_its_sentence():
