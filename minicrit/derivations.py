@@ -25,6 +25,9 @@ _PERCENT = re.compile(rf"(?<![\w.,:]){_N}(?:%| per ?cent)")
 #: Where percentages may be of what is rightly not flagged.
 _CLEARED = re.compile(r"\b(?:specificity|negatives?)\b", re.IGNORECASE)
 _HALF = 50
+_YEAR = re.compile(r"(?:19|20)\d\d")
+#: Between two counts, where the words about the first end.
+_NEXT = re.compile(r"[,;.]|\b(?:and|but|while|whereas|against|versus|vs)\b")
 #: So much is read of a critique before a figure.
 _LONGEST = 240
 #: What is worked out is written no more roughly than this, as a share of it.
@@ -176,7 +179,9 @@ class _Rates:
             (pairs[0][0] < pairs[0][1]) == (pairs[1][0] < pairs[1][1])
         )
         self.values = tuple(min(pair) / max(pair) if self.given else 0.0 for pair in pairs)
-        self._words, self._turn = sentence.lower(), quantities[1].start()
+        self._words = sentence.lower()
+        turn = _NEXT.search(self._words, quantities[1].end(), quantities[2].start())
+        self._turn = turn.start() if turn else None
 
     @classmethod
     def of(cls, rationale: str) -> "_Rates | None":
@@ -191,18 +196,23 @@ class _Rates:
     @classmethod
     def _read(cls, text: str) -> "_Rates | None":
         quantities = [one for one in NUMBER.finditer(text) if not one.group().endswith("%")]
-        if len(quantities) != 4:  # noqa: PLR2004
+        if len(quantities) != 4 or any(_YEAR.fullmatch(q.group()) for q in quantities):  # noqa: PLR2004
             return None
         rates = cls(text, quantities)
         return rates if rates.given else None
 
     def named(self, name: str) -> tuple[float, ...]:
-        """Of whom a phrase names at its end: by the longest end of it that stands here."""
+        """Of whom a phrase names at its end: by the longest end of it that stands here.
+
+        Both, if that stands beside either count, or where one ends and the other begins is unclear.
+        """
         words = name.lower().split()
         for first in range(len(words)):
-            at = self._words.find(" ".join(words[first:]))
-            if at >= 0:
-                return (self.values[at > self._turn],)
+            end = re.compile(rf"\b{re.escape(' '.join(words[first:]))}\b")
+            places = [found.start() for found in end.finditer(self._words)]
+            if places and self._turn is not None:
+                sides = {at > self._turn for at in places}
+                return (self.values[sides.pop()],) if len(sides) == 1 else self.values
         return self.values
 
 

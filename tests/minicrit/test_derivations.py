@@ -48,6 +48,8 @@ CASE = "With one true case in 500, 98% of them caught and 3% of the rest flagged
     (COSTS, "What is spent, ", {600, 130, 90}),
     ("It took 1.125k of 2.5k.", "What is spent, ", {1.1, 1.12, 1.125, 2.5}),
     ("It cost $5.", "From here on $1,500 buys $2,000, a gain of $", {500}),
+    ("There were 9 falls among 150 in ward B, 12 among 400 in ward A.",
+     "Per 100 patients ward B had ", {6}),
 ])  # fmt: skip
 def test_what_a_figure_has_to_be(rationale, before, called):
     assert Derivations(rationale).called_for(before) == called
@@ -76,6 +78,14 @@ def test_where_it_is_not_clear_nothing_is_asked(rationale, before):
      "At one in 1,000, only 1.9% of positives are real."),
     ("One in 50 payments (2%) is a fraud. It catches 90% of those. It flags 5% of the others.",
      "At one in 50, only 26.9% of flags are real."),
+    ("In 2023 we had 40 incidents, in 2024 we had 18. We had 1,000 servers, then 300.",
+     "Per 100 servers it is 4 against 6."),
+    ("Ward A had 12 falls among 400 patients. Ward B had 9 falls among 150 patients.",
+     "Per 100 patients the second ward had 6 falls and the first 3."),
+    ("There were 9 falls among 150 patients in ward B and 12 among 400 in ward A.",
+     "Per 100 patients ward B had 6 falls and ward A 3."),
+    ("The east phone net lost 18 calls of 9,000, the west net 2 of 2,000.",
+     "Per 1,000 calls the second one had 1."),
 ])  # fmt: skip
 def test_right_critiques_of_texts_as_people_write_them_are_not_untrue(rationale, critique):
     assert untrue(rationale, critique) == []
