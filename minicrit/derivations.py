@@ -50,7 +50,7 @@ _BALANCE = rf"{_TURN} of {_MONEY}"
 _PER = rf"\bPer {_N} "
 _RATE = rf"{_PER}(?P<name>[^.;:\d]{{1,80}}?) had "
 _OTHER_RATE = rf"{_RATE}{_N}[^.;\d]{{0,60}}? and [^.;\d]{{1,60}}? "
-_EITHER = rf"{_PER}(?:[^.;:\d]{{1,40}}? )?it is "
+_EITHER = rf"{_PER}(?:(?P<name>[^.;:\d]{{1,40}}?) )?it is "
 _AGAINST = rf"{_EITHER}{_N} against "
 
 #: What a figure may be: a few values, or None where there is no telling.
@@ -168,18 +168,26 @@ def _sentences(text: str) -> list[str]:
     return [text[start:end] for start, end in pairwise(ends)]
 
 
+def _value(one: re.Match[str]) -> float:
+    return value_printed(one.group())
+
+
 class _Rates:
     """Two counts of events, each with what it was counted in, in one sentence or two."""
 
     def __init__(self, sentence: str, quantities: list[re.Match[str]]) -> None:
         """Of a sentence and its four figures; `given` tells whether they are two such counts."""
-        values = [value_printed(one.group()) for one in quantities]
+        values = [_value(one) for one in quantities]
         pairs = (values[:2], values[2:])
         self.given = all(0 <= min(pair) < max(pair) for pair in pairs) and (
             (pairs[0][0] < pairs[0][1]) == (pairs[1][0] < pairs[1][1])
         )
         self.values = tuple(min(pair) / max(pair) if self.given else 0.0 for pair in pairs)
         self._words = sentence.lower()
+        places = ([one.end() for one in sorted(pair, key=_value)]
+                  for pair in (quantities[:2], quantities[2:]))  # fmt: skip
+        fewer, more = zip(*places, strict=True)
+        self._behind = [[self._words[at:].lstrip() for at in ends] for ends in (fewer, more)]
         turn = _NEXT.search(self._words, quantities[1].end(), quantities[2].start())
         self._turn = turn.start() if turn else None
 
@@ -200,6 +208,15 @@ class _Rates:
             return None
         rates = cls(text, quantities)
         return rates if rates.given else None
+
+    def fit(self, unit: str) -> bool:
+        """Whether they may be per so many of it: not where it is counted in the smaller figures.
+
+        Of `120 faults in 14 days` they are per fault, and no text says days per fault.
+        """
+        noun = re.compile(rf"{re.escape(unit.lower())}\b")
+        fewer, more = (any(map(noun.match, words)) for words in self._behind)
+        return more or not (unit and fewer)
 
     def named(self, name: str) -> tuple[float, ...]:
         """Of whom a phrase names at its end: by the longest end of it that stands here.
@@ -226,17 +243,24 @@ def _real(about: Derivations, found: re.Match[str]) -> Values:
     return _share(value_printed(found[1]), *about.hits) if about.hits else None
 
 
+def _fitting(about: Derivations, found: re.Match[str]) -> _Rates | None:
+    unit = (found["name"] or "").partition(" ")[0]
+    return about.rates if about.rates and about.rates.fit(unit) else None
+
+
 def _rate(about: Derivations, found: re.Match[str]) -> Values:
-    if about.rates is None:
+    rates = _fitting(about, found)
+    if rates is None:
         return None
     per = value_printed(found[1])
-    return tuple(per * one for one in about.rates.named(found["name"]))
+    return tuple(per * one for one in rates.named(found["name"]))
 
 
 def _either(about: Derivations, found: re.Match[str]) -> Values:
-    if about.rates is None:
+    rates = _fitting(about, found)
+    if rates is None:
         return None
-    return tuple(value_printed(found[1]) * one for one in about.rates.values)
+    return tuple(value_printed(found[1]) * one for one in rates.values)
 
 
 def _other(about: Derivations, found: re.Match[str]) -> Values:

@@ -66,6 +66,7 @@ def test_what_a_figure_has_to_be(rationale, before, called):
     ("9 lost in 2,000 here, and in 1,000 there 4.", "Per 1,000 it is "),  # which is of which?
     (COSTS, "From here on 130k buys only 90m, a loss of "),  # units differ
     ("One in 1,000 has it. It has 90% sensitivity and 95% specificity.", "At one in 1,000, "),
+    ("It had 120 faults in 14 days, then 60 faults in 5 days.", "Per 10 days it is "),
 ])  # fmt: skip
 def test_where_it_is_not_clear_nothing_is_asked(rationale, before):
     assert Derivations(rationale).called_for(before) is None
@@ -86,6 +87,8 @@ def test_where_it_is_not_clear_nothing_is_asked(rationale, before):
      "Per 100 patients ward B had 6 falls and ward A 3."),
     ("The east phone net lost 18 calls of 9,000, the west net 2 of 2,000.",
      "Per 1,000 calls the second one had 1."),
+    ("The old line had 120 faults in 14 days, the new line 60 faults in 5 days.",
+     "Per 10 days it is 86 against 120. Per 10 days the old line had 85.7 faults."),
 ])  # fmt: skip
 def test_right_critiques_of_texts_as_people_write_them_are_not_untrue(rationale, critique):
     assert untrue(rationale, critique) == []
