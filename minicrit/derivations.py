@@ -88,10 +88,13 @@ class Derivations:
         return {value_printed(one.group()) for one, holds in self._led_up_to(text) if holds}
 
     def _led_up_to(self, text: str) -> Iterator[tuple[re.Match[str], bool]]:
-        """The figures that a text leads up to, and whether they are what they have to be."""
+        """The figures that a text leads up to, and whether they are what they have to be.
+
+        What is only cited is not among them: several items may be added, and 600,000 said as 600k.
+        """
         for figure in NUMBER.finditer(text):
             percent, values = self._values(text[: figure.start()])
-            if values is not None:
+            if values is not None and values is not self.stated:
                 is_one = "%" in figure.group() or behind(text, figure.end()) > figure.end()
                 yield figure, percent == is_one and bool(_among(figure.group(), values))
 
@@ -284,9 +287,9 @@ _LEADS: tuple[tuple[re.Pattern[str], bool, _Act], ...] = tuple(
         (_CASE, lambda about, _: about.cases or None),
         (_AT, lambda about, _: about.cases or None),
         (_BALANCE, lambda _, found: (abs(value_printed(found[3]) - value_printed(found[1])),)),
-        (_BUYS, lambda about, _: about.stated),
-        (_REST, lambda about, _: about.stated),
-        (_SPENT, lambda about, _: about.stated),
+        (_BUYS, lambda about, _: about.stated or None),
+        (_REST, lambda about, _: about.stated or None),
+        (_SPENT, lambda about, _: about.stated or None),
         (_AGAINST, _other),
         (_OTHER_RATE, _other),
         (_EITHER, _either),

@@ -67,6 +67,7 @@ def test_what_a_figure_has_to_be(rationale, before, called):
     (COSTS, "From here on 130k buys only 90m, a loss of "),  # units differ
     ("One in 1,000 has it. It has 90% sensitivity and 95% specificity.", "At one in 1,000, "),
     ("It had 120 faults in 14 days, then 60 faults in 5 days.", "Per 10 days it is "),
+    ("Two years are in it.", "What is spent, "),
 ])  # fmt: skip
 def test_where_it_is_not_clear_nothing_is_asked(rationale, before):
     assert Derivations(rationale).called_for(before) is None
@@ -89,6 +90,10 @@ def test_where_it_is_not_clear_nothing_is_asked(rationale, before):
      "Per 1,000 calls the second one had 1."),
     ("The old line had 120 faults in 14 days, the new line 60 faults in 5 days.",
      "Per 10 days it is 86 against 120. Per 10 days the old line had 85.7 faults."),
+    ("We spent $300k on licences and $100k on training.", "What is spent, $400k, is gone."),
+    ("So far $600,000. Another $130,000 brings $90,000.",
+     "What is spent, $600k, is gone. From here on $130k buys only $90k, a loss of $40k."),
+    ("Two million dollars are in it.", "What is spent, $2 million, is gone either way."),
 ])  # fmt: skip
 def test_right_critiques_of_texts_as_people_write_them_are_not_untrue(rationale, critique):
     assert untrue(rationale, critique) == []
