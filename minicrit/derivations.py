@@ -10,6 +10,7 @@ the rationale does not say clearly what belongs together, nothing is asked of th
 Apart from `recount`, as no verdict depends on it.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -120,8 +121,14 @@ def untrue(rationale: str, text: str) -> list[str]:
 
 
 def _written(value: float) -> Iterator[float]:
-    """As what a value may be written: rounded by little of it, or as it is if that is short."""
-    yield from (one for one in rounded(value) if abs(one - value) <= _ROUGH * value)
+    """As what a value may be written: rounded by little of it, or as it is if that is short.
+
+    What two decimals are too few for is written with two digits that are no leading noughts.
+    """
+    if not math.isfinite(value):
+        return
+    near = [one for one in rounded(value) if abs(one - value) <= _ROUGH * value]
+    yield from near or [float(f"{value:.2g}")]
     if value == round(value, 4):
         yield value
 

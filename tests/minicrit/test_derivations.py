@@ -50,6 +50,11 @@ CASE = "With one true case in 500, 98% of them caught and 3% of the rest flagged
     ("It cost $5.", "From here on $1,500 buys $2,000, a gain of $", {500}),
     ("There were 9 falls among 150 in ward B, 12 among 400 in ward A.",
      "Per 100 patients ward B had ", {6}),
+    ("One in 100,000 has it. It rings for 95% of those and 6% of the others.",
+     "At one in 100,000, only ", {0.016}),
+    ("It failed 3 times in 1,400,000 hours, the other 2 times in 900,000 hours.",
+     "Per 1,000 hours it is ", {0.0021, 0.0022}),
+    ("One in " + "9" * 400 + " is.", "At one in ", set()),  # more than there are numbers
 ])  # fmt: skip
 def test_what_a_figure_has_to_be(rationale, before, called):
     assert Derivations(rationale).called_for(before) == called
