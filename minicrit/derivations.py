@@ -26,6 +26,8 @@ _PERCENT = re.compile(rf"(?<![\w.,:]){_N}(?:%| per ?cent)")
 #: Where percentages may be of what is rightly not flagged.
 _CLEARED = re.compile(r"\b(?:specificity|negatives?)\b", re.IGNORECASE)
 _HALF = 50
+#: After a figure: so many of others, as in `only 6 of 100 alarms`.
+_OF = re.compile(r" (?:in|(?:out )?of) (?:every )?\d")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 #: Between two counts, where the words about the first end.
 _NEXT = re.compile(r"[,;.]|\b(?:and|but|while|whereas|against|versus|vs)\b")
@@ -95,9 +97,13 @@ class Derivations:
         """
         for figure in NUMBER.finditer(text):
             percent, values = self._values(text[: figure.start()])
-            if values is not None and values is not self.stated:
-                is_one = "%" in figure.group() or behind(text, figure.end()) > figure.end()
-                yield figure, percent == is_one and bool(_among(figure.group(), values))
+            if values is None or values is self.stated:
+                continue
+            is_one = "%" in figure.group() or behind(text, figure.end()) > figure.end()
+            holds = bool(_among(figure.group(), values))
+            # `At one in 500, 1,000 cups` and `a loss of 31%` say something else.
+            if percent == is_one or (holds and not _OF.match(text, figure.end())):
+                yield figure, holds and percent == is_one
 
     def _values(self, text: str) -> tuple[bool, Values]:
         """Whether the figure that a text leads up to is in percent, and what it may be."""

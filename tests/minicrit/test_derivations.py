@@ -99,6 +99,9 @@ def test_where_it_is_not_clear_nothing_is_asked(rationale, before):
     ("So far $600,000. Another $130,000 brings $90,000.",
      "What is spent, $600k, is gone. From here on $130k buys only $90k, a loss of $40k."),
     ("Two million dollars are in it.", "What is spent, $2 million, is gone either way."),
+    (ALARMS, "At one in 500, only 6 of 100 alarms are real."),
+    (ALARMS, "At one in 500, 1,000 cups hold two cracked ones."),
+    (COSTS, "From here on 130k buys only 90k, a loss of 31%."),
 ])  # fmt: skip
 def test_right_critiques_of_texts_as_people_write_them_are_not_untrue(rationale, critique):
     assert untrue(rationale, critique) == []
