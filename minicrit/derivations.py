@@ -52,7 +52,8 @@ _BALANCE = rf"{_TURN} of {_MONEY}"
 # Of two rates:
 _PER = rf"\bPer {_N} "
 _RATE = rf"{_PER}(?P<name>[^.;:\d]{{1,80}}?) had "
-_OTHER_RATE = rf"{_RATE}{_N}[^.;\d]{{0,60}}? and [^.;\d]{{1,60}}? "
+_NOT_OF = r"(?<! in)(?<! of)(?<! on)(?<! after)(?<! among)(?<! from)(?<! over)(?<! per)(?<! with)"
+_OTHER_RATE = rf"{_RATE}{_N}[^.;\d]{{0,60}}? and [^.,;\d]{{1,60}}?{_NOT_OF} "
 _EITHER = rf"{_PER}(?:(?P<name>[^.;:\d]{{1,40}}?) )?it is "
 _AGAINST = rf"{_EITHER}{_N} against "
 

@@ -102,6 +102,8 @@ def test_where_it_is_not_clear_nothing_is_asked(rationale, before):
     (ALARMS, "At one in 500, only 6 of 100 alarms are real."),
     (ALARMS, "At one in 500, 1,000 cups hold two cracked ones."),
     (COSTS, "From here on 130k buys only 90k, a loss of 31%."),
+    (JOBS, "Per 1,000 jobs the old cluster had 18 and the new one, with 14,000 jobs, 2.57."),
+    (JOBS, "Per 1,000 jobs the old cluster had 18 failed and the new cluster in 14,000 jobs 2.57."),
 ])  # fmt: skip
 def test_right_critiques_of_texts_as_people_write_them_are_not_untrue(rationale, critique):
     assert untrue(rationale, critique) == []
