@@ -57,6 +57,9 @@ _OTHER_RATE = rf"{_RATE}{_N}[^.;\d]{{0,60}}? and [^.,;\d]{{1,60}}?{_NOT_OF} "
 _EITHER = rf"{_PER}(?:(?P<name>[^.;:\d]{{1,40}}?) )?it is "
 _AGAINST = rf"{_EITHER}{_N} against "
 
+#: With one of these all of them begin; most texts have none, and each figure is asked about.
+_BEGUN = re.compile(r"\b(?:[Ww]ith one true case|At one in|What is spent,|From here on|Per) ")
+
 #: What a figure may be: a few values, or None where there is no telling.
 Values = tuple[float, ...] | None
 
@@ -109,6 +112,8 @@ class Derivations:
     def _values(self, text: str) -> tuple[bool, Values]:
         """Whether the figure that a text leads up to is in percent, and what it may be."""
         before = text[-_LONGEST:]
+        if not _BEGUN.search(before):
+            return False, None
         for leads, percent, values in _LEADS:
             if found := leads.search(before):
                 return percent, values(self, found)

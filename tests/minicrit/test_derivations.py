@@ -6,6 +6,7 @@ import pytest
 
 from data_gen.compose import compose
 from data_gen.oracle import VERDICT, prose_of, score, stray
+from minicrit import derivations
 from minicrit.derivations import Derivations, untrue, wrong_turn
 from minicrit.prompts import critique_of, render_critique
 from minicrit.records import Example
@@ -152,3 +153,17 @@ def test_what_is_taught_is_worked_out_rightly_and_all_of_it_is_known():
         assert untrue(one.rationale, prose) == [], one.id
         known += len(about.right(prose))
     assert known > 200
+
+
+def test_figures_in_plenty_are_read_fast_where_nothing_leads_up_to_one(monkeypatch):
+    """Each pattern takes milliseconds a figure; a body may hold hundreds of figures."""
+    leads = [(Unsearched(), percent, values) for _, percent, values in derivations._LEADS]
+    monkeypatch.setattr(derivations, "_LEADS", leads)
+    assert untrue("Nothing.", "Of 40 jobs 3 failed. " * 100) == []
+
+
+class Unsearched:
+    """A pattern that nothing may be searched with."""
+
+    def search(self, text):
+        raise AssertionError(text)
