@@ -60,6 +60,11 @@ EXPLAINED = {
     "flawed_right": "flawed: verdict, type, place, figures, sums and some reasons",
     "valid_right": "valid: verdict, figures, sums and some reasons",
 }
+#: Of reports from before a right critique had to give any reasons.
+UNREASONED = {
+    "flawed_right": "flawed: verdict, type, place, figures and sums",
+    "valid_right": "valid: verdict, figures and sums",
+}
 ARM_FIGURES = {"accuracy": "accuracy", "f1": "F1", "fpr": "false positives", "auroc": "AUROC",
                "verdict_right": "verdict right", "parsed": "parsed"}  # fmt: skip
 
@@ -135,7 +140,9 @@ def _qualified(exam: Report) -> tuple[str, str]:
 
 def explained_view(report: Report) -> View:
     """What whole critiques are worth, a row a figure."""
-    rows = [(EXPLAINED.get(name, name), cell(one), _n(one))
+    asked = _at(report, "settings.reasons") is not None
+    known = EXPLAINED if asked else EXPLAINED | UNREASONED
+    rows = [(known.get(name, name), cell(one), _n(one))
             for name, one in (report.get("figures") or {}).items()]  # fmt: skip
     return {
         "about": f"{_at(report, 'critic.name') or '-'} on {report.get('n', '-')} items of split "

@@ -93,6 +93,17 @@ def test_whole_critiques_by_figure() -> None:
                              )  # fmt: skip
 
 
+@pytest.mark.parametrize(("settings", "named"), [
+    ({"overlap": 0.6}, "valid: verdict, figures and sums"),  # asked for no reasons
+    ({"overlap": 0.6, "reasons": 0.25}, "valid: verdict, figures, sums and some reasons"),
+])  # fmt: skip
+def test_a_right_critique_of_an_older_report_need_not_have_given_reasons(
+    settings: dict[str, float], named: str
+) -> None:
+    view = explained_view({"settings": settings, "figures": {"valid_right": rate(0.9)}})
+    assert view["figures"][1][0][0] == named
+
+
 def test_experiments_by_arm() -> None:
     """An arm's name may hold a dot; columns without a figure are left out."""
     view = experiments_view({
