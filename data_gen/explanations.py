@@ -175,12 +175,13 @@ def figures_of(reads: Sequence[Read], bars: Bars, seed: int) -> dict[str, dict[s
 def elsewhere(examples: Sequence[Example]) -> list[float | None]:
     """What the references of other groups' items of its kind get for the reasons of each.
 
-    The mean over them. Of one kind are items of one mechanism, if that is known, and one flaw, or
-    one strength.
+    The mean over those that give any. Of one kind are items of one mechanism, if that is known, and
+    one flaw, or one strength.
     """
     kinds = defaultdict(list)
     for example in examples:
-        kinds[_kind(example)].append(example)
+        if gives_reasons(example):
+            kinds[_kind(example)].append(example)
     found: list[float | None] = []
     for example in examples:
         said = [reasons_f1(prose_of(example), prose_of(other), example.rationale)

@@ -109,6 +109,8 @@ def test_what_references_of_other_items_get_for_the_reasons():
     a, b, c = kinds("Lactate falls.", "Lactate rises.", "Lactate falls.")
     assert elsewhere([a, b]) == [0.5, 0.5]
     assert elsewhere([a, b, c]) == [0.75, 0.5, 0.75]
+    bare = replace(c, critique=None)  # no text that could be worth anything
+    assert elsewhere([a, b, bare]) == [0.5, 0.5, 0.0]
     assert elsewhere([a, replace(b, group=a.group)]) == [None, None]
     assert elsewhere([a, replace(b, flaw_type="sunk_cost")]) == [None, None]
     assert elsewhere([a, replace(b, source="composer/trading/family_1/base_rate")]) == [None, None]
