@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from minicrit.figures import NUMBER, figures, rounded, value_printed
+from minicrit.sources import LINE_MARK
 from minicrit.sums import behind, stated_sums
 
 _N = r"(\d+(?:,\d{3})*(?:\.\d+)?)"
@@ -68,7 +69,7 @@ class Derivations:
     """What critiques of one rationale may say that they have worked out."""
 
     def __init__(self, rationale: str) -> None:
-        self.stated = tuple(figures(rationale))
+        self.stated = tuple(figures(LINE_MARK.sub("", rationale)))
         self.cases = tuple(value_printed(found[1]) for found in _ONE_IN.finditer(rationale))
         self.hits = _hits(rationale)
         self.rates = _Rates.of(rationale)

@@ -14,7 +14,7 @@ from minicrit.sums import stated_sums
 #: Digits as they stand in a text, parts of dates, times and versions among them.
 RUNS = re.compile(r"\d[\d,.:]*")
 #: The number of a line of a list, or of a step: it may be cited, but nothing is computed with it.
-_MARK = re.compile(
+LINE_MARK = re.compile(
     r"^[ \t]*(?:[-*] )?(?:step )?\(?\d{1,3}[.):](?=\s)", re.IGNORECASE | re.MULTILINE
 )
 _POINT = re.compile(r"(?<![\w.])\.\d+")
@@ -30,7 +30,7 @@ def sourced(text: str) -> frozenset[float]:
 
     Stated, following in one step, the chance of n even chances in a row, constants.
     """
-    stated, known = _stated(text), _stated(_MARK.sub("", text))
+    stated, known = _stated(text), _stated(LINE_MARK.sub("", text))
     if len(known) > MANY:
         return frozenset({*stated, *CONSTANTS})
     rows = {100 * 0.5**n for n in known if n in range(1, 21)}

@@ -47,7 +47,7 @@ CASE = "With one true case in 500, 98% of them caught and 3% of the rest flagged
      {30}),
     (COSTS, "From here on 130k buys only 90k, a loss of ", {40}),
     (COSTS, "What is spent, ", {600, 130, 90}),
-    ("It took 1.125k of 2.5k.", "What is spent, ", {1.1, 1.12, 1.125, 2.5}),
+    ("1. It took 1.125k of 2.5k.", "What is spent, ", {1.1, 1.12, 1.125, 2.5}),
     ("It cost $5.", "From here on $1,500 buys $2,000, a gain of $", {500}),
     ("There were 9 falls among 150 in ward B, 12 among 400 in ward A.",
      "Per 100 patients ward B had ", {6}),
