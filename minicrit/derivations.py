@@ -88,15 +88,25 @@ class Derivations:
 
     def untrue(self, text: str) -> list[str]:
         """What a critique says that it has worked out, and that comes to something else."""
-        led = [_upto(text, figure) for figure, holds in self._led_up_to(text) if not holds]
+        led = [_upto(text, one) for one, right, meant in self._led_up_to(text)
+               if meant and not right]  # fmt: skip
         return led + [found.group() for found in _TURNS.finditer(text) if _is_wrong(found)]
 
     def right(self, text: str) -> set[float]:
         """The figures of a critique that it has worked out rightly."""
-        return {value_printed(one.group()) for one, holds in self._led_up_to(text) if holds}
+        return {value_printed(one.group()) for one, right, _ in self._led_up_to(text) if right}
 
-    def _led_up_to(self, text: str) -> Iterator[tuple[re.Match[str], bool]]:
-        """The figures that a text leads up to, and whether they are what they have to be.
+    def amiss(self, text: str) -> int:
+        """How many figures of a critique are not what it leads up to, though they may be others.
+
+        For who writes: `At one in 3, 9 are some` is not untrue, and no way round 90% either.
+        """
+        return sum(not right for _, right, _ in self._led_up_to(text))
+
+    def _led_up_to(self, text: str) -> Iterator[tuple[re.Match[str], bool, bool]]:
+        """The figures that a text leads up to.
+
+        Whether they are what they have to be, and whether they are meant to be.
 
         What is only cited is not among them: several items may be added, and 600,000 said as 600k.
         """
@@ -107,8 +117,8 @@ class Derivations:
             is_one = "%" in figure.group() or behind(text, figure.end()) > figure.end()
             holds = bool(_among(figure.group(), values))
             # `At one in 500, 1,000 cups` and `a loss of 31%` say something else.
-            if percent == is_one or (holds and not _OF.match(text, figure.end())):
-                yield figure, holds and percent == is_one
+            meant = percent == is_one or (holds and not _OF.match(text, figure.end()))
+            yield figure, holds and percent == is_one, meant
 
     def _values(self, text: str) -> tuple[bool, Values]:
         """Whether the figure that a text leads up to is in percent, and what it may be."""

@@ -105,7 +105,7 @@ class Sources:
     def _false(self, text: str) -> int:
         """So many sums do not hold, and so much was not worked out rightly."""
         sums = sum(not one.holds for one in stated_sums(text))
-        return sums + len(self._derivations.untrue(text))
+        return sums + self._derivations.amiss(text)
 
     def _begins(self, done: str, run: str) -> bool:
         """Whether a figure that may stand after `done` begins so."""

@@ -76,6 +76,8 @@ def test_what_is_worked_out_comes_to_what_it_makes():
                                 ("At one in ", "2,000", "18")):  # fmt: skip
         assert passes(sources, begin, right)
         assert not passes(sources, begin, wrong)
+    assert not passes(sources, case, "0.9 of 100 are real")  # right, but no way to say it
+    assert not passes(sources, "At one in 2,000, only ", "9 are")
     for said in ("0", "0.43%", "0.430", "1 fall", "6 falls"):
         assert not passes(sources, rates, said)
     assert not passes(Sources("It rang 9 times."), case, "95%")  # whatever the text says of it
