@@ -4,8 +4,8 @@
 are real`: language models begin such a sentence well and end it with any figure at hand. Sums that
 state all their terms and take one step are `sums`; here more than one step leads to the figure, or
 the terms stand in the rationale alone, as of a rate per 1,000. What a figure has to be is worked
-out from what stands before it, whether the critique is being written (`grounding`) or judged. Where
-the rationale does not say clearly what belongs together, nothing is asked of the figure.
+out from what stands before it and what the rationale gives (`givens`), whether the critique is
+being written (`grounding`) or judged. Where that is not clear, nothing is asked of the figure.
 
 Apart from `recount`, as no verdict depends on it.
 """
@@ -13,25 +13,15 @@ Apart from `recount`, as no verdict depends on it.
 import math
 import re
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
 from minicrit.figures import NUMBER, figures, rounded, value_printed
+from minicrit.givens import STOP, N, Rates, cases, hits
 from minicrit.sources import LINE_MARK
 from minicrit.sums import behind, stated_sums
 
-_N = r"(\d+(?:,\d{3})*(?:\.\d+)?)"
 _MONEY = "[$\u20ac\u00a3]?"
-_STOP = re.compile(r"[.!?](?=\s|$)|\n")
-_ONE_IN = re.compile(rf"\b(?:one|1) (?:in|out of) (?:every )?{_N}", re.IGNORECASE)
-_PERCENT = re.compile(rf"(?<![\w.,:]){_N}(?:%| per ?cent)")
-#: Where percentages may be of what is rightly not flagged.
-_CLEARED = re.compile(r"\b(?:specificity|negatives?)\b", re.IGNORECASE)
-_HALF = 50
 #: After a figure: so many of others, as in `only 6 of 100 alarms`.
 _OF = re.compile(r" (?:in|(?:out )?of) (?:every )?\d")
-_YEAR = re.compile(r"(?:19|20)\d\d")
-#: Between two counts, where the words about the first end.
-_NEXT = re.compile(r"[,;.]|\b(?:and|but|while|whereas|against|versus|vs)\b")
 #: So much is read of a critique before a figure.
 _LONGEST = 240
 #: What is worked out is written no more roughly than this, as a share of it.
@@ -39,24 +29,24 @@ _ROUGH = 0.06
 
 # How critiques lead up to a figure. Of alarms, on which there is a true case among so many:
 _CASE = r"\b[Ww]ith one true case in "
-_CAUGHT = rf"{_CASE}{_N}, "
-_FLAGGED = rf"{_CAUGHT}{_N}% of them caught and "
-_SHARE = rf"{_FLAGGED}{_N}% of the rest flagged too, (?:only )?"
+_CAUGHT = rf"{_CASE}{N}, "
+_FLAGGED = rf"{_CAUGHT}{N}% of them caught and "
+_SHARE = rf"{_FLAGGED}{N}% of the rest flagged too, (?:only )?"
 _AT = r"\bAt one in "
-_REAL = rf"{_AT}{_N}, (?:only )?"
+_REAL = rf"{_AT}{N}, (?:only )?"
 # Of what is still to be paid and what it brings:
 _SPENT = rf"\bWhat is spent, {_MONEY}"
 _REST = rf"\bFrom here on {_MONEY}"
-_BUYS = rf"{_REST}{_N}(?P<unit>[^\d.,;]{{0,30}}?) buys (?:only )?{_MONEY}"
-_TURN = rf"{_BUYS}{_N}(?P=unit), a (?P<turn>gain|loss)"
+_BUYS = rf"{_REST}{N}(?P<unit>[^\d.,;]{{0,30}}?) buys (?:only )?{_MONEY}"
+_TURN = rf"{_BUYS}{N}(?P=unit), a (?P<turn>gain|loss)"
 _BALANCE = rf"{_TURN} of {_MONEY}"
 # Of two rates:
-_PER = rf"\bPer {_N} "
+_PER = rf"\bPer {N} "
 _RATE = rf"{_PER}(?P<name>[^.;:\d]{{1,80}}?) had "
 _NOT_OF = r"(?<! in)(?<! of)(?<! on)(?<! after)(?<! among)(?<! from)(?<! over)(?<! per)(?<! with)"
-_OTHER_RATE = rf"{_RATE}{_N}[^.;\d]{{0,60}}? and [^.,;\d]{{1,60}}?{_NOT_OF} "
+_OTHER_RATE = rf"{_RATE}{N}[^.;\d]{{0,60}}? and [^.,;\d]{{1,60}}?{_NOT_OF} "
 _EITHER = rf"{_PER}(?:(?P<name>[^.;:\d]{{1,40}}?) )?it is "
-_AGAINST = rf"{_EITHER}{_N} against "
+_AGAINST = rf"{_EITHER}{N} against "
 
 #: With one of these all of them begin; most texts have none, and each figure is asked about.
 _BEGUN = re.compile(r"\b(?:[Ww]ith one true case|At one in|What is spent,|From here on|Per) ")
@@ -70,9 +60,9 @@ class Derivations:
 
     def __init__(self, rationale: str) -> None:
         self.stated = tuple(figures(LINE_MARK.sub("", rationale)))
-        self.cases = tuple(value_printed(found[1]) for found in _ONE_IN.finditer(rationale))
-        self.hits = _hits(rationale)
-        self.rates = _Rates.of(rationale)
+        self.cases = cases(rationale)
+        self.hits = hits(rationale)
+        self.rates = Rates.of(rationale)
 
     def called_for(self, text: str) -> frozenset[float] | None:
         """What a figure that follows has to be.
@@ -164,7 +154,7 @@ def _among(said: str, values: tuple[float, ...]) -> list[int]:
 
 def _upto(text: str, figure: re.Match[str]) -> str:
     """The sentence of a figure up to it."""
-    start = max((stop.end() for stop in _STOP.finditer(text, 0, figure.start())), default=0)
+    start = max((stop.end() for stop in STOP.finditer(text, 0, figure.start())), default=0)
     return text[start : figure.end()].strip()
 
 
@@ -174,96 +164,6 @@ _TURNS, _TURNED = re.compile(_TURN), re.compile(rf"{_TURN}\Z")
 def _is_wrong(found: re.Match[str]) -> bool:
     gain = value_printed(found[3]) - value_printed(found[1])
     return gain < 0 if found["turn"] == "gain" else gain > 0
-
-
-def _hits(rationale: str) -> tuple[float, float] | None:
-    """In percent, how much of the true cases is caught and how much of the others is flagged.
-
-    They stand in the sentence that says how rare these are, or next to it; None if it is not clear.
-    """
-    single = _sentences(rationale)
-    places = [place for place, text in enumerate(single) if _ONE_IN.search(text)]
-    if len(places) != 1:
-        return None
-    near = single[max(0, places[0] - 1) : places[0] + 2]
-    cases = [value_printed(one[1]) for one in _ONE_IN.finditer(single[places[0]])]
-    rare = {share for n in cases if n for share in rounded(100 / n)}  # `one in 50 (2%)`
-    found = [{value_printed(one[1]) for one in _PERCENT.finditer(text)} - rare for text in near]
-    pairs = [those for those in found if len(those) == 2] or [set().union(*found)]  # noqa: PLR2004
-    if len(pairs) > 1 or len(pairs[0]) != 2 or _CLEARED.search("".join(near)):  # noqa: PLR2004
-        return None
-    caught, flagged = max(pairs[0]), min(pairs[0])
-    return (caught, flagged) if flagged < _HALF else None
-
-
-def _sentences(text: str) -> list[str]:
-    ends = [0, *(found.end() for found in _STOP.finditer(text)), len(text)]
-    return [text[start:end] for start, end in pairwise(ends)]
-
-
-def _value(one: re.Match[str]) -> float:
-    return value_printed(one.group())
-
-
-class _Rates:
-    """Two counts of events, each with what it was counted in, in one sentence or two."""
-
-    def __init__(self, sentence: str, quantities: list[re.Match[str]]) -> None:
-        """Of a sentence and its four figures; `given` tells whether they are two such counts."""
-        values = [_value(one) for one in quantities]
-        pairs = (values[:2], values[2:])
-        self.given = all(0 <= min(pair) < max(pair) for pair in pairs) and (
-            (pairs[0][0] < pairs[0][1]) == (pairs[1][0] < pairs[1][1])
-        )
-        self.values = tuple(min(pair) / max(pair) if self.given else 0.0 for pair in pairs)
-        self._words = sentence.lower()
-        places = ([one.end() for one in sorted(pair, key=_value)]
-                  for pair in (quantities[:2], quantities[2:]))  # fmt: skip
-        fewer, more = zip(*places, strict=True)
-        self._behind = [[self._words[at:].lstrip() for at in ends] for ends in (fewer, more)]
-        turn = _NEXT.search(self._words, quantities[1].end(), quantities[2].start())
-        self._turn = turn.start() if turn else None
-
-    @classmethod
-    def of(cls, rationale: str) -> "_Rates | None":
-        """Those of a rationale; None if there are none, or several."""
-        single = _sentences(rationale)
-        for places in (single, [one + other for one, other in pairwise(single)]):
-            found = [rates for text in places if (rates := cls._read(text))]
-            if found:
-                return found[0] if len(found) == 1 else None
-        return None
-
-    @classmethod
-    def _read(cls, text: str) -> "_Rates | None":
-        quantities = [one for one in NUMBER.finditer(text) if not one.group().endswith("%")]
-        if len(quantities) != 4 or any(_YEAR.fullmatch(q.group()) for q in quantities):  # noqa: PLR2004
-            return None
-        rates = cls(text, quantities)
-        return rates if rates.given else None
-
-    def fit(self, unit: str) -> bool:
-        """Whether they may be per so many of it: not where it is counted in the smaller figures.
-
-        Of `120 faults in 14 days` they are per fault, and no text says days per fault.
-        """
-        noun = re.compile(rf"{re.escape(unit.lower())}\b")
-        fewer, more = (any(map(noun.match, words)) for words in self._behind)
-        return more or not (unit and fewer)
-
-    def named(self, name: str) -> tuple[float, ...]:
-        """Of whom a phrase names at its end: by the longest end of it that stands here.
-
-        Both, if that stands beside either count, or where one ends and the other begins is unclear.
-        """
-        words = name.lower().split()
-        for first in range(len(words)):
-            end = re.compile(rf"\b{re.escape(' '.join(words[first:]))}\b")
-            places = [found.start() for found in end.finditer(self._words)]
-            if places and self._turn is not None:
-                sides = {at > self._turn for at in places}
-                return (self.values[sides.pop()],) if len(sides) == 1 else self.values
-        return self.values
 
 
 def _share(n: float, caught: float, flagged: float) -> Values:
@@ -276,7 +176,7 @@ def _real(about: Derivations, found: re.Match[str]) -> Values:
     return _share(value_printed(found[1]), *about.hits) if about.hits else None
 
 
-def _fitting(about: Derivations, found: re.Match[str]) -> _Rates | None:
+def _fitting(about: Derivations, found: re.Match[str]) -> Rates | None:
     unit = (found["name"] or "").partition(" ")[0]
     return about.rates if about.rates and about.rates.fit(unit) else None
 
