@@ -49,7 +49,7 @@ EXPLAINED = {
     "parsed": "in the fixed form, to its end",
     "verdict_right": "verdict right",
     "no_invented_figure": "no invented figure",
-    "no_false_sum": "no false sum",
+    "no_false_sum": "no false sum, nothing worked out wrongly",
     "flaw_type_right": "flawed: names the flaw",
     "evidence_overlap": "flawed: evidence, F1 over characters",
     "evidence_verbatim": "flawed: evidence word for word",
@@ -60,8 +60,9 @@ EXPLAINED = {
     "flawed_right": "flawed: verdict, type, place, figures, sums and some reasons",
     "valid_right": "valid: verdict, figures, sums and some reasons",
 }
-#: Of reports from before a right critique had to give any reasons.
-UNREASONED = {
+#: Of reports from before a right critique had to give any reasons, and to work out what it says.
+OLDER = {
+    "no_false_sum": "no false sum",
     "flawed_right": "flawed: verdict, type, place, figures and sums",
     "valid_right": "valid: verdict, figures and sums",
 }
@@ -141,9 +142,11 @@ def _qualified(exam: Report) -> tuple[str, str]:
 def explained_view(report: Report) -> View:
     """What whole critiques are worth, a row a figure."""
     asked = _at(report, "settings.reasons") is not None
-    known = EXPLAINED if asked else EXPLAINED | UNREASONED
-    rows = [(known.get(name, name), cell(one), _n(one))
-            for name, one in (report.get("figures") or {}).items()]  # fmt: skip
+    known = EXPLAINED if asked else EXPLAINED | OLDER
+    figures = report.get("figures") or {}  # in the file by name
+    names = [*(name for name in known if name in figures),
+             *(name for name in figures if name not in known)]  # fmt: skip
+    rows = [(known.get(name, name), cell(figures[name]), _n(figures[name])) for name in names]
     return {
         "about": f"{_at(report, 'critic.name') or '-'} on {report.get('n', '-')} items of split "
         f"{report.get('split', '-')}{left_out(report)}. What is cut off or does not parse is a "

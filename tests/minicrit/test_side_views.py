@@ -80,8 +80,8 @@ def test_errors_are_counted_by_kind() -> None:
 def test_whole_critiques_by_figure() -> None:
     """Known figures by their names, others as they are called."""
     view = explained_view({"critic": {"name": "c"}, "n": 4, "split": "test", "figures": {
-        "no_false_sum": {**rate(0.9), "n": 4}, "reasons": {**rate(0.5), "n": 2},
-        "odd": {**rate(0.2), "n": 4}}})  # fmt: skip
+        "odd": {**rate(0.2), "n": 4}, "reasons": {**rate(0.5), "n": 2},
+        "no_false_sum": {**rate(0.9), "n": 4}}})  # fmt: skip
     assert view["figures"][1] == [
         ("no false sum", "0.900 [0.850, 0.950]", "4"),
         ("flawed: content words of the reference's reasons, F1", "0.500 [0.450, 0.550]", "2"),
@@ -93,15 +93,17 @@ def test_whole_critiques_by_figure() -> None:
                              )  # fmt: skip
 
 
-@pytest.mark.parametrize(("settings", "named"), [
-    ({"overlap": 0.6}, "valid: verdict, figures and sums"),  # asked for no reasons
-    ({"overlap": 0.6, "reasons": 0.25}, "valid: verdict, figures, sums and some reasons"),
+@pytest.mark.parametrize(("settings", "named", "more"), [
+    ({"overlap": 0.6}, "valid: verdict, figures and sums", ""),  # asked for no reasons
+    ({"overlap": 0.6, "reasons": 0.25}, "valid: verdict, figures, sums and some reasons",
+     ", nothing worked out wrongly"),
 ])  # fmt: skip
 def test_a_right_critique_of_an_older_report_need_not_have_given_reasons(
-    settings: dict[str, float], named: str
+    settings: dict[str, float], named: str, more: str
 ) -> None:
-    view = explained_view({"settings": settings, "figures": {"valid_right": rate(0.9)}})
-    assert view["figures"][1][0][0] == named
+    figures = {"no_false_sum": rate(0.9), "valid_right": rate(0.9)}
+    view = explained_view({"settings": settings, "figures": figures})
+    assert [row[0] for row in view["figures"][1]] == ["no false sum" + more, named]
 
 
 def test_experiments_by_arm() -> None:
